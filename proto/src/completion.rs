@@ -1,0 +1,393 @@
+//! Completions: what became of a URL.
+
+use std::fmt;
+
+use crate::{
+    WireError,
+    id::UrlId,
+    limits::{BATCH_MAX_URLS, DETAIL_MAX_BYTES, DETAILS_MAX},
+    wire,
+};
+
+macro_rules! outcomes {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal, $name:literal;)*) => {
+        /// How a URL ended. A failure is data, not an error.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Outcome {
+            $($(#[$doc])* $variant = $code,)*
+        }
+
+        impl Outcome {
+            /// Every outcome.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The name in results files and JSON.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// The octet on the wire.
+            #[must_use]
+            pub const fn code(self) -> u8 {
+                self as u8
+            }
+
+            const fn from_code(code: u8) -> Option<Self> {
+                match code { $($code => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+outcomes! {
+    /// A whole response of any status.
+    Ok = 1, "ok";
+    /// The name could not be resolved.
+    Dns = 2, "dns";
+    /// No connection: refused, unreachable, or not within the connect timeout.
+    Connect = 3, "connect";
+    /// The TLS handshake or the certificate failed.
+    Tls = 4, "tls";
+    /// The exchange took longer than the timeout.
+    Timeout = 5, "timeout";
+    /// The connection ended within the exchange.
+    Closed = 6, "closed";
+    /// What came is not HTTP/1.1, or a limit on headers was passed.
+    Protocol = 7, "protocol";
+    /// The body is larger than allowed.
+    TooLarge = 8, "too_large";
+    /// More redirects than allowed.
+    RedirectLimit = 9, "redirect_limit";
+    /// A redirect to what cannot be fetched.
+    BadRedirect = 10, "bad_redirect";
+    /// The body could not be decompressed.
+    Decode = 11, "decode";
+    /// This process has no descriptor, port or memory left for a connection.
+    Resource = 12, "resource";
+    /// The worker's policy forbids this address.
+    Forbidden = 13, "forbidden";
+    /// Three fetchers were lost while they held this URL; never sent by a fetcher.
+    Abandoned = 14, "abandoned";
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One URL's outcome. Times are in microseconds of the fetcher's clock since Go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Completion {
+    /// Which URL.
+    pub id: UrlId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Of the last response, if there was one.
+    pub status: Option<u16>,
+    /// Octets of the last body, after transfer decoding and before content decoding.
+    pub body_bytes: u64,
+    /// When the URL was taken up.
+    pub start_us: u64,
+    /// Spent on resolving, connecting and the TLS handshake.
+    pub connect_us: u64,
+    /// From taking up to the last response's first octet, if one came.
+    pub first_byte_us: Option<u64>,
+    /// From taking up to the last octet, or to the failure.
+    pub duration_us: u64,
+    /// Which of the fetcher's slots did it.
+    pub slot: u32,
+}
+
+/// Completions in the order in which they happened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CompletionBatch {
+    /// One entry a URL.
+    pub completions: Vec<Completion>,
+    /// For some failures: their position in `completions`, and what happened.
+    pub details: Vec<(u32, String)>,
+}
+
+/// Gathers completions as the wire wants them; bounded by [`BATCH_MAX_URLS`].
+#[derive(Debug, Default)]
+pub struct CompletionBatchBuilder {
+    message: wire::CompletionBatch,
+    outcomes: Vec<u8>,
+    last_id: u64,
+}
+
+impl CompletionBatchBuilder {
+    /// Adds one completion, with a text for people if it failed.
+    pub fn push(&mut self, completion: &Completion, detail: Option<&str>) {
+        let m = &mut self.message;
+        if let Some(text) = detail.filter(|_| m.details.len() < DETAILS_MAX) {
+            m.details.push(wire::FailureDetail {
+                index: u32::try_from(self.outcomes.len()).unwrap_or(u32::MAX),
+                text: truncated(text).to_owned(),
+            });
+        }
+        m.id_deltas
+            .push(completion.id.0.wrapping_sub(self.last_id).cast_signed());
+        self.last_id = completion.id.0;
+        self.outcomes.push(completion.outcome.code());
+        m.statuses.push(completion.status.unwrap_or(0).into());
+        m.body_bytes.push(completion.body_bytes);
+        m.starts_us.push(completion.start_us);
+        m.connects_us.push(completion.connect_us);
+        // A first octet within the first microsecond is told as 1 µs: 0 is none.
+        m.first_bytes_us
+            .push(completion.first_byte_us.map_or(0, |us| us.max(1)));
+        m.durations_us.push(completion.duration_us);
+        m.slots.push(completion.slot);
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.outcomes.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.outcomes.is_empty()
+    }
+
+    /// Whether it must leave before the next completion.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.len() >= BATCH_MAX_URLS
+    }
+
+    /// The message; the builder is empty again afterwards.
+    #[must_use]
+    pub fn take(&mut self) -> wire::CompletionBatch {
+        self.last_id = 0;
+        let mut message = std::mem::take(&mut self.message);
+        message.outcomes = std::mem::take(&mut self.outcomes).into();
+        message
+    }
+}
+
+/// `text`, cut at a character's edge to at most [`DETAIL_MAX_BYTES`].
+fn truncated(text: &str) -> &str {
+    &text[..text.floor_char_boundary(DETAIL_MAX_BYTES)]
+}
+
+impl TryFrom<wire::CompletionBatch> for CompletionBatch {
+    type Error = WireError;
+
+    fn try_from(m: wire::CompletionBatch) -> Result<Self, WireError> {
+        let count = m.outcomes.len();
+        if count == 0 || count > BATCH_MAX_URLS {
+            return Err(WireError::OutOfRange {
+                field: "outcomes",
+                value: count as u64,
+                range: "1 to 4096 completions",
+            });
+        }
+        let lengths = [
+            m.id_deltas.len(),
+            m.statuses.len(),
+            m.body_bytes.len(),
+            m.starts_us.len(),
+            m.connects_us.len(),
+            m.first_bytes_us.len(),
+            m.durations_us.len(),
+            m.slots.len(),
+        ];
+        if lengths.iter().any(|length| *length != count) {
+            return Err(WireError::Inconsistent(
+                "the columns of a completion batch differ in length",
+            ));
+        }
+        let mut id = 0_u64;
+        let mut completions = Vec::with_capacity(count);
+        for i in 0..count {
+            id = id.wrapping_add(m.id_deltas[i].cast_unsigned());
+            let outcome = Outcome::from_code(m.outcomes[i])
+                .filter(|outcome| *outcome != Outcome::Abandoned)
+                .ok_or(WireError::Unknown {
+                    field: "outcomes",
+                    value: m.outcomes[i].into(),
+                })?;
+            let status = match u16::try_from(m.statuses[i]) {
+                Ok(0) => None,
+                Ok(status @ 100..=999) => Some(status),
+                _ => {
+                    return Err(WireError::OutOfRange {
+                        field: "statuses",
+                        value: m.statuses[i].into(),
+                        range: "0, 100 to 999",
+                    });
+                }
+            };
+            completions.push(Completion {
+                id: UrlId(id),
+                outcome,
+                status,
+                body_bytes: m.body_bytes[i],
+                start_us: m.starts_us[i],
+                connect_us: m.connects_us[i],
+                first_byte_us: Some(m.first_bytes_us[i]).filter(|us| *us != 0),
+                duration_us: m.durations_us[i],
+                slot: m.slots[i],
+            });
+        }
+        if m.details.len() > DETAILS_MAX {
+            return Err(WireError::Inconsistent("a batch holds too many details"));
+        }
+        let mut details = Vec::with_capacity(m.details.len());
+        for detail in m.details {
+            if detail.index as usize >= count {
+                return Err(WireError::OutOfRange {
+                    field: "details.index",
+                    value: detail.index.into(),
+                    range: "the batch",
+                });
+            }
+            details.push((detail.index, truncated(&detail.text).to_owned()));
+        }
+        Ok(Self {
+            completions,
+            details,
+        })
+    }
+}
+
+/// URLs that were taken up, in order; only where starts are reported.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StartedBatch {
+    /// Each URL with the moment of its take-up, in microseconds since Go.
+    pub starts: Vec<(UrlId, u64)>,
+}
+
+impl From<&StartedBatch> for wire::StartedBatch {
+    fn from(batch: &StartedBatch) -> Self {
+        let mut last = 0_u64;
+        Self {
+            id_deltas: batch
+                .starts
+                .iter()
+                .map(|(id, _)| {
+                    let delta = id.0.wrapping_sub(last).cast_signed();
+                    last = id.0;
+                    delta
+                })
+                .collect(),
+            starts_us: batch.starts.iter().map(|(_, us)| *us).collect(),
+        }
+    }
+}
+
+impl TryFrom<wire::StartedBatch> for StartedBatch {
+    type Error = WireError;
+
+    fn try_from(m: wire::StartedBatch) -> Result<Self, WireError> {
+        if m.id_deltas.len() != m.starts_us.len() || m.id_deltas.len() > BATCH_MAX_URLS {
+            return Err(WireError::Inconsistent(
+                "the columns of a started batch differ in length or are too long",
+            ));
+        }
+        let mut id = 0_u64;
+        Ok(Self {
+            starts: m
+                .id_deltas
+                .iter()
+                .zip(m.starts_us)
+                .map(|(delta, us)| {
+                    id = id.wrapping_add(delta.cast_unsigned());
+                    (UrlId(id), us)
+                })
+                .collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn completion() -> impl Strategy<Value = Completion> {
+        (
+            any::<u64>(),
+            prop::sample::select(&Outcome::ALL[..13]),
+            prop::option::of(100_u16..1000),
+            (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()),
+            prop::option::of(1..u64::MAX),
+            any::<u32>(),
+        )
+            .prop_map(
+                |(id, outcome, status, (body_bytes, start_us, connect_us, duration_us), first_byte_us, slot)| Completion {
+                    id: UrlId(id),
+                    outcome,
+                    status,
+                    body_bytes,
+                    start_us,
+                    connect_us,
+                    first_byte_us,
+                    duration_us,
+                    slot,
+                },
+            )
+    }
+
+    proptest! {
+        #[test]
+        fn completions_survive_the_wire(completions in prop::collection::vec(completion(), 1..20), detail in ".{0,300}") {
+            let mut builder = CompletionBatchBuilder::default();
+            for completion in &completions {
+                builder.push(completion, None);
+            }
+            builder.push(&completions[0], Some(&detail));
+            let batch = CompletionBatch::try_from(builder.take()).unwrap();
+            prop_assert!(builder.is_empty());
+            prop_assert_eq!(&batch.completions[..completions.len()], &completions[..]);
+            prop_assert_eq!(batch.details[0].0 as usize, completions.len());
+            prop_assert!(detail.starts_with(&batch.details[0].1));
+        }
+
+        #[test]
+        fn starts_survive_the_wire(starts in prop::collection::vec((any::<u64>(), any::<u64>()), 0..20)) {
+            let batch = StartedBatch { starts: starts.into_iter().map(|(id, us)| (UrlId(id), us)).collect() };
+            prop_assert_eq!(StartedBatch::try_from(wire::StartedBatch::from(&batch)), Ok(batch));
+        }
+    }
+
+    #[test]
+    fn a_fetcher_cannot_send_what_is_none_of_its_business() {
+        let mut builder = CompletionBatchBuilder::default();
+        let good = Completion {
+            id: UrlId(1),
+            outcome: Outcome::Ok,
+            status: Some(200),
+            body_bytes: 0,
+            start_us: 0,
+            connect_us: 0,
+            first_byte_us: None,
+            duration_us: 0,
+            slot: 0,
+        };
+        builder.push(&good, None);
+        let message = builder.take();
+        let refused = |change: fn(&mut wire::CompletionBatch)| {
+            let mut message = message.clone();
+            change(&mut message);
+            CompletionBatch::try_from(message).is_err()
+        };
+        assert!(CompletionBatch::try_from(message.clone()).is_ok());
+        assert!(refused(|m| m.outcomes = vec![Outcome::Abandoned.code()].into()));
+        assert!(refused(|m| m.outcomes = vec![0].into()));
+        assert!(refused(|m| m.outcomes = vec![].into()));
+        assert!(refused(|m| m.statuses[0] = 99));
+        assert!(refused(|m| m.statuses[0] = 70_000));
+        assert!(refused(|m| m.slots.clear()));
+        assert!(refused(|m| m.details.push(wire::FailureDetail {
+            index: 1,
+            text: String::new()
+        })));
+    }
+}

@@ -1,0 +1,189 @@
+//! Lease batches: URLs on their way into a fetcher's hands.
+
+use bytes::Bytes;
+
+use crate::{
+    WireError,
+    id::UrlId,
+    limits::{BATCH_MAX_BYTES, BATCH_MAX_URLS, URL_MAX_BYTES},
+    wire,
+};
+
+/// URLs that one fetcher may take up, checked as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseBatch {
+    ids: Ids,
+    lengths: Vec<u32>,
+    text: Bytes,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Ids {
+    From(u64),
+    Each(Vec<u64>),
+}
+
+impl LeaseBatch {
+    /// How many URLs there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Never true for a batch that was checked.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lengths.is_empty()
+    }
+
+    /// The URLs, each with its id. The texts share the batch's memory.
+    pub fn iter(&self) -> impl Iterator<Item = (UrlId, Bytes)> + '_ {
+        let mut offset = 0;
+        self.lengths.iter().enumerate().map(move |(index, length)| {
+            let id = match &self.ids {
+                Ids::From(first) => first + index as u64,
+                Ids::Each(ids) => ids[index],
+            };
+            let end = offset + *length as usize;
+            let text = self.text.slice(offset..end);
+            offset = end;
+            (UrlId(id), text)
+        })
+    }
+}
+
+impl TryFrom<wire::LeaseBatch> for LeaseBatch {
+    type Error = WireError;
+
+    fn try_from(batch: wire::LeaseBatch) -> Result<Self, WireError> {
+        let count = batch.lengths.len();
+        if count == 0 || count > BATCH_MAX_URLS {
+            return Err(WireError::OutOfRange {
+                field: "lengths",
+                value: count as u64,
+                range: "1 to 4096 URLs",
+            });
+        }
+        if batch.lengths.iter().any(|l| *l as usize > URL_MAX_BYTES) {
+            return Err(WireError::Inconsistent("a URL is longer than 16 KiB"));
+        }
+        let total: u64 = batch.lengths.iter().copied().map(u64::from).sum();
+        if total != batch.text.len() as u64 {
+            return Err(WireError::Inconsistent(
+                "the lengths do not add up to the text",
+            ));
+        }
+        let ids = if batch.ids.is_empty() {
+            if batch.first_id.checked_add(count as u64).is_none() {
+                return Err(WireError::Inconsistent("the ids run past the last one"));
+            }
+            Ids::From(batch.first_id)
+        } else if batch.ids.len() == count {
+            Ids::Each(batch.ids)
+        } else {
+            return Err(WireError::Inconsistent("as many ids as URLs are needed"));
+        };
+        Ok(Self {
+            ids,
+            lengths: batch.lengths,
+            text: batch.text,
+        })
+    }
+}
+
+/// Gathers URLs into one batch, up to its limits.
+#[derive(Debug, Default)]
+pub struct LeaseBatchBuilder {
+    ids: Vec<u64>,
+    lengths: Vec<u32>,
+    text: Vec<u8>,
+}
+
+impl LeaseBatchBuilder {
+    /// Whether `url` still fits into this batch.
+    #[must_use]
+    pub fn fits(&self, url: &[u8]) -> bool {
+        self.lengths.len() < BATCH_MAX_URLS
+            && (self.text.is_empty() || self.text.len() + url.len() <= BATCH_MAX_BYTES)
+    }
+
+    /// Adds a URL of at most [`URL_MAX_BYTES`].
+    pub fn push(&mut self, id: UrlId, url: &[u8]) {
+        debug_assert!(url.len() <= URL_MAX_BYTES && self.fits(url));
+        self.ids.push(id.0);
+        self.lengths
+            .push(u32::try_from(url.len()).unwrap_or(u32::MAX));
+        self.text.extend_from_slice(url);
+    }
+
+    /// How many URLs were added.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Whether none was added.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lengths.is_empty()
+    }
+
+    /// The message; ids that follow one another are not spelled out.
+    #[must_use]
+    pub fn finish(self) -> wire::LeaseBatch {
+        let first_id = self.ids.first().copied().unwrap_or(0);
+        let contiguous = self.ids.iter().zip(first_id..).all(|(id, next)| *id == next);
+        wire::LeaseBatch {
+            first_id,
+            ids: if contiguous { Vec::new() } else { self.ids },
+            lengths: self.lengths,
+            text: self.text.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_batch_survives_the_wire(urls in prop::collection::vec((0_u64..50, "[a-z]{0,20}"), 1..20), start in prop::option::of(any::<u32>())) {
+            let mut builder = LeaseBatchBuilder::default();
+            let sent: Vec<_> = urls.iter().enumerate().map(|(index, (id, url))| {
+                (UrlId(start.map_or(*id, |s| u64::from(s) + index as u64)), Bytes::from(url.clone()))
+            }).collect();
+            for (id, url) in &sent {
+                builder.push(*id, url);
+            }
+            let message = builder.finish();
+            if start.is_some() {
+                prop_assert!(message.ids.is_empty());
+            }
+            let batch = LeaseBatch::try_from(message).unwrap();
+            prop_assert_eq!(batch.iter().collect::<Vec<_>>(), sent);
+        }
+    }
+
+    #[test]
+    fn columns_that_disagree_are_refused() {
+        let good = wire::LeaseBatch {
+            first_id: 0,
+            ids: vec![],
+            lengths: vec![1, 2],
+            text: Bytes::from_static(b"abc"),
+        };
+        let refused = |change: fn(&mut wire::LeaseBatch)| {
+            let mut batch = good.clone();
+            change(&mut batch);
+            LeaseBatch::try_from(batch).is_err()
+        };
+        assert!(LeaseBatch::try_from(good.clone()).is_ok());
+        assert!(refused(|b| b.lengths.clear()));
+        assert!(refused(|b| b.lengths.push(1)));
+        assert!(refused(|b| b.ids.push(1)));
+        assert!(refused(|b| b.first_id = u64::MAX));
+        assert!(refused(|b| b.lengths = vec![u32::MAX, 2]));
+    }
+}

@@ -1,0 +1,69 @@
+//! fanout's wire format, and the domain types that stand behind it.
+//!
+//! Generated types live in [`wire`] and go no further than the edge of a
+//! process: everything that comes in passes a `TryFrom` here, which answers
+//! with a typed [`WireError`] that names the field.
+
+pub mod completion;
+pub mod frame;
+pub mod id;
+pub mod lease;
+pub mod limits;
+pub mod report;
+pub mod setup;
+pub mod worker;
+
+/// Types generated from `fanout.proto`.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod wire {
+    tonic::include_proto!("fanout.v1");
+}
+
+/// Raised whenever a peer of the previous version could misunderstand.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// A message from a peer that does not make sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// A field that must be there is absent.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    /// A field holds a value outside its range.
+    #[error("{field} is {value}, outside {range}")]
+    OutOfRange {
+        /// The field's name.
+        field: &'static str,
+        /// The value found.
+        value: u64,
+        /// The values allowed, for people.
+        range: &'static str,
+    },
+    /// An enumeration holds a number that this version does not know.
+    #[error("{field} holds the unknown value {value}")]
+    Unknown {
+        /// The field's name.
+        field: &'static str,
+        /// The number found.
+        value: i64,
+    },
+    /// Columns or lengths that must agree do not.
+    #[error("{0}")]
+    Inconsistent(&'static str),
+    /// A text is not what its field asks for.
+    #[error("{field} is not valid: {reason}")]
+    Invalid {
+        /// The field's name.
+        field: &'static str,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The octets are no message at all.
+    #[error("not a message of this protocol: {0}")]
+    Undecodable(String),
+}
+
+impl From<prost::DecodeError> for WireError {
+    fn from(error: prost::DecodeError) -> Self {
+        Self::Undecodable(error.to_string())
+    }
+}

@@ -1,0 +1,30 @@
+//! Every limit of the wire and of the way of a URL, in one place.
+
+/// Longest URL, in octets. RFC 9110 section 4.1 asks for at least 8,000.
+pub const URL_MAX_BYTES: usize = 16 * 1024;
+/// Most URLs in one lease batch or completions in one batch.
+pub const BATCH_MAX_URLS: usize = 4096;
+/// Most octets of URL text in one lease batch.
+pub const BATCH_MAX_BYTES: usize = 256 * 1024;
+/// Largest frame between worker and fetcher; well under gRPC's 4 MiB.
+pub const FRAME_MAX_BYTES: usize = 1024 * 1024;
+/// Most URLs that one fetcher may hold.
+pub const CREDIT_MAX_URLS: u32 = 65_536;
+/// Most URLs in flight in one fetcher.
+pub const CONCURRENCY_MAX: u32 = 65_536;
+/// Most fetchers in one trial.
+pub const FETCHERS_MAX: u32 = 4096;
+/// Longest detail text that a failure carries, in octets.
+pub const DETAIL_MAX_BYTES: usize = 240;
+/// Most failure details in one batch; failures past that carry none.
+pub const DETAILS_MAX: usize = 64;
+/// Longest name of a worker, in octets.
+pub const NAME_MAX_BYTES: usize = 128;
+/// Completions leave a fetcher at the latest this long after the first of a batch.
+pub const FLUSH_AFTER: std::time::Duration = std::time::Duration::from_millis(20);
+/// Largest response header section, in octets.
+pub const HEADER_MAX_BYTES: usize = 64 * 1024;
+/// Most header fields in one response.
+pub const HEADERS_MAX: usize = 128;
+/// Longest timeout that can be set: the histograms end there.
+pub const TIMEOUT_MAX: std::time::Duration = std::time::Duration::from_secs(3600);

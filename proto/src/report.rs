@@ -1,0 +1,262 @@
+//! What is known of a fetcher when its trial is over.
+
+use std::time::Duration;
+
+use crate::{WireError, id::FetcherId, wire};
+
+/// The fetcher's own counters, as it reports them at the hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FetcherReport {
+    /// Connections opened, replacements of stale ones included.
+    pub connections_opened: u64,
+    /// Requests sent, redirects and retries included.
+    pub requests_sent: u64,
+    /// Redirects followed.
+    pub redirects_followed: u64,
+    /// Requests sent again because a kept connection had been closed.
+    pub stale_retries: u64,
+    /// Names that were looked up.
+    pub names_resolved: u64,
+    /// The gauge of URLs in flight, integrated over time.
+    pub in_flight: Duration,
+    /// The gauge's peak.
+    pub in_flight_peak: u32,
+    /// From Go to the first take-up.
+    pub first_start: Option<Duration>,
+    /// From Go to the last completion.
+    pub last_end: Option<Duration>,
+}
+
+fn us(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl From<&FetcherReport> for wire::FetcherReport {
+    fn from(r: &FetcherReport) -> Self {
+        Self {
+            connections_opened: r.connections_opened,
+            requests_sent: r.requests_sent,
+            redirects_followed: r.redirects_followed,
+            stale_retries: r.stale_retries,
+            names_resolved: r.names_resolved,
+            in_flight_us: us(r.in_flight),
+            in_flight_peak: r.in_flight_peak,
+            first_start_us: r.first_start.map(us),
+            last_end_us: r.last_end.map(us),
+        }
+    }
+}
+
+impl From<wire::FetcherReport> for FetcherReport {
+    fn from(m: wire::FetcherReport) -> Self {
+        Self {
+            connections_opened: m.connections_opened,
+            requests_sent: m.requests_sent,
+            redirects_followed: m.redirects_followed,
+            stale_retries: m.stale_retries,
+            names_resolved: m.names_resolved,
+            in_flight: Duration::from_micros(m.in_flight_us),
+            in_flight_peak: m.in_flight_peak,
+            first_start: m.first_start_us.map(Duration::from_micros),
+            last_end: m.last_end_us.map(Duration::from_micros),
+        }
+    }
+}
+
+/// Read from /proc while the fetcher holds; what cannot be read is `None`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HeldFigures {
+    /// Peak resident memory of this process (VmHWM).
+    pub hwm_bytes: Option<u64>,
+    /// Proportional set size.
+    pub pss_bytes: Option<u64>,
+    /// Unique set size: private clean and dirty pages.
+    pub uss_bytes: Option<u64>,
+    /// Threads alive.
+    pub threads: Option<u32>,
+    /// Time that threads were ready to run and did not, summed over them.
+    pub run_queue_wait: Option<Duration>,
+}
+
+impl From<&HeldFigures> for wire::HeldFigures {
+    fn from(h: &HeldFigures) -> Self {
+        Self {
+            hwm_bytes: h.hwm_bytes,
+            pss_bytes: h.pss_bytes,
+            uss_bytes: h.uss_bytes,
+            threads: h.threads,
+            run_queue_wait_ns: h
+                .run_queue_wait
+                .map(|wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)),
+        }
+    }
+}
+
+impl From<wire::HeldFigures> for HeldFigures {
+    fn from(m: wire::HeldFigures) -> Self {
+        Self {
+            hwm_bytes: m.hwm_bytes,
+            pss_bytes: m.pss_bytes,
+            uss_bytes: m.uss_bytes,
+            threads: m.threads,
+            run_queue_wait: m.run_queue_wait_ns.map(Duration::from_nanos),
+        }
+    }
+}
+
+/// What `wait4` says of a reaped process: its whole life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ResourceUsage {
+    /// CPU time in user mode.
+    pub cpu_user: Duration,
+    /// CPU time in the kernel.
+    pub cpu_system: Duration,
+    /// Context switches because it waited.
+    pub voluntary_switches: u64,
+    /// Context switches because its time was up or another had precedence.
+    pub involuntary_switches: u64,
+    /// Page faults without I/O.
+    pub minor_faults: u64,
+    /// Page faults with I/O.
+    pub major_faults: u64,
+}
+
+impl From<&ResourceUsage> for wire::ResourceUsage {
+    fn from(u: &ResourceUsage) -> Self {
+        Self {
+            cpu_user_us: us(u.cpu_user),
+            cpu_system_us: us(u.cpu_system),
+            voluntary_switches: u.voluntary_switches,
+            involuntary_switches: u.involuntary_switches,
+            minor_faults: u.minor_faults,
+            major_faults: u.major_faults,
+        }
+    }
+}
+
+impl From<wire::ResourceUsage> for ResourceUsage {
+    fn from(m: wire::ResourceUsage) -> Self {
+        Self {
+            cpu_user: Duration::from_micros(m.cpu_user_us),
+            cpu_system: Duration::from_micros(m.cpu_system_us),
+            voluntary_switches: m.voluntary_switches,
+            involuntary_switches: m.involuntary_switches,
+            minor_faults: m.minor_faults,
+            major_faults: m.major_faults,
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself.
+    Code(i32),
+    /// By a signal.
+    Signal(i32),
+    /// The kernel ended it because memory ran out.
+    OutOfMemory,
+    /// It could not be started.
+    NotStarted,
+}
+
+impl From<Exit> for wire::Exit {
+    fn from(exit: Exit) -> Self {
+        use wire::exit::How;
+        let (how, out_of_memory) = match exit {
+            Exit::Code(code) => (How::Code(code), false),
+            Exit::Signal(signal) => (How::Signal(signal), false),
+            Exit::OutOfMemory => (How::Signal(9), true),
+            Exit::NotStarted => (How::NotStarted(true), false),
+        };
+        Self {
+            how: Some(how),
+            out_of_memory,
+        }
+    }
+}
+
+impl TryFrom<wire::Exit> for Exit {
+    type Error = WireError;
+
+    fn try_from(m: wire::Exit) -> Result<Self, WireError> {
+        use wire::exit::How;
+        Ok(match m.how.ok_or(WireError::Missing("exit.how"))? {
+            How::Signal(_) if m.out_of_memory => Self::OutOfMemory,
+            How::Code(code) => Self::Code(code),
+            How::Signal(signal) => Self::Signal(signal),
+            How::NotStarted(_) => Self::NotStarted,
+        })
+    }
+}
+
+/// A fetcher that has been reaped, after the hold or before its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetcherExited {
+    /// Which one.
+    pub fetcher: FetcherId,
+    /// How it ended.
+    pub exit: Exit,
+    /// Its counters; `None` when it died before the hold.
+    pub report: Option<FetcherReport>,
+    /// What was read while it held.
+    pub held: HeldFigures,
+    /// `None` when it was never started.
+    pub usage: Option<ResourceUsage>,
+    /// What went wrong, for people; empty when nothing did.
+    pub reason: String,
+}
+
+impl TryFrom<wire::FetcherExited> for FetcherExited {
+    type Error = WireError;
+
+    fn try_from(m: wire::FetcherExited) -> Result<Self, WireError> {
+        Ok(Self {
+            fetcher: FetcherId(m.fetcher),
+            exit: m.exit.ok_or(WireError::Missing("exit"))?.try_into()?,
+            report: m.report.map(Into::into),
+            held: m.held.map(Into::into).unwrap_or_default(),
+            usage: m.usage.map(Into::into),
+            reason: m.reason,
+        })
+    }
+}
+
+/// What a trial cost the worker itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WorkerUsage {
+    /// CPU time of the worker in user mode, sampling included.
+    pub cpu_user: Option<Duration>,
+    /// CPU time of the worker in the kernel.
+    pub cpu_system: Option<Duration>,
+    /// Octets written into fetchers' pipes.
+    pub pipe_bytes_to_fetchers: u64,
+    /// Octets read from fetchers' pipes.
+    pub pipe_bytes_from_fetchers: u64,
+    /// From Go's arrival to its being written to the last fetcher.
+    pub barrier: Duration,
+    /// Memory samples taken.
+    pub memory_samples: u32,
+    /// Peak memory of the worker's cgroup.
+    pub cgroup_peak_bytes: Option<u64>,
+    /// Socket buffers in the worker's cgroup.
+    pub cgroup_sock_bytes: Option<u64>,
+    /// Kernel stacks in the worker's cgroup.
+    pub cgroup_kernel_stack_bytes: Option<u64>,
+}
+
+impl From<wire::WorkerUsage> for WorkerUsage {
+    fn from(m: wire::WorkerUsage) -> Self {
+        Self {
+            cpu_user: m.cpu_user_us.map(Duration::from_micros),
+            cpu_system: m.cpu_system_us.map(Duration::from_micros),
+            pipe_bytes_to_fetchers: m.pipe_bytes_to_fetchers,
+            pipe_bytes_from_fetchers: m.pipe_bytes_from_fetchers,
+            barrier: Duration::from_micros(m.barrier_us),
+            memory_samples: m.memory_samples,
+            cgroup_peak_bytes: m.cgroup_peak_bytes,
+            cgroup_sock_bytes: m.cgroup_sock_bytes,
+            cgroup_kernel_stack_bytes: m.cgroup_kernel_stack_bytes,
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! What a fetcher is told before it starts.
+
+use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
+
+use crate::{
+    WireError,
+    limits::{CONCURRENCY_MAX, TIMEOUT_MAX},
+    wire,
+};
+
+/// How one process waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Model {
+    /// Blocking, one URL at a time.
+    Sequential,
+    /// Blocking, a thread per URL in flight.
+    Threads,
+    /// One thread, one event loop.
+    Async,
+    /// tokio's work-stealing runtime.
+    AsyncMt,
+}
+
+impl Model {
+    /// Every model, in the order of the documentation.
+    pub const ALL: [Self; 4] = [Self::Sequential, Self::Threads, Self::Async, Self::AsyncMt];
+
+    /// The name in arms, JSON and documentation.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sequential => "sequential",
+            Self::Threads => "threads",
+            Self::Async => "async",
+            Self::AsyncMt => "async-mt",
+        }
+    }
+
+    /// Whether waiting blocks the thread that waits.
+    #[must_use]
+    pub const fn is_blocking(self) -> bool {
+        matches!(self, Self::Sequential | Self::Threads)
+    }
+}
+
+/// The HTTP stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Client {
+    /// One sans-IO HTTP/1.1 core under every model.
+    Core,
+    /// What people use for blocking requests.
+    Ureq,
+    /// What people use for requests on an event loop.
+    Reqwest,
+    /// Completes without fetching: the machinery alone.
+    Null,
+}
+
+impl Client {
+    /// Every client, in the order of the documentation.
+    pub const ALL: [Self; 4] = [Self::Core, Self::Ureq, Self::Reqwest, Self::Null];
+
+    /// The name in arms, JSON and documentation.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Core => "core",
+            Self::Ureq => "ureq",
+            Self::Reqwest => "reqwest",
+            Self::Null => "null",
+        }
+    }
+
+    /// Whether this client can wait as `model` waits.
+    #[must_use]
+    pub const fn runs_under(self, model: Model) -> bool {
+        match self {
+            Self::Core | Self::Null => true,
+            Self::Ureq => model.is_blocking(),
+            Self::Reqwest => !model.is_blocking(),
+        }
+    }
+}
+
+macro_rules! by_name {
+    ($type:ty, $what:literal) => {
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = UnknownName;
+
+            fn from_str(text: &str) -> Result<Self, UnknownName> {
+                Self::ALL
+                    .into_iter()
+                    .find(|known| known.name() == text)
+                    .ok_or_else(|| UnknownName {
+                        what: $what,
+                        name: text.to_owned(),
+                        known: Self::ALL.iter().map(|known| known.name()).collect(),
+                    })
+            }
+        }
+    };
+}
+by_name!(Model, "model");
+by_name!(Client, "client");
+
+/// A name that is none of the known ones.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no {what} '{name}'; there are {}", known.join(", "))]
+pub struct UnknownName {
+    /// What kind of thing was named.
+    pub what: &'static str,
+    /// The name given.
+    pub name: String,
+    /// The names that exist.
+    pub known: Vec<&'static str>,
+}
+
+/// The request method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Method {
+    /// The whole body is read.
+    #[default]
+    Get,
+    /// Header only.
+    Head,
+}
+
+/// What HTTP looks like in every arm of a study.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// The request method.
+    pub method: Method,
+    /// One whole exchange: connecting, redirects and the body included.
+    pub timeout: Duration,
+    /// Resolving, connecting and the TLS handshake.
+    pub connect_timeout: Duration,
+    /// A body with more octets than this ends as `too_large`.
+    pub max_body_bytes: u64,
+    /// Redirects followed; one more ends as `redirect_limit`. 0 follows none:
+    /// the redirect itself is then the response.
+    pub redirects: u32,
+    /// Headers of one's own, in order.
+    pub headers: Vec<(String, String)>,
+    /// The User-Agent header.
+    pub user_agent: String,
+    /// Accept any certificate.
+    pub insecure: bool,
+    /// PEM certificates that replace the system's roots; empty keeps those.
+    pub ca_certificates: bytes::Bytes,
+    /// Ask for gzip, br and zstd, and decode them.
+    pub decompress: bool,
+    /// A new connection for every request.
+    pub no_keepalive: bool,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            method: Method::Get,
+            timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            max_body_bytes: 64 * 1024 * 1024,
+            redirects: 10,
+            headers: Vec::new(),
+            user_agent: concat!("fanout/", env!("CARGO_PKG_VERSION")).to_owned(),
+            insecure: false,
+            ca_certificates: bytes::Bytes::new(),
+            decompress: false,
+            no_keepalive: false,
+        }
+    }
+}
+
+/// Everything that a fetcher needs to know before its first URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setup {
+    /// How the fetcher waits.
+    pub model: Model,
+    /// URLs in flight at most; 1 under [`Model::Sequential`].
+    pub concurrency: NonZeroU32,
+    /// The HTTP stack.
+    pub client: Client,
+    /// What HTTP looks like.
+    pub http: HttpSettings,
+    /// Say when a URL is taken up, not only when it is done.
+    pub report_starts: bool,
+    /// Spin this long per response.
+    pub cpu_work: Duration,
+    /// Spin under one process-wide lock.
+    pub cpu_lock: bool,
+}
+
+fn duration_us(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl From<&Setup> for wire::Setup {
+    fn from(setup: &Setup) -> Self {
+        let http = &setup.http;
+        Self {
+            model: match setup.model {
+                Model::Sequential => wire::Model::Sequential,
+                Model::Threads => wire::Model::Threads,
+                Model::Async => wire::Model::Async,
+                Model::AsyncMt => wire::Model::AsyncMt,
+            }
+            .into(),
+            concurrency: setup.concurrency.get(),
+            client: match setup.client {
+                Client::Core => wire::Client::Core,
+                Client::Ureq => wire::Client::Ureq,
+                Client::Reqwest => wire::Client::Reqwest,
+                Client::Null => wire::Client::Null,
+            }
+            .into(),
+            method: match http.method {
+                Method::Get => wire::Method::Get,
+                Method::Head => wire::Method::Head,
+            }
+            .into(),
+            timeout_us: duration_us(http.timeout),
+            connect_timeout_us: duration_us(http.connect_timeout),
+            max_body_bytes: http.max_body_bytes,
+            redirects: http.redirects,
+            headers: http
+                .headers
+                .iter()
+                .map(|(name, value)| wire::Header {
+                    name: name.clone(),
+                    value: value.clone(),
+                })
+                .collect(),
+            user_agent: http.user_agent.clone(),
+            insecure: http.insecure,
+            ca_certificates: http.ca_certificates.clone(),
+            decompress: http.decompress,
+            no_keepalive: http.no_keepalive,
+            report_starts: setup.report_starts,
+            cpu_work_us: duration_us(setup.cpu_work),
+            cpu_lock: setup.cpu_lock,
+        }
+    }
+}
+
+fn timeout(field: &'static str, micros: u64) -> Result<Duration, WireError> {
+    let value = Duration::from_micros(micros);
+    if value.is_zero() || value > TIMEOUT_MAX {
+        return Err(WireError::OutOfRange {
+            field,
+            value: micros,
+            range: "1 µs to 1 h",
+        });
+    }
+    Ok(value)
+}
+
+impl TryFrom<wire::Setup> for Setup {
+    type Error = WireError;
+
+    fn try_from(setup: wire::Setup) -> Result<Self, WireError> {
+        let unknown = |field, value: i32| WireError::Unknown {
+            field,
+            value: value.into(),
+        };
+        let model = match wire::Model::try_from(setup.model) {
+            Ok(wire::Model::Sequential) => Model::Sequential,
+            Ok(wire::Model::Threads) => Model::Threads,
+            Ok(wire::Model::Async) => Model::Async,
+            Ok(wire::Model::AsyncMt) => Model::AsyncMt,
+            Ok(wire::Model::Unspecified) | Err(_) => return Err(unknown("model", setup.model)),
+        };
+        let client = match wire::Client::try_from(setup.client) {
+            Ok(wire::Client::Core) => Client::Core,
+            Ok(wire::Client::Ureq) => Client::Ureq,
+            Ok(wire::Client::Reqwest) => Client::Reqwest,
+            Ok(wire::Client::Null) => Client::Null,
+            Ok(wire::Client::Unspecified) | Err(_) => return Err(unknown("client", setup.client)),
+        };
+        let method = match wire::Method::try_from(setup.method) {
+            Ok(wire::Method::Get) => Method::Get,
+            Ok(wire::Method::Head) => Method::Head,
+            Ok(wire::Method::Unspecified) | Err(_) => return Err(unknown("method", setup.method)),
+        };
+        let concurrency = NonZeroU32::new(setup.concurrency)
+            .filter(|c| c.get() <= CONCURRENCY_MAX)
+            .ok_or(WireError::OutOfRange {
+                field: "concurrency",
+                value: setup.concurrency.into(),
+                range: "1 to 65536",
+            })?;
+        if model == Model::Sequential && concurrency.get() != 1 {
+            return Err(WireError::Inconsistent(
+                "the sequential model has a concurrency of 1",
+            ));
+        }
+        if !client.runs_under(model) {
+            return Err(WireError::Inconsistent(
+                "the client does not run under the model",
+            ));
+        }
+        Ok(Self {
+            model,
+            concurrency,
+            client,
+            http: HttpSettings {
+                method,
+                timeout: timeout("timeout", setup.timeout_us)?,
+                connect_timeout: timeout("connect_timeout", setup.connect_timeout_us)?,
+                max_body_bytes: setup.max_body_bytes,
+                redirects: setup.redirects,
+                headers: setup
+                    .headers
+                    .into_iter()
+                    .map(|header| (header.name, header.value))
+                    .collect(),
+                user_agent: setup.user_agent,
+                insecure: setup.insecure,
+                ca_certificates: setup.ca_certificates,
+                decompress: setup.decompress,
+                no_keepalive: setup.no_keepalive,
+            },
+            report_starts: setup.report_starts,
+            cpu_work: Duration::from_micros(setup.cpu_work_us),
+            cpu_lock: setup.cpu_lock,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setup() -> Setup {
+        Setup {
+            model: Model::Async,
+            concurrency: NonZeroU32::new(32).unwrap(),
+            client: Client::Core,
+            http: HttpSettings {
+                headers: vec![("x-a".into(), "b".into())],
+                ..HttpSettings::default()
+            },
+            report_starts: true,
+            cpu_work: Duration::from_micros(200),
+            cpu_lock: true,
+        }
+    }
+
+    #[test]
+    fn a_setup_survives_the_wire() {
+        let sent = setup();
+        assert_eq!(Setup::try_from(wire::Setup::from(&sent)), Ok(sent));
+    }
+
+    #[test]
+    fn a_setup_that_makes_no_sense_is_refused_by_field() {
+        let refused = |change: fn(&mut wire::Setup)| {
+            let mut message = wire::Setup::from(&setup());
+            change(&mut message);
+            Setup::try_from(message).unwrap_err().to_string()
+        };
+        assert_eq!(
+            refused(|m| m.model = 9),
+            "model holds the unknown value 9"
+        );
+        assert_eq!(
+            refused(|m| m.concurrency = 0),
+            "concurrency is 0, outside 1 to 65536"
+        );
+        assert_eq!(
+            refused(|m| m.timeout_us = 0),
+            "timeout is 0, outside 1 µs to 1 h"
+        );
+        assert_eq!(
+            refused(|m| m.client = wire::Client::Ureq.into()),
+            "the client does not run under the model"
+        );
+        assert_eq!(
+            refused(|m| m.model = wire::Model::Sequential.into()),
+            "the sequential model has a concurrency of 1"
+        );
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        for model in Model::ALL {
+            assert_eq!(model.name().parse(), Ok(model));
+        }
+        assert_eq!(
+            "fibers".parse::<Model>().unwrap_err().to_string(),
+            "there is no model 'fibers'; there are sequential, threads, async, async-mt"
+        );
+    }
+}
