@@ -1,1 +1,7 @@
-//! x
+//! What a study's figures mean.
+//!
+//! Everything here is pure: a [`record::Study`] goes in; comparisons, tables,
+//! sentences and pages come out. Reading and writing files is the
+//! coordinator's work.
+
+pub mod record;

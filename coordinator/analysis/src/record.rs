@@ -1,0 +1,435 @@
+//! The record of a study: what `study.json` holds.
+//!
+//! Units stand last in a name. What could not be read is `None` (`null`),
+//! never 0. Fields are only ever added within one [`SCHEMA_VERSION`].
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The version of this record; raised when a field changes its meaning.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// A whole study.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Study {
+    /// The version of this record's form.
+    pub schema_version: u32,
+    /// Under which conditions the study ran.
+    pub manifest: Manifest,
+    /// What was compared, in the order given; the A/A control comes last.
+    pub arms: Vec<Arm>,
+    /// Every trial, in the order in which they ran; none is left out.
+    pub trials: Vec<Trial>,
+    /// Arms against the baseline, one entry per arm and metric.
+    pub comparisons: Vec<Comparison>,
+    /// What a reader must know before believing a figure, in plain words.
+    pub caveats: Vec<String>,
+    /// Whether the study was stopped before its last block.
+    pub interrupted: bool,
+}
+
+/// Under which conditions a study ran.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Manifest {
+    /// fanout's version.
+    pub version: String,
+    /// When the study started, UTC, RFC 3339.
+    pub started: String,
+    /// How long it took.
+    pub elapsed_s: f64,
+    /// The command line that repeats it.
+    pub command: Vec<String>,
+    /// Where the URLs came from: `built-in`, a file's name, or `stdin`.
+    pub list: String,
+    /// URLs in the list, repeats counted.
+    pub urls: u64,
+    /// SHA-256 over the list's URLs, each followed by a newline, in hex.
+    pub list_sha256: String,
+    /// Lines left out by `--skip-invalid`.
+    pub skipped_lines: u64,
+    /// `--repeat`.
+    pub repeat: u64,
+    /// Seed of the order of arms and of the origin.
+    pub seed: u64,
+    /// Blocks asked for, the discarded one not counted.
+    pub blocks: u32,
+    /// `dynamic` or `static`.
+    pub split: String,
+    /// Name of the arm that the others are compared with.
+    pub baseline: String,
+    /// Concurrency of arms that name none.
+    pub concurrency: u32,
+    /// `--placement` as given.
+    pub placement: String,
+    /// What HTTP looked like in every arm.
+    pub http: Http,
+    /// The workers that took part, in the order in which they came.
+    pub workers: Vec<Worker>,
+    /// The coordinator's machine.
+    pub coordinator: Machine,
+    /// The server, when it is fanout's own.
+    pub origin: Option<Origin>,
+    /// Anything else worth keeping, by name: governor, allocator, TLS provider …
+    pub facts: BTreeMap<String, String>,
+}
+
+/// What HTTP looked like in every arm.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Http {
+    /// `GET` or `HEAD`.
+    pub method: String,
+    /// One whole exchange.
+    pub timeout_s: f64,
+    /// Resolving, connecting, TLS handshake.
+    pub connect_timeout_s: f64,
+    /// Largest body.
+    pub max_body_bytes: u64,
+    /// Redirects followed.
+    pub redirects: u32,
+    /// Names of headers of one's own; values may be secret and are not kept.
+    pub headers: Vec<String>,
+    /// User-Agent.
+    pub user_agent: String,
+    /// Any certificate was accepted.
+    pub insecure: bool,
+    /// Own roots were used.
+    pub cacert: bool,
+    /// Compressed bodies were asked for and decoded.
+    pub decompress: bool,
+    /// A new connection for every request.
+    pub no_keepalive: bool,
+    /// Spun per response.
+    pub cpu_work_s: f64,
+    /// Spun under one lock per process.
+    pub cpu_lock: bool,
+}
+
+/// A machine, or the part of one that a process may use.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Machine {
+    /// Kernel release.
+    pub kernel: String,
+    /// `uname -m`.
+    pub architecture: String,
+    /// Processors that may be used.
+    pub cpus: Vec<u32>,
+    /// Memory of the machine.
+    pub memory_bytes: Option<u64>,
+    /// `v1`, `v2` or empty.
+    pub cgroup: String,
+    /// The cgroup's CPU limit.
+    pub cgroup_cpus: Option<f64>,
+    /// The cgroup's memory limit.
+    pub cgroup_memory_bytes: Option<u64>,
+}
+
+/// One worker.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Worker {
+    /// The number of its session.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// fanout's version there.
+    pub version: String,
+    /// Fetchers that it runs at most.
+    pub slots: u32,
+    /// Its machine or container.
+    pub machine: Machine,
+}
+
+/// fanout's own server.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Origin {
+    /// Base URLs.
+    pub urls: Vec<String>,
+    /// Threads that serve.
+    pub threads: u32,
+    /// Whether fanout started it for this study on this machine.
+    pub embedded: bool,
+}
+
+/// One arrangement under study.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Arm {
+    /// The arm's canonical name; the A/A control has ` (again)` at its end.
+    pub name: String,
+    /// Fetchers, each a process.
+    pub processes: u32,
+    /// `sequential`, `threads`, `async` or `async-mt`.
+    pub model: String,
+    /// URLs in flight in each fetcher.
+    pub concurrency: u32,
+    /// `core`, `ureq`, `reqwest` or `null`.
+    pub client: String,
+    /// Workers it was asked to run on; `None`: all there were.
+    pub workers: Option<u32>,
+    /// Whether this is the baseline run a second time, as a control.
+    pub control: bool,
+    /// Why it ran in fewer blocks than the others, if it did.
+    pub shortened: Option<String>,
+}
+
+/// One arm over the whole list, once.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Trial {
+    /// The arm's name.
+    pub arm: String,
+    /// Its block, from 0; the first is discarded.
+    pub block: u32,
+    /// Its place among all trials, from 0.
+    pub order: u32,
+    /// Ran only to warm up.
+    pub discarded: bool,
+    /// Whether it may enter a comparison.
+    pub valid: bool,
+    /// Why not.
+    pub invalid_reasons: Vec<String>,
+    /// A fetcher or worker was lost, and its URLs were leased again.
+    pub degraded: bool,
+    /// From Go to the last completion, as the coordinator sees it.
+    pub makespan_s: Option<f64>,
+    /// From Go to the last completion, as the slowest fetcher sees it.
+    pub fetch_makespan_s: Option<f64>,
+    /// From the first spawn to the last fetcher's Ready.
+    pub spawn_s: Option<f64>,
+    /// URLs with outcome `ok`.
+    pub completed: u64,
+    /// URLs with another outcome.
+    pub failed: u64,
+    /// URLs given up after three lost leases.
+    pub abandoned: u64,
+    /// URLs leased again after a loss.
+    pub requeued: u64,
+    /// Completions of URLs that were done already.
+    pub duplicates_ignored: u64,
+    /// Octets of bodies.
+    pub bytes: u64,
+    /// Completed, per second of makespan.
+    pub requests_per_s: Option<f64>,
+    /// CPU time of all fetchers in user mode.
+    pub cpu_user_s: Option<f64>,
+    /// CPU time of all fetchers in the kernel.
+    pub cpu_system_s: Option<f64>,
+    /// Context switches of all fetchers because they waited.
+    pub voluntary_switches: Option<u64>,
+    /// Context switches of all fetchers because their time was up.
+    pub involuntary_switches: Option<u64>,
+    /// Time that the fetchers' threads were ready and did not run.
+    pub run_queue_wait_s: Option<f64>,
+    /// Most threads seen in all fetchers together.
+    pub threads_peak: Option<u32>,
+    /// Peak of the fetchers' summed proportional set size.
+    pub pss_peak_bytes: Option<u64>,
+    /// Peak of the fetchers' summed unique set size.
+    pub uss_peak_bytes: Option<u64>,
+    /// Sum of every fetcher's peak resident memory.
+    pub hwm_sum_bytes: Option<u64>,
+    /// Peak memory of the workers' cgroups.
+    pub cgroup_peak_bytes: Option<u64>,
+    /// Socket buffers in the workers' cgroups at the hold.
+    pub cgroup_sock_bytes: Option<u64>,
+    /// Kernel stacks in the workers' cgroups at the hold.
+    pub cgroup_kernel_stack_bytes: Option<u64>,
+    /// URLs in flight, averaged over the fetchers' makespan: the gauge's integral.
+    pub in_flight_mean: Option<f64>,
+    /// Sum of the fetchers' peaks of URLs in flight.
+    pub in_flight_peak: Option<u32>,
+    /// Connections that the fetchers opened.
+    pub connections_opened: Option<u64>,
+    /// Requests that the fetchers sent, redirects and retries included.
+    pub requests_sent: Option<u64>,
+    /// From taking a URL up to its body's last octet.
+    pub latency_s: Option<Percentiles>,
+    /// From taking a URL up to the response's first octet.
+    pub first_byte_s: Option<Percentiles>,
+    /// Resolving, connecting and TLS handshake, of URLs that needed it.
+    pub connect_s: Option<Percentiles>,
+    /// Sums over all URLs of where the slots' time went.
+    pub phases: Phases,
+    /// The cost of spreading the work.
+    pub coordination: Coordination,
+    /// How the URLs ended, by outcome.
+    pub outcomes: BTreeMap<String, u64>,
+    /// How the responses ended, by status.
+    pub statuses: BTreeMap<String, u64>,
+    /// Memory over time.
+    pub memory: Vec<MemoryPoint>,
+    /// Latencies as an HDR histogram of microseconds (V2 + DEFLATE, base64).
+    pub latency_histogram: Option<String>,
+    /// Per worker, in the order of the manifest.
+    pub workers: Vec<WorkerShare>,
+    /// What the origin counted, when it is fanout's own.
+    pub origin: Option<OriginFigures>,
+    /// The first requests, in their slots; only for one trial of each arm.
+    pub requests: Vec<Request>,
+}
+
+/// A distribution in a few numbers; `p99` and the like are `None` where fewer
+/// than ten samples lie beyond.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Percentiles {
+    /// Half were faster.
+    pub p50: f64,
+    /// 1 in 10 was slower.
+    pub p90: Option<f64>,
+    /// 1 in 100 was slower.
+    pub p99: Option<f64>,
+    /// The slowest.
+    pub max: f64,
+    /// The arithmetic mean.
+    pub mean: f64,
+    /// How many there were.
+    pub count: u64,
+}
+
+/// Where the slots' time went, summed over all URLs of a trial.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Phases {
+    /// Resolving, connecting, TLS handshake.
+    pub connect_s: f64,
+    /// Request sent, waiting for the first octet.
+    pub wait_s: f64,
+    /// Reading the body.
+    pub body_s: f64,
+    /// Between two URLs: the slot had none, or its process did not run.
+    pub idle_s: f64,
+}
+
+/// The cost of spreading the work over processes and machines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Coordination {
+    /// `makespan_s` less `fetch_makespan_s`.
+    pub overhead_s: Option<f64>,
+    /// From Go's arrival at a worker to its last fetcher's Go; the slowest worker's.
+    pub barrier_s: Option<f64>,
+    /// The coordinator's own CPU time.
+    pub coordinator_cpu_s: Option<f64>,
+    /// The workers' own CPU time, memory sampling included.
+    pub worker_cpu_s: Option<f64>,
+    /// Octets written into fetchers' pipes.
+    pub pipe_bytes_sent: u64,
+    /// Octets read from fetchers' pipes.
+    pub pipe_bytes_received: u64,
+    /// Octets of messages to workers.
+    pub grpc_bytes_sent: u64,
+    /// Octets of messages from workers.
+    pub grpc_bytes_received: u64,
+    /// Messages to workers.
+    pub grpc_messages_sent: u64,
+    /// Messages from workers.
+    pub grpc_messages_received: u64,
+}
+
+/// Memory of all fetchers at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MemoryPoint {
+    /// Since Go.
+    pub elapsed_s: f64,
+    /// Summed proportional set size.
+    pub pss_bytes: Option<u64>,
+    /// Summed unique set size.
+    pub uss_bytes: Option<u64>,
+}
+
+/// One worker's part in a trial.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkerShare {
+    /// The worker's session.
+    pub worker: u32,
+    /// Its name.
+    pub name: String,
+    /// Fetchers that it ran.
+    pub fetchers: u32,
+    /// URLs done there.
+    pub urls: u64,
+    /// From Go to the last completion of its slowest fetcher.
+    pub fetch_makespan_s: Option<f64>,
+    /// CPU time of its fetchers.
+    pub cpu_s: Option<f64>,
+    /// Peak of its fetchers' summed proportional set size.
+    pub pss_peak_bytes: Option<u64>,
+    /// Whether it was lost.
+    pub lost: bool,
+}
+
+/// What fanout's own origin counted during a trial.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct OriginFigures {
+    /// Requests served.
+    pub requests: u64,
+    /// Connections accepted.
+    pub connections: u64,
+    /// Most connections open at a time.
+    pub connections_peak: u64,
+    /// Most requests under way at a time.
+    pub concurrent_peak: u64,
+    /// CPU time it took.
+    pub cpu_s: Option<f64>,
+    /// Share of the origin's threads that was busy: 1 is the limit.
+    pub busy: Option<f64>,
+    /// Delays served less delays asked for, mean.
+    pub delay_error_mean_s: Option<f64>,
+}
+
+/// One request in its slot, for the picture of who waits when.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Request {
+    /// The fetcher, from 0.
+    pub fetcher: u32,
+    /// The slot within the fetcher.
+    pub slot: u32,
+    /// Taken up, since Go.
+    pub start_s: f64,
+    /// Spent on connecting.
+    pub connect_s: f64,
+    /// From taking up to the first octet.
+    pub first_byte_s: Option<f64>,
+    /// From taking up to the end.
+    pub duration_s: f64,
+    /// Whether the outcome was `ok`.
+    pub ok: bool,
+}
+
+/// One arm against the baseline on one metric.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Comparison {
+    /// The arm.
+    pub arm: String,
+    /// The arm it is compared with.
+    pub baseline: String,
+    /// The metric, by its name in [`Trial`]; `cpu_s` is user and system together.
+    pub metric: String,
+    /// Blocks that both arms were in, with valid trials.
+    pub blocks: u32,
+    /// Geometric mean of the per-block ratios: below 1 is less than the baseline.
+    pub ratio: f64,
+    /// Lower end of the 95 % interval.
+    pub ci_low: Option<f64>,
+    /// Upper end of the 95 % interval.
+    pub ci_high: Option<f64>,
+    /// Of the exact sign-flip test.
+    pub p_value: Option<f64>,
+    /// After Holm's adjustment over the arms.
+    pub p_adjusted: Option<f64>,
+    /// What this says.
+    pub verdict: Verdict,
+}
+
+/// What a comparison says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Less time (or memory, or CPU) than the baseline.
+    Faster,
+    /// More than the baseline.
+    Slower,
+    /// The interval lies inside the margin.
+    Equivalent,
+    /// The data do not say.
+    Inconclusive,
+    /// A secondary metric: the interval speaks for itself.
+    Estimate,
+}
