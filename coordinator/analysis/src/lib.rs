@@ -4,4 +4,5 @@
 //! sentences and pages come out. Reading and writing files is the
 //! coordinator's work.
 
+pub mod format;
 pub mod record;
