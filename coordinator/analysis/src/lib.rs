@@ -4,5 +4,11 @@
 //! sentences and pages come out. Reading and writing files is the
 //! coordinator's work.
 
+mod conclude;
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture;
 pub mod format;
+pub mod latency;
 pub mod record;
+
+pub use conclude::{Options, conclude};

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// A whole study.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Study {
     /// The version of this record's form.
     pub schema_version: u32,
@@ -28,6 +28,15 @@ pub struct Study {
     pub caveats: Vec<String>,
     /// Whether the study was stopped before its last block.
     pub interrupted: bool,
+    /// How the comparisons were made, and what they could have seen.
+    #[serde(default)]
+    pub analysis: Analysis,
+    /// What more of one thing brings, where arms differ in that thing only.
+    #[serde(default)]
+    pub scaling: Vec<Scaling>,
+    /// Memory per URL in flight, where arms differ in their concurrency only.
+    #[serde(default)]
+    pub memory_slopes: Vec<MemorySlope>,
 }
 
 /// Under which conditions a study ran.
@@ -152,7 +161,7 @@ pub struct Origin {
 }
 
 /// One arrangement under study.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Arm {
     /// The arm's canonical name; the A/A control has ` (again)` at its end.
     pub name: String,
@@ -241,7 +250,13 @@ pub struct Trial {
     pub connections_opened: Option<u64>,
     /// Requests that the fetchers sent, redirects and retries included.
     pub requests_sent: Option<u64>,
-    /// From taking a URL up to its body's last octet.
+    /// Requests sent again because a kept connection had been closed.
+    #[serde(default)]
+    pub stale_retries: Option<u64>,
+    /// Time that the coordinator's machine was suspended: boot time less monotonic time.
+    #[serde(default)]
+    pub suspended_s: Option<f64>,
+    /// From taking a URL up to its body's last octet, or to its failure.
     pub latency_s: Option<Percentiles>,
     /// From taking a URL up to the response's first octet.
     pub first_byte_s: Option<Percentiles>,
@@ -372,6 +387,10 @@ pub struct OriginFigures {
     pub busy: Option<f64>,
     /// Delays served less delays asked for, mean.
     pub delay_error_mean_s: Option<f64>,
+    /// Connections that the origin itself closed: after a body without a
+    /// length, a fault, or too long a pause. Clients must replace those.
+    #[serde(default)]
+    pub connections_closed: Option<u64>,
 }
 
 /// One request in its slot, for the picture of who waits when.
@@ -394,7 +413,7 @@ pub struct Request {
 }
 
 /// One arm against the baseline on one metric.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Comparison {
     /// The arm.
     pub arm: String,
@@ -416,10 +435,14 @@ pub struct Comparison {
     pub p_adjusted: Option<f64>,
     /// What this says.
     pub verdict: Verdict,
+    /// The smallest difference, as a ratio above 1, that this comparison would
+    /// have found in four of five studies; `None` where it could find none.
+    #[serde(default)]
+    pub smallest_effect: Option<f64>,
 }
 
 /// What a comparison says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Less time (or memory, or CPU) than the baseline.
@@ -430,6 +453,176 @@ pub enum Verdict {
     Equivalent,
     /// The data do not say.
     Inconclusive,
-    /// A secondary metric: the interval speaks for itself.
+    /// Not tested (a secondary metric, too few blocks, or a client that fetches
+    /// nothing): the interval speaks for itself.
+    #[default]
     Estimate,
+}
+
+/// How the comparisons were made, and what they could have seen.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Analysis {
+    /// Differences up to this share count as none: 0.05 is ±5 %.
+    pub margin: f64,
+    /// Share of intervals that should hold the truth.
+    pub confidence: f64,
+    /// Arms whose makespan was tested, over which Holm's adjustment runs.
+    pub tested: u32,
+    /// Fewest blocks of a tested arm.
+    pub blocks: u32,
+    /// Blocks from which on the exact test can call a difference, with that
+    /// many arms tested.
+    pub blocks_needed: u32,
+    /// The smallest difference in makespan, as a ratio above 1, that this
+    /// study would have found in four of five cases; `None`: none.
+    pub smallest_effect: Option<f64>,
+    /// How the baseline compared with itself.
+    pub control: Option<Control>,
+}
+
+/// The baseline against itself: what this machine's noise looks like.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Control {
+    /// Ratio of the second run's makespan to the first's, with its interval.
+    pub ratio: Interval,
+    /// Half of the interval's width, as a ratio above 1.
+    pub half_width: Option<f64>,
+    /// Why the study's claims are in doubt; `None` when the control found nothing.
+    pub too_noisy: Option<String>,
+}
+
+/// A value and its 95 % interval.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Interval {
+    /// The estimate.
+    pub value: f64,
+    /// Lower end of the interval.
+    pub low: Option<f64>,
+    /// Upper end of the interval.
+    pub high: Option<f64>,
+}
+
+/// Arms that differ in one thing only, and what more of that thing brings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Scaling {
+    /// What varies: `processes`, `concurrency` or `workers`.
+    pub factor: ScalingFactor,
+    /// The arms' common name with `N` for what varies: `Nxasync:16`.
+    pub family: String,
+    /// One per arm, by rising `n`.
+    pub points: Vec<ScalingPoint>,
+    /// The curves that were fitted, the chosen one first.
+    pub fits: Vec<ScalingFit>,
+    /// Why the first was chosen.
+    pub choice: String,
+    /// Whether and where more brings less, in words.
+    pub peak: Peak,
+    /// Peak memory (PSS) that one more of it costs.
+    pub memory_per_step_bytes: Option<Interval>,
+}
+
+/// What varies between the arms of a [`Scaling`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScalingFactor {
+    /// Fetchers.
+    #[default]
+    Processes,
+    /// URLs in flight in each fetcher.
+    Concurrency,
+    /// Workers, with the same fetchers in all.
+    Workers,
+}
+
+/// One arm of a [`Scaling`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ScalingPoint {
+    /// The arm's name.
+    pub arm: String,
+    /// How much it has of what varies.
+    pub n: u32,
+    /// Blocks with a valid trial.
+    pub blocks: u32,
+    /// Geometric mean of the trials' `requests_per_s`.
+    pub requests_per_s: Interval,
+    /// Every valid trial's `requests_per_s`, by block.
+    pub trials_per_s: Vec<f64>,
+    /// Throughput over that of the smallest arm, by block.
+    pub speedup: Interval,
+    /// Speedup over the growth of `n`: 1 is ideal.
+    pub efficiency: Interval,
+    /// Median of the trials' `pss_peak_bytes`.
+    pub pss_peak_bytes: Option<u64>,
+    /// Median of the trials' `spawn_s`.
+    pub spawn_s: Option<f64>,
+    /// Median of the trials' coordination overhead.
+    pub overhead_s: Option<f64>,
+}
+
+/// A curve through the points of a [`Scaling`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ScalingFit {
+    /// Which curve.
+    pub model: ScalingModel,
+    /// γ: requests per second at 1, if there were nothing in the way.
+    pub gamma: Interval,
+    /// σ: share of the work that cannot be spread (Amdahl, USL).
+    pub sigma: Option<Interval>,
+    /// κ: cost of keeping each pair in agreement (USL).
+    pub kappa: Option<Interval>,
+    /// Requests per second that are never exceeded (linear, then flat).
+    pub ceiling: Option<Interval>,
+    /// χ² of the arms' means around the curve plus twice the number of
+    /// parameters: lower is better.
+    pub aic: f64,
+    /// The curve, with a 95 % band, over the measured range.
+    pub curve: Vec<CurvePoint>,
+}
+
+/// What kind of curve a [`ScalingFit`] is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScalingModel {
+    /// min(γN, ceiling).
+    #[default]
+    LinearThenFlat,
+    /// γN / (1 + σ(N − 1)).
+    Amdahl,
+    /// γN / (1 + σ(N − 1) + κN(N − 1)).
+    Usl,
+}
+
+/// A point of a fitted curve.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CurvePoint {
+    /// How much of what varies; between whole numbers too.
+    pub n: f64,
+    /// The curve there, with its band.
+    pub requests_per_s: Interval,
+}
+
+/// Where more of what varies starts to bring less.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Peak {
+    /// The N with the highest throughput; `None` where none was seen.
+    pub n: Option<Interval>,
+    /// The same in words, with the reason when none was seen.
+    pub text: String,
+}
+
+/// Memory per URL in flight, over arms that differ in their concurrency only.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MemorySlope {
+    /// The arms' common name with `N` for the concurrency: `threads:N`.
+    pub family: String,
+    /// The metric, by its name in [`Trial`].
+    pub metric: String,
+    /// Blocks, each of which gave one slope.
+    pub blocks: u32,
+    /// Lowest and highest number of URLs in flight.
+    pub in_flight: [u32; 2],
+    /// Bytes per URL in flight.
+    pub bytes_per_request: Interval,
+    /// What is left at none in flight.
+    pub base_bytes: Interval,
 }
