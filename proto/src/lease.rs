@@ -52,6 +52,51 @@ impl LeaseBatch {
     }
 }
 
+/// Hands a batch out one URL at a time, without a share in its memory each.
+#[derive(Debug, Clone)]
+pub struct LeaseCursor {
+    batch: LeaseBatch,
+    index: usize,
+    offset: usize,
+}
+
+impl From<LeaseBatch> for LeaseCursor {
+    fn from(batch: LeaseBatch) -> Self {
+        Self {
+            batch,
+            index: 0,
+            offset: 0,
+        }
+    }
+}
+
+impl LeaseCursor {
+    /// The next URL with its id; `None` at the end.
+    pub fn advance(&mut self) -> Option<(UrlId, &[u8])> {
+        let length = *self.batch.lengths.get(self.index)?;
+        let id = match &self.batch.ids {
+            Ids::From(first) => first + self.index as u64,
+            Ids::Each(ids) => ids[self.index],
+        };
+        let start = self.offset;
+        self.offset += length as usize;
+        self.index += 1;
+        Some((UrlId(id), &self.batch.text[start..self.offset]))
+    }
+
+    /// URLs that were not yet handed out.
+    #[must_use]
+    pub fn remaining(&self) -> usize {
+        self.batch.len() - self.index
+    }
+
+    /// Octets of the whole batch, which it holds until it is dropped.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.batch.text.len()
+    }
+}
+
 impl TryFrom<wire::LeaseBatch> for LeaseBatch {
     type Error = WireError;
 
@@ -162,7 +207,13 @@ mod tests {
                 prop_assert!(message.ids.is_empty());
             }
             let batch = LeaseBatch::try_from(message).unwrap();
-            prop_assert_eq!(batch.iter().collect::<Vec<_>>(), sent);
+            prop_assert_eq!(batch.iter().collect::<Vec<_>>(), sent.clone());
+            let mut cursor = LeaseCursor::from(batch);
+            prop_assert_eq!(cursor.remaining(), sent.len());
+            for (id, url) in &sent {
+                prop_assert_eq!(cursor.advance(), Some((*id, &url[..])));
+            }
+            prop_assert_eq!(cursor.advance(), None);
         }
     }
 
