@@ -1,0 +1,718 @@
+//! A trial: one arm over the whole list, once, as a pure state machine.
+//!
+//! ```text
+//!  Preparing ──all Ready──► Running ──all URLs done──► Draining ──all reaped──► Ended(Done)
+//!      │                       │                           │
+//!      └───────────────────────┴── cancelled, no fetcher ──┴──► Ended(Aborted)
+//! ```
+//!
+//! [`Trial::on`] takes an event with the moment it came and says what to do.
+//! There is no I/O and no clock in here; moments are durations since the trial
+//! began, on the coordinator's clock.
+//!
+//! A fetcher is lost when it exits before the hold, when its worker is lost,
+//! when it breaks the protocol, or when it holds URLs and completes none for
+//! the request timeout and five seconds more. A lease never expires by age.
+//! A lost fetcher is replaced on its worker, as long as that leads anywhere.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use fanout_proto::{
+    completion::{Completion, CompletionBatch},
+    id::{FetcherId, UrlId, WorkerId},
+    limits::{BATCH_MAX_URLS, CREDIT_MAX_URLS},
+    report::FetcherExited,
+};
+
+use crate::ledger::{Booked, Counts, Ledger, Split};
+
+/// A fetcher may hold this long a stretch of its own rate beyond twice its
+/// concurrency, so that a slow way to it never starves it.
+const CREDIT_WINDOW: Duration = Duration::from_millis(200);
+/// The rate is averaged over about this long.
+const RATE_WINDOW: Duration = Duration::from_millis(200);
+/// On top of the request timeout, before a silent fetcher is given up.
+const SILENCE_GRACE: Duration = Duration::from_secs(5);
+/// From Prepare to the last Ready.
+const PREPARE_DEADLINE: Duration = Duration::from_secs(60);
+/// From Finish to the last reaped fetcher.
+const FINISH_DEADLINE: Duration = Duration::from_secs(30);
+/// Fetchers lost in a row, without a URL completed in between, before a trial is given up.
+const FRUITLESS_MAX: u32 = 64;
+
+/// What a trial needs to know.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// URLs in the list.
+    pub urls: u64,
+    /// How they are handed out.
+    pub split: Split,
+    /// In flight in each fetcher.
+    pub concurrency: u32,
+    /// One exchange takes no longer.
+    pub timeout: Duration,
+    /// The worker of every fetcher; ids are the positions.
+    pub placement: Vec<WorkerId>,
+}
+
+/// What happens to a trial.
+#[derive(Debug)]
+pub enum Event {
+    /// A fetcher's model is set up.
+    Ready(FetcherId),
+    /// A fetcher did some URLs.
+    Completions(FetcherId, CompletionBatch),
+    /// A fetcher was reaped.
+    Exited(FetcherExited),
+    /// A worker sent what the protocol does not allow for this fetcher.
+    Misbehaved(FetcherId, String),
+    /// A worker has told all it knows of this trial.
+    WorkerDone(WorkerId),
+    /// A worker is gone, and with it its fetchers.
+    WorkerLost(WorkerId),
+    /// Lease no more; end when the URLs in hand are done, at the latest then.
+    Drain {
+        /// When the rest is given up.
+        deadline: Duration,
+    },
+    /// End at once.
+    Cancel,
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Start a fetcher.
+    Prepare(WorkerId, FetcherId),
+    /// Send these URLs, in ascending order.
+    Lease(WorkerId, FetcherId, Vec<UrlId>),
+    /// Open the barrier for the worker's fetchers that still wait at it.
+    Go(WorkerId),
+    /// Hold, measure, exit, reap.
+    Finish(WorkerId),
+    /// End one fetcher.
+    Kill(WorkerId, FetcherId),
+    /// End all fetchers of the trial there.
+    Abort(WorkerId),
+    /// These completions count.
+    Record(FetcherId, Vec<Accepted>, Vec<(u32, String)>),
+    /// These URLs are given up.
+    Abandoned(Vec<UrlId>),
+    /// A fetcher was lost; for the log and the report.
+    Lost(FetcherId, String),
+    /// Nothing more will come.
+    Ended(End),
+}
+
+/// A completion that counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// What the fetcher said.
+    pub completion: Completion,
+    /// From 1; above 1 after lost leases.
+    pub attempt: u8,
+    /// Its position in the fetcher's batch, which the details refer to.
+    pub position: u32,
+}
+
+/// How a trial ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// Every URL is done.
+    Done,
+    /// Some are not.
+    Aborted(AbortReason),
+}
+
+/// Why a trial ended before every URL was done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AbortReason {
+    /// Somebody asked for it.
+    #[error("interrupted")]
+    Cancelled,
+    /// A fetcher could not be set up.
+    #[error("a fetcher could not start: {0}")]
+    Setup(String),
+    /// Not every fetcher was ready in time.
+    #[error("{missing} of {all} fetchers were not ready within {} s", PREPARE_DEADLINE.as_secs())]
+    NotReady {
+        /// Fetchers that were not.
+        missing: usize,
+        /// Fetchers in all.
+        all: usize,
+    },
+    /// Nobody is left to fetch.
+    #[error("all fetchers are lost; the last one: {0}")]
+    AllLost(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Phase {
+    Preparing,
+    Running,
+    Draining { deadline: Duration },
+    Ended,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Starting,
+    Ready,
+    Running,
+    Lost,
+    Exited,
+}
+
+#[derive(Debug)]
+struct Fetcher {
+    worker: WorkerId,
+    shard: Option<u32>,
+    life: Life,
+    outstanding: u64,
+    rate_per_s: f64,
+    rate_since: Duration,
+    last_progress: Duration,
+    /// Gets nothing but one suspect at a time.
+    solo: bool,
+}
+
+impl Fetcher {
+    fn is_live(&self) -> bool {
+        matches!(self.life, Life::Starting | Life::Ready | Life::Running)
+    }
+}
+
+/// One arm over the whole list, once.
+#[derive(Debug)]
+pub struct Trial {
+    plan: Plan,
+    phase: Phase,
+    ledger: Ledger,
+    fetchers: BTreeMap<FetcherId, Fetcher>,
+    workers: BTreeMap<WorkerId, WorkerLife>,
+    next_fetcher: u32,
+    stop_at: Option<Duration>,
+    fruitless: u32,
+    last_loss: String,
+    degraded: bool,
+    went: Option<Duration>,
+    last_completion: Option<Duration>,
+    last_ready: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WorkerLife {
+    Present,
+    /// Sent all it knows.
+    Done,
+    Lost,
+}
+
+impl Trial {
+    /// Begins a trial; the commands start its fetchers.
+    #[must_use]
+    pub fn new(plan: Plan) -> (Self, Vec<Command>) {
+        let shards = u32::try_from(plan.placement.len()).unwrap_or(u32::MAX);
+        let mut trial = Self {
+            phase: Phase::Preparing,
+            ledger: Ledger::new(plan.urls, plan.split, shards),
+            fetchers: BTreeMap::new(),
+            workers: plan
+                .placement
+                .iter()
+                .map(|worker| (*worker, WorkerLife::Present))
+                .collect(),
+            next_fetcher: 0,
+            stop_at: None,
+            fruitless: 0,
+            last_loss: String::new(),
+            degraded: false,
+            went: None,
+            last_completion: None,
+            last_ready: None,
+            plan,
+        };
+        let mut commands = Vec::new();
+        for (worker, shard) in trial.plan.placement.clone().into_iter().zip(0..) {
+            let shard = (trial.plan.split == Split::Static).then_some(shard);
+            trial.start_fetcher(Duration::ZERO, worker, shard, &mut commands);
+        }
+        (trial, commands)
+    }
+
+    /// The account so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.ledger.counts()
+    }
+
+    /// The account itself.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Whether a fetcher or worker was lost.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        self.degraded
+    }
+
+    /// When the barrier opened.
+    #[must_use]
+    pub fn went(&self) -> Option<Duration> {
+        self.went
+    }
+
+    /// When the last fetcher of the first ones was ready.
+    #[must_use]
+    pub fn last_ready(&self) -> Option<Duration> {
+        self.last_ready
+    }
+
+    /// From Go to the last completion.
+    #[must_use]
+    pub fn makespan(&self) -> Option<Duration> {
+        Some(self.last_completion?.saturating_sub(self.went?))
+    }
+
+    /// Where a fetcher runs.
+    #[must_use]
+    pub fn worker_of(&self, fetcher: FetcherId) -> Option<WorkerId> {
+        Some(self.fetchers.get(&fetcher)?.worker)
+    }
+
+    /// Takes an event and appends what is to be done.
+    pub fn on(&mut self, now: Duration, event: Event, commands: &mut Vec<Command>) {
+        if self.phase == Phase::Ended {
+            return;
+        }
+        match event {
+            Event::Ready(id) => self.ready(now, id, commands),
+            Event::Completions(id, batch) => self.completions(now, id, batch, commands),
+            Event::Exited(exited) => self.exited(now, exited, commands),
+            Event::Misbehaved(id, reason) => self.kill(now, id, reason, commands),
+            Event::WorkerDone(worker) => {
+                if let Some(life @ WorkerLife::Present) = self.workers.get_mut(&worker) {
+                    *life = WorkerLife::Done;
+                }
+            }
+            Event::WorkerLost(worker) => self.worker_lost(now, worker, commands),
+            Event::Drain { deadline } => {
+                self.stop_at = Some(self.stop_at.map_or(deadline, |at| at.min(deadline)));
+            }
+            Event::Cancel => self.abort(AbortReason::Cancelled, commands),
+            Event::Tick => self.tick(now, commands),
+        }
+        self.advance(now, commands);
+    }
+
+    fn start_fetcher(
+        &mut self,
+        now: Duration,
+        worker: WorkerId,
+        shard: Option<u32>,
+        commands: &mut Vec<Command>,
+    ) {
+        let id = FetcherId(self.next_fetcher);
+        self.next_fetcher += 1;
+        self.fetchers.insert(
+            id,
+            Fetcher {
+                worker,
+                shard,
+                life: Life::Starting,
+                outstanding: 0,
+                rate_per_s: 0.0,
+                rate_since: now,
+                last_progress: now,
+                solo: false,
+            },
+        );
+        commands.push(Command::Prepare(worker, id));
+    }
+
+    fn ready(&mut self, now: Duration, id: FetcherId, commands: &mut Vec<Command>) {
+        let running = self.phase == Phase::Running;
+        let Some(fetcher) = self.fetchers.get_mut(&id) else {
+            return;
+        };
+        if fetcher.life != Life::Starting {
+            return self.kill(now, id, "it said Ready twice".to_owned(), commands);
+        }
+        fetcher.last_progress = now;
+        fetcher.rate_since = now;
+        fetcher.life = Life::Ready;
+        self.top_up(id, commands);
+        if running {
+            // A replacement does not wait for anybody.
+            let fetcher = self.fetchers.get_mut(&id).expect("it was just there");
+            fetcher.life = Life::Running;
+            commands.push(Command::Go(fetcher.worker));
+        } else {
+            self.last_ready = Some(now);
+        }
+    }
+
+    fn completions(
+        &mut self,
+        now: Duration,
+        id: FetcherId,
+        batch: CompletionBatch,
+        commands: &mut Vec<Command>,
+    ) {
+        let Some(fetcher) = self.fetchers.get_mut(&id) else {
+            return;
+        };
+        if fetcher.life != Life::Running {
+            // From a fetcher that was given up: too late.
+            self.ledger.ignore(batch.completions.len() as u64);
+            return;
+        }
+        let mut accepted = Vec::with_capacity(batch.completions.len());
+        let mut not_held = None;
+        for (completion, position) in batch.completions.into_iter().zip(0..) {
+            match self.ledger.complete(id, completion.id, completion.outcome) {
+                Booked::Counted { attempt } => accepted.push(Accepted {
+                    completion,
+                    attempt,
+                    position,
+                }),
+                Booked::Duplicate => {}
+                Booked::NotHeld => not_held = Some(completion.id),
+            }
+        }
+        if !accepted.is_empty() {
+            let count = accepted.len() as u64;
+            fetcher.outstanding -= count;
+            fetcher.last_progress = now;
+            fetcher.observe(now, count);
+            self.last_completion = Some(now);
+            self.fruitless = 0;
+            commands.push(Command::Record(id, accepted, batch.details));
+        }
+        if let Some(url) = not_held {
+            let reason = format!("it completed URL {url}, which it does not hold");
+            return self.kill(now, id, reason, commands);
+        }
+        if self.phase == Phase::Running {
+            self.top_up(id, commands);
+        }
+    }
+
+    fn exited(&mut self, now: Duration, exited: FetcherExited, commands: &mut Vec<Command>) {
+        let id = exited.fetcher;
+        let Some(fetcher) = self.fetchers.get_mut(&id) else {
+            return;
+        };
+        let life = fetcher.life;
+        let draining = matches!(self.phase, Phase::Draining { .. });
+        if !fetcher.is_live() {
+            return;
+        }
+        if draining && exited.report.is_some() {
+            fetcher.life = Life::Exited;
+            return;
+        }
+        let reason = if exited.reason.is_empty() {
+            format!("it ended early ({:?})", exited.exit)
+        } else {
+            exited.reason
+        };
+        if life == Life::Starting && self.phase == Phase::Preparing {
+            return self.abort(AbortReason::Setup(reason), commands);
+        }
+        self.lose(now, id, reason, commands);
+    }
+
+    /// Gives a fetcher up that may still live.
+    fn kill(&mut self, now: Duration, id: FetcherId, reason: String, commands: &mut Vec<Command>) {
+        let Some(fetcher) = self.fetchers.get(&id).filter(|f| f.is_live()) else {
+            return;
+        };
+        commands.push(Command::Kill(fetcher.worker, id));
+        self.lose(now, id, reason, commands);
+    }
+
+    fn lose(&mut self, now: Duration, id: FetcherId, reason: String, commands: &mut Vec<Command>) {
+        let Some(fetcher) = self.fetchers.get_mut(&id).filter(|f| f.is_live()) else {
+            return;
+        };
+        let (worker, shard) = (fetcher.worker, fetcher.shard);
+        fetcher.life = Life::Lost;
+        fetcher.outstanding = 0;
+        self.degraded = true;
+        let abandoned = self.ledger.lose(id);
+        self.fruitless += 1;
+        if !abandoned.is_empty() {
+            self.last_completion = Some(now);
+            commands.push(Command::Abandoned(abandoned));
+        }
+        self.last_loss.clone_from(&reason);
+        commands.push(Command::Lost(id, reason));
+        let wanted = matches!(self.phase, Phase::Preparing | Phase::Running)
+            && self.stop_at.is_none()
+            && self.ledger.remaining() > 0;
+        let possible = self.workers.get(&worker) == Some(&WorkerLife::Present)
+            && self.fruitless <= FRUITLESS_MAX;
+        if wanted && possible {
+            self.start_fetcher(now, worker, shard, commands);
+        } else {
+            self.ledger.release_shard(shard);
+        }
+        self.top_up_all(commands);
+    }
+
+    fn worker_lost(&mut self, now: Duration, worker: WorkerId, commands: &mut Vec<Command>) {
+        let Some(life) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        *life = WorkerLife::Lost;
+        let there: Vec<_> = self
+            .fetchers
+            .iter()
+            .filter(|(_, fetcher)| fetcher.worker == worker && fetcher.is_live())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in there {
+            self.lose(now, id, format!("worker {worker} was lost"), commands);
+        }
+    }
+
+    fn tick(&mut self, now: Duration, commands: &mut Vec<Command>) {
+        if self.phase == Phase::Running {
+            let patience = self.plan.timeout + SILENCE_GRACE;
+            let silent: Vec<_> = self
+                .fetchers
+                .iter()
+                .filter(|(_, f)| match f.life {
+                    Life::Running => {
+                        f.outstanding > 0 && now.saturating_sub(f.last_progress) > patience
+                    }
+                    // A replacement that never gets ready.
+                    Life::Starting => now.saturating_sub(f.last_progress) > PREPARE_DEADLINE,
+                    _ => false,
+                })
+                .map(|(id, _)| *id)
+                .collect();
+            for id in silent {
+                let reason = format!("it completed nothing for {} s", patience.as_secs());
+                self.kill(now, id, reason, commands);
+            }
+        }
+    }
+
+    /// Moves on to the next phase when the present one is over.
+    fn advance(&mut self, now: Duration, commands: &mut Vec<Command>) {
+        let live = self.fetchers.values().filter(|f| f.is_live()).count();
+        match self.phase {
+            Phase::Preparing | Phase::Running if self.ledger.remaining() == 0 => {
+                self.drain(now, commands);
+            }
+            Phase::Preparing | Phase::Running if live == 0 => {
+                let reason = self.last_loss.clone();
+                self.abort(AbortReason::AllLost(reason), commands);
+            }
+            Phase::Preparing => {
+                if self.stop_at.is_some() {
+                    return self.abort(AbortReason::Cancelled, commands);
+                }
+                let missing = self
+                    .fetchers
+                    .values()
+                    .filter(|f| f.life == Life::Starting)
+                    .count();
+                if missing == 0 {
+                    self.go(now, commands);
+                } else if now > PREPARE_DEADLINE {
+                    let all = self.plan.placement.len();
+                    self.abort(AbortReason::NotReady { missing, all }, commands);
+                }
+            }
+            Phase::Running => {
+                if let Some(deadline) = self.stop_at
+                    && (self.ledger.leased() == 0 || now >= deadline)
+                {
+                    self.abort(AbortReason::Cancelled, commands);
+                }
+            }
+            Phase::Draining { deadline } => {
+                let told = self.workers.values().all(|w| *w != WorkerLife::Present);
+                if live == 0 && told {
+                    self.phase = Phase::Ended;
+                    commands.push(Command::Ended(End::Done));
+                } else if now >= deadline {
+                    // Every URL is done, so the account stands; only figures are missing.
+                    self.degraded = true;
+                    self.abort_workers(commands);
+                    self.phase = Phase::Ended;
+                    commands.push(Command::Ended(End::Done));
+                }
+            }
+            Phase::Ended => {}
+        }
+    }
+
+    fn go(&mut self, now: Duration, commands: &mut Vec<Command>) {
+        self.phase = Phase::Running;
+        self.went = Some(now);
+        for fetcher in self.fetchers.values_mut() {
+            if fetcher.life == Life::Ready {
+                fetcher.life = Life::Running;
+                fetcher.last_progress = now;
+                fetcher.rate_since = now;
+            }
+        }
+        for (worker, _) in self.workers.iter().filter(|(_, life)| **life == WorkerLife::Present) {
+            commands.push(Command::Go(*worker));
+        }
+    }
+
+    fn drain(&mut self, now: Duration, commands: &mut Vec<Command>) {
+        self.phase = Phase::Draining {
+            deadline: now + FINISH_DEADLINE,
+        };
+        for (worker, _) in self.workers.iter().filter(|(_, life)| **life == WorkerLife::Present) {
+            commands.push(Command::Finish(*worker));
+        }
+    }
+
+    fn abort(&mut self, reason: AbortReason, commands: &mut Vec<Command>) {
+        self.abort_workers(commands);
+        self.phase = Phase::Ended;
+        commands.push(Command::Ended(End::Aborted(reason)));
+    }
+
+    fn abort_workers(&self, commands: &mut Vec<Command>) {
+        for (worker, life) in &self.workers {
+            if *life == WorkerLife::Present {
+                commands.push(Command::Abort(*worker));
+            }
+        }
+    }
+
+    fn top_up_all(&mut self, commands: &mut Vec<Command>) {
+        let running: Vec<_> = self
+            .fetchers
+            .iter()
+            .filter(|(_, f)| f.life == Life::Running)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in running {
+            self.top_up(id, commands);
+        }
+    }
+
+    /// Leases a fetcher what it may have beyond what it holds.
+    fn top_up(&mut self, id: FetcherId, commands: &mut Vec<Command>) {
+        if self.stop_at.is_some() {
+            return;
+        }
+        if self.ledger.has_suspects() || self.fetchers.get(&id).is_some_and(|f| f.solo) {
+            if self.top_up_solo(id, commands) {
+                return;
+            }
+        }
+        let Some(fetcher) = self.fetchers.get(&id) else {
+            return;
+        };
+        let target = self.target(fetcher);
+        let missing = target.saturating_sub(fetcher.outstanding);
+        // Not one by one: a message costs as much as a hundred URLs in it.
+        let worthwhile = missing >= (target / 4).max(1)
+            || fetcher.outstanding <= u64::from(self.plan.concurrency) / 2;
+        if missing == 0 || !worthwhile {
+            return;
+        }
+        let mut missing = usize::try_from(missing).unwrap_or(usize::MAX);
+        let (worker, shard) = (fetcher.worker, fetcher.shard);
+        while missing > 0 {
+            let ids = self.ledger.lease(id, shard, missing.min(BATCH_MAX_URLS));
+            if ids.is_empty() {
+                return;
+            }
+            missing -= ids.len();
+            let fetcher = self.fetchers.get_mut(&id).expect("it was just there");
+            fetcher.hold(ids.len());
+            commands.push(Command::Lease(worker, id, ids));
+        }
+    }
+
+    /// One fetcher at a time tries suspects one by one, while it holds nothing
+    /// else, so that one poisonous URL abandons only itself. Says whether this
+    /// fetcher is the one.
+    fn top_up_solo(&mut self, id: FetcherId, commands: &mut Vec<Command>) -> bool {
+        let somebody = self
+            .fetchers
+            .iter()
+            .any(|(other, f)| *other != id && f.solo && f.is_live());
+        let suspects = self.ledger.has_suspects();
+        let Some(fetcher) = self.fetchers.get_mut(&id) else {
+            return false;
+        };
+        if somebody || (!suspects && fetcher.outstanding == 0) {
+            fetcher.solo = false;
+            return false;
+        }
+        fetcher.solo = true;
+        if fetcher.outstanding == 0
+            && let Some(url) = self.ledger.lease_suspect(id)
+        {
+            fetcher.hold(1);
+            commands.push(Command::Lease(fetcher.worker, id, vec![url]));
+        }
+        true
+    }
+
+    /// How many URLs a fetcher may hold: enough that it never waits for more,
+    /// and near the list's end no more than its share, so that nobody is left
+    /// with a long tail while others idle.
+    fn target(&self, fetcher: &Fetcher) -> u64 {
+        let double = 2 * u64::from(self.plan.concurrency);
+        let window = fetcher.rate_per_s * CREDIT_WINDOW.as_secs_f64();
+        let window = if window.is_finite() { window } else { 0.0 };
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "clamped to the credit limit"
+        )]
+        let window = window.clamp(0.0, f64::from(CREDIT_MAX_URLS)) as u64;
+        let credit = (double + window).min(CREDIT_MAX_URLS.into());
+        if self.plan.split == Split::Static {
+            return credit;
+        }
+        let live = self.fetchers.values().filter(|f| f.is_live()).count() as u64;
+        let remaining = self.ledger.remaining();
+        let guided = (remaining / (4 * live.max(1))).max(double);
+        let share = remaining.div_ceil(live.max(1));
+        credit.min(guided).min(share).max(1)
+    }
+}
+
+impl Fetcher {
+    fn hold(&mut self, urls: usize) {
+        self.outstanding += urls as u64;
+    }
+
+    /// Averages the rate exponentially; the first observation counts whole.
+    fn observe(&mut self, now: Duration, completions: u64) {
+        let elapsed = now.saturating_sub(self.rate_since).as_secs_f64();
+        if elapsed <= 0.0 {
+            return;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let rate = completions as f64 / elapsed;
+        let weight = if self.rate_per_s == 0.0 {
+            1.0
+        } else {
+            -(-elapsed / RATE_WINDOW.as_secs_f64()).exp_m1()
+        };
+        self.rate_per_s += weight * (rate - self.rate_per_s);
+        self.rate_since = now;
+    }
+}
+
+#[cfg(test)]
+mod tests;

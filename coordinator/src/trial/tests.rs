@@ -1,0 +1,442 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use fanout_proto::{
+    completion::Outcome,
+    report::{Exit, FetcherReport, HeldFigures},
+};
+use proptest::prelude::*;
+
+use super::*;
+
+const W: WorkerId = WorkerId(1);
+
+fn plan(urls: u64, fetchers: usize, concurrency: u32) -> Plan {
+    Plan {
+        urls,
+        split: Split::Dynamic,
+        concurrency,
+        timeout: Duration::from_secs(30),
+        placement: vec![W; fetchers],
+    }
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn completion(id: UrlId) -> Completion {
+    Completion {
+        id,
+        outcome: Outcome::Ok,
+        status: Some(200),
+        body_bytes: 1,
+        start_us: 0,
+        connect_us: 0,
+        first_byte_us: Some(1),
+        duration_us: 2,
+        slot: 0,
+    }
+}
+
+fn batch(ids: &[UrlId]) -> CompletionBatch {
+    CompletionBatch {
+        completions: ids.iter().map(|id| completion(*id)).collect(),
+        details: Vec::new(),
+    }
+}
+
+fn exited(fetcher: FetcherId, clean: bool) -> FetcherExited {
+    FetcherExited {
+        fetcher,
+        exit: if clean { Exit::Code(0) } else { Exit::Signal(9) },
+        report: clean.then(FetcherReport::default),
+        held: HeldFigures::default(),
+        usage: None,
+        reason: String::new(),
+    }
+}
+
+/// The other side of the trial: fetchers that hold what they were leased.
+#[derive(Default)]
+struct World {
+    held: BTreeMap<FetcherId, Vec<UrlId>>,
+    worker_of: BTreeMap<FetcherId, WorkerId>,
+    went: BTreeSet<WorkerId>,
+    running: BTreeSet<FetcherId>,
+    gone: BTreeSet<FetcherId>,
+    starting: Vec<FetcherId>,
+    finishing: BTreeSet<WorkerId>,
+    recorded: BTreeMap<UrlId, u32>,
+    batches: Vec<(FetcherId, Vec<UrlId>)>,
+    end: Option<End>,
+}
+
+impl World {
+    fn obey(&mut self, commands: Vec<Command>) {
+        for command in commands {
+            assert_eq!(self.end, None, "nothing comes after the end: {command:?}");
+            match command {
+                Command::Prepare(worker, id) => {
+                    self.starting.push(id);
+                    self.worker_of.insert(id, worker);
+                    self.held.insert(id, Vec::new());
+                }
+                Command::Lease(_, id, urls) => {
+                    assert!(!self.gone.contains(&id), "a lost fetcher gets nothing");
+                    assert!(urls.is_sorted());
+                    self.batches.push((id, urls.clone()));
+                    self.held.get_mut(&id).unwrap().extend(urls);
+                }
+                Command::Go(worker) => {
+                    self.went.insert(worker);
+                    for (id, w) in &self.worker_of {
+                        if *w == worker && !self.starting.contains(id) {
+                            self.running.insert(*id);
+                        }
+                    }
+                }
+                Command::Finish(worker) => {
+                    self.finishing.insert(worker);
+                }
+                Command::Kill(_, id) | Command::Lost(id, _) => {
+                    self.gone.insert(id);
+                    self.starting.retain(|s| *s != id);
+                }
+                Command::Abort(_) => {}
+                Command::Record(_, accepted, _) => {
+                    for one in accepted {
+                        *self.recorded.entry(one.completion.id).or_default() += 1;
+                    }
+                }
+                Command::Abandoned(ids) => {
+                    for id in ids {
+                        *self.recorded.entry(id).or_default() += 1;
+                    }
+                }
+                Command::Ended(end) => self.end = Some(end),
+            }
+        }
+    }
+
+    fn live(&self) -> Vec<FetcherId> {
+        self.held
+            .keys()
+            .filter(|id| !self.gone.contains(id))
+            .copied()
+            .collect()
+    }
+}
+
+struct Harness {
+    trial: Trial,
+    world: World,
+    now: Duration,
+}
+
+impl Harness {
+    fn new(plan: Plan) -> Self {
+        let (trial, commands) = Trial::new(plan);
+        let mut world = World::default();
+        world.obey(commands);
+        Self {
+            trial,
+            world,
+            now: Duration::ZERO,
+        }
+    }
+
+    fn send(&mut self, event: Event) {
+        let mut commands = Vec::new();
+        self.trial.on(self.now, event, &mut commands);
+        self.world.obey(commands);
+        let ledger = self.trial.ledger();
+        assert_eq!(
+            ledger.pending() + ledger.leased() + ledger.counts().done(),
+            ledger.total()
+        );
+    }
+
+    fn all_ready(&mut self) {
+        for id in std::mem::take(&mut self.world.starting) {
+            self.send(Event::Ready(id));
+        }
+    }
+
+    /// Lets a fetcher do its first `count` URLs.
+    fn complete(&mut self, id: FetcherId, count: usize) {
+        let held = self.world.held.get_mut(&id).unwrap();
+        let done: Vec<_> = held.drain(..count.min(held.len())).collect();
+        self.send(Event::Completions(id, batch(&done)));
+    }
+
+    fn finish(&mut self) {
+        for id in self.world.live() {
+            self.send(Event::Exited(exited(id, true)));
+        }
+        for worker in self.world.finishing.clone() {
+            self.send(Event::WorkerDone(worker));
+        }
+    }
+}
+
+#[test]
+fn a_trial_goes_from_ready_to_done() {
+    let mut h = Harness::new(plan(100, 2, 8));
+    assert!(h.world.went.is_empty());
+    h.all_ready();
+    assert!(h.world.went.contains(&W));
+    for _ in 0..100 {
+        h.now += ms(10);
+        for id in h.world.live() {
+            h.complete(id, 8);
+        }
+    }
+    assert_eq!(h.trial.counts().completed, 100);
+    assert!(h.world.finishing.contains(&W));
+    assert_eq!(h.world.end, None);
+    h.finish();
+    assert_eq!(h.world.end, Some(End::Done));
+    assert!(!h.trial.is_degraded());
+    assert!(h.trial.makespan().unwrap() > Duration::ZERO);
+}
+
+#[test]
+fn leases_are_preloaded_before_the_barrier_opens() {
+    let mut h = Harness::new(plan(1000, 2, 8));
+    h.send(Event::Ready(FetcherId(0)));
+    assert_eq!(h.world.held[&FetcherId(0)].len(), 16);
+    assert!(h.world.went.is_empty());
+}
+
+#[test]
+fn nobody_is_left_with_a_long_tail() {
+    let mut h = Harness::new(plan(1000, 32, 1));
+    h.all_ready();
+    for _ in 0..2000 {
+        h.now += ms(8);
+        for id in h.world.live() {
+            h.complete(id, 1);
+            let held = h.world.held[&id].len() as u64;
+            let remaining = h.trial.ledger().remaining();
+            let guided = (remaining + 1) / (4 * 32);
+            assert!(held <= guided.max(2), "{held} of {remaining}");
+        }
+    }
+    assert_eq!(h.trial.counts().completed, 1000);
+}
+
+#[test]
+fn a_fast_fetcher_gets_large_batches() {
+    let mut h = Harness::new(plan(1_000_000, 1, 64));
+    h.all_ready();
+    for _ in 0..50 {
+        h.now += ms(10);
+        h.complete(FetcherId(0), 1_000);
+    }
+    // 200 ms at 100,000/s, and twice the concurrency.
+    let held = h.world.held[&FetcherId(0)].len();
+    assert!((15_000..=20_128).contains(&held), "{held}");
+    let (_, last) = h.world.batches.last().unwrap();
+    assert!(last.len() >= 1_000, "{}", last.len());
+}
+
+#[test]
+fn a_poisonous_url_abandons_only_itself() {
+    let poison = UrlId(77);
+    let mut h = Harness::new(plan(200, 2, 16));
+    h.all_ready();
+    for _ in 0..2_000 {
+        h.now += ms(1);
+        for id in h.world.live() {
+            if h.world.starting.contains(&id) {
+                h.world.starting.retain(|s| *s != id);
+                h.send(Event::Ready(id));
+            } else if h.world.held[&id].iter().take(16).any(|url| *url == poison) {
+                h.send(Event::Exited(exited(id, false)));
+            } else {
+                h.complete(id, 3);
+            }
+        }
+    }
+    let counts = h.trial.counts();
+    assert_eq!((counts.completed, counts.abandoned), (199, 1));
+    assert!(h.trial.is_degraded());
+    h.finish();
+    assert_eq!(h.world.end, Some(End::Done));
+}
+
+#[test]
+fn a_silent_fetcher_is_lost_but_an_idle_one_is_not() {
+    let mut h = Harness::new(plan(3, 2, 2));
+    h.all_ready();
+    assert_eq!(h.world.held[&FetcherId(0)].len(), 2);
+    h.complete(FetcherId(1), 1);
+    h.now += Duration::from_secs(36);
+    h.send(Event::Tick);
+    assert!(h.world.gone.contains(&FetcherId(0)));
+    assert!(!h.world.gone.contains(&FetcherId(1)));
+    assert!(!h.world.held[&FetcherId(1)].is_empty());
+}
+
+#[test]
+fn setup_failures_end_the_trial_with_the_reason() {
+    let mut h = Harness::new(plan(3, 2, 2));
+    let mut failed = exited(FetcherId(1), false);
+    failed.reason = "no descriptors".to_owned();
+    h.send(Event::Exited(failed));
+    assert_eq!(
+        h.world.end,
+        Some(End::Aborted(AbortReason::Setup("no descriptors".to_owned())))
+    );
+}
+
+#[test]
+fn fetchers_that_only_ever_die_end_the_trial() {
+    let mut h = Harness::new(plan(1_000_000, 1, 2));
+    h.all_ready();
+    for _ in 0..100 {
+        for id in h.world.live() {
+            h.world.starting.retain(|s| *s != id);
+            h.send(Event::Ready(id));
+            h.send(Event::Exited(exited(id, false)));
+        }
+        if h.world.end.is_some() {
+            break;
+        }
+    }
+    assert!(matches!(
+        h.world.end,
+        Some(End::Aborted(AbortReason::AllLost(_)))
+    ));
+}
+
+#[test]
+fn a_drain_waits_for_what_is_in_hand_and_no_longer_than_its_deadline() {
+    let mut h = Harness::new(plan(1_000, 1, 4));
+    h.all_ready();
+    h.send(Event::Drain { deadline: ms(500) });
+    let held = h.world.held[&FetcherId(0)].len();
+    h.complete(FetcherId(0), held - 1);
+    assert_eq!(h.world.end, None);
+    assert_eq!(h.world.held[&FetcherId(0)].len(), 1, "nothing new is leased");
+    h.now = ms(500);
+    h.send(Event::Tick);
+    assert_eq!(h.world.end, Some(End::Aborted(AbortReason::Cancelled)));
+}
+
+#[test]
+fn completing_what_one_does_not_hold_costs_the_fetcher_its_life() {
+    let mut h = Harness::new(plan(1_000, 2, 4));
+    h.all_ready();
+    h.send(Event::Completions(FetcherId(0), batch(&[UrlId(999)])));
+    assert!(h.world.gone.contains(&FetcherId(0)));
+    assert_eq!(h.trial.counts().done(), 0);
+}
+
+#[test]
+fn static_shards_outlive_their_fetchers() {
+    let mut h = Harness::new(Plan {
+        split: Split::Static,
+        placement: vec![WorkerId(1), WorkerId(2)],
+        ..plan(100, 2, 4)
+    });
+    h.all_ready();
+    h.send(Event::WorkerLost(WorkerId(2)));
+    for _ in 0..100 {
+        h.now += ms(1);
+        h.complete(FetcherId(0), 4);
+    }
+    assert_eq!(h.trial.counts().completed, 100);
+    h.finish();
+    assert_eq!(h.world.end, Some(End::Done));
+}
+
+#[derive(Debug, Clone)]
+enum Fault {
+    Complete(prop::sample::Index, usize),
+    Twice(prop::sample::Index),
+    Die(prop::sample::Index),
+    LoseWorker(u32),
+    Wait(u64),
+    Invent(prop::sample::Index, u64),
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    let pick = any::<prop::sample::Index>;
+    prop_oneof![
+        6 => (pick(), 0_usize..20).prop_map(|(f, n)| Fault::Complete(f, n)),
+        1 => pick().prop_map(Fault::Twice),
+        1 => pick().prop_map(Fault::Die),
+        1 => (0_u32..8).prop_map(Fault::LoseWorker),
+        2 => (0_u64..20_000).prop_map(Fault::Wait),
+        1 => (pick(), 0_u64..200).prop_map(|(f, id)| Fault::Invent(f, id)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+    #[test]
+    fn every_url_ends_exactly_once_under_any_faults(
+        urls in 1_u64..150,
+        workers in prop::collection::vec(1_u32..4, 1..6),
+        concurrency in 1_u32..10,
+        fixed in any::<bool>(),
+        faults in prop::collection::vec(fault(), 0..120),
+    ) {
+        let mut h = Harness::new(Plan {
+            urls,
+            split: if fixed { Split::Static } else { Split::Dynamic },
+            concurrency,
+            timeout: Duration::from_secs(30),
+            placement: workers.into_iter().map(WorkerId).collect(),
+        });
+        h.all_ready();
+        for fault in faults {
+            if h.world.end.is_some() { break; }
+            let live = h.world.live();
+            match fault {
+                Fault::Complete(f, n) if !live.is_empty() => {
+                    let id = *f.get(&live);
+                    if h.world.running.contains(&id) { h.complete(id, n); }
+                }
+                Fault::Twice(f) if !h.world.recorded.is_empty() && !live.is_empty() => {
+                    let done: Vec<_> = h.world.recorded.keys().copied().collect();
+                    h.send(Event::Completions(*f.get(&live), batch(&[*f.get(&done)])));
+                }
+                Fault::Die(f) if !live.is_empty() => {
+                    let id = *f.get(&live);
+                    h.world.gone.insert(id);
+                    h.world.starting.retain(|s| *s != id);
+                    h.send(Event::Exited(exited(id, false)));
+                }
+                Fault::LoseWorker(w) => h.send(Event::WorkerLost(WorkerId(w))),
+                Fault::Wait(millis) => { h.now += ms(millis); h.send(Event::Tick); }
+                Fault::Invent(f, id) if !live.is_empty() => {
+                    h.send(Event::Completions(*f.get(&live), batch(&[UrlId(id)])));
+                    // A fetcher that happened to hold it has done it now.
+                    for held in h.world.held.values_mut() { held.retain(|u| u.0 != id); }
+                }
+                _ => {}
+            }
+            if h.world.end.is_none() { h.all_ready(); }
+        }
+        // The faults are over: what is left must come to an end.
+        for _ in 0..2_000 {
+            if h.world.end.is_some() { break; }
+            h.now += ms(100);
+            h.all_ready();
+            for id in h.world.live() {
+                if h.world.running.contains(&id) { h.complete(id, 5); }
+            }
+            h.send(Event::Tick);
+            if h.trial.ledger().remaining() == 0 { h.finish(); }
+        }
+        prop_assert!(h.world.end.is_some(), "{:?}", h.trial);
+        prop_assert!(h.world.recorded.values().all(|times| *times == 1));
+        let done = h.world.recorded.len() as u64;
+        prop_assert_eq!(done, h.trial.counts().done());
+        if h.world.end == Some(End::Done) {
+            prop_assert_eq!(done, urls);
+        }
+    }
+}
