@@ -1,6 +1,6 @@
 //! The one way from trials to conclusions.
 
-use crate::record::Study;
+use crate::{record::Study, statistics, validity};
 
 /// What conclusions are drawn with.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,5 +22,7 @@ impl Default for Options {
 ///
 /// The same study gives the same conclusions, in whatever order its trials stand.
 pub fn conclude(study: &mut Study, options: &Options) {
-    study.analysis.margin = options.margin;
+    validity::mark(study);
+    (study.comparisons, study.analysis) = statistics::compare(study, options.margin);
+    study.caveats = validity::caveats(study);
 }

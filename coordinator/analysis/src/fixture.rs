@@ -579,7 +579,6 @@ pub(crate) fn normal(rng: &mut ChaCha8Rng) -> f64 {
     radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
 }
 
-#[allow(clippy::cast_precision_loss)] // simulated values stay far below 2^53
 fn to_f64(n: u64) -> f64 {
     n as f64
 }

@@ -117,9 +117,7 @@ impl Latency {
             .map(|step| 10f64.powf(f64::from(step) / 10.0))
             .take_while(|one_in| {
                 // Exact for any count that a study reaches: below 2^53.
-                #[allow(clippy::cast_precision_loss)]
                 let count = self.count() as f64;
-                #[allow(clippy::cast_precision_loss)]
                 let least = TAIL_SAMPLES_MIN as f64;
                 count / one_in >= least
             })
@@ -162,7 +160,6 @@ impl Latency {
 
 fn seconds(us: u64) -> f64 {
     // Exact: an hour in microseconds is far below 2^53.
-    #[allow(clippy::cast_precision_loss)]
     let us = us as f64;
     us / 1e6
 }

@@ -10,5 +10,8 @@ pub mod fixture;
 pub mod format;
 pub mod latency;
 pub mod record;
+pub mod statistics;
+pub mod text;
+pub mod validity;
 
 pub use conclude::{Options, conclude};

@@ -1,0 +1,29 @@
+//! From trials to ratios, intervals and verdicts.
+//!
+//! The unit is the trial, never the request: requests of one trial share its
+//! processes, its caches and its moment. Arms are compared within a block, so
+//! that drift between blocks falls out. `docs/method.md` has the sources.
+
+mod comparison;
+mod false_positives;
+mod holm;
+mod metric;
+mod paired;
+mod sign_flip;
+mod student;
+mod summary;
+
+pub(crate) use comparison::compare;
+pub use false_positives::{FalsePositives, false_positives};
+pub use holm::blocks_needed;
+pub use metric::{Metric, PRIMARY};
+pub(crate) use paired::{Sample, log_ratios};
+pub use summary::{ArmSummary, Spread, summaries};
+pub(crate) use summary::{median, usable, usable_by_block};
+
+/// Share of intervals that should hold the truth.
+pub const CONFIDENCE: f64 = 0.95;
+/// Share of studies without any difference in which one may be called.
+pub const ALPHA: f64 = 0.05;
+/// Share of studies in which the smallest effect should be found.
+pub const POWER: f64 = 0.8;

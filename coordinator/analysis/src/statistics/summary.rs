@@ -1,0 +1,205 @@
+//! Medians and ranges of an arm's trials.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    record::{Arm, Comparison, Study, Trial},
+    statistics::{Metric, PRIMARY},
+};
+
+/// Whether a trial may enter a comparison.
+pub(crate) fn usable(trial: &Trial) -> bool {
+    trial.valid && !trial.discarded && !trial.degraded
+}
+
+/// An arm's usable trials; of a block's several the first.
+pub(crate) fn usable_by_block<'a>(study: &'a Study, arm: &str) -> BTreeMap<u32, &'a Trial> {
+    let mut blocks: BTreeMap<u32, &Trial> = BTreeMap::new();
+    for trial in study.trials.iter().filter(|trial| trial.arm == arm) {
+        if usable(trial) {
+            let kept = blocks.entry(trial.block).or_insert(trial);
+            if trial.order < kept.order {
+                *kept = trial;
+            }
+        }
+    }
+    blocks
+}
+
+/// The middle of some numbers, or of the middle two; `None` of nothing.
+pub(crate) fn median(numbers: impl IntoIterator<Item = f64>) -> Option<f64> {
+    Spread::of(numbers).map(|spread| spread.median)
+}
+
+/// Some trials' figures: the middle one and the outermost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    /// The middle, or the mean of the middle two.
+    pub median: f64,
+    /// The smallest.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+impl Spread {
+    /// The spread of some numbers; `None` of nothing.
+    #[must_use]
+    pub fn of(numbers: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut sorted: Vec<f64> = numbers.into_iter().collect();
+        sorted.sort_by(f64::total_cmp);
+        let (min, max) = (*sorted.first()?, *sorted.last()?);
+        let middle = sorted.len() / 2;
+        let median = if sorted.len() % 2 == 1 {
+            sorted[middle]
+        } else {
+            f64::midpoint(sorted[middle - 1], sorted[middle])
+        };
+        Some(Self { median, min, max })
+    }
+}
+
+/// What an arm's usable trials show.
+#[derive(Debug, Clone)]
+pub struct ArmSummary<'a> {
+    /// The arm.
+    pub arm: &'a Arm,
+    /// Whether the others are compared with it.
+    pub baseline: bool,
+    /// Usable trials, one a block.
+    pub trials: Vec<&'a Trial>,
+    /// Trials that counted, were they usable or not.
+    pub attempts: usize,
+    /// Against the baseline, on makespan.
+    pub comparison: Option<&'a Comparison>,
+    /// Makespan in seconds.
+    pub makespan_s: Option<Spread>,
+}
+
+impl ArmSummary<'_> {
+    /// The spread of a metric over the usable trials.
+    #[must_use]
+    pub fn spread(&self, metric: fn(&Trial) -> Option<f64>) -> Option<Spread> {
+        Spread::of(self.trials.iter().filter_map(|trial| metric(trial)))
+    }
+
+    /// The median of a metric over the usable trials.
+    #[must_use]
+    pub fn median(&self, metric: fn(&Trial) -> Option<f64>) -> Option<f64> {
+        self.spread(metric).map(|spread| spread.median)
+    }
+
+    /// The median of a metric per 1,000 URLs of the trial.
+    #[must_use]
+    pub fn per_thousand_urls(&self, metric: &Metric) -> Option<f64> {
+        Spread::of(self.trials.iter().filter_map(|trial| {
+            let urls = trial.completed + trial.failed + trial.abandoned;
+            (urls > 0).then_some(())?;
+            Some((metric.of)(trial)? / urls as f64 * 1e3)
+        }))
+        .map(|spread| spread.median)
+    }
+
+    /// Whether the arm fetches: with the `null` client only the machinery runs.
+    #[must_use]
+    pub fn fetches(&self) -> bool {
+        self.arm.client != "null"
+    }
+
+    /// Whether the arm may be called the fastest: it fetches, is no control,
+    /// and has usable trials.
+    #[must_use]
+    pub fn competes(&self) -> bool {
+        self.fetches() && !self.arm.control && self.makespan_s.is_some()
+    }
+}
+
+/// Every arm, by rising median makespan; the control stands behind the
+/// baseline, arms that fetch nothing and arms without a usable trial last.
+#[must_use]
+pub fn summaries(study: &Study) -> Vec<ArmSummary<'_>> {
+    let mut all: Vec<ArmSummary<'_>> = study
+        .arms
+        .iter()
+        .map(|arm| {
+            let trials: Vec<&Trial> = usable_by_block(study, &arm.name).into_values().collect();
+            let counted = |trial: &&Trial| trial.arm == arm.name && !trial.discarded;
+            ArmSummary {
+                arm,
+                baseline: arm.name == study.manifest.baseline,
+                attempts: study.trials.iter().filter(counted).count(),
+                comparison: study
+                    .comparisons
+                    .iter()
+                    .find(|c| c.arm == arm.name && c.metric == PRIMARY.name),
+                makespan_s: Spread::of(trials.iter().filter_map(|trial| trial.makespan_s)),
+                trials,
+            }
+        })
+        .collect();
+    all.sort_by(|a, b| {
+        let key = |s: &ArmSummary<'_>| {
+            let median = s.makespan_s.map_or(f64::INFINITY, |spread| spread.median);
+            (s.makespan_s.is_none(), !s.fetches(), median)
+        };
+        let (a, b) = (key(a), key(b));
+        (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2))
+    });
+    if let Some(at) = all.iter().position(|summary| summary.arm.control) {
+        let control = all.remove(at);
+        let baseline = all.iter().position(|summary| summary.baseline);
+        all.insert(baseline.map_or(all.len(), |at| at + 1), control);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn the_middle_of_even_and_odd_counts() {
+        assert_eq!(median([3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0]), Some(2.5));
+        assert_eq!(median([]), None);
+        let spread = Spread::of([5.0, -1.0]).unwrap();
+        assert_eq!((spread.min, spread.max), (-1.0, 5.0));
+    }
+
+    #[test]
+    fn a_repeated_trial_counts_once_and_a_degraded_one_not() {
+        let study = fixture::study();
+        let arm = usable_by_block(&study, "32xsequential");
+        assert_eq!(arm.len(), 10);
+        assert!(arm.values().all(|trial| !trial.degraded));
+        let mut twice = study.clone();
+        let mut again = (*arm[&3]).clone();
+        again.order = 9_999;
+        again.makespan_s = Some(1.0);
+        twice.trials.insert(0, again);
+        assert_eq!(usable_by_block(&twice, "32xsequential")[&3], arm[&3]);
+    }
+
+    #[test]
+    fn sorted_by_makespan_with_the_control_behind_the_baseline() {
+        let study = fixture::StudyBuilder::new()
+            .arms(&["sequential", "async:32", "async:32@null", "threads:32"])
+            .slower("threads:32", 0.9)
+            .build();
+        let names: Vec<&str> = summaries(&study)
+            .iter()
+            .map(|summary| summary.arm.name.as_str())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "threads:32",
+                "async:32",
+                "async:32 (again)",
+                "sequential",
+                "async:32@null"
+            ]
+        );
+    }
+}
