@@ -1,1 +1,44 @@
-//! x
+//! The worker: a daemon that dials the coordinator, and starts, feeds, measures
+//! and reaps fetchers as it is told.
+//!
+//! ```text
+//!            gRPC                       pipes
+//!  coordinator ═══ session ─┬─ outbox ─► supervise ══ fetcher 0
+//!                    │      └─ outbox ─► supervise ══ fetcher 1 …
+//!                    ├─ trial    what follows from what (pure)
+//!                    └─ measure  /proc, cgroup, rusage
+//! ```
+//!
+//! Frames between coordinator and fetchers pass through undecoded. Everything
+//! on the way is bounded: a full stream stops the reading from the fetchers,
+//! and a fetcher's pipe that is full holds up nobody else.
+
+mod args;
+mod backoff;
+mod daemon;
+mod measure;
+mod message;
+mod session;
+mod supervise;
+mod trial;
+
+pub use args::{UsageError, WorkerArgs};
+pub use daemon::{Ending, WorkerError, run};
+pub use session::{Parting, SessionError, Settings, attach};
+pub use supervise::FetcherCommand;
+
+/// An error with all its causes: a transport's own words are only
+/// "transport error".
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,288 @@
+//! What an operator says, and what is made of it before any socket opens.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use fanout_proto::limits::{FETCHERS_MAX, NAME_MAX_BYTES};
+use tonic::{
+    metadata::AsciiMetadataValue,
+    transport::{Certificate, ClientTlsConfig, Endpoint, Uri},
+};
+
+use crate::{
+    causes, measure::machine, session::Settings, supervise::FetcherCommand,
+    supervise::TOKEN_VARIABLE,
+};
+
+/// A connection is made within this time, TLS included.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// HTTP/2 pings find a dead peer under a stream that is idle or stuck.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PONG_WITHIN: Duration = Duration::from_secs(10);
+
+/// Arguments of the worker daemon.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  worker                                        a coordinator on this machine
+  worker --coordinator http://10.0.0.5:7143     one elsewhere
+  worker --coordinator https://fanout.example:7143 \\
+         --cacert ca.pem --token-file /run/secrets/fanout-token
+
+The worker keeps trying until the coordinator answers, and comes back by itself
+when the connection is lost. SIGTERM or Ctrl-C ends it and all its fetchers.
+
+Exit codes: 0 done, 2 bad usage, 3 refused or no coordinator, 130 interrupted.")]
+pub struct WorkerArgs {
+    /// Where the coordinator listens for workers
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "FANOUT_COORDINATOR",
+        default_value = "http://127.0.0.1:7143"
+    )]
+    pub coordinator: String,
+
+    /// What this worker is called in reports [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// Fetchers that this worker runs at a time
+    #[arg(long, value_name = "N", default_value_t = 64,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(FETCHERS_MAX)))]
+    pub slots: u32,
+
+    /// File that holds the coordinator's token [default: the variable FANOUT_TOKEN]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// PEM file of the authority that signed an https coordinator's certificate
+    /// [default: the system's, else Mozilla's]
+    #[arg(long, value_name = "FILE")]
+    pub cacert: Option<PathBuf>,
+
+    /// End when stdin does: for a worker that must not outlive who started it
+    #[arg(long, hide = true)]
+    pub exit_with_stdin: bool,
+
+    /// Do not come back after a connection is lost or could not be made
+    #[arg(long, hide = true)]
+    pub once: bool,
+}
+
+/// An argument that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    /// `--coordinator` is not a URL, or not one of a gRPC server.
+    #[error("--coordinator '{url}' cannot be used: {reason}; give one like http://127.0.0.1:7143")]
+    Coordinator {
+        /// As given.
+        url: String,
+        /// Why not.
+        reason: String,
+    },
+    /// `--name` cannot stand in reports.
+    #[error("--name must have 1 to {NAME_MAX_BYTES} octets and no control characters")]
+    Name,
+    /// A file named in an argument cannot be read.
+    #[error("{argument} {}: {source}", path.display())]
+    File {
+        /// The argument.
+        argument: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The token is empty or holds what a header cannot.
+    #[error("the token from {0} must be one line of visible ASCII characters")]
+    Token(String),
+    /// `--cacert` without TLS.
+    #[error("--cacert is of use only with an https:// coordinator")]
+    CaWithoutTls,
+    /// The roots or the certificate cannot be used.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
+    /// `--exit-with-stdin` without a pipe there.
+    #[error("--exit-with-stdin needs a pipe on stdin: {0}")]
+    Stdin(std::io::Error),
+}
+
+/// Arguments that were found to make sense.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) coordinator: Endpoint,
+    pub(crate) session: Settings,
+    pub(crate) exit_with_stdin: bool,
+    pub(crate) once: bool,
+}
+
+impl TryFrom<WorkerArgs> for Config {
+    type Error = UsageError;
+
+    fn try_from(args: WorkerArgs) -> Result<Self, UsageError> {
+        let name = args.name.unwrap_or_else(machine::host_name);
+        let plain = !name.chars().any(char::is_control);
+        if name.is_empty() || name.len() > NAME_MAX_BYTES || !plain {
+            return Err(UsageError::Name);
+        }
+        Ok(Self {
+            coordinator: endpoint(&args.coordinator, args.cacert)?,
+            session: Settings {
+                name,
+                slots: args.slots,
+                authorization: authorization(args.token_file)?,
+                fetcher: FetcherCommand::this_executable(),
+            },
+            exit_with_stdin: args.exit_with_stdin,
+            once: args.once,
+        })
+    }
+}
+
+fn endpoint(url: &str, cacert: Option<PathBuf>) -> Result<Endpoint, UsageError> {
+    let unusable = |reason: &str| UsageError::Coordinator {
+        url: url.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let uri: Uri = url.parse().map_err(|_| unusable("it is not a URL"))?;
+    if uri.host().is_none_or(str::is_empty) {
+        return Err(unusable("it names no host"));
+    }
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        return Err(unusable("it must not have a path"));
+    }
+    let https = match uri.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        _ => return Err(unusable("it must begin with http:// or https://")),
+    };
+    let endpoint = Endpoint::from(uri)
+        .connect_timeout(CONNECT_WITHIN)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PONG_WITHIN)
+        .keep_alive_while_idle(true);
+    let secured = match (https, cacert) {
+        (false, None) => return Ok(endpoint),
+        (false, Some(_)) => return Err(UsageError::CaWithoutTls),
+        (true, Some(path)) => {
+            let pem = read("--cacert", path)?;
+            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+            endpoint.tls_config(tls)
+        }
+        (true, None) => endpoint
+            .clone()
+            .tls_config(ClientTlsConfig::new().with_native_roots())
+            // A slim image has no certificates of its own.
+            .or_else(|_| endpoint.tls_config(ClientTlsConfig::new().with_webpki_roots())),
+    };
+    secured.map_err(|error| UsageError::Tls(causes(&error)))
+}
+
+fn authorization(file: Option<PathBuf>) -> Result<Option<AsciiMetadataValue>, UsageError> {
+    let (token, origin) = match file {
+        Some(path) => {
+            let origin = path.display().to_string();
+            (
+                String::from_utf8_lossy(&read("--token-file", path)?).into_owned(),
+                origin,
+            )
+        }
+        None => match std::env::var(TOKEN_VARIABLE) {
+            Ok(token) if !token.trim().is_empty() => (token, TOKEN_VARIABLE.to_owned()),
+            _ => return Ok(None),
+        },
+    };
+    bearer(token.trim())
+        .map(Some)
+        .ok_or(UsageError::Token(origin))
+}
+
+fn bearer(token: &str) -> Option<AsciiMetadataValue> {
+    if token.is_empty() || !token.bytes().all(|octet| octet.is_ascii_graphic()) {
+        return None;
+    }
+    AsciiMetadataValue::try_from(format!("Bearer {token}")).ok()
+}
+
+fn read(argument: &'static str, path: PathBuf) -> Result<Vec<u8>, UsageError> {
+    fs::read(&path).map_err(|source| UsageError::File {
+        argument,
+        path,
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        worker: WorkerArgs,
+    }
+
+    fn config(arguments: &[&str]) -> Result<Config, UsageError> {
+        let arguments = std::iter::once("worker").chain(arguments.iter().copied());
+        Config::try_from(Cli::try_parse_from(arguments).unwrap().worker)
+    }
+
+    fn refused(arguments: &[&str]) -> String {
+        config(arguments).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_defaults_make_sense() {
+        let config = config(&[]).unwrap();
+        assert_eq!(config.session.slots, 64);
+        assert_eq!(config.coordinator.uri(), "http://127.0.0.1:7143/");
+        assert!(!config.session.name.is_empty());
+        assert!(!config.once && !config.exit_with_stdin);
+    }
+
+    #[test]
+    fn arguments_that_cannot_be_used_say_what_to_give() {
+        assert_eq!(
+            refused(&["--coordinator", "127.0.0.1:7143"]),
+            "--coordinator '127.0.0.1:7143' cannot be used: it must begin with http:// or \
+             https://; give one like http://127.0.0.1:7143"
+        );
+        assert!(refused(&["--coordinator", "http://"]).contains("not a URL"));
+        assert!(refused(&["--coordinator", "http://a/b"]).contains("path"));
+        assert!(refused(&["--name", "a\nb"]).contains("--name"));
+        assert!(refused(&["--name", ""]).contains("--name"));
+        assert!(refused(&["--cacert", "x.pem"]).contains("https"));
+        assert!(refused(&["--token-file", "/nonexistent/token"]).contains("--token-file"));
+        let https = ["--coordinator", "https://a", "--cacert", "/nonexistent/ca"];
+        assert!(refused(&https).contains("--cacert"));
+    }
+
+    #[test]
+    fn slots_have_a_range() {
+        assert!(Cli::try_parse_from(["worker", "--slots", "0"]).is_err());
+        assert!(Cli::try_parse_from(["worker", "--slots", "4097"]).is_err());
+        assert!(Cli::try_parse_from(["worker", "--slots", "4096"]).is_ok());
+    }
+
+    #[test]
+    fn a_token_is_one_line_of_visible_characters() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "s3cret\n").unwrap();
+        let path = file.path().to_str().unwrap();
+        let found = config(&["--token-file", path]).unwrap();
+        assert_eq!(found.session.authorization.unwrap(), "Bearer s3cret");
+        for bad in ["", "two words", "two\nlines", "ключ"] {
+            fs::write(file.path(), bad).unwrap();
+            assert!(
+                refused(&["--token-file", path]).contains("token"),
+                "{bad:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn https_works_with_and_without_system_roots() {
+        assert!(config(&["--coordinator", "https://fanout.example:7143"]).is_ok());
+    }
+}

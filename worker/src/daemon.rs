@@ -1,0 +1,252 @@
+//! The daemon: reaches the coordinator, comes back to it, and ends when told.
+
+use std::{
+    future::pending,
+    io,
+    os::fd::AsFd,
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::{
+    io::AsyncReadExt,
+    net::unix::pipe::Receiver,
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    args::{Config, UsageError, WorkerArgs},
+    backoff::Backoff,
+    causes,
+    session::{Parting, SessionError, attach},
+};
+
+/// A session that lasted so long was a good one: the next pause is short again.
+const LASTING: Duration = Duration::from_secs(10);
+/// Exit code after a second SIGTERM, as shells give it.
+const SIGTERM_CODE: u8 = 128 + 15;
+
+/// How the daemon ended, when it ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The coordinator said Goodbye, stdin ended, or SIGTERM came.
+    Done,
+    /// SIGINT came.
+    Interrupted,
+}
+
+impl Ending {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl From<Ending> for ExitCode {
+    fn from(ending: Ending) -> Self {
+        ending.code().into()
+    }
+}
+
+/// Why the daemon could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// An argument cannot be used.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// No connection could be made, and it was to be tried once only.
+    #[error("no coordinator at {coordinator}: {cause}")]
+    Unreachable {
+        /// Where it was expected.
+        coordinator: String,
+        /// What the connection failed with.
+        cause: String,
+    },
+    /// The session failed and cannot be tried again.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The event loop or a signal handler could not be set up.
+    #[error("the worker could not be set up: {0}")]
+    Setup(#[from] io::Error),
+}
+
+impl WorkerError {
+    fn is_final(&self) -> bool {
+        match self {
+            Self::Usage(_) | Self::Setup(_) => true,
+            Self::Unreachable { .. } => false,
+            Self::Session(error) => error.is_final(),
+        }
+    }
+
+    /// The process's exit code: 2 for bad usage, 3 for no coordinator.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Unreachable { .. } | Self::Session(_) => 3,
+            Self::Setup(_) => 1,
+        }
+    }
+}
+
+/// Runs the worker until it is told to end. Blocks the calling thread, which
+/// must be the process's first: fetchers end with the thread that started them.
+///
+/// The caller has set up logging and, for https, rustls' default provider. The
+/// process's executable must answer to the argument `fetcher` by being one.
+///
+/// # Errors
+///
+/// [`WorkerError`]; its [`exit_code`](WorkerError::exit_code) is the process's.
+pub fn run(args: WorkerArgs) -> Result<Ending, WorkerError> {
+    let config = Config::try_from(args)?;
+    raise_descriptor_limit();
+    // One thread: what the worker itself costs stays small and easy to tell.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let until = Until::watch(config.exit_with_stdin)?;
+        serve(&config, &until).await
+    })
+}
+
+async fn serve(config: &Config, until: &Until) -> Result<Ending, WorkerError> {
+    let mut backoff = Backoff::default();
+    let mut told = None;
+    loop {
+        let began = Instant::now();
+        let parted = one_session(config, until).await;
+        if began.elapsed() > LASTING {
+            backoff.reset();
+            told = None;
+        }
+        match parted {
+            Ok(Parting::Stopped) => return Ok(until.ending()),
+            Ok(Parting::Goodbye(reason)) => {
+                tracing::info!(reason, "the coordinator said goodbye");
+                if config.once || config.exit_with_stdin {
+                    return Ok(Ending::Done);
+                }
+            }
+            Err(error) if config.once || error.is_final() => return Err(error),
+            Err(error) => {
+                let error = error.to_string();
+                if told.as_ref() == Some(&error) {
+                    tracing::debug!("{error}");
+                } else {
+                    tracing::warn!("{error}; trying again until it answers");
+                    told = Some(error);
+                }
+            }
+        }
+        tokio::select! {
+            () = until.stop.cancelled() => return Ok(until.ending()),
+            () = sleep(backoff.pause(rand::random())) => {}
+        }
+    }
+}
+
+async fn one_session(config: &Config, until: &Until) -> Result<Parting, WorkerError> {
+    let channel = tokio::select! {
+        () = until.stop.cancelled() => return Ok(Parting::Stopped),
+        channel = config.coordinator.connect() => channel,
+    };
+    let channel = channel.map_err(|error| WorkerError::Unreachable {
+        coordinator: config.coordinator.uri().to_string(),
+        cause: causes(&error),
+    })?;
+    Ok(attach(channel, &config.session, &until.stop).await?)
+}
+
+/// What ends the daemon: a signal, or stdin's end.
+struct Until {
+    stop: CancellationToken,
+    ending: Arc<OnceLock<Ending>>,
+    watcher: JoinHandle<()>,
+}
+
+impl Until {
+    /// Begins to watch. The first signal stops the daemon, a second one ends
+    /// the process at once: its fetchers see their stdin end.
+    fn watch(with_stdin: bool) -> Result<Self, WorkerError> {
+        let stdin = if with_stdin {
+            Some(stdin_pipe()?)
+        } else {
+            None
+        };
+        let mut interrupts = signal(SignalKind::interrupt())?;
+        let mut terminations = signal(SignalKind::terminate())?;
+        let stop = CancellationToken::new();
+        let ending = Arc::new(OnceLock::new());
+        let watcher = tokio::spawn({
+            let (stop, ending) = (stop.clone(), Arc::clone(&ending));
+            async move {
+                let how = tokio::select! {
+                    // A terminal's Ctrl-C reaches the coordinator as well, and
+                    // it is the one to decide what happens to its own worker.
+                    _ = interrupts.recv(), if !with_stdin => Ending::Interrupted,
+                    _ = terminations.recv() => Ending::Done,
+                    () = end_of(stdin) => Ending::Done,
+                };
+                // Nobody else sets it.
+                let _ = ending.set(how);
+                stop.cancel();
+                let code = tokio::select! {
+                    _ = interrupts.recv() => Ending::Interrupted.code(),
+                    _ = terminations.recv() => SIGTERM_CODE,
+                };
+                std::process::exit(code.into());
+            }
+        });
+        Ok(Self {
+            stop,
+            ending,
+            watcher,
+        })
+    }
+
+    fn ending(&self) -> Ending {
+        self.ending.get().copied().unwrap_or(Ending::Done)
+    }
+}
+
+impl Drop for Until {
+    fn drop(&mut self) {
+        self.watcher.abort();
+    }
+}
+
+fn stdin_pipe() -> Result<Receiver, UsageError> {
+    let open = || Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?);
+    open().map_err(UsageError::Stdin)
+}
+
+/// Waits until `stdin` ends; forever if there is none.
+async fn end_of(stdin: Option<Receiver>) {
+    let Some(mut stdin) = stdin else {
+        return pending().await;
+    };
+    let mut ignored = [0; 256];
+    while let Ok(1..) = stdin.read(&mut ignored).await {}
+}
+
+/// Fetchers inherit this limit, and each connection takes a descriptor.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files could not be raised (ulimit -n)");
+    }
+}

@@ -1,0 +1,62 @@
+//! The facts of a worker's Hello.
+
+use fanout_proto::{limits::NAME_MAX_BYTES, worker::WorkerFacts};
+use rustix::{
+    system::uname,
+    thread::{CpuSet, sched_getaffinity},
+};
+
+use super::{cgroup::Cgroups, field_bytes};
+
+/// The host's name, cut to what a worker's name may be; `worker` if it has none.
+pub(crate) fn host_name() -> String {
+    let name = uname().nodename().to_string_lossy().into_owned();
+    let fits = &name[..name.floor_char_boundary(NAME_MAX_BYTES)];
+    let plain: String = fits.chars().filter(|c| !c.is_control()).collect();
+    if plain.is_empty() {
+        "worker".to_owned()
+    } else {
+        plain
+    }
+}
+
+/// Processors that this process may use, in order.
+pub(crate) fn allowed_cpus() -> Vec<u32> {
+    let Ok(mask) = sched_getaffinity(None) else {
+        return Vec::new();
+    };
+    (0..CpuSet::MAX_CPU)
+        .filter(|cpu| mask.is_set(*cpu))
+        .filter_map(|cpu| u32::try_from(cpu).ok())
+        .collect()
+}
+
+/// Gathers what there is to know of this machine or container.
+pub(crate) fn facts(cgroups: &Cgroups, cpus: Vec<u32>) -> WorkerFacts {
+    let system = uname();
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    WorkerFacts {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: system.release().to_string_lossy().into_owned(),
+        architecture: system.machine().to_string_lossy().into_owned(),
+        cpus,
+        memory_bytes: field_bytes(&meminfo, "MemTotal"),
+        cgroup_cpus: cgroups.cpu_limit(),
+        cgroup_memory_bytes: cgroups.memory_limit_bytes(),
+        cgroup: cgroups.name().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_facts() {
+        let facts = facts(&Cgroups::find(), allowed_cpus());
+        assert!(!facts.kernel.is_empty());
+        assert!(!facts.cpus.is_empty());
+        assert!(facts.memory_bytes.is_some_and(|bytes| bytes > 1 << 20));
+        assert!(!host_name().is_empty());
+    }
+}

@@ -1,0 +1,340 @@
+//! The edge of the gRPC stream: what the coordinator says becomes an [`Order`],
+//! what the worker knows becomes a message.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use bytes::Bytes;
+use fanout_proto::{
+    WireError,
+    id::{FetcherId, TrialId, WorkerId},
+    limits::{FETCHERS_MAX, FRAME_MAX_BYTES},
+    report::{FetcherExited, WorkerUsage},
+    wire::{self, from_worker, to_worker},
+};
+
+/// Shortest interval between heartbeats that a coordinator may ask for.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(10);
+/// Longest one: a silent peer must be found within minutes.
+const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
+
+/// Something that the coordinator says.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Order {
+    Welcome {
+        worker: WorkerId,
+        heartbeat: Duration,
+    },
+    Refused(String),
+    Prepare(Prepare),
+    Frame {
+        trial: TrialId,
+        fetcher: FetcherId,
+        frame: Bytes,
+    },
+    Go(TrialId),
+    Finish(TrialId),
+    Kill(TrialId, FetcherId),
+    Abort(TrialId),
+    Heartbeat,
+    Goodbye(String),
+}
+
+/// Fetchers to start.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Prepare {
+    pub(crate) trial: TrialId,
+    pub(crate) fetchers: Vec<FetcherSpec>,
+    /// Between two memory samples; without it there is none but at the hold.
+    pub(crate) memory_interval: Option<Duration>,
+}
+
+/// One fetcher to start.
+#[derive(Debug, PartialEq)]
+pub(crate) struct FetcherSpec {
+    pub(crate) fetcher: FetcherId,
+    /// An encoded message, passed on as it is.
+    pub(crate) setup: Bytes,
+    /// Empty for all that the worker may use.
+    pub(crate) cpus: Vec<u32>,
+}
+
+impl TryFrom<wire::ToWorker> for Order {
+    type Error = WireError;
+
+    fn try_from(message: wire::ToWorker) -> Result<Self, WireError> {
+        use to_worker::Message as M;
+        Ok(
+            match message.message.ok_or(WireError::Missing("message"))? {
+                M::Welcome(m) => Self::Welcome {
+                    worker: WorkerId(m.worker_id),
+                    heartbeat: heartbeat(m.heartbeat_interval_ms)?,
+                },
+                M::Refused(m) => Self::Refused(m.reason),
+                M::Prepare(m) => Self::Prepare(m.try_into()?),
+                M::Frame(m) => Self::Frame {
+                    trial: TrialId(m.trial),
+                    fetcher: FetcherId(m.fetcher),
+                    frame: bounded("frame", m.frame)?,
+                },
+                M::Go(m) => Self::Go(TrialId(m.trial)),
+                M::Finish(m) => Self::Finish(TrialId(m.trial)),
+                M::Kill(m) => Self::Kill(TrialId(m.trial), FetcherId(m.fetcher)),
+                M::Abort(m) => Self::Abort(TrialId(m.trial)),
+                M::Heartbeat(_) => Self::Heartbeat,
+                M::Goodbye(m) => Self::Goodbye(m.reason),
+            },
+        )
+    }
+}
+
+impl TryFrom<wire::Prepare> for Prepare {
+    type Error = WireError;
+
+    fn try_from(m: wire::Prepare) -> Result<Self, WireError> {
+        let count = m.fetchers.len();
+        if u32::try_from(count).map_or(true, |count| count > FETCHERS_MAX) {
+            return Err(WireError::OutOfRange {
+                field: "fetchers",
+                value: count as u64,
+                range: "0 to 4096",
+            });
+        }
+        let ids: BTreeSet<_> = m.fetchers.iter().map(|spec| spec.fetcher).collect();
+        if ids.len() != count {
+            return Err(WireError::Inconsistent("a fetcher is prepared twice"));
+        }
+        let fetchers = m.fetchers.into_iter().map(|spec| {
+            Ok(FetcherSpec {
+                fetcher: FetcherId(spec.fetcher),
+                setup: bounded("setup", spec.setup)?,
+                cpus: spec.cpus,
+            })
+        });
+        Ok(Self {
+            trial: TrialId(m.trial),
+            fetchers: fetchers.collect::<Result<_, WireError>>()?,
+            memory_interval: Some(m.memory_interval_ms)
+                .filter(|ms| *ms > 0)
+                .map(|ms| Duration::from_millis(ms.into())),
+        })
+    }
+}
+
+fn heartbeat(interval_ms: u32) -> Result<Duration, WireError> {
+    let interval = Duration::from_millis(interval_ms.into());
+    if (HEARTBEAT_MIN..=HEARTBEAT_MAX).contains(&interval) {
+        Ok(interval)
+    } else {
+        Err(WireError::OutOfRange {
+            field: "heartbeat_interval_ms",
+            value: interval_ms.into(),
+            range: "10 to 60000",
+        })
+    }
+}
+
+fn bounded(field: &'static str, octets: Bytes) -> Result<Bytes, WireError> {
+    if octets.len() > FRAME_MAX_BYTES {
+        return Err(WireError::OutOfRange {
+            field,
+            value: octets.len() as u64,
+            range: "0 to 1 MiB",
+        });
+    }
+    Ok(octets)
+}
+
+/// Memory of a trial's fetchers together, at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MemorySample {
+    /// Since Go.
+    pub(crate) elapsed: Duration,
+    /// Fetchers that could be read.
+    pub(crate) fetchers: u32,
+    pub(crate) pss_bytes: Option<u64>,
+    pub(crate) uss_bytes: Option<u64>,
+    pub(crate) threads: u32,
+}
+
+impl MemorySample {
+    /// A sample of nobody yet.
+    pub(crate) fn at(elapsed: Duration) -> Self {
+        Self {
+            elapsed,
+            fetchers: 0,
+            pss_bytes: None,
+            uss_bytes: None,
+            threads: 0,
+        }
+    }
+
+    /// Adds a fetcher, if its memory could be read.
+    pub(crate) fn add(&mut self, pss: Option<u64>, uss: Option<u64>, threads: Option<u32>) {
+        if pss.is_none() && uss.is_none() {
+            return;
+        }
+        let sum = |sum: &mut Option<u64>, more: Option<u64>| {
+            if let Some(more) = more {
+                *sum = Some(sum.unwrap_or(0).saturating_add(more));
+            }
+        };
+        self.fetchers += 1;
+        sum(&mut self.pss_bytes, pss);
+        sum(&mut self.uss_bytes, uss);
+        self.threads = self.threads.saturating_add(threads.unwrap_or(0));
+    }
+}
+
+fn us(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn from_worker(message: from_worker::Message) -> wire::FromWorker {
+    wire::FromWorker {
+        message: Some(message),
+    }
+}
+
+pub(crate) fn hello(hello: &fanout_proto::worker::Hello) -> wire::FromWorker {
+    from_worker(from_worker::Message::Hello(hello.into()))
+}
+
+pub(crate) fn frame(trial: TrialId, fetcher: FetcherId, frame: Bytes) -> wire::FromWorker {
+    from_worker(from_worker::Message::Frame(wire::FetcherFrame {
+        trial: trial.0,
+        fetcher: fetcher.0,
+        frame,
+    }))
+}
+
+pub(crate) fn ready(trial: TrialId, fetcher: FetcherId, spawn: Duration) -> wire::FromWorker {
+    from_worker(from_worker::Message::Ready(wire::FetcherReady {
+        trial: trial.0,
+        fetcher: fetcher.0,
+        spawn_us: us(spawn),
+    }))
+}
+
+pub(crate) fn memory(trial: TrialId, sample: &MemorySample) -> wire::FromWorker {
+    from_worker(from_worker::Message::Memory(wire::MemorySample {
+        trial: trial.0,
+        elapsed_us: us(sample.elapsed),
+        fetchers: sample.fetchers,
+        pss_bytes: sample.pss_bytes,
+        uss_bytes: sample.uss_bytes,
+        threads: sample.threads,
+    }))
+}
+
+pub(crate) fn exited(trial: TrialId, exited: FetcherExited) -> wire::FromWorker {
+    from_worker(from_worker::Message::Exited(wire::FetcherExited {
+        trial: trial.0,
+        fetcher: exited.fetcher.0,
+        exit: Some(exited.exit.into()),
+        report: exited.report.as_ref().map(Into::into),
+        held: Some((&exited.held).into()),
+        usage: exited.usage.as_ref().map(Into::into),
+        reason: exited.reason,
+    }))
+}
+
+pub(crate) fn usage(trial: TrialId, usage: &WorkerUsage) -> wire::FromWorker {
+    from_worker(from_worker::Message::Usage(wire::WorkerUsage {
+        trial: trial.0,
+        cpu_user_us: usage.cpu_user.map(us),
+        cpu_system_us: usage.cpu_system.map(us),
+        pipe_bytes_to_fetchers: usage.pipe_bytes_to_fetchers,
+        pipe_bytes_from_fetchers: usage.pipe_bytes_from_fetchers,
+        barrier_us: us(usage.barrier),
+        memory_samples: usage.memory_samples,
+        cgroup_peak_bytes: usage.cgroup_peak_bytes,
+        cgroup_sock_bytes: usage.cgroup_sock_bytes,
+        cgroup_kernel_stack_bytes: usage.cgroup_kernel_stack_bytes,
+    }))
+}
+
+pub(crate) fn heartbeat_of(sequence: u64) -> wire::FromWorker {
+    from_worker(from_worker::Message::Heartbeat(wire::Heartbeat {
+        sequence,
+    }))
+}
+
+pub(crate) fn goodbye(reason: &str) -> wire::FromWorker {
+    from_worker(from_worker::Message::Goodbye(wire::Goodbye {
+        reason: reason.to_owned(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(message: to_worker::Message) -> String {
+        let message = wire::ToWorker {
+            message: Some(message),
+        };
+        Order::try_from(message).unwrap_err().to_string()
+    }
+
+    fn prepare(fetchers: &[u32], setup: usize) -> wire::Prepare {
+        wire::Prepare {
+            trial: 1,
+            memory_interval_ms: 0,
+            fetchers: fetchers
+                .iter()
+                .map(|fetcher| wire::FetcherSpec {
+                    fetcher: *fetcher,
+                    setup: vec![0; setup].into(),
+                    cpus: vec![],
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_message_that_makes_no_sense_is_refused_by_field() {
+        assert_eq!(
+            Order::try_from(wire::ToWorker { message: None }),
+            Err(WireError::Missing("message"))
+        );
+        assert_eq!(
+            refused(to_worker::Message::Prepare(prepare(&[4, 2, 4], 0))),
+            "a fetcher is prepared twice"
+        );
+        assert_eq!(
+            refused(to_worker::Message::Prepare(prepare(
+                &[1],
+                FRAME_MAX_BYTES + 1
+            ))),
+            "setup is 1048577, outside 0 to 1 MiB"
+        );
+        let many: Vec<u32> = (0..=FETCHERS_MAX).collect();
+        assert_eq!(
+            refused(to_worker::Message::Prepare(prepare(&many, 0))),
+            "fetchers is 4097, outside 0 to 4096"
+        );
+        for interval in [0, 9, 60_001] {
+            let welcome = wire::Welcome {
+                worker_id: 1,
+                heartbeat_interval_ms: interval,
+            };
+            assert!(refused(to_worker::Message::Welcome(welcome)).starts_with("heartbeat"));
+        }
+        let frame = wire::FetcherFrame {
+            trial: 1,
+            fetcher: 1,
+            frame: vec![0; FRAME_MAX_BYTES + 1].into(),
+        };
+        assert!(refused(to_worker::Message::Frame(frame)).starts_with("frame is"));
+    }
+
+    #[test]
+    fn no_interval_means_no_samples() {
+        let order = Prepare::try_from(prepare(&[0], 1)).unwrap();
+        assert_eq!(order.memory_interval, None);
+        let mut message = prepare(&[0], 1);
+        message.memory_interval_ms = 100;
+        let order = Prepare::try_from(message).unwrap();
+        assert_eq!(order.memory_interval, Some(Duration::from_millis(100)));
+    }
+}

@@ -1,0 +1,214 @@
+//! Frames that wait for one fetcher's pipe.
+
+use std::{
+    collections::VecDeque,
+    io::IoSlice,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::{Buf, Bytes};
+use fanout_proto::frame;
+use tokio::sync::Notify;
+
+/// Most octets that may wait for one fetcher. Credit keeps the coordinator far
+/// below: 65,536 leases of ordinary URLs are under 10 MiB.
+pub(crate) const OUTBOX_MAX_BYTES: usize = 32 * 1024 * 1024;
+
+/// What a frame counts for besides its octets, so that many small ones are
+/// bounded too.
+const ENTRY_OVERHEAD_BYTES: usize = 64;
+
+/// Slices handed to one `writev`; two a frame.
+const SLICES_MAX: usize = 32;
+
+/// More waits than credit allows.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("more than {} MiB wait for this fetcher; the coordinator must keep to its credit", OUTBOX_MAX_BYTES >> 20)]
+pub(crate) struct Overfull;
+
+/// A bounded queue between the session and the task that writes the pipe.
+/// Owns the invariant that what waits stays below [`OUTBOX_MAX_BYTES`].
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    queue: Mutex<Queue>,
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    entries: VecDeque<Entry>,
+    /// Of the entries and of what the writer holds.
+    bytes: usize,
+}
+
+/// One frame, or what is left of it.
+#[derive(Debug)]
+struct Entry {
+    octets: bytes::buf::Chain<Bytes, Bytes>,
+    cost: usize,
+    marked: bool,
+}
+
+impl Outbox {
+    /// Queues `message` as a frame. A marked one is told to the writer when
+    /// its last octet is in the pipe.
+    ///
+    /// # Errors
+    ///
+    /// [`Overfull`] when too much waits; the frame is not queued.
+    pub(crate) fn push(&self, message: Bytes, marked: bool) -> Result<(), Overfull> {
+        let prefix = Bytes::copy_from_slice(frame::prefix(message.len()).as_ref());
+        let octets = prefix.chain(message);
+        let cost = octets.remaining() + ENTRY_OVERHEAD_BYTES;
+        {
+            let mut queue = self.lock();
+            if queue.bytes + cost > OUTBOX_MAX_BYTES {
+                return Err(Overfull);
+            }
+            queue.bytes += cost;
+            queue.entries.push_back(Entry {
+                octets,
+                cost,
+                marked,
+            });
+        }
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Waits for frames and moves them into `hand`; for one writer only.
+    pub(crate) async fn take(&self, hand: &mut Hand) {
+        loop {
+            // The guard must not be alive across the await below.
+            let taken = {
+                let mut queue = self.lock();
+                let count = queue.entries.len().min(SLICES_MAX / 2);
+                hand.0.extend(queue.entries.drain(..count));
+                count
+            };
+            if taken > 0 {
+                return;
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    fn release(&self, cost: usize) {
+        self.lock().bytes -= cost;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // No code panics while it holds the lock.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Frames that the writer is writing.
+#[derive(Debug, Default)]
+pub(crate) struct Hand(VecDeque<Entry>);
+
+impl Hand {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Calls `write` with the octets that come next.
+    pub(crate) fn with_slices<R>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let mut used = 0;
+        for entry in &self.0 {
+            used += entry.octets.chunks_vectored(&mut slices[used..]);
+        }
+        write(&slices[..used])
+    }
+
+    /// Strikes `written` octets off; the answer says whether a marked frame is
+    /// now written in full.
+    pub(crate) fn advance(&mut self, mut written: usize, outbox: &Outbox) -> bool {
+        let mut marked = false;
+        while let Some(entry) = self.0.front_mut() {
+            let step = written.min(entry.octets.remaining());
+            entry.octets.advance(step);
+            written -= step;
+            if entry.octets.has_remaining() {
+                break;
+            }
+            outbox.release(entry.cost);
+            marked |= entry.marked;
+            self.0.pop_front();
+        }
+        marked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BytesMut;
+    use proptest::prelude::*;
+
+    fn drain(outbox: &Outbox, step: usize) -> (Vec<u8>, usize) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let (mut written, mut marks) = (Vec::new(), 0);
+        let mut hand = Hand::default();
+        while outbox.lock().bytes > 0 {
+            if hand.is_empty() {
+                runtime.block_on(outbox.take(&mut hand));
+            }
+            let next: Vec<u8> = hand.with_slices(|slices| {
+                slices
+                    .iter()
+                    .flat_map(|s| s.iter().copied())
+                    .take(step)
+                    .collect()
+            });
+            marks += usize::from(hand.advance(next.len(), outbox));
+            written.extend(next);
+        }
+        (written, marks)
+    }
+
+    proptest! {
+        #[test]
+        fn frames_leave_in_order_however_the_pipe_cuts_them(
+            bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..60),
+            step in 1_usize..500,
+        ) {
+            let outbox = Outbox::default();
+            for (index, body) in bodies.iter().enumerate() {
+                outbox.push(Bytes::from(body.clone()), index == 7).unwrap();
+            }
+            let (written, marks) = drain(&outbox, step);
+            prop_assert_eq!(marks, usize::from(bodies.len() > 7));
+            let mut buffer = BytesMut::from(&written[..]);
+            for body in &bodies {
+                prop_assert_eq!(&frame::take(&mut buffer).unwrap().unwrap()[..], &body[..]);
+            }
+            prop_assert!(buffer.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_room_comes_back() {
+        let outbox = Outbox::default();
+        let megabyte = Bytes::from(vec![0; 1 << 20]);
+        let mut fitted = 0;
+        while outbox.push(megabyte.clone(), false).is_ok() {
+            fitted += 1;
+        }
+        assert_eq!(fitted, 31);
+        drain(&outbox, usize::MAX);
+        assert_eq!(outbox.push(megabyte, false), Ok(()));
+    }
+
+    #[test]
+    fn many_empty_frames_are_bounded_too() {
+        let outbox = Outbox::default();
+        let fitted = std::iter::repeat_with(|| outbox.push(Bytes::new(), false))
+            .take_while(Result::is_ok)
+            .count();
+        assert_eq!(fitted, OUTBOX_MAX_BYTES / (ENTRY_OVERHEAD_BYTES + 1));
+    }
+}

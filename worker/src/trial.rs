@@ -1,0 +1,584 @@
+//! One trial's fetchers on this worker, from Prepare to the last one reaped.
+//!
+//! Pure: [`Trial::on`] takes what happened and when, and answers with what is
+//! to be done. Owns the invariants that each fetcher is told as exited exactly
+//! once, and that the trial is over only when all of them are reaped.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use fanout_proto::{
+    id::FetcherId,
+    report::{Exit, FetcherExited, FetcherReport, HeldFigures, ResourceUsage},
+};
+use tokio::time::Instant;
+
+use crate::message::MemorySample;
+
+/// A fetcher says Ready within this time of its start.
+pub(crate) const READY_WITHIN: Duration = Duration::from_secs(30);
+/// A fetcher reports within this time of Hold.
+pub(crate) const REPORT_WITHIN: Duration = Duration::from_secs(5);
+/// A fetcher ends within this time of Exit.
+pub(crate) const EXIT_WITHIN: Duration = Duration::from_secs(5);
+
+/// Where a fetcher is in its life.
+///
+/// ```text
+///           start       Ready      Go          Hold, Report     Exit
+///  Queued ───────► Starting ─► Ready ─► Running ─────► Holding ─────► Exiting
+///     │               │          │         │              │              │
+///     │ never started │          └─────────┼──────────────┤ dies, or is  │
+///     │               └────────────────────┤              │ condemned    │
+///     ▼                                    ▼              ▼ and killed   ▼
+///  Reaped ◄──────────────────────────── Reaped ◄───────────────────── Reaped
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Queued,
+    Starting { since: Instant },
+    Ready,
+    Running,
+    Holding,
+    Exiting,
+    Reaped,
+}
+
+impl Life {
+    fn doing(self) -> &'static str {
+        match self {
+            Self::Queued | Self::Starting { .. } => "while it was starting",
+            Self::Ready => "while it waited for Go",
+            Self::Running => "while it ran",
+            Self::Holding => "while it held",
+            Self::Exiting => "after it was told to exit",
+            Self::Reaped => "after its end",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Member {
+    life: Life,
+    go_written: bool,
+    report: Option<FetcherReport>,
+    held: Option<HeldFigures>,
+    /// Why it is being killed; it is waited for no more, except to be reaped.
+    condemned: Option<String>,
+}
+
+impl Member {
+    fn is(&self, life: Life) -> bool {
+        self.condemned.is_none() && self.life == life
+    }
+}
+
+/// Where the trial is: each phase but the first two ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Preparing,
+    Running,
+    /// Hold was sent; reports are awaited.
+    Holding {
+        until: Instant,
+    },
+    /// All that live hold; /proc is being read.
+    Measuring,
+    /// Exit was sent.
+    Exiting {
+        until: Instant,
+    },
+    /// What is left has been killed.
+    Reaping,
+    Over,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub(crate) enum Input {
+    /// Orders of the coordinator.
+    Go,
+    Finish,
+    Kill(FetcherId),
+    Abort,
+    /// A fetcher's process was started, at this moment.
+    Started(FetcherId, Instant),
+    NotStarted(FetcherId, String),
+    /// What a fetcher did.
+    Ready(FetcherId, Instant),
+    GoWritten(FetcherId, Instant),
+    Report(FetcherId, FetcherReport),
+    SetupFailed(FetcherId, String),
+    Broken(FetcherId, String),
+    /// What was asked for with [`Action::Measure`].
+    Measured(FetcherId, HeldFigures),
+    /// A fetcher was reaped.
+    Ended {
+        fetcher: FetcherId,
+        exit: Exit,
+        usage: Option<ResourceUsage>,
+        last_words: String,
+    },
+    /// Time went by.
+    Tick,
+}
+
+/// A message to a fetcher that the trial decides on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Control {
+    Go,
+    Hold,
+    Exit,
+}
+
+/// Something to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Action {
+    Write(FetcherId, Control),
+    Kill(FetcherId),
+    /// Read /proc of a fetcher that holds, then say [`Input::Measured`].
+    Measure(FetcherId),
+    /// Tell the coordinator that a fetcher is ready, so long after its spawn.
+    TellReady(FetcherId, Duration),
+    /// Go is in every fetcher's pipe.
+    LetGo,
+    TellMemory(MemorySample),
+    TellExited(FetcherExited),
+    /// Nothing is left of the trial; always the last.
+    Over,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Trial {
+    phase: Phase,
+    members: BTreeMap<FetcherId, Member>,
+    go: Option<Instant>,
+    let_go: bool,
+    barrier: Duration,
+    memory_samples: u32,
+}
+
+impl Trial {
+    pub(crate) fn new() -> Self {
+        Self {
+            phase: Phase::Preparing,
+            members: BTreeMap::new(),
+            go: None,
+            let_go: false,
+            barrier: Duration::ZERO,
+            memory_samples: 0,
+        }
+    }
+
+    /// Adds a fetcher that is yet to be started; `false` if there is one of
+    /// that id, or if the trial has gone past preparing.
+    #[must_use]
+    pub(crate) fn add(&mut self, fetcher: FetcherId) -> bool {
+        if self.phase != Phase::Preparing || self.members.contains_key(&fetcher) {
+            return false;
+        }
+        let member = Member {
+            life: Life::Queued,
+            go_written: false,
+            report: None,
+            held: None,
+            condemned: None,
+        };
+        self.members.insert(fetcher, member);
+        true
+    }
+
+    /// Whether `fetcher` is still to be started.
+    pub(crate) fn is_queued(&self, fetcher: FetcherId) -> bool {
+        self.members
+            .get(&fetcher)
+            .is_some_and(|member| member.life == Life::Queued)
+    }
+
+    /// Whether `fetcher` is being killed by this worker.
+    pub(crate) fn is_condemned(&self, fetcher: FetcherId) -> bool {
+        self.members
+            .get(&fetcher)
+            .is_some_and(|member| member.condemned.is_some())
+    }
+
+    /// Whether `fetcher` may be given more leases.
+    pub(crate) fn takes_leases(&self, fetcher: FetcherId) -> bool {
+        matches!(self.phase, Phase::Preparing | Phase::Running)
+            && self
+                .members
+                .get(&fetcher)
+                .is_some_and(|member| member.condemned.is_none() && member.life != Life::Reaped)
+    }
+
+    /// Fetchers that have not been reaped, also those yet to be started.
+    pub(crate) fn living(&self) -> impl Iterator<Item = FetcherId> {
+        self.members
+            .iter()
+            .filter(|(_, member)| member.life != Life::Reaped)
+            .map(|(fetcher, _)| *fetcher)
+    }
+
+    /// Fetchers whose memory is sampled: those that were let go and live.
+    pub(crate) fn running(&self) -> impl Iterator<Item = FetcherId> {
+        let running = self.phase == Phase::Running;
+        self.members
+            .iter()
+            .filter(move |(_, member)| running && member.is(Life::Running))
+            .map(|(fetcher, _)| *fetcher)
+    }
+
+    /// When Go arrived.
+    pub(crate) fn gone_since(&self) -> Option<Instant> {
+        self.go
+    }
+
+    /// From Go's arrival to its being in the last fetcher's pipe.
+    pub(crate) fn barrier(&self) -> Duration {
+        self.barrier
+    }
+
+    /// Memory samples taken.
+    pub(crate) fn memory_samples(&self) -> u32 {
+        self.memory_samples
+    }
+
+    /// Counts a memory sample that was taken while the fetchers ran.
+    pub(crate) fn count_memory_sample(&mut self) {
+        self.memory_samples = self.memory_samples.saturating_add(1);
+    }
+
+    /// When [`Input::Tick`] is due next.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let phase = match self.phase {
+            Phase::Holding { until } | Phase::Exiting { until } => Some(until),
+            _ => None,
+        };
+        let starting = self
+            .members
+            .values()
+            .filter_map(|member| match member.life {
+                Life::Starting { since } if member.condemned.is_none() => {
+                    Some(since + READY_WITHIN)
+                }
+                _ => None,
+            });
+        starting.chain(phase).min()
+    }
+
+    /// Takes in what happened at `now`; appends what is to be done to `actions`.
+    pub(crate) fn on(&mut self, now: Instant, input: Input, actions: &mut Vec<Action>) {
+        match input {
+            Input::Go => self.go(now, actions),
+            Input::Finish => self.finish(now, actions),
+            Input::Abort => self.abort(actions),
+            Input::Kill(fetcher) => {
+                self.condemn(fetcher, "killed as the coordinator asked", actions);
+            }
+            Input::Tick => self.tick(now, actions),
+            Input::Started(fetcher, since) => {
+                if let Some(member) = self.members.get_mut(&fetcher) {
+                    member.life = Life::Starting { since };
+                }
+            }
+            Input::NotStarted(fetcher, reason) => self.never_started(fetcher, &reason, actions),
+            Input::Ready(fetcher, at) => self.ready(fetcher, at, actions),
+            Input::GoWritten(fetcher, at) => {
+                if let (Some(member), Some(go)) = (self.members.get_mut(&fetcher), self.go) {
+                    member.go_written = true;
+                    self.barrier = self.barrier.max(at.saturating_duration_since(go));
+                }
+            }
+            Input::Report(fetcher, report) => match self.members.get_mut(&fetcher) {
+                Some(member) if member.is(Life::Holding) && member.report.is_none() => {
+                    member.report = Some(report);
+                }
+                _ => self.condemn(fetcher, "it reported without being told to hold", actions),
+            },
+            Input::SetupFailed(fetcher, reason) => {
+                self.condemn(fetcher, &format!("its setup failed: {reason}"), actions);
+            }
+            Input::Broken(fetcher, reason) => self.condemn(fetcher, &reason, actions),
+            Input::Measured(fetcher, held) => {
+                if let Some(member) = self.members.get_mut(&fetcher) {
+                    member.held = Some(held);
+                }
+            }
+            Input::Ended {
+                fetcher,
+                exit,
+                usage,
+                last_words,
+            } => self.ended(fetcher, exit, usage, &last_words, actions),
+        }
+        self.settle(now, actions);
+    }
+
+    fn go(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.phase != Phase::Preparing {
+            return;
+        }
+        self.phase = Phase::Running;
+        self.go = Some(now);
+        for (fetcher, member) in &mut self.members {
+            if member.is(Life::Ready) {
+                member.life = Life::Running;
+                actions.push(Action::Write(*fetcher, Control::Go));
+            }
+        }
+    }
+
+    fn ready(&mut self, fetcher: FetcherId, at: Instant, actions: &mut Vec<Action>) {
+        let Some(member) = self.members.get_mut(&fetcher) else {
+            return;
+        };
+        let Life::Starting { since } = member.life else {
+            return self.condemn(fetcher, "it said Ready twice", actions);
+        };
+        if member.condemned.is_some() {
+            return;
+        }
+        member.life = Life::Ready;
+        let spawn = at.saturating_duration_since(since);
+        actions.push(Action::TellReady(fetcher, spawn));
+        if self.phase == Phase::Running {
+            // Go did not wait for it.
+            member.life = Life::Running;
+            actions.push(Action::Write(fetcher, Control::Go));
+        }
+    }
+
+    fn finish(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if !matches!(self.phase, Phase::Preparing | Phase::Running) {
+            return;
+        }
+        self.phase = Phase::Holding {
+            until: now + REPORT_WITHIN,
+        };
+        for fetcher in self.ids() {
+            let Some(member) = self.members.get_mut(&fetcher) else {
+                continue;
+            };
+            match member.life {
+                Life::Queued | Life::Starting { .. } => {
+                    self.condemn(fetcher, "it was not ready when the trial finished", actions);
+                }
+                Life::Ready | Life::Running if member.condemned.is_none() => {
+                    member.life = Life::Holding;
+                    actions.push(Action::Write(fetcher, Control::Hold));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn abort(&mut self, actions: &mut Vec<Action>) {
+        if self.phase == Phase::Over {
+            return;
+        }
+        self.phase = Phase::Reaping;
+        for fetcher in self.ids() {
+            self.condemn(fetcher, "the trial was aborted", actions);
+        }
+    }
+
+    fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        for fetcher in self.ids() {
+            let late = self.members.get(&fetcher).is_some_and(|member| {
+                matches!(member.life, Life::Starting { since } if since + READY_WITHIN <= now)
+            });
+            if late {
+                let reason = format!("it was not ready within {} s", READY_WITHIN.as_secs());
+                self.condemn(fetcher, &reason, actions);
+            }
+        }
+        match self.phase {
+            Phase::Holding { until } if until <= now => {
+                let reason = format!("it did not report within {} s", REPORT_WITHIN.as_secs());
+                for fetcher in self.ids() {
+                    let silent = self
+                        .members
+                        .get(&fetcher)
+                        .is_some_and(|m| m.report.is_none());
+                    if silent {
+                        self.condemn(fetcher, &reason, actions);
+                    }
+                }
+            }
+            Phase::Exiting { until } if until <= now => {
+                self.phase = Phase::Reaping;
+                let reason = format!("it did not end within {} s of Exit", EXIT_WITHIN.as_secs());
+                for fetcher in self.ids() {
+                    self.condemn(fetcher, &reason, actions);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Kills a fetcher, unless that was done before or it is gone.
+    fn condemn(&mut self, fetcher: FetcherId, reason: &str, actions: &mut Vec<Action>) {
+        let Some(member) = self.members.get_mut(&fetcher) else {
+            return;
+        };
+        match member.life {
+            Life::Queued => self.never_started(fetcher, reason, actions),
+            Life::Reaped => {}
+            _ if member.condemned.is_some() => {}
+            _ => {
+                member.condemned = Some(reason.to_owned());
+                actions.push(Action::Kill(fetcher));
+            }
+        }
+    }
+
+    fn never_started(&mut self, fetcher: FetcherId, reason: &str, actions: &mut Vec<Action>) {
+        let Some(member) = self.members.get_mut(&fetcher) else {
+            return;
+        };
+        if member.life != Life::Queued {
+            return;
+        }
+        member.life = Life::Reaped;
+        actions.push(Action::TellExited(FetcherExited {
+            fetcher,
+            exit: Exit::NotStarted,
+            report: None,
+            held: HeldFigures::default(),
+            usage: None,
+            reason: reason.to_owned(),
+        }));
+    }
+
+    fn ended(
+        &mut self,
+        fetcher: FetcherId,
+        exit: Exit,
+        usage: Option<ResourceUsage>,
+        last_words: &str,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(member) = self.members.get_mut(&fetcher) else {
+            return;
+        };
+        if matches!(member.life, Life::Queued | Life::Reaped) {
+            return;
+        }
+        let reason = reason(member.life, member.condemned.as_deref(), exit, last_words);
+        member.life = Life::Reaped;
+        actions.push(Action::TellExited(FetcherExited {
+            fetcher,
+            exit,
+            report: member.report,
+            held: member.held.unwrap_or_default(),
+            usage,
+            reason,
+        }));
+    }
+
+    /// Goes on to the next phase as soon as nothing holds it back.
+    fn settle(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.phase == Phase::Running && !self.let_go {
+            self.let_go = self.members.values().all(|member| {
+                member.go_written || member.condemned.is_some() || member.life == Life::Reaped
+            });
+            if self.let_go {
+                actions.push(Action::LetGo);
+            }
+        }
+        if matches!(self.phase, Phase::Holding { .. }) && !self.any_holding(|m| m.report.is_none())
+        {
+            self.phase = Phase::Measuring;
+            for (fetcher, member) in &self.members {
+                if member.is(Life::Holding) {
+                    actions.push(Action::Measure(*fetcher));
+                }
+            }
+        }
+        if self.phase == Phase::Measuring && !self.any_holding(|m| m.held.is_none()) {
+            self.phase = Phase::Exiting {
+                until: now + EXIT_WITHIN,
+            };
+            self.sum_up_memory(now, actions);
+            for (fetcher, member) in &mut self.members {
+                if member.is(Life::Holding) {
+                    member.life = Life::Exiting;
+                    actions.push(Action::Write(*fetcher, Control::Exit));
+                }
+            }
+        }
+        let leaving = matches!(self.phase, Phase::Exiting { .. } | Phase::Reaping);
+        if leaving && self.members.values().all(|m| m.life == Life::Reaped) {
+            self.phase = Phase::Over;
+            actions.push(Action::Over);
+        }
+    }
+
+    fn any_holding(&self, lacking: impl Fn(&Member) -> bool) -> bool {
+        self.members
+            .values()
+            .any(|member| member.is(Life::Holding) && lacking(member))
+    }
+
+    /// The memory sample at the hold is the sum of what was read there.
+    fn sum_up_memory(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let Some(go) = self.go else {
+            return;
+        };
+        let mut sample = MemorySample::at(now.saturating_duration_since(go));
+        for member in self.members.values().filter(|m| m.is(Life::Holding)) {
+            let held = member.held.unwrap_or_default();
+            sample.add(held.pss_bytes, held.uss_bytes, held.threads);
+        }
+        if sample.fetchers > 0 {
+            self.count_memory_sample();
+            actions.push(Action::TellMemory(sample));
+        }
+    }
+
+    fn ids(&self) -> Vec<FetcherId> {
+        self.members.keys().copied().collect()
+    }
+}
+
+/// Why a fetcher ended, in plain words; empty when all went as it should.
+fn reason(life: Life, condemned: Option<&str>, exit: Exit, last_words: &str) -> String {
+    let why = match (condemned, exit) {
+        (Some(reason), _) => reason.to_owned(),
+        (None, Exit::Code(0)) if life == Life::Exiting => return String::new(),
+        (None, Exit::Code(code)) => {
+            format!("it ended by itself with exit code {code} {}", life.doing())
+        }
+        (None, Exit::Signal(signal)) => {
+            format!("it was ended by {} {}", signal_name(signal), life.doing())
+        }
+        (None, Exit::OutOfMemory) => format!(
+            "the kernel's out-of-memory killer ended it {}; give it more memory or lower the concurrency",
+            life.doing()
+        ),
+        (None, Exit::NotStarted) => "it was not started".to_owned(),
+    };
+    if last_words.is_empty() {
+        why
+    } else {
+        format!("{why}; its last words: {last_words}")
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        15 => "SIGTERM",
+        31 => "SIGSYS",
+        _ => return format!("signal {signal}"),
+    };
+    format!("signal {signal} ({name})")
+}

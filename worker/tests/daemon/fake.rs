@@ -1,0 +1,223 @@
+//! A fetcher that behaves, or misbehaves, as its setup's user agent says.
+
+use std::{
+    io::{Read, Write, stdin, stdout},
+    process::{Command, ExitCode},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use fanout_proto::{
+    completion::{Completion, CompletionBatchBuilder, Outcome, StartedBatch},
+    frame,
+    id::UrlId,
+    lease::LeaseBatch,
+    wire::{self, from_fetcher, to_fetcher},
+};
+use prost::Message;
+
+/// What a fake fetcher does. Each says its process id in a started batch right
+/// after Ready, so that a test can see whether it is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// Completes every lease after Go.
+    Obliging,
+    /// Ends with code 3 at Go, with last words.
+    Crashes,
+    /// Is killed by a signal at Go.
+    IsKilled,
+    /// Says that its setup failed.
+    CannotWork,
+    /// Writes what is no frame.
+    Babbles,
+    /// Writes a frame that is no message.
+    Misspeaks,
+    /// Writes completions without end from Go on.
+    Floods,
+    /// Does not read its stdin after Go, and does not end by itself.
+    Deaf,
+    /// Leaves a child behind that holds its stdout, and ends at Go.
+    LeavesAChild,
+    /// Switches often, and not in its first thread.
+    Switches,
+    /// Completes what it was leased and crashes right after.
+    CrashesWhenDone,
+}
+
+const MANNERS: [(Manner, &str); 11] = [
+    (Manner::Obliging, "obliging"),
+    (Manner::Crashes, "crashes"),
+    (Manner::IsKilled, "is-killed"),
+    (Manner::CannotWork, "cannot-work"),
+    (Manner::Babbles, "babbles"),
+    (Manner::Misspeaks, "misspeaks"),
+    (Manner::Floods, "floods"),
+    (Manner::Deaf, "deaf"),
+    (Manner::LeavesAChild, "leaves-a-child"),
+    (Manner::Switches, "switches"),
+    (Manner::CrashesWhenDone, "crashes-when-done"),
+];
+
+/// Switches that [`Manner::Switches`] makes outside its first thread.
+pub(crate) const SWITCHES: u32 = 1500;
+
+/// A setup frame that asks for `manner`.
+pub(crate) fn setup(manner: Manner) -> Bytes {
+    let name = MANNERS.iter().find(|(known, _)| *known == manner);
+    let setup = wire::Setup {
+        user_agent: name.expect("every manner has a name").1.to_owned(),
+        ..wire::Setup::default()
+    };
+    encoded(to_fetcher::Message::Setup(setup))
+}
+
+pub(crate) fn encoded(message: to_fetcher::Message) -> Bytes {
+    let message = Some(message);
+    wire::ToFetcher { message }.encode_to_vec().into()
+}
+
+fn say(message: from_fetcher::Message) {
+    let message = Some(message);
+    let mut octets = Vec::new();
+    frame::encode(&wire::FromFetcher { message }, &mut octets);
+    // A worker that is gone listens no more.
+    let _ = stdout().write_all(&octets).and_then(|()| stdout().flush());
+}
+
+fn completions(ids: impl Iterator<Item = UrlId>) -> wire::CompletionBatch {
+    let mut builder = CompletionBatchBuilder::default();
+    for id in ids {
+        let completion = Completion {
+            id,
+            outcome: Outcome::Ok,
+            status: Some(200),
+            body_bytes: 64,
+            start_us: 1,
+            connect_us: 0,
+            first_byte_us: Some(1),
+            duration_us: 2,
+            slot: 0,
+        };
+        builder.push(&completion, None);
+    }
+    builder.take()
+}
+
+struct Input(BytesMut);
+
+impl Input {
+    /// The next message; ends the process where stdin ends.
+    fn next(&mut self) -> to_fetcher::Message {
+        loop {
+            if let Some(octets) = frame::take(&mut self.0).expect("the worker writes frames") {
+                let message = wire::ToFetcher::decode(octets).expect("the worker passes messages");
+                return message.message.expect("the worker passes known messages");
+            }
+            let mut octets = [0; 65536];
+            match stdin().read(&mut octets) {
+                Ok(0) | Err(_) => std::process::exit(0),
+                Ok(read) => self.0.extend_from_slice(&octets[..read]),
+            }
+        }
+    }
+}
+
+/// The process's whole life.
+pub(crate) fn run() -> ExitCode {
+    let mut input = Input(BytesMut::new());
+    let to_fetcher::Message::Setup(setup) = input.next() else {
+        panic!("the first message is the setup");
+    };
+    let manner = MANNERS
+        .iter()
+        .find(|(_, name)| *name == setup.user_agent)
+        .expect("a known manner")
+        .0;
+    if manner == Manner::CannotWork {
+        let reason = "no such model".to_owned();
+        say(from_fetcher::Message::Failed(wire::SetupFailed { reason }));
+        return ExitCode::FAILURE;
+    }
+    say(from_fetcher::Message::Ready(wire::FetcherIsReady {}));
+    let own_id = UrlId(std::process::id().into());
+    let started = StartedBatch {
+        starts: vec![(own_id, 0)],
+    };
+    say(from_fetcher::Message::Started((&started).into()));
+    let mut leased = Vec::new();
+    let mut going = false;
+    let mut done = 0;
+    loop {
+        match input.next() {
+            to_fetcher::Message::Leases(batch) => {
+                let batch = LeaseBatch::try_from(batch).expect("a batch that makes sense");
+                leased.extend(batch.iter().map(|(id, _)| id));
+            }
+            to_fetcher::Message::Go(_) => {
+                going = true;
+                misbehave(manner);
+            }
+            to_fetcher::Message::Hold(_) => {
+                say(from_fetcher::Message::Report(wire::FetcherReport {
+                    requests_sent: done,
+                    ..wire::FetcherReport::default()
+                }));
+            }
+            to_fetcher::Message::Exit(_) => return ExitCode::SUCCESS,
+            to_fetcher::Message::Setup(_) => panic!("a second setup"),
+        }
+        if going && !leased.is_empty() {
+            done += leased.len() as u64;
+            for batch in leased.chunks(1000) {
+                say(from_fetcher::Message::Completions(completions(
+                    batch.iter().copied(),
+                )));
+            }
+            leased.clear();
+            if manner == Manner::CrashesWhenDone {
+                std::process::exit(4);
+            }
+        }
+    }
+}
+
+fn misbehave(manner: Manner) {
+    match manner {
+        Manner::Crashes => {
+            eprintln!("first line\nthe disk is on fire");
+            std::process::exit(3);
+        }
+        Manner::IsKilled => {
+            let own = rustix::process::getpid();
+            rustix::process::kill_process(own, rustix::process::Signal::SEGV).expect("a signal");
+        }
+        Manner::Babbles => stdout().write_all(&[0xff; 64]).expect("a pipe"),
+        Manner::Misspeaks => stdout().write_all(b"\x05hello").expect("a pipe"),
+        Manner::Floods => loop {
+            let batch = completions((0..4096).map(UrlId));
+            say(from_fetcher::Message::Completions(batch));
+        },
+        Manner::Deaf => loop {
+            std::thread::sleep(Duration::from_secs(60));
+        },
+        Manner::LeavesAChild => {
+            let child = Command::new("/proc/self/exe").arg("sleep").spawn();
+            let id = UrlId(child.expect("a child").id().into());
+            let started = StartedBatch {
+                starts: vec![(id, 0)],
+            };
+            say(from_fetcher::Message::Started((&started).into()));
+            std::process::exit(0);
+        }
+        Manner::Switches => {
+            let other = std::thread::spawn(|| {
+                for _ in 0..SWITCHES {
+                    std::thread::sleep(Duration::from_nanos(1));
+                }
+            });
+            other.join().expect("a thread");
+        }
+        Manner::Obliging | Manner::CannotWork | Manner::CrashesWhenDone => {}
+    }
+    stdout().flush().expect("a pipe");
+}
