@@ -9,7 +9,7 @@ use crate::{
     format,
     record::{Arm, Manifest, Study, Trial},
     statistics::{ALPHA, blocks_needed, median, usable},
-    text::counted,
+    text::{counted, counted_were, listed},
 };
 
 /// Little's law and the independent gauge may differ by this share.
@@ -56,13 +56,13 @@ fn lost(trial: &Trial) -> Option<String> {
     Some(if workers.is_empty() {
         format!(
             "a fetcher was lost: {} leased again",
-            counted(trial.requeued, "URL")
+            counted_were(trial.requeued, "URL")
         )
     } else {
         format!(
-            "lost {}: {} leased again",
-            workers.join(", "),
-            counted(trial.requeued, "URL")
+            "{} was lost: {} leased again",
+            listed(&workers),
+            counted_were(trial.requeued, "URL")
         )
     })
 }
@@ -70,8 +70,8 @@ fn lost(trial: &Trial) -> Option<String> {
 fn abandoned(trial: &Trial) -> Option<String> {
     (trial.abandoned > 0).then(|| {
         format!(
-            "{} abandoned after three lost leases each",
-            counted(trial.abandoned, "URL")
+            "{} abandoned after three lost leases",
+            counted_were(trial.abandoned, "URL")
         )
     })
 }
@@ -395,19 +395,13 @@ fn turned_away(study: &Study) -> Option<String> {
         .invalid_reasons
         .first()
         .map_or("a fetcher was lost", String::as_str);
-    Some(if away.len() == 1 {
-        format!(
-            "1 trial was left out of every comparison: {} in block {}, because {reason}.",
-            first.arm, first.block
-        )
-    } else {
-        format!(
-            "{} trials were left out of every comparison; {} in block {}, for one, because {reason}.",
-            away.len(),
-            first.arm,
-            first.block
-        )
-    })
+    let one = if away.len() == 1 { "" } else { "for one, " };
+    Some(format!(
+        "{} left out of every comparison: {one}{} in block {}, because {reason}.",
+        counted_were(away.len() as u64, "trial"),
+        first.arm,
+        first.block
+    ))
 }
 
 fn failures(study: &Study) -> Option<String> {
@@ -569,9 +563,9 @@ mod tests {
 
     #[test]
     fn losses_are_told() {
-        assert_snapshot!(refused(|t| { t.degraded = true; t.requeued = 12 }), @"a fetcher was lost: 12 URLs leased again");
-        assert_snapshot!(refused(|t| { t.degraded = true; t.workers[0].lost = true }), @"lost local-1: 0 URLs leased again");
-        assert_snapshot!(refused(|t| { t.abandoned = 1; t.completed -= 1 }), @"1 URL abandoned after three lost leases each");
+        assert_snapshot!(refused(|t| { t.degraded = true; t.requeued = 12 }), @"a fetcher was lost: 12 URLs were leased again");
+        assert_snapshot!(refused(|t| { t.degraded = true; t.workers[0].lost = true }), @"local-1 was lost: 0 URLs were leased again");
+        assert_snapshot!(refused(|t| { t.abandoned = 1; t.completed -= 1 }), @"1 URL was abandoned after three lost leases");
         assert_snapshot!(refused(|t| t.completed -= 400), @"600 of 1,000 URLs were done");
         assert_snapshot!(refused(|t| t.suspended_s = Some(64.2)), @"the machine was suspended for 64.2 s");
         assert_eq!(refused(|t| t.suspended_s = Some(0.000_02)), "");
@@ -735,10 +729,10 @@ mod tests {
         }
         conclude(&mut study, &crate::Options::default());
         assert_snapshot!(study.caveats.join("\n"), @r#"
-        This machine was too noisy for these claims: the baseline, run twice, took 1.41× of its own time (95 % interval 1.37–1.45). Differences of that size are noise here. (By chance alone this happens in 1 study of 20.)
+        This machine was too noisy for claims of differences below 45 %: the baseline, run twice, took 1.41× of its own time (95 % interval 1.37–1.45). By chance alone this happens in 1 study of 20.
         The study was stopped early: 15 trials ran.
         Intervals only, no verdicts: below 6 blocks an exact paired test cannot reach p < 0.05, whatever the difference. Run at least 6 blocks.
-        2 trials were left out of every comparison; threads:32 in block 3, for one, because 2 URLs abandoned after three lost leases each.
+        2 trials were left out of every comparison: for one, threads:32 in block 3, because 2 URLs were abandoned after three lost leases.
         URLs failed, and their time counts too: async:32 12 of 4,000 (0.3 %); async:32 (again) 12 of 4,000 (0.3 %); threads:32 6 of 2,000 (0.3 %).
         The origin was near its limit under async:32 (93 % of 1 thread busy, 40.0 ms of CPU): there the server may be what was measured.
         Origin, coordinator and fetchers share 1 CPU: an arm that needs less CPU also leaves the server more. With 4 or more they are kept apart.

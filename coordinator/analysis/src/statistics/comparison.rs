@@ -163,7 +163,7 @@ fn typical_effect(tested: &[Tested]) -> Option<f64> {
 fn conclude_control(sample: &Sample, comparisons: &[Comparison], tested: &[Tested]) -> Control {
     let ratio = sample.exp_interval(CONFIDENCE);
     let half_width = sample.half_width(CONFIDENCE).map(f64::exp);
-    let smallest_claim = tested
+    let claim = tested
         .iter()
         .map(|t| &comparisons[t.at])
         .filter(|c| matches!(c.verdict, Verdict::Faster | Verdict::Slower))
@@ -171,18 +171,33 @@ fn conclude_control(sample: &Sample, comparisons: &[Comparison], tested: &[Teste
         .min_by(f64::total_cmp)
         .map(f64::exp);
     let too_noisy = match (ratio.low, ratio.high, half_width) {
-        (Some(low), Some(high), _) if low > 1.0 || high < 1.0 => Some(format!(
-            "This machine was too noisy for these claims: the baseline, run twice, took {} of its \
-             own time (95 % interval {}). Differences of that size are noise here. (By chance \
-             alone this happens in 1 study of 20.)",
-            format::ratio(ratio.value),
-            format::ratio_interval(low, high),
-        )),
-        (_, _, Some(half)) if smallest_claim.is_some_and(|claim| half > claim) => Some(format!(
+        (Some(low), Some(high), _) if low > 1.0 || high < 1.0 => {
+            let noise = high.max(1.0 / low);
+            let claims = match claim {
+                Some(claim) if claim > noise => format!(
+                    " The smallest difference called here, {}, is larger.",
+                    format::percent(claim - 1.0)
+                ),
+                Some(claim) => format!(
+                    " The smallest difference called here is {}.",
+                    format::percent(claim - 1.0)
+                ),
+                None => String::new(),
+            };
+            Some(format!(
+                "This machine was too noisy for claims of differences below {}: the baseline, run \
+                 twice, took {} of its own time (95 % interval {}).{claims} By chance alone this \
+                 happens in 1 study of 20.",
+                format::percent(noise - 1.0),
+                format::ratio(ratio.value),
+                format::ratio_interval(low, high),
+            ))
+        }
+        (_, _, Some(half)) if claim.is_some_and(|claim| half > claim) => Some(format!(
             "This machine was too noisy for these claims: the baseline, run twice, is known to \
              ±{} only, and the smallest difference called is {}.",
             format::percent(half - 1.0),
-            format::percent(smallest_claim.unwrap_or(1.0) - 1.0),
+            format::percent(claim.unwrap_or(1.0) - 1.0),
         )),
         _ => None,
     };

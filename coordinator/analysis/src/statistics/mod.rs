@@ -7,6 +7,7 @@
 mod comparison;
 mod false_positives;
 mod holm;
+mod leaders;
 mod metric;
 mod paired;
 mod sign_flip;
@@ -16,10 +17,11 @@ mod summary;
 pub(crate) use comparison::compare;
 pub use false_positives::{FalsePositives, false_positives};
 pub use holm::blocks_needed;
+pub use leaders::{Leaders, leaders};
 pub use metric::{Metric, PRIMARY};
 pub(crate) use paired::{Sample, log_ratios};
 pub use summary::{ArmSummary, Spread, summaries};
-pub(crate) use summary::{median, usable, usable_by_block};
+pub(crate) use summary::{by_block, median, usable, usable_by_block};
 
 /// Share of intervals that should hold the truth.
 pub const CONFIDENCE: f64 = 0.95;

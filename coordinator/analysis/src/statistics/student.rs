@@ -4,24 +4,24 @@ use statrs::distribution::{ContinuousCDF as _, Normal, StudentsT};
 
 /// Above this many degrees of freedom the normal distribution is used: the
 /// quantiles differ by less than 1 in 10,000, and the library's t is no longer exact.
-const DEGREES_MAX: usize = 10_000;
+const DEGREES_MAX: f64 = 10_000.0;
 
 /// The value that a t-distributed number with `degrees` of freedom stays below
 /// with probability `p`; `None` without a degree of freedom.
 pub(crate) fn quantile(p: f64, degrees: usize) -> Option<f64> {
-    if degrees == 0 {
-        return None;
-    }
+    (degrees > 0).then(|| fractional_quantile(p, degrees as f64))
+}
+
+/// The same for degrees of freedom that are no whole number; they must be above 0.
+pub(crate) fn fractional_quantile(p: f64, degrees: f64) -> f64 {
     if degrees > DEGREES_MAX {
-        return Some(
-            Normal::new(0.0, 1.0)
-                .expect("the parameters are constants that the library accepts")
-                .inverse_cdf(p),
-        );
+        return Normal::new(0.0, 1.0)
+            .expect("the parameters are constants that the library accepts")
+            .inverse_cdf(p);
     }
-    let t = StudentsT::new(0.0, 1.0, degrees as f64)
-        .expect("location and scale are constants, and there is a degree of freedom");
-    Some(t.inverse_cdf(p))
+    StudentsT::new(0.0, 1.0, degrees)
+        .expect("location and scale are constants, and there is a degree of freedom")
+        .inverse_cdf(p)
 }
 
 #[cfg(test)]

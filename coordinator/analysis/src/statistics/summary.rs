@@ -26,6 +26,14 @@ pub(crate) fn usable_by_block<'a>(study: &'a Study, arm: &str) -> BTreeMap<u32, 
     blocks
 }
 
+/// A metric of an arm's usable trials, by block.
+pub(crate) fn by_block(study: &Study, arm: &str, metric: &Metric) -> BTreeMap<u32, f64> {
+    usable_by_block(study, arm)
+        .into_iter()
+        .filter_map(|(block, trial)| Some((block, (metric.of)(trial)?)))
+        .collect()
+}
+
 /// The middle of some numbers, or of the middle two; `None` of nothing.
 pub(crate) fn median(numbers: impl IntoIterator<Item = f64>) -> Option<f64> {
     Spread::of(numbers).map(|spread| spread.median)

@@ -1,5 +1,23 @@
 //! A study in words and tables, for people and machines.
+//!
+//! Everything that is said is made from the record; nothing is said that its
+//! intervals do not bear.
 
+mod between;
+mod columns;
+mod context;
+mod machine;
+mod markdown;
+mod notes;
+mod terminal;
+mod verdict;
 mod words;
 
-pub(crate) use words::counted;
+pub use between::{NotComparable, compare};
+pub use context::context;
+pub use machine::{csv, json};
+pub use markdown::markdown;
+pub use notes::{caveats, coordination, false_positives, memory, scaling, sureness};
+pub use terminal::table;
+pub use verdict::verdict;
+pub(crate) use words::{counted, counted_were, listed};

@@ -1,11 +1,56 @@
 //! Small pieces of sentences.
 
-use crate::format;
+use crate::{format, record::Interval, statistics::Spread};
 
 /// How many of something: `1 URL`, `1,000 URLs`.
 pub(crate) fn counted(n: u64, noun: &str) -> String {
     let ending = if n == 1 { "" } else { "s" };
     format!("{} {noun}{ending}", format::count(n))
+}
+
+/// How many of something did something once: `1 URL was`, `3 URLs were`.
+pub(crate) fn counted_were(n: u64, noun: &str) -> String {
+    let verb = if n == 1 { "was" } else { "were" };
+    format!("{} {verb}", counted(n, noun))
+}
+
+/// Several names in a row: `a`, `a and b`, `a, b and c`.
+pub(crate) fn listed<S: AsRef<str>>(names: &[S]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => one.as_ref().to_owned(),
+        [init @ .., last] => {
+            let init: Vec<&str> = init.iter().map(AsRef::as_ref).collect();
+            format!("{} and {}", init.join(", "), last.as_ref())
+        }
+    }
+}
+
+/// From the smallest to the largest, the unit told once where both have it:
+/// `238–251 ms`.
+pub(crate) fn range(spread: &Spread, figure: fn(f64) -> String) -> String {
+    let (low, high) = (figure(spread.min), figure(spread.max));
+    match (low.rsplit_once(' '), high.rsplit_once(' ')) {
+        (Some((number, unit)), Some((_, other))) if unit == other => format!("{number}–{high}"),
+        _ => format!("{low}–{high}"),
+    }
+}
+
+/// An interval's ends: `0.90–0.92`; nothing where there is none.
+pub(crate) fn ends(interval: &Interval, figure: fn(f64) -> String) -> Option<String> {
+    Some(range(
+        &Spread {
+            median: interval.value,
+            min: interval.low?,
+            max: interval.high?,
+        },
+        figure,
+    ))
+}
+
+/// A figure, or the sign that it is unknown.
+pub(crate) fn or_unknown(value: Option<f64>, figure: fn(f64) -> String) -> String {
+    value.map_or_else(|| format::UNKNOWN.to_owned(), figure)
 }
 
 #[cfg(test)]
@@ -16,6 +61,31 @@ mod tests {
     fn one_is_not_many() {
         assert_eq!(counted(1, "URL"), "1 URL");
         assert_eq!(counted(0, "block"), "0 blocks");
+        assert_eq!(counted_were(1, "trial"), "1 trial was");
+        assert_eq!(counted_were(2, "trial"), "2 trials were");
         assert_eq!(counted(1_000, "URL"), "1,000 URLs");
+    }
+
+    #[test]
+    fn names_in_a_row() {
+        assert_eq!(listed::<&str>(&[]), "");
+        assert_eq!(listed(&["a"]), "a");
+        assert_eq!(listed(&["a", "b"]), "a and b");
+        assert_eq!(listed(&["a", "b", "c"]), "a, b and c");
+    }
+
+    #[test]
+    fn a_unit_is_told_once() {
+        let spread = |min, max| Spread {
+            median: min,
+            min,
+            max,
+        };
+        assert_eq!(range(&spread(0.238, 0.251), format::duration), "238–251 ms");
+        assert_eq!(
+            range(&spread(0.938, 1.2), format::duration),
+            "938 ms–1.20 s"
+        );
+        assert_eq!(range(&spread(2.0, 3.0), format::significant), "2.00–3.00");
     }
 }

@@ -1,0 +1,430 @@
+//! A study on a terminal.
+
+use crate::{
+    record::{Study, Verdict},
+    text::{
+        caveats,
+        columns::{Columns, LEGEND},
+        context, coordination, memory, scaling, sureness, verdict,
+        words::listed,
+    },
+};
+
+/// Narrower than this nothing is laid out for.
+const WIDTH_MIN: usize = 40;
+const GAP: &str = "  ";
+
+/// A study as text for a terminal of `width` columns: context, verdict, table,
+/// how sure this is, coordination, scaling, caveats.
+#[must_use]
+pub fn table(study: &Study, width: usize, color: bool) -> String {
+    let width = width.max(WIDTH_MIN);
+    let paint = Paint(color);
+    let mut out = String::new();
+    let mut block = |text: String| {
+        if !text.is_empty() {
+            if !out.is_empty() {
+                out.push('\n');
+            }
+            out.push_str(&text);
+        }
+    };
+    block(paint.dim(&wrapped(&context(study), width, "")));
+    block(paint.bold(&wrapped(&verdict(study).join(" "), width, "")));
+    if !study.trials.is_empty() {
+        block(drawn(&Columns::of(study), width, paint));
+        block(paint.dim(&wrapped(LEGEND, width, "")));
+    }
+    let mut notes = String::new();
+    for line in [sureness(study), coordination(study)].into_iter().flatten() {
+        notes.push_str(&wrapped(&line, width, ""));
+    }
+    for line in scaling(study).into_iter().chain(memory(study)) {
+        notes.push_str(&wrapped(&line, width, ""));
+    }
+    block(notes);
+    let caveats = caveats(study);
+    if !caveats.is_empty() {
+        let mut text = paint.bold("Keep in mind\n");
+        for caveat in caveats {
+            text.push_str(&wrapped(&format!("• {caveat}"), width, "  "));
+        }
+        block(text);
+    }
+    out
+}
+
+/// Which columns fit, and how they are set.
+struct Layout {
+    kept: Vec<usize>,
+    left_out: Vec<usize>,
+    /// Asides stand below their figures, not beside them.
+    stacked: bool,
+}
+
+fn cell_width(columns: &Columns, at: usize, stacked: bool) -> usize {
+    let column = &columns.columns[at];
+    let cells = column.cells.iter().map(|cell| {
+        let (main, aside) = (chars(&cell.main), chars(&cell.aside));
+        match (aside, stacked) {
+            (0, _) => main,
+            (_, true) => main.max(aside),
+            // Between brackets.
+            (_, false) => main + aside + 3,
+        }
+    });
+    cells.max().unwrap_or(0).max(chars(&column.header))
+}
+
+fn layout(columns: &Columns, width: usize) -> Layout {
+    let all: Vec<usize> = (0..columns.columns.len()).collect();
+    // The star and its space stand before the first column.
+    let needs = |kept: &[usize], stacked| {
+        2 + kept
+            .iter()
+            .map(|&at| cell_width(columns, at, stacked))
+            .sum::<usize>()
+            + GAP.len() * kept.len().saturating_sub(1)
+    };
+    let stacked = needs(&all, false) > width;
+    let mut kept = all.clone();
+    while needs(&kept, stacked) > width {
+        let Some(out) = kept
+            .iter()
+            .copied()
+            .filter(|&at| columns.columns[at].dispensable > 0)
+            .max_by_key(|&at| columns.columns[at].dispensable)
+        else {
+            break;
+        };
+        kept.retain(|&at| at != out);
+    }
+    let left_out = all.into_iter().filter(|at| !kept.contains(at)).collect();
+    Layout {
+        kept,
+        left_out,
+        stacked,
+    }
+}
+
+fn drawn(columns: &Columns, width: usize, paint: Paint) -> String {
+    let layout = layout(columns, width);
+    let widths: Vec<usize> = layout
+        .kept
+        .iter()
+        .map(|&at| cell_width(columns, at, layout.stacked))
+        .collect();
+    let line = |star: &str, texts: Vec<String>| {
+        let mut line = format!("{star:2}");
+        for (place, (text, width)) in texts.iter().zip(&widths).enumerate() {
+            if place > 0 {
+                line.push_str(GAP);
+            }
+            let padding = " ".repeat(width - chars(text));
+            // Names to the left, figures to the right.
+            if place == 0 {
+                line.push_str(text);
+                line.push_str(&padding);
+            } else {
+                line.push_str(&padding);
+                line.push_str(text);
+            }
+        }
+        line.trim_end().to_owned()
+    };
+    let headers = layout
+        .kept
+        .iter()
+        .map(|&at| columns.columns[at].header.clone())
+        .collect();
+    let mut out = paint.bold(&line("", headers));
+    out.push('\n');
+    let rule = 2 + widths.iter().sum::<usize>() + GAP.len() * (widths.len() - 1);
+    out.push_str(&paint.dim(&"─".repeat(rule)));
+    out.push('\n');
+    for row in 0..columns.verdicts.len() {
+        let star = if columns.best == Some(row) { "★" } else { "" };
+        let cells = || {
+            layout
+                .kept
+                .iter()
+                .map(|&at| &columns.columns[at].cells[row])
+        };
+        let first = cells()
+            .map(|cell| match (cell.aside.as_str(), layout.stacked) {
+                ("", _) | (_, true) => cell.main.clone(),
+                (aside, false) => format!("{} ({aside})", cell.main),
+            })
+            .collect();
+        out.push_str(&paint.row(&line(star, first), columns, row));
+        out.push('\n');
+        if layout.stacked {
+            let second = cells().map(|cell| cell.aside.clone()).collect();
+            out.push_str(&paint.dim(&line("", second)));
+            out.push('\n');
+        }
+    }
+    if !layout.left_out.is_empty() {
+        let names: Vec<&str> = layout
+            .left_out
+            .iter()
+            .map(|&at| columns.columns[at].header.as_str())
+            .collect();
+        let told = format!(
+            "Left out for want of width: {} (--format markdown or csv has them).",
+            listed(&names)
+        );
+        out.push_str(&paint.dim(&wrapped(&told, width, "")));
+    }
+    out
+}
+
+fn chars(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// Breaks text into lines of at most `width`, between words; lines after the
+/// first begin with `indent`. Longer words stand alone.
+fn wrapped(text: &str, width: usize, indent: &str) -> String {
+    let mut out = String::new();
+    for paragraph in text.lines() {
+        let mut length = 0;
+        for word in paragraph.split(' ') {
+            if length > 0 && length + 1 + chars(word) > width {
+                out.push('\n');
+                out.push_str(indent);
+                length = chars(indent);
+            } else if length > 0 {
+                out.push(' ');
+                length += 1;
+            }
+            out.push_str(word);
+            length += chars(word);
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// Colours on terminals that have them; they never carry anything alone.
+#[derive(Clone, Copy)]
+struct Paint(bool);
+
+impl Paint {
+    /// Each line by itself, so that a pager that cuts lines does not bleed.
+    fn with(self, code: &str, text: &str) -> String {
+        if !self.0 {
+            return text.to_owned();
+        }
+        text.split_inclusive('\n')
+            .map(|line| {
+                let (body, end) = line
+                    .strip_suffix('\n')
+                    .map_or((line, ""), |body| (body, "\n"));
+                if body.is_empty() {
+                    line.to_owned()
+                } else {
+                    format!("\x1b[{code}m{body}\x1b[0m{end}")
+                }
+            })
+            .collect()
+    }
+
+    fn bold(self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    fn dim(self, text: &str) -> String {
+        self.with("2", text)
+    }
+
+    fn row(self, text: &str, columns: &Columns, row: usize) -> String {
+        match columns.verdicts[row] {
+            _ if columns.best == Some(row) => self.bold(text),
+            Some(Verdict::Inconclusive | Verdict::Estimate) => self.dim(text),
+            _ => text.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fixture::{self, StudyBuilder};
+
+    #[test]
+    fn a_wide_terminal() {
+        insta::assert_snapshot!(table(&fixture::study(), 160, false), @r#"
+        1,000 URLs (built-in) · 10 blocks · embedded origin · 2 CPUs · 2026-11-22 · seed 7
+
+        2xasync:16 finished first, in 249 ms: 0.91× the time of async:32 (95 % interval 0.90–0.92). It needed 43.0 ms of CPU per 1,000 URLs, but 4.83 MiB of memory at
+        its peak, 1.39× that of async:32. The slowest, sequential, took 8.33 s, 33.4× as long as the first.
+
+          arm                           makespan        vs async:32        verdict  requests/s      p50      p99    memory      CPU  switches  failed  trials
+        ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+        ★ 2xasync:16         249 ms (240–254 ms)  0.91× (0.90–0.92)         faster       4,012  6.76 ms  20.5 ms  4.83 MiB  43.0 ms       621       0   10/10
+          async:32           270 ms (267–276 ms)                  1       baseline       3,697  7.35 ms  22.3 ms  3.48 MiB  44.0 ms       671       0   10/10
+          async:32 (again)   269 ms (263–275 ms)  0.99× (0.99–1.00)     equivalent       3,716  7.31 ms  22.2 ms  3.49 MiB  44.0 ms       668       0   10/10
+          async:32@reqwest   276 ms (271–281 ms)  1.02× (1.01–1.02)     equivalent       3,629  7.47 ms  22.6 ms  4.31 MiB  73.5 ms       680       0   10/10
+          threads:32         291 ms (287–298 ms)  1.07× (1.06–1.09)         slower       3,438  7.92 ms  24.0 ms  4.04 MiB  66.5 ms     3,609       0   10/10
+          threads:32@ureq    315 ms (310–323 ms)  1.16× (1.16–1.17)         slower       3,172  8.57 ms  25.9 ms  13.1 MiB   112 ms     3,892       0   10/10
+          32xsequential      333 ms (327–340 ms)  1.23× (1.22–1.24)         slower       3,001  8.89 ms  27.0 ms  44.9 MiB   142 ms     3,926       0   10/11
+          sequential        8.33 s (8.19–8.39 s)  30.6× (29.6–31.7)  interval only         120  7.38 ms  22.4 ms  3.36 MiB  66.0 ms     3,268       0     3/3
+
+        makespan: median and range of the trials. vs: geometric mean of the per-block ratios, with its 95 % interval. p50, p99: half, and all but 1 in 100, of the URLs
+        took no longer. memory: peak of the fetchers' summed proportional set size (PSS). CPU and switches: per 1,000 URLs. trials: used/run.
+
+        How sure: the baseline run twice took 0.99× (0.99–1.00) of its own time; with 5 arms tested, a difference of 1.7 % would have been found in 4 studies of 5.
+        Coordination under async:32: 3.49 ms of the makespan (1.3 %); 5.10 ms before it to start fetchers; CPU per URL 2.90 µs in the coordinator and 5.00 µs in the
+        workers; 69 B per URL through pipes and 72 B through gRPC.
+
+        Keep in mind
+        • 1 trial was left out of every comparison: 32xsequential in block 7, because a fetcher was lost: ended by signal 9.
+        • Origin, coordinator and fetchers share 2 CPUs: an arm that needs less CPU also leaves the server more. With 4 or more they are kept apart.
+        • The arms do not all have the same number of URLs in flight (processes × concurrency): 1 in sequential; 32 in threads:32, async:32, 32xsequential, 2xasync:16,
+          threads:32@ureq, async:32@reqwest.
+        • Fewer blocks for sequential: takes more than five times as long as the baseline: 3 blocks only.
+        "#);
+    }
+
+    #[test]
+    fn a_usual_terminal() {
+        insta::assert_snapshot!(table(&fixture::study(), 80, false), @r#"
+        1,000 URLs (built-in) · 10 blocks · embedded origin · 2 CPUs · 2026-11-22 ·
+        seed 7
+
+        2xasync:16 finished first, in 249 ms: 0.91× the time of async:32 (95 % interval
+        0.90–0.92). It needed 43.0 ms of CPU per 1,000 URLs, but 4.83 MiB of memory at
+        its peak, 1.39× that of async:32. The slowest, sequential, took 8.33 s, 33.4× as
+        long as the first.
+
+          arm                  makespan  vs async:32        verdict    memory      CPU
+        ──────────────────────────────────────────────────────────────────────────────
+        ★ 2xasync:16             249 ms        0.91×         faster  4.83 MiB  43.0 ms
+                             240–254 ms    0.90–0.92
+          async:32               270 ms            1       baseline  3.48 MiB  44.0 ms
+                             267–276 ms
+          async:32 (again)       269 ms        0.99×     equivalent  3.49 MiB  44.0 ms
+                             263–275 ms    0.99–1.00
+          async:32@reqwest       276 ms        1.02×     equivalent  4.31 MiB  73.5 ms
+                             271–281 ms    1.01–1.02
+          threads:32             291 ms        1.07×         slower  4.04 MiB  66.5 ms
+                             287–298 ms    1.06–1.09
+          threads:32@ureq        315 ms        1.16×         slower  13.1 MiB   112 ms
+                             310–323 ms    1.16–1.17
+          32xsequential          333 ms        1.23×         slower  44.9 MiB   142 ms
+                             327–340 ms    1.22–1.24
+          sequential             8.33 s        30.6×  interval only  3.36 MiB  66.0 ms
+                            8.19–8.39 s    29.6–31.7
+        Left out for want of width: requests/s, p50, p99, switches, failed and trials
+        (--format markdown or csv has them).
+
+        makespan: median and range of the trials. vs: geometric mean of the per-block
+        ratios, with its 95 % interval. p50, p99: half, and all but 1 in 100, of the
+        URLs took no longer. memory: peak of the fetchers' summed proportional set size
+        (PSS). CPU and switches: per 1,000 URLs. trials: used/run.
+
+        How sure: the baseline run twice took 0.99× (0.99–1.00) of its own time; with 5
+        arms tested, a difference of 1.7 % would have been found in 4 studies of 5.
+        Coordination under async:32: 3.49 ms of the makespan (1.3 %); 5.10 ms before it
+        to start fetchers; CPU per URL 2.90 µs in the coordinator and 5.00 µs in the
+        workers; 69 B per URL through pipes and 72 B through gRPC.
+
+        Keep in mind
+        • 1 trial was left out of every comparison: 32xsequential in block 7, because a
+          fetcher was lost: ended by signal 9.
+        • Origin, coordinator and fetchers share 2 CPUs: an arm that needs less CPU also
+          leaves the server more. With 4 or more they are kept apart.
+        • The arms do not all have the same number of URLs in flight (processes ×
+          concurrency): 1 in sequential; 32 in threads:32, async:32, 32xsequential,
+          2xasync:16, threads:32@ureq, async:32@reqwest.
+        • Fewer blocks for sequential: takes more than five times as long as the
+          baseline: 3 blocks only.
+        "#);
+    }
+
+    #[test]
+    fn scaling_in_text() {
+        insta::assert_snapshot!(table(&fixture::scaling(), 120, false), @r#"
+        2,000 URLs (built-in) · 10 blocks · embedded origin · 2 CPUs · 2026-11-22 · seed 7
+
+        This machine was too noisy for claims of differences below 1.5 %: the baseline, run twice, took 0.99× of its own time
+        (95 % interval 0.98–1.00). The smallest difference called here, 96 %, is larger. By chance alone this happens in 1 study
+        of 20. threads:128 (148 ms) and 8xasync:16 (149 ms) finished first, equivalent within ±5.0 %. threads:128 needed 6.11
+        MiB of memory at its peak, but 59.0 ms of CPU per 1,000 URLs, 1.20× that of 8xasync:16. The slowest, threads:8, took
+        2.03 s, 13.8× as long as the first.
+
+          arm                    makespan  vs async:16     verdict  requests/s      p50      p99    memory      CPU  switches
+        ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+        ★ threads:128              148 ms        0.14×      faster      13,547  7.19 ms  21.9 ms  6.11 MiB  59.0 ms     3,241
+                               141–154 ms  0.141–0.145
+          8xasync:16               149 ms        0.14×      faster      13,432  7.18 ms  22.0 ms  13.2 MiB  49.0 ms       650
+                               144–154 ms  0.142–0.145
+          4xasync:16               273 ms        0.27×      faster       7,339  7.15 ms  21.9 ms  7.60 MiB  45.0 ms       648
+                               266–286 ms  0.262–0.269
+          threads:32               528 ms        0.51×      faster       3,785  7.21 ms  22.1 ms  4.05 MiB  59.0 ms     3,260
+                               507–536 ms  0.504–0.513
+          2xasync:16               529 ms        0.51×      faster       3,777  7.23 ms  22.1 ms  4.84 MiB  43.0 ms       654
+                               514–537 ms  0.507–0.516
+          async:16                 1.03 s            1    baseline       1,937  7.21 ms  22.1 ms  3.43 MiB  42.0 ms       653
+                            998 ms–1.07 s
+          async:16 (again)         1.03 s        0.99×  equivalent       1,946  7.18 ms  22.0 ms  3.43 MiB  42.0 ms       650
+                              1.00–1.05 s    0.98–1.00
+          threads:8                2.03 s        1.96×      slower         985  7.17 ms  21.9 ms  3.55 MiB  59.0 ms     3,242
+                              1.94–2.13 s    1.94–1.99
+        Left out for want of width: failed and trials (--format markdown or csv has them).
+
+        makespan: median and range of the trials. vs: geometric mean of the per-block ratios, with its 95 % interval. p50, p99:
+        half, and all but 1 in 100, of the URLs took no longer. memory: peak of the fetchers' summed proportional set size
+        (PSS). CPU and switches: per 1,000 URLs. trials: used/run.
+
+        How sure: the baseline run twice took 0.99× (0.98–1.00) of its own time; with 6 arms tested, a difference of 2.1 % would
+        have been found in 4 studies of 5.
+        Coordination under async:16: 3.48 ms of the makespan (0.3 %); 5.10 ms before it to start fetchers; CPU per URL 1.90 µs
+        in the coordinator and 2.50 µs in the workers; 69 B per URL through pipes and 72 B through gRPC.
+
+        Keep in mind
+        • Origin, coordinator and fetchers share 2 CPUs: an arm that needs less CPU also leaves the server more. With 4 or more
+          they are kept apart.
+        • The arms do not all have the same number of URLs in flight (processes × concurrency): 8 in threads:8; 16 in async:16;
+          32 in 2xasync:16, threads:32; 64 in 4xasync:16; 128 in 8xasync:16, threads:128.
+        "#);
+    }
+
+    #[test]
+    fn colour_changes_no_letter() {
+        let study = StudyBuilder::new()
+            .arms(&["async:32", "threads:32"])
+            .blocks(6)
+            .build();
+        let colored = table(&study, 100, true);
+        assert!(colored.contains("\x1b[1m★ "));
+        let mut plain = colored;
+        for code in ["\x1b[1m", "\x1b[2m", "\x1b[0m"] {
+            plain = plain.replace(code, "");
+        }
+        assert_eq!(plain, table(&study, 100, false));
+    }
+
+    #[test]
+    fn an_empty_study_is_drawn_too() {
+        insta::assert_snapshot!(table(&Study::default(), 80, true), @r#"
+        [2m0 URLs () · 0 blocks · servers of the list · seed 0[0m
+
+        [1mNothing was fetched, so there is nothing to compare.[0m
+        "#);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn nothing_is_wider_than_the_terminal(width in 60..200usize) {
+            let study = StudyBuilder::new().blocks(6).build();
+            for line in table(&study, width, false).lines() {
+                prop_assert!(chars(line) <= width, "{line}");
+            }
+        }
+    }
+}
