@@ -1,0 +1,79 @@
+//! How many file descriptors a fetcher needs, and what it does with more.
+
+use fanout_proto::setup::{Client, Setup};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::ending::SetupError;
+
+/// Standard streams, the loop's own descriptors, and what libraries open for a
+/// moment while they set up.
+const BASE: u64 = 32;
+/// Connections that a slot of the core client keeps where descriptors abound,
+/// the one in use included.
+const KEPT_PER_SLOT_MAX: u64 = 4;
+
+/// File descriptors that a fetcher with this setup may have open at most, at
+/// the least that it can do with: one connection per slot with the core
+/// client; with `ureq` and `reqwest`, which pool connections by host, an idle
+/// one per slot besides the one in use.
+///
+/// A fetcher raises its own soft limit to what it can use and refuses to set
+/// up where the hard limit is below this.
+#[must_use]
+pub fn descriptors_needed(setup: &Setup) -> u64 {
+    let slots = u64::from(setup.concurrency.get());
+    BASE + match setup.client {
+        Client::Null => 0,
+        Client::Core => slots,
+        Client::Ureq | Client::Reqwest => 2 * slots,
+    }
+}
+
+/// Raises the soft limit to what this setup can use, as far as the hard limit
+/// allows.
+pub(crate) fn provide(setup: &Setup) -> Result<(), SetupError> {
+    let needed = descriptors_needed(setup);
+    let useful = needed.max(BASE + u64::from(setup.concurrency.get()) * KEPT_PER_SLOT_MAX);
+    let limit = getrlimit(Resource::Nofile);
+    let (soft, hard) = (
+        limit.current.unwrap_or(u64::MAX),
+        limit.maximum.unwrap_or(u64::MAX),
+    );
+    if hard < needed {
+        return Err(SetupError::Descriptors { needed, hard });
+    }
+    if soft < useful {
+        let raised = Rlimit {
+            current: Some(useful.min(hard)),
+            maximum: limit.maximum,
+        };
+        // A refusal shows as failures with the outcome `resource` at worst.
+        let _ = setrlimit(Resource::Nofile, raised);
+    }
+    Ok(())
+}
+
+/// Connections that a slot of the core client may hold, the one in use
+/// included, so that all slots together stay within the limit.
+pub(crate) fn kept_per_slot(concurrency: u32) -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    share(limit, concurrency)
+}
+
+fn share(limit: u64, concurrency: u32) -> usize {
+    let share = limit.saturating_sub(BASE) / u64::from(concurrency.max(1));
+    usize::try_from(share.clamp(1, KEPT_PER_SLOT_MAX)).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_share_what_there_is() {
+        assert_eq!(share(1024, 32), 4);
+        assert_eq!(share(1024, 400), 2);
+        assert_eq!(share(1024, 992), 1);
+        assert_eq!(share(10, 992), 1);
+    }
+}

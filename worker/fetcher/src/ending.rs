@@ -1,0 +1,88 @@
+//! How the life of a fetcher ends.
+
+use std::{io, process::ExitCode};
+
+use fanout_proto::WireError;
+
+use crate::session::SessionError;
+
+/// Why a fetcher ends before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Ending {
+    /// The worker is gone or wants no more of this fetcher.
+    #[error("the worker closed the fetcher's input")]
+    InputEnded,
+    /// Nobody reads what the fetcher says.
+    #[error("the worker no longer reads the fetcher's output: {0}")]
+    OutputClosed(io::Error),
+    /// The worker does not keep to the protocol.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// A Hold while URLs are out.
+    #[error("Hold came while URLs were still out")]
+    EarlyHold,
+    /// The model could not be set up; the worker was told why.
+    #[error("{0}")]
+    Setup(#[from] SetupError),
+    /// Input or output cannot be used.
+    #[error("the fetcher's {what} cannot be used: {error}; it expects two pipes")]
+    Pipe {
+        what: &'static str,
+        error: io::Error,
+    },
+}
+
+impl Ending {
+    /// The process's exit code, told apart in the worker's log.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Setup(_) => 10,
+            Self::InputEnded => 11,
+            Self::OutputClosed(_) => 12,
+            Self::Session(_) | Self::EarlyHold => 13,
+            Self::Pipe { .. } => 14,
+        }
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.code())
+    }
+}
+
+impl From<WireError> for Ending {
+    fn from(error: WireError) -> Self {
+        Self::Session(error.into())
+    }
+}
+
+/// Why a model cannot run here, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SetupError {
+    #[error(transparent)]
+    Header(#[from] crate::exchange::request::HeaderError),
+    #[error("the CA certificates cannot be used: {0}; give PEM certificates")]
+    CaCertificates(String),
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error(
+        "{needed} file descriptors are needed, but {hard} is the hard limit here; \
+         lower the concurrency or raise the limit (`ulimit -Hn`, LimitNOFILE=, --ulimit nofile=)"
+    )]
+    Descriptors { needed: u64, hard: u64 },
+    #[error(
+        "only {started} of {wanted} threads could be started: {error}; \
+         lower the concurrency or raise the limit (`ulimit -u`, the cgroup's pids.max)"
+    )]
+    Threads {
+        started: u32,
+        wanted: u32,
+        error: io::Error,
+    },
+    #[error("the event loop cannot be set up: {0}")]
+    Runtime(io::Error),
+    #[error("the {client} client cannot be set up: {reason}")]
+    Client {
+        client: &'static str,
+        reason: String,
+    },
+}

@@ -1,0 +1,104 @@
+//! Why a URL could not be fetched.
+
+use std::{borrow::Cow, io};
+
+use fanout_proto::completion::Outcome;
+use rustix::io::Errno;
+
+/// A failed fetch: its kind, and what happened, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// The kind; never [`Outcome::Ok`].
+    pub(crate) outcome: Outcome,
+    /// What happened.
+    pub(crate) detail: Cow<'static, str>,
+}
+
+impl Failure {
+    pub(crate) fn new(outcome: Outcome, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            outcome,
+            detail: detail.into(),
+        }
+    }
+
+    /// This failure, or what a passed time limit means if that is its cause.
+    pub(crate) fn or_passed(self, passed: impl FnOnce() -> Self) -> Self {
+        if self.outcome == Outcome::Timeout {
+            passed()
+        } else {
+            self
+        }
+    }
+
+    pub(crate) fn protocol(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Outcome::Protocol, detail)
+    }
+
+    /// An error of an established connection.
+    pub(crate) fn in_exchange(error: &io::Error) -> Self {
+        let outcome = match tls_error(error) {
+            Some(_) => Outcome::Tls,
+            None => lack_or(error, Outcome::Closed),
+        };
+        Self::new(outcome, error.to_string())
+    }
+
+    /// An error while connecting.
+    pub(crate) fn in_connect(error: &io::Error) -> Self {
+        Self::new(lack_or(error, Outcome::Connect), error.to_string())
+    }
+
+    /// An error during the TLS handshake.
+    pub(crate) fn in_handshake(error: &io::Error) -> Self {
+        Self::new(
+            lack_or(error, Outcome::Tls),
+            format!("TLS handshake: {error}"),
+        )
+    }
+}
+
+/// The TLS error inside `error`, if that is what it is.
+pub(crate) fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// [`Outcome::Resource`] if this process lacks what it needs, else `otherwise`.
+fn lack_or(error: &io::Error, otherwise: Outcome) -> Outcome {
+    match Errno::from_io_error(error) {
+        // Descriptors, local ports, buffers and memory.
+        Some(
+            Errno::MFILE
+            | Errno::NFILE
+            | Errno::ADDRNOTAVAIL
+            | Errno::ADDRINUSE
+            | Errno::NOBUFS
+            | Errno::NOMEM,
+        ) => Outcome::Resource,
+        _ => otherwise,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_told_apart() {
+        let of = |errno: Errno| io::Error::from(errno);
+        assert_eq!(
+            Failure::in_connect(&of(Errno::MFILE)).outcome,
+            Outcome::Resource
+        );
+        assert_eq!(
+            Failure::in_connect(&of(Errno::CONNREFUSED)).outcome,
+            Outcome::Connect
+        );
+        assert_eq!(
+            Failure::in_exchange(&of(Errno::CONNRESET)).outcome,
+            Outcome::Closed
+        );
+        let tls = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::DecryptError);
+        assert_eq!(Failure::in_exchange(&tls).outcome, Outcome::Tls);
+    }
+}

@@ -1,0 +1,237 @@
+//! Completions on their way out, and the rule by which they leave.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use fanout_proto::{
+    completion::{Completion, CompletionBatchBuilder, StartedBatch},
+    frame,
+    id::UrlId,
+    limits::{BATCH_MAX_URLS, FLUSH_AFTER},
+    wire,
+};
+
+/// Kept free of the time that a batch may wait, for timers that fire late:
+/// tokio's count whole milliseconds and round up.
+const TIMER_SLACK: Duration = Duration::from_millis(2);
+
+/// When the batch has to leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// There is nothing.
+    Never,
+    /// Then, unless something makes it more urgent.
+    At(Instant),
+    /// Now.
+    Now,
+}
+
+/// What the one who writes was told last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    Nothing,
+    OfATime,
+    OfHaste,
+}
+
+/// Gathers completions into batches.
+///
+/// A batch leaves [`FLUSH_AFTER`] after its first entry, at once when it is
+/// full, and at once when [`Self::hasten`] says that somebody waits for it.
+/// It holds at most one full batch and what is in flight: while
+/// [`Self::is_stalled`], no URL may be taken up.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    batch: CompletionBatchBuilder,
+    full: VecDeque<wire::CompletionBatch>,
+    starts: StartedBatch,
+    first_at: Option<Instant>,
+    urgent: bool,
+    told: Told,
+}
+
+impl Outbox {
+    pub(crate) fn new() -> Self {
+        Self {
+            batch: CompletionBatchBuilder::default(),
+            full: VecDeque::new(),
+            starts: StartedBatch::default(),
+            first_at: None,
+            urgent: false,
+            told: Told::Nothing,
+        }
+    }
+
+    /// A URL was taken up.
+    pub(crate) fn start(&mut self, now: Instant, id: UrlId, start_us: u64) {
+        self.first_at.get_or_insert(now);
+        self.starts.starts.push((id, start_us));
+    }
+
+    /// A URL is done.
+    pub(crate) fn complete(&mut self, now: Instant, completion: &Completion, detail: Option<&str>) {
+        self.first_at.get_or_insert(now);
+        self.batch.push(completion, detail);
+        if self.batch.is_full() {
+            self.full.push_back(self.batch.take());
+        }
+    }
+
+    /// Somebody waits: what there is leaves at once.
+    pub(crate) fn hasten(&mut self) {
+        self.urgent = self.first_at.is_some();
+    }
+
+    /// Whether a full batch waits to be written.
+    pub(crate) fn is_stalled(&self) -> bool {
+        !self.full.is_empty() || self.starts.starts.len() >= BATCH_MAX_URLS
+    }
+
+    /// When to come for the batch.
+    pub(crate) fn due(&self) -> Due {
+        match self.first_at {
+            None => Due::Never,
+            Some(_) if self.urgent || self.is_stalled() => Due::Now,
+            Some(first) => Due::At(first + FLUSH_AFTER - TIMER_SLACK),
+        }
+    }
+
+    /// Whether the one who writes has to be woken, because what it was told
+    /// last no longer holds. True once per piece of news.
+    pub(crate) fn has_news(&mut self) -> bool {
+        let news = match self.due() {
+            Due::Never => Told::Nothing,
+            Due::At(_) => Told::OfATime,
+            Due::Now => Told::OfHaste,
+        };
+        let is_news = news > self.told;
+        self.told = self.told.max(news);
+        is_news
+    }
+
+    /// Everything that there is.
+    pub(crate) fn collect(&mut self) -> Outgoing {
+        self.first_at = None;
+        self.urgent = false;
+        self.told = Told::Nothing;
+        if !self.batch.is_empty() {
+            self.full.push_back(self.batch.take());
+        }
+        Outgoing {
+            starts: std::mem::take(&mut self.starts),
+            completions: std::mem::take(&mut self.full),
+        }
+    }
+}
+
+/// What was collected, to be encoded without holding anybody up.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    starts: StartedBatch,
+    completions: VecDeque<wire::CompletionBatch>,
+}
+
+impl Outgoing {
+    /// Appends it as frames.
+    pub(crate) fn encode(self, out: &mut Vec<u8>) {
+        use wire::from_fetcher::Message;
+        for starts in self.starts.starts.chunks(BATCH_MAX_URLS) {
+            let batch = StartedBatch {
+                starts: starts.to_vec(),
+            };
+            encode(Message::Started((&batch).into()), out);
+        }
+        for batch in self.completions {
+            encode(Message::Completions(batch), out);
+        }
+    }
+}
+
+/// Appends one message as a frame.
+pub(crate) fn encode(message: wire::from_fetcher::Message, out: &mut Vec<u8>) {
+    frame::encode(
+        &wire::FromFetcher {
+            message: Some(message),
+        },
+        out,
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fanout_proto::completion::Outcome;
+
+    fn completion(id: u64) -> Completion {
+        Completion {
+            id: UrlId(id),
+            outcome: Outcome::Ok,
+            status: Some(200),
+            body_bytes: 1,
+            start_us: 2,
+            connect_us: 3,
+            first_byte_us: Some(4),
+            duration_us: 5,
+            slot: 6,
+        }
+    }
+
+    #[test]
+    fn a_batch_leaves_in_time_after_its_first_completion() {
+        let now = Instant::now();
+        let mut outbox = Outbox::new();
+        assert_eq!(outbox.due(), Due::Never);
+        outbox.hasten();
+        assert_eq!(outbox.due(), Due::Never, "nobody can wait for nothing");
+        outbox.complete(now, &completion(1), None);
+        let due = Due::At(now + FLUSH_AFTER - TIMER_SLACK);
+        assert_eq!(outbox.due(), due);
+        outbox.complete(now + FLUSH_AFTER / 2, &completion(2), None);
+        assert_eq!(outbox.due(), due);
+        outbox.hasten();
+        assert_eq!(outbox.due(), Due::Now);
+        assert_eq!(outbox.collect().completions[0].outcomes.len(), 2);
+        assert_eq!(outbox.due(), Due::Never);
+    }
+
+    #[test]
+    fn a_full_batch_stalls_until_it_is_collected_and_nothing_is_lost() {
+        let now = Instant::now();
+        let mut outbox = Outbox::new();
+        let in_flight = 10;
+        for id in 0..(BATCH_MAX_URLS + in_flight) as u64 {
+            assert_eq!(outbox.is_stalled(), id >= BATCH_MAX_URLS as u64);
+            outbox.complete(now, &completion(id), None);
+        }
+        assert_eq!(outbox.due(), Due::Now);
+        let lengths: Vec<_> = outbox
+            .collect()
+            .completions
+            .iter()
+            .map(|batch| batch.outcomes.len())
+            .collect();
+        assert_eq!(lengths, [BATCH_MAX_URLS, in_flight]);
+        assert!(!outbox.is_stalled());
+    }
+
+    #[test]
+    fn news_are_told_once() {
+        let now = Instant::now();
+        let mut outbox = Outbox::new();
+        assert!(!outbox.has_news());
+        outbox.start(now, UrlId(1), 0);
+        assert!(outbox.has_news(), "a time to come back at");
+        outbox.complete(now, &completion(1), None);
+        assert!(!outbox.has_news());
+        outbox.hasten();
+        assert!(outbox.has_news(), "haste");
+        assert!(!outbox.has_news());
+        let mut out = Vec::new();
+        outbox.collect().encode(&mut out);
+        assert!(!out.is_empty());
+        outbox.complete(now, &completion(2), None);
+        assert!(outbox.has_news());
+    }
+}
