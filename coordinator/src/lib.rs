@@ -2,6 +2,22 @@
 //! workers, gathers completions, compares arms.
 
 pub mod arm;
+pub mod cli;
+pub mod drive;
+pub mod exit;
+pub mod fetch;
+pub mod figures;
+pub mod fleet;
+pub mod ground;
 pub mod ledger;
+pub mod local;
+pub mod placement;
+pub mod progress;
+pub mod report;
+pub mod results;
+pub mod settings;
+pub mod store;
+pub mod study;
 pub mod trial;
 pub mod url_list;
+pub mod usage;

@@ -1,1 +1,80 @@
-fn main() {}
+//! The `coordinator` binary. It runs its own executable again as origin, as
+//! worker, and through that as fetchers.
+
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use fanout_coordinator::{
+    cli::{Cli, Command, LogFormat},
+    exit::{Exit, Failure},
+    fetch, report,
+    settings::{FetchSettings, StudySettings},
+    study,
+};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    // First of all: a fetcher holds nothing but the model under study.
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == "fetcher") {
+        return fanout_fetcher::run();
+    }
+    let cli = Cli::parse();
+    log_to_stderr(cli.log_format);
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::debug!("rustls has a default provider already");
+    }
+    let result = match cli.command {
+        Command::Worker(args) => return worker(args),
+        Command::Origin(args) => return fanout_origin::run(&args),
+        Command::Urls(args) => return fanout_origin::run_urls(&args),
+        Command::Study(args) => StudySettings::new(&args)
+            .map_err(Failure::usage)
+            .and_then(|settings| block_on(study::run(settings, args.format))),
+        Command::Fetch(args) => FetchSettings::new(&args)
+            .map_err(Failure::usage)
+            .and_then(|settings| block_on(fetch::run(settings))),
+        Command::Report(args) => report::run(&args),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            failure.exit.into()
+        }
+    }
+}
+
+/// The same code as the `worker` binary.
+fn worker(args: fanout_worker::WorkerArgs) -> ExitCode {
+    match fanout_worker::run(args) {
+        Ok(ending) => ending.into(),
+        Err(error) => {
+            eprintln!("error: {error}");
+            error.exit_code().into()
+        }
+    }
+}
+
+/// One thread: a second one costs the coordinator more than it brings.
+fn block_on(task: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::incomplete)?
+        .block_on(task)
+}
+
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}

@@ -49,6 +49,8 @@ pub struct Plan {
     pub split: Split,
     /// In flight in each fetcher.
     pub concurrency: u32,
+    /// URLs that one fetcher may hold at most, however fast it is.
+    pub credit_max: u32,
     /// One exchange takes no longer.
     pub timeout: Duration,
     /// The worker of every fetcher; ids are the positions.
@@ -276,6 +278,11 @@ impl Trial {
     #[must_use]
     pub fn makespan(&self) -> Option<Duration> {
         Some(self.last_completion?.saturating_sub(self.went?))
+    }
+
+    /// Every fetcher, lost ones too, with its worker.
+    pub fn fetchers(&self) -> impl Iterator<Item = (FetcherId, WorkerId)> + '_ {
+        self.fetchers.iter().map(|(id, f)| (*id, f.worker))
     }
 
     /// Where a fetcher runs.
@@ -679,7 +686,9 @@ impl Trial {
             reason = "clamped to the credit limit"
         )]
         let window = window.clamp(0.0, f64::from(CREDIT_MAX_URLS)) as u64;
-        let credit = (double + window).min(CREDIT_MAX_URLS.into());
+        let credit = (double + window)
+            .min(self.plan.credit_max.into())
+            .min(CREDIT_MAX_URLS.into());
         if self.plan.split == Split::Static {
             return credit;
         }

@@ -20,6 +20,8 @@ use fanout_proto::{id::UrlId, limits::URL_MAX_BYTES};
 use sha2::{Digest, Sha256};
 use url::{Host, Url};
 
+/// URLs in a list, repeats counted: the ledger keeps a bit for each.
+const URLS_MAX: u64 = 1 << 33;
 /// URLs between two remembered offsets.
 const PAGE: u64 = 128;
 /// Octets read from the list at a time.
@@ -112,7 +114,7 @@ pub enum ListError {
     #[error("the URL list {0} changed while it was being fetched; use a copy that stays as it is")]
     Changed(String),
     /// `--repeat` makes more ids than there are.
-    #[error("the list, {0} times over, has more URLs than can be counted; lower --repeat")]
+    #[error("the list, {0} times over, has more than the {URLS_MAX} URLs that a list may have; lower --repeat")]
     TooMany(u64),
 }
 
@@ -162,6 +164,7 @@ pub struct UrlList {
     /// Offset of the URL with id `PAGE * index`.
     pages: Vec<u64>,
     once: u64,
+    longest_bytes: usize,
     repeat: u64,
     skipped_lines: u64,
     sha256: String,
@@ -264,7 +267,7 @@ impl UrlList {
         checked
             .count
             .checked_mul(repeat)
-            .filter(|total| *total < u64::MAX / 2)
+            .filter(|total| *total <= URLS_MAX)
             .ok_or(ListError::TooMany(repeat))?;
         let file = match (spool, original) {
             (Some(spool), _) => spool.finish().map_err(ListError::Spool)?,
@@ -285,6 +288,7 @@ impl UrlList {
             file,
             pages: checked.pages,
             once: checked.count,
+            longest_bytes: checked.longest_bytes,
             repeat,
             skipped_lines: checked.bad_count,
             sha256: hex(&checked.hash.finalize()),
@@ -303,6 +307,12 @@ impl UrlList {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Octets of the longest URL.
+    #[must_use]
+    pub fn longest_bytes(&self) -> usize {
+        self.longest_bytes
     }
 
     /// Where it came from.
@@ -447,6 +457,7 @@ fn open_file(path: &Path) -> Result<File, ListError> {
 #[derive(Default)]
 struct Checked {
     count: u64,
+    longest_bytes: usize,
     pages: Vec<u64>,
     hash: Sha256,
     hosts: HashMap<String, u64>,
@@ -461,6 +472,7 @@ impl Checked {
             self.pages.push(offset);
         }
         self.count += 1;
+        self.longest_bytes = self.longest_bytes.max(text.len());
         self.hash.update(text);
         self.hash.update(b"\n");
         if is_loopback(url) {

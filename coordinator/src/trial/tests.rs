@@ -15,6 +15,7 @@ fn plan(urls: u64, fetchers: usize, concurrency: u32) -> Plan {
         urls,
         split: Split::Dynamic,
         concurrency,
+        credit_max: u32::MAX,
         timeout: Duration::from_secs(30),
         placement: vec![W; fetchers],
     }
@@ -387,6 +388,7 @@ proptest! {
             urls,
             split: if fixed { Split::Static } else { Split::Dynamic },
             concurrency,
+            credit_max: u32::MAX,
             timeout: Duration::from_secs(30),
             placement: workers.into_iter().map(WorkerId).collect(),
         });

@@ -1,0 +1,279 @@
+//! The command line, as it is typed. What it means is settled in [`crate::settings`].
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fanout_origin::{OriginArgs, UrlsArgs};
+use fanout_worker::WorkerArgs;
+
+const ABOUT: &str = "\
+Fetch many URLs: one process or many, threads or an event loop, how many?
+Answers that for your list on your machine, with numbers, and then does the job.";
+
+const EXAMPLES: &str = "\
+Examples:
+  coordinator study                          compare the models offline, on the embedded origin
+  coordinator study urls.txt --yes           compare them on a list of one's own
+  coordinator study --arm '{1,2,4}xasync:16' what do more processes bring?
+  coordinator fetch urls.txt --out got.jsonl fetch every URL once, a record for each
+  coordinator report studies/2026-01-31T120000Z
+
+Exit codes: 0 done; 1 done, but too few valid trials or URLs abandoned; 2 bad usage or input,
+nothing fetched; 3 no fleet; 130 interrupted, what there is was saved.";
+
+/// The coordinator's command line.
+#[derive(Debug, Parser)]
+#[command(name = "coordinator", version, about = ABOUT, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How logs on stderr look; RUST_LOG says how much there is.
+    #[arg(long, global = true, value_enum, default_value_t, hide_possible_values = false)]
+    pub log_format: LogFormat,
+}
+
+/// How logs look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// An object a line.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Compare arms: which arrangement is faster here, and what does it cost?
+    Study(Box<StudyArgs>),
+    /// Fetch every URL of a list once, with a record for each.
+    Fetch(Box<FetchArgs>),
+    /// Show a study again; with two directories, compare them.
+    Report(ReportArgs),
+    /// Run a worker: it starts, feeds, measures and reaps fetchers.
+    Worker(WorkerArgs),
+    /// Run the embedded origin: a server whose delays, sizes and faults its URLs ask for.
+    Origin(OriginArgs),
+    /// Print a URL list for an origin.
+    Urls(UrlsArgs),
+}
+
+const STUDY_HELP: &str = "\
+An arm is [Px]MODEL[:C][@CLIENT][/Ww]: P processes, each with C URLs in flight.
+  models   sequential  blocking, one at a time      threads   a thread per URL in flight
+           async       one thread, one event loop   async-mt  tokio's work-stealing runtime
+  clients  core (default, the same HTTP under every model), ureq, reqwest, null (no fetching)
+Braces sweep: '{1,2,4}xasync:16' is three arms.
+
+Examples:
+  coordinator study
+  coordinator study --arm sequential --arm threads --arm async --concurrency 64
+  coordinator study urls.txt --arm 'threads:{8,32}@ureq' --arm 'async:{8,32}@reqwest' --yes
+  coordinator urls --base http://127.0.0.1:8080 --count 500 --delay 50ms | coordinator study -";
+
+/// `study`.
+#[derive(Debug, Args)]
+#[command(after_help = STUDY_HELP)]
+pub struct StudyArgs {
+    /// The URL list: a file, or - for standard input; without it, the embedded origin's list.
+    pub urls: Option<PathBuf>,
+    /// An arm to compare; may be given again, and may sweep with braces
+    /// [default: seven arms that tell the models and clients apart].
+    #[arg(long = "arm", value_name = "SPEC")]
+    pub arms: Vec<String>,
+    /// The arm that the others are compared with [default: async:C if it is there, else the first].
+    #[arg(long, value_name = "SPEC")]
+    pub baseline: Option<String>,
+    /// URLs in flight in each fetcher of an arm without :C.
+    #[arg(long, value_name = "C", default_value_t = 32)]
+    pub concurrency: u32,
+    /// Blocks to keep; one more runs first and is discarded.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub blocks: u32,
+    /// Seed of the order of arms and of the origin [default: drawn, and recorded].
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Where the study is kept [default: studies/<UTC time>].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// What is printed on standard output.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Start no block after this long (10m, 90s).
+    #[arg(long, value_name = "DURATION")]
+    pub time_budget: Option<String>,
+    /// Go ahead with a list that points beyond this machine.
+    #[arg(long)]
+    pub yes: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub list: ListArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub fleet: FleetArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub http: HttpArgs,
+    /// Spin this long per response (200us): where does one loop stop being enough?
+    #[arg(long, value_name = "DURATION", help_heading = "Work per response")]
+    pub cpu_work: Option<String>,
+    /// Spin under one lock per process, as an interpreter lock would have it.
+    #[arg(long, requires = "cpu_work", help_heading = "Work per response")]
+    pub cpu_lock: bool,
+}
+
+const FETCH_HELP: &str = "\
+Every URL gets exactly one record: id, url, outcome, status, bytes, start_s, first_byte_s, end_s,
+worker, fetcher, attempt. The outcome is ok for a whole response of any status, 404 too; else it is
+the kind of failure: dns, connect, tls, timeout, closed, protocol, too_large, redirect_limit,
+bad_redirect, decode, resource, forbidden, abandoned.
+
+Examples:
+  coordinator fetch urls.txt --out got.jsonl
+  coordinator fetch - --arm 4xasync:64 --max-body 1M < urls.txt > got.jsonl
+  coordinator fetch urls.txt -v --out got.csv     see completions come out of order";
+
+/// `fetch`.
+#[derive(Debug, Args)]
+#[command(after_help = FETCH_HELP)]
+pub struct FetchArgs {
+    /// The URL list: a file, or - for standard input.
+    pub urls: PathBuf,
+    /// The arrangement that fetches.
+    #[arg(long, value_name = "SPEC", default_value = "async:64")]
+    pub arm: String,
+    /// The results file, .jsonl or .csv [default: standard output, JSON lines].
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Tell every start and end on stderr as it happens.
+    #[arg(long, short)]
+    pub verbose: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub list: ListArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub fleet: FleetArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub http: HttpArgs,
+}
+
+/// `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// A study's directory, or its study.json.
+    pub study: PathBuf,
+    /// A second study to compare it with.
+    pub other: Option<PathBuf>,
+    /// What is printed on standard output.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Compare studies that ran under different conditions all the same.
+    #[arg(long, requires = "other")]
+    pub force: bool,
+}
+
+/// How a result is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For a terminal.
+    #[default]
+    Table,
+    /// For a document.
+    Markdown,
+    /// The whole study, as in study.json.
+    Json,
+    /// A row a trial, as in trials.csv.
+    Csv,
+}
+
+/// What the list is made of.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "List")]
+pub struct ListArgs {
+    /// Fetch the list N times over; ids count on.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub repeat: u64,
+    /// Leave lines out that are no URLs, and count them.
+    #[arg(long)]
+    pub skip_invalid: bool,
+    /// How URLs are handed to fetchers: as they have credit, or a fixed shard each.
+    #[arg(long, value_enum, default_value_t)]
+    pub split: SplitArg,
+}
+
+/// `--split`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum SplitArg {
+    /// Whoever has credit gets the next URLs.
+    #[default]
+    Dynamic,
+    /// Every fetcher has a shard of its own.
+    Static,
+}
+
+/// What the work runs on.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Fleet")]
+pub struct FleetArgs {
+    /// Workers to start on this machine.
+    #[arg(long, value_name = "W", default_value_t = 1)]
+    pub local_workers: u32,
+    /// Processors: auto, shared, disjoint, or the origin's and the fetchers' as in 0:1-3.
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub placement: String,
+}
+
+/// What HTTP looks like.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "HTTP")]
+pub struct HttpArgs {
+    /// One whole exchange, connecting, redirects and the body included.
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    pub timeout: String,
+    /// Resolving, connecting and the TLS handshake.
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    pub connect_timeout: String,
+    /// Largest body, in octets (k, M, G); a larger one ends as too_large.
+    #[arg(long, value_name = "SIZE", default_value = "64M")]
+    pub max_body: String,
+    /// Redirects to follow; 0 takes the redirect itself as the response.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub redirects: u32,
+    /// A header to send; may be given again.
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+    /// The User-Agent header [default: fanout and its version].
+    #[arg(long, value_name = "TEXT")]
+    pub user_agent: Option<String>,
+    /// Accept any certificate.
+    #[arg(long)]
+    pub insecure: bool,
+    /// PEM certificates to trust instead of the system's.
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    pub cacert: Option<PathBuf>,
+    /// The request method.
+    #[arg(long, value_enum, default_value_t)]
+    pub method: MethodArg,
+    /// Ask for compressed bodies (gzip, br, zstd) and decode them.
+    #[arg(long)]
+    pub decompress: bool,
+    /// Open a new connection for every request.
+    #[arg(long)]
+    pub no_keepalive: bool,
+}
+
+/// `--method`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum MethodArg {
+    /// The whole body is read.
+    #[default]
+    #[value(name = "GET", alias = "get")]
+    Get,
+    /// Header only.
+    #[value(name = "HEAD", alias = "head")]
+    Head,
+}

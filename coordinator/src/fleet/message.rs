@@ -1,0 +1,115 @@
+//! Worker messages, from the wire into the domain.
+
+use std::time::Duration;
+
+use fanout_proto::{
+    WireError,
+    completion::{CompletionBatch, StartedBatch},
+    id::{FetcherId, TrialId},
+    report::{FetcherExited, WorkerUsage},
+    wire::{self, from_fetcher, from_worker},
+};
+use prost::Message;
+
+/// What an attached worker says.
+#[derive(Debug)]
+pub enum WorkerMessage {
+    /// A fetcher's model is set up.
+    Ready {
+        /// In this trial.
+        trial: TrialId,
+        /// Which fetcher.
+        fetcher: FetcherId,
+        /// From just before its spawn to its Ready.
+        spawn: Duration,
+    },
+    /// A fetcher did some URLs.
+    Completions(TrialId, FetcherId, CompletionBatch),
+    /// A fetcher took some URLs up.
+    Started(TrialId, FetcherId, StartedBatch),
+    /// A fetcher sent what makes no sense.
+    Misbehaved(TrialId, FetcherId, String),
+    /// Memory of the worker's fetchers.
+    Memory(TrialId, MemorySample),
+    /// A fetcher was reaped.
+    Exited(TrialId, FetcherExited),
+    /// The worker has told all it knows of the trial.
+    Usage(TrialId, WorkerUsage),
+    /// The worker is alive.
+    Heartbeat(u64),
+    /// The worker leaves on purpose.
+    Goodbye(String),
+}
+
+/// Memory of a worker's fetchers together, at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemorySample {
+    /// Since the worker let its fetchers go.
+    pub elapsed: Duration,
+    /// Fetchers that could be read.
+    pub fetchers: u32,
+    /// Their proportional set size.
+    pub pss_bytes: Option<u64>,
+    /// Their unique set size.
+    pub uss_bytes: Option<u64>,
+    /// Their threads.
+    pub threads: u32,
+}
+
+impl TryFrom<wire::FromWorker> for WorkerMessage {
+    type Error = WireError;
+
+    fn try_from(message: wire::FromWorker) -> Result<Self, WireError> {
+        use from_worker::Message as M;
+        Ok(
+            match message.message.ok_or(WireError::Missing("message"))? {
+                M::Hello(_) => return Err(WireError::Inconsistent("Hello is said once")),
+                M::Ready(m) => Self::Ready {
+                    trial: TrialId(m.trial),
+                    fetcher: FetcherId(m.fetcher),
+                    spawn: Duration::from_micros(m.spawn_us),
+                },
+                M::Frame(m) => {
+                    let (trial, fetcher) = (TrialId(m.trial), FetcherId(m.fetcher));
+                    match fetcher_frame(m.frame) {
+                        Ok(Frame::Completions(batch)) => Self::Completions(trial, fetcher, batch),
+                        Ok(Frame::Started(batch)) => Self::Started(trial, fetcher, batch),
+                        // A fetcher's fault is not its worker's.
+                        Err(error) => Self::Misbehaved(trial, fetcher, error.to_string()),
+                    }
+                }
+                M::Memory(m) => Self::Memory(
+                    TrialId(m.trial),
+                    MemorySample {
+                        elapsed: Duration::from_micros(m.elapsed_us),
+                        fetchers: m.fetchers,
+                        pss_bytes: m.pss_bytes,
+                        uss_bytes: m.uss_bytes,
+                        threads: m.threads,
+                    },
+                ),
+                M::Exited(m) => Self::Exited(TrialId(m.trial), m.try_into()?),
+                M::Usage(m) => Self::Usage(TrialId(m.trial), m.into()),
+                M::Heartbeat(m) => Self::Heartbeat(m.sequence),
+                M::Goodbye(m) => Self::Goodbye(m.reason),
+            },
+        )
+    }
+}
+
+enum Frame {
+    Completions(CompletionBatch),
+    Started(StartedBatch),
+}
+
+fn fetcher_frame(frame: bytes::Bytes) -> Result<Frame, WireError> {
+    use from_fetcher::Message as M;
+    match wire::FromFetcher::decode(frame)?.message {
+        Some(M::Completions(batch)) => Ok(Frame::Completions(batch.try_into()?)),
+        Some(M::Started(batch)) => Ok(Frame::Started(batch.try_into()?)),
+        Some(M::Ready(_) | M::Report(_) | M::Failed(_)) => Err(WireError::Inconsistent(
+            "the worker keeps this message to itself",
+        )),
+        None => Err(WireError::Missing("frame")),
+    }
+}

@@ -1,0 +1,192 @@
+//! The fleet: the workers that are attached, as whoever drives a trial sees them.
+//!
+//! The gRPC side ([`service`]) turns every worker's stream into [`FleetEvent`]s
+//! on one bounded queue; when nobody takes them, the streams fill and the
+//! workers wait. What is sent to a worker is bounded by the credit of its
+//! fetchers; a worker whose queue is full all the same does not read any more
+//! and is cut off.
+
+mod message;
+mod service;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use fanout_proto::{id::WorkerId, wire, worker::Hello};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tonic::Status;
+
+pub use message::{MemorySample, WorkerMessage};
+pub use service::{FleetServer, ServeError, Token};
+
+/// Messages from all workers that wait to be taken.
+const EVENTS_MAX: usize = 256;
+/// Messages that wait to be sent to one worker.
+const OUTBOX_MAX: usize = 16 * 1024;
+
+/// What the fleet tells whoever drives it.
+#[derive(Debug)]
+pub enum FleetEvent {
+    /// A worker has come and was welcomed.
+    Joined(WorkerId),
+    /// A worker is gone, for the reason given.
+    Left(WorkerId, String),
+    /// A worker speaks.
+    Message(WorkerId, WorkerMessage),
+}
+
+enum RawEvent {
+    Joined(WorkerId, Hello, Outbox),
+    Left(WorkerId, String),
+    Message(WorkerId, WorkerMessage, u64),
+}
+
+type Outbox = mpsc::Sender<Result<wire::ToWorker, Status>>;
+
+/// An attached worker.
+#[derive(Debug)]
+pub struct Attached {
+    /// Who it is.
+    pub hello: Hello,
+    outbox: Outbox,
+}
+
+/// Octets and messages over gRPC, header compression and framing not counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Octets of messages to workers.
+    pub bytes_sent: u64,
+    /// Octets of messages from workers.
+    pub bytes_received: u64,
+    /// Messages to workers.
+    pub messages_sent: u64,
+    /// Messages from workers.
+    pub messages_received: u64,
+}
+
+impl std::ops::Sub for Traffic {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            bytes_sent: self.bytes_sent - earlier.bytes_sent,
+            bytes_received: self.bytes_received - earlier.bytes_received,
+            messages_sent: self.messages_sent - earlier.messages_sent,
+            messages_received: self.messages_received - earlier.messages_received,
+        }
+    }
+}
+
+/// Too few workers came.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{present} of {wanted} workers were there after {} s; start more with `worker --coordinator URL`, \
+     or ask for fewer with --workers",
+    waited.as_secs()
+)]
+pub struct TooFewWorkers {
+    wanted: usize,
+    present: usize,
+    waited: Duration,
+}
+
+/// The workers that are attached.
+#[derive(Debug)]
+pub struct Fleet {
+    workers: BTreeMap<WorkerId, Attached>,
+    events: mpsc::Receiver<RawEvent>,
+    traffic: Traffic,
+}
+
+impl Fleet {
+    /// The workers, in the order in which they came.
+    #[must_use]
+    pub fn workers(&self) -> &BTreeMap<WorkerId, Attached> {
+        &self.workers
+    }
+
+    /// What went over gRPC so far.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    /// The next event; cancel-safe. Never ends while the server runs.
+    pub async fn next(&mut self) -> FleetEvent {
+        loop {
+            match self.events.recv().await {
+                Some(RawEvent::Joined(id, hello, outbox)) => {
+                    self.workers.insert(id, Attached { hello, outbox });
+                    return FleetEvent::Joined(id);
+                }
+                Some(RawEvent::Left(id, reason)) => {
+                    // Whoever was cut off has been told of already.
+                    if self.workers.remove(&id).is_some() {
+                        return FleetEvent::Left(id, reason);
+                    }
+                }
+                Some(RawEvent::Message(id, message, bytes)) => {
+                    self.traffic.bytes_received += bytes;
+                    self.traffic.messages_received += 1;
+                    if self.workers.contains_key(&id) {
+                        return FleetEvent::Message(id, message);
+                    }
+                }
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Waits until `wanted` workers are attached.
+    ///
+    /// # Errors
+    ///
+    /// [`TooFewWorkers`] after `patience`.
+    pub async fn gather(&mut self, wanted: usize, patience: Duration) -> Result<(), TooFewWorkers> {
+        let deadline = Instant::now() + patience;
+        while self.workers.len() < wanted {
+            tokio::select! {
+                _ = self.next() => {}
+                () = tokio::time::sleep_until(deadline) => {
+                    return Err(TooFewWorkers {
+                        wanted,
+                        present: self.workers.len(),
+                        waited: patience,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a message; says whether the worker is still there. A worker that
+    /// takes nothing any more is cut off.
+    pub fn send(&mut self, worker: WorkerId, message: wire::to_worker::Message) -> bool {
+        use prost::Message;
+        let Some(attached) = self.workers.get(&worker) else {
+            return false;
+        };
+        let message = wire::ToWorker {
+            message: Some(message),
+        };
+        let bytes = message.encoded_len() as u64;
+        if attached.outbox.try_send(Ok(message)).is_err() {
+            self.workers.remove(&worker);
+            return false;
+        }
+        self.traffic.bytes_sent += bytes;
+        self.traffic.messages_sent += 1;
+        true
+    }
+
+    /// Says goodbye to every worker.
+    pub fn dismiss(&mut self, reason: &str) {
+        let ids: Vec<_> = self.workers.keys().copied().collect();
+        for id in ids {
+            let goodbye = wire::Goodbye {
+                reason: reason.to_owned(),
+            };
+            self.send(id, wire::to_worker::Message::Goodbye(goodbye));
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Which processors the origin and the fetchers run on.
+
+use std::{collections::BTreeSet, fmt, str::FromStr};
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// With this many processors the embedded origin gets some of its own.
+const DISJOINT_FROM: usize = 4;
+
+/// `--placement`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// Disjoint where there are processors enough, else shared.
+    #[default]
+    Auto,
+    /// Origin and fetchers run anywhere.
+    Shared,
+    /// Origin and fetchers each have their own.
+    Disjoint,
+    /// As listed.
+    Lists {
+        /// The origin's.
+        origin: Vec<u32>,
+        /// The fetchers'.
+        fetchers: Vec<u32>,
+    },
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Shared => f.write_str("shared"),
+            Self::Disjoint => f.write_str("disjoint"),
+            Self::Lists { origin, fetchers } => {
+                write!(f, "{}:{}", list_text(origin), list_text(fetchers))
+            }
+        }
+    }
+}
+
+/// A processor list as the kernel writes it: `0-3,6`.
+#[must_use]
+pub fn list_text(cpus: &[u32]) -> String {
+    let mut parts: Vec<(u32, u32)> = Vec::new();
+    for cpu in cpus {
+        match parts.last_mut() {
+            Some((_, last)) if *last + 1 == *cpu => *last = *cpu,
+            _ => parts.push((*cpu, *cpu)),
+        }
+    }
+    let parts: Vec<_> = parts
+        .iter()
+        .map(|(first, last)| match first == last {
+            true => first.to_string(),
+            false => format!("{first}-{last}"),
+        })
+        .collect();
+    parts.join(",")
+}
+
+fn parse_list(text: &str) -> Option<Vec<u32>> {
+    let mut cpus = BTreeSet::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        if first > last || last >= 1024 {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    Some(cpus.into_iter().collect())
+}
+
+impl FromStr for Placement {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "auto" => Self::Auto,
+            "shared" => Self::Shared,
+            "disjoint" => Self::Disjoint,
+            lists => {
+                let (origin, fetchers) = lists
+                    .split_once(':')
+                    .and_then(|(o, f)| Some((parse_list(o)?, parse_list(f)?)))
+                    .ok_or_else(|| {
+                        "write auto, shared, disjoint, or the origin's and the fetchers' processors \
+                         as in 0:1-3"
+                            .to_owned()
+                    })?;
+                Self::Lists { origin, fetchers }
+            }
+        })
+    }
+}
+
+/// A placement that this machine cannot give.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlacementError {
+    /// Processors outside the inherited mask.
+    #[error("--placement names processor {cpu}, and this process may use {}", list_text(.mask))]
+    Outside {
+        /// The one named.
+        cpu: u32,
+        /// Those allowed.
+        mask: Vec<u32>,
+    },
+    /// Too few to split.
+    #[error("--placement disjoint needs two processors, and this process may use one")]
+    TooFew,
+}
+
+/// Where things run; empty lists mean anywhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Placed {
+    /// The origin's processors.
+    pub origin: Vec<u32>,
+    /// The fetchers' processors.
+    pub fetchers: Vec<u32>,
+}
+
+impl Placement {
+    /// Settles the placement on the processors in `mask`.
+    ///
+    /// # Errors
+    ///
+    /// [`PlacementError`]; never goes outside `mask`.
+    pub fn settle(&self, mask: &[u32], embedded_origin: bool) -> Result<Placed, PlacementError> {
+        let disjoint = || {
+            // The rest is for the coordinator and the worker.
+            let origin = (mask.len() / 4).max(1);
+            let fetchers = if mask.len() < DISJOINT_FROM {
+                mask.len() - origin
+            } else {
+                mask.len() / 2
+            };
+            Placed {
+                origin: mask[..origin].to_vec(),
+                fetchers: mask[origin..origin + fetchers].to_vec(),
+            }
+        };
+        match self {
+            Self::Auto if embedded_origin && mask.len() >= DISJOINT_FROM => Ok(disjoint()),
+            Self::Auto | Self::Shared => Ok(Placed::default()),
+            Self::Disjoint if mask.len() < 2 => Err(PlacementError::TooFew),
+            Self::Disjoint => Ok(disjoint()),
+            Self::Lists { origin, fetchers } => {
+                for cpu in origin.iter().chain(fetchers) {
+                    if !mask.contains(cpu) {
+                        return Err(PlacementError::Outside {
+                            cpu: *cpu,
+                            mask: mask.to_vec(),
+                        });
+                    }
+                }
+                Ok(Placed {
+                    origin: origin.clone(),
+                    fetchers: fetchers.clone(),
+                })
+            }
+        }
+    }
+}
+
+/// The processors that this thread may use.
+#[must_use]
+pub fn mask() -> Vec<u32> {
+    let Ok(set) = sched_getaffinity(None) else {
+        return Vec::new();
+    };
+    (0..CpuSet::MAX_CPU)
+        .filter(|cpu| set.is_set(*cpu))
+        .filter_map(|cpu| u32::try_from(cpu).ok())
+        .collect()
+}
+
+/// Runs `start` with this thread on `cpus`, so that a process it starts stays there.
+///
+/// # Errors
+///
+/// What the system says to the change.
+pub fn on_cpus<T>(cpus: &[u32], start: impl FnOnce() -> T) -> std::io::Result<T> {
+    if cpus.is_empty() {
+        return Ok(start());
+    }
+    let before = sched_getaffinity(None)?;
+    let mut set = CpuSet::new();
+    for cpu in cpus {
+        if let Ok(cpu) = usize::try_from(*cpu) {
+            set.set(cpu);
+        }
+    }
+    sched_setaffinity(None, &set)?;
+    let started = start();
+    sched_setaffinity(None, &before)?;
+    Ok(started)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_read_and_written() {
+        let placement: Placement = "0:1-3,6".parse().unwrap();
+        assert_eq!(placement.to_string(), "0:1-3,6");
+        assert!("0".parse::<Placement>().is_err());
+        assert!("0:3-1".parse::<Placement>().is_err());
+        assert!("0:x".parse::<Placement>().is_err());
+    }
+
+    #[test]
+    fn four_processors_are_split_and_two_are_shared() {
+        let auto = Placement::Auto;
+        assert_eq!(auto.settle(&[0, 1], true).unwrap(), Placed::default());
+        let placed = auto.settle(&[2, 3, 4, 5], true).unwrap();
+        assert_eq!((placed.origin, placed.fetchers), (vec![2], vec![3, 4]));
+        assert_eq!(auto.settle(&[0, 1, 2, 3], false).unwrap(), Placed::default());
+    }
+
+    #[test]
+    fn nothing_goes_outside_the_mask() {
+        let lists: Placement = "0:7".parse().unwrap();
+        assert_eq!(
+            lists.settle(&[0, 1], true).unwrap_err().to_string(),
+            "--placement names processor 7, and this process may use 0-1"
+        );
+        assert_eq!(
+            Placement::Disjoint.settle(&[3], true),
+            Err(PlacementError::TooFew)
+        );
+        let placed = Placement::Disjoint.settle(&[0, 1], true).unwrap();
+        assert_eq!((placed.origin, placed.fetchers), (vec![0], vec![1]));
+    }
+}

@@ -1,0 +1,124 @@
+//! Progress on stderr: a bar on a terminal, nothing in a pipe.
+
+use std::{io, io::IsTerminal, time::Duration};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::drive::{Progress, Sink};
+
+/// Shows how far a run has come.
+#[derive(Debug)]
+pub struct Bar {
+    bar: ProgressBar,
+    suspended: bool,
+}
+
+impl Bar {
+    /// A bar for `total` URLs; hidden unless stderr is a terminal.
+    #[must_use]
+    pub fn new(total: u64, prefix: String) -> Self {
+        let target = if io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr_with_hz(8)
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(Some(total), target).with_prefix(prefix);
+        let template = "{prefix} {wide_bar} {human_pos}/{human_len} {msg} {elapsed} left {eta}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Self {
+            bar,
+            suspended: false,
+        }
+    }
+
+    /// A bar that never shows.
+    #[must_use]
+    pub fn hidden() -> Self {
+        Self {
+            bar: ProgressBar::hidden(),
+            suspended: true,
+        }
+    }
+
+    /// Takes the bar off the screen.
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// Starts the bar anew for another run of the same length.
+    pub fn restart(&self, prefix: String) {
+        self.bar.set_prefix(prefix);
+        self.bar.reset();
+    }
+
+    fn show(&self, progress: &Progress) {
+        if self.suspended {
+            return;
+        }
+        self.bar.set_position(progress.counts.done());
+        self.bar.set_message(message(progress));
+    }
+}
+
+fn message(progress: &Progress) -> String {
+    let Some(elapsed) = progress.elapsed.filter(|e| *e > Duration::ZERO) else {
+        return "starting".to_owned();
+    };
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    let rate = progress.counts.done() as f64 / elapsed.as_secs_f64();
+    let failed = match progress.counts.failed + progress.counts.abandoned {
+        0 => String::new(),
+        failed => format!(", {failed} failed"),
+    };
+    format!("{rate:.0}/s{failed}")
+}
+
+impl Sink for Bar {
+    fn progress(&mut self, progress: &Progress) -> io::Result<()> {
+        self.show(progress);
+        Ok(())
+    }
+}
+
+/// A sink together with a bar.
+#[derive(Debug)]
+pub struct WithBar<'a, S> {
+    /// Takes everything.
+    pub sink: S,
+    /// Shows how far it came.
+    pub bar: &'a mut Bar,
+}
+
+impl<S: Sink> Sink for WithBar<'_, S> {
+    fn started(
+        &mut self,
+        who: &crate::drive::Who<'_>,
+        batch: &fanout_proto::completion::StartedBatch,
+    ) -> io::Result<()> {
+        self.sink.started(who, batch)
+    }
+
+    fn record(
+        &mut self,
+        who: &crate::drive::Who<'_>,
+        accepted: &[crate::trial::Accepted],
+        details: &[(u32, String)],
+    ) -> io::Result<()> {
+        self.sink.record(who, accepted, details)
+    }
+
+    fn abandoned(&mut self, ids: &[fanout_proto::id::UrlId]) -> io::Result<()> {
+        self.sink.abandoned(ids)
+    }
+
+    fn lost(&mut self, who: &crate::drive::Who<'_>, reason: &str) {
+        self.sink.lost(who, reason);
+    }
+
+    fn progress(&mut self, progress: &Progress) -> io::Result<()> {
+        self.bar.show(progress);
+        self.sink.progress(progress)
+    }
+}

@@ -1,0 +1,556 @@
+//! From what was typed to what is meant: every flag is checked here, before
+//! any file is written, socket opened or process started.
+
+use std::{num::NonZeroU32, path::Path, path::PathBuf, time::Duration};
+
+use fanout_proto::{
+    limits::{FETCHERS_MAX, TIMEOUT_MAX},
+    setup::{HttpSettings, Method, Setup},
+};
+
+use crate::{
+    arm::{Arm, ArmError},
+    cli::{FetchArgs, FleetArgs, HttpArgs, ListArgs, MethodArg, SplitArg, StudyArgs},
+    ledger::Split,
+    placement::{self, Placed, Placement},
+    results::{Destination, UnknownForm},
+    url_list::Source,
+};
+
+/// The arms of a study that names none.
+pub const DEFAULT_ARMS: [&str; 7] = [
+    "sequential",
+    "threads:32",
+    "async:32",
+    "32xsequential",
+    "2xasync:16",
+    "threads:32@ureq",
+    "async:32@reqwest",
+];
+/// Blocks that one study may have.
+const BLOCKS_MAX: u32 = 10_000;
+/// Descriptors that the coordinator, worker or fetcher needs besides connections.
+const DESCRIPTORS_SPARE: u64 = 64;
+
+/// A flag that cannot be used as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A value that is not what the flag takes.
+    #[error("{flag} {value}: {mend}")]
+    Value {
+        /// The flag.
+        flag: &'static str,
+        /// What was given.
+        value: String,
+        /// What it takes.
+        mend: String,
+    },
+    /// An arm.
+    #[error(transparent)]
+    Arm(#[from] ArmError),
+    /// The processors.
+    #[error(transparent)]
+    Placement(#[from] placement::PlacementError),
+    /// The results file.
+    #[error(transparent)]
+    Form(#[from] UnknownForm),
+    /// A file that a flag names.
+    #[error("{flag} {path}: {error}")]
+    File {
+        /// The flag.
+        flag: &'static str,
+        /// The file.
+        path: String,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// More connections than the system allows.
+    #[error(
+        "arm '{arm}' may need {needed} open files in one process, and the hard limit is {limit}: lower \
+         its concurrency, or raise the limit (ulimit -Hn {needed}, LimitNOFILE= or --ulimit nofile=)"
+    )]
+    Descriptors {
+        /// The arm.
+        arm: Arm,
+        /// Descriptors needed.
+        needed: u64,
+        /// The hard limit.
+        limit: u64,
+    },
+    /// The study's directory.
+    #[error("cannot write to {path}: {error}; name another directory with --out")]
+    Out {
+        /// The directory.
+        path: String,
+        /// What the system says.
+        error: std::io::Error,
+    },
+}
+
+fn value(flag: &'static str, value: impl ToString, mend: impl ToString) -> SettingsError {
+    SettingsError::Value {
+        flag,
+        value: value.to_string(),
+        mend: mend.to_string(),
+    }
+}
+
+/// What every run needs to know.
+#[derive(Debug)]
+pub struct Common {
+    /// The list.
+    pub source: Source,
+    /// The list, this many times over.
+    pub repeat: u64,
+    /// Leave bad lines out.
+    pub skip_invalid: bool,
+    /// How URLs are handed out.
+    pub split: Split,
+    /// Workers to start.
+    pub local_workers: u32,
+    /// `--placement` as given.
+    pub placement: Placement,
+    /// What that means here.
+    pub placed: Placed,
+    /// What HTTP looks like.
+    pub http: HttpSettings,
+    /// Work per response.
+    pub cpu_work: Duration,
+    /// Under one lock.
+    pub cpu_lock: bool,
+}
+
+impl Common {
+    fn new(
+        urls: Option<&Path>,
+        list: &ListArgs,
+        fleet: &FleetArgs,
+        http: &HttpArgs,
+    ) -> Result<Self, SettingsError> {
+        if list.repeat == 0 {
+            return Err(value("--repeat", 0, "at least 1 is needed"));
+        }
+        if fleet.local_workers == 0 || fleet.local_workers > FETCHERS_MAX {
+            return Err(value(
+                "--local-workers",
+                fleet.local_workers,
+                format!("1 to {FETCHERS_MAX} can be started"),
+            ));
+        }
+        let source = match urls {
+            None => Source::BuiltIn,
+            Some(path) if path == Path::new("-") => Source::Stdin,
+            Some(path) => Source::File(path.to_owned()),
+        };
+        let placement: Placement = fleet
+            .placement
+            .parse()
+            .map_err(|mend: String| value("--placement", &fleet.placement, mend))?;
+        let placed = placement.settle(&placement::mask(), source == Source::BuiltIn)?;
+        Ok(Self {
+            source,
+            repeat: list.repeat,
+            skip_invalid: list.skip_invalid,
+            split: match list.split {
+                SplitArg::Dynamic => Split::Dynamic,
+                SplitArg::Static => Split::Static,
+            },
+            local_workers: fleet.local_workers,
+            placement,
+            placed,
+            http: http_settings(http)?,
+            cpu_work: Duration::ZERO,
+            cpu_lock: false,
+        })
+    }
+
+    /// What the fetchers of an arm are told.
+    #[must_use]
+    pub fn setup(&self, arm: &Arm, report_starts: bool) -> Setup {
+        Setup {
+            model: arm.model,
+            concurrency: arm.concurrency,
+            client: arm.client,
+            http: self.http.clone(),
+            report_starts,
+            cpu_work: self.cpu_work,
+            cpu_lock: self.cpu_lock,
+        }
+    }
+
+    /// Slots that each local worker needs for these arms.
+    #[must_use]
+    pub fn local_slots(&self, arms: &[Arm]) -> u32 {
+        let most = arms
+            .iter()
+            .map(|arm| {
+                let workers = arm.workers.map_or(self.local_workers, NonZeroU32::get);
+                arm.processes.get().div_ceil(workers)
+            })
+            .max();
+        most.unwrap_or(1).max(64)
+    }
+
+    fn check_descriptors(&self, arms: &[Arm]) -> Result<(), SettingsError> {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+            .maximum
+            .unwrap_or(u64::MAX);
+        for arm in arms {
+            let setup = self.setup(arm, false);
+            let needed = fanout_fetcher::descriptors_needed(&setup) + DESCRIPTORS_SPARE;
+            if needed > limit {
+                return Err(SettingsError::Descriptors {
+                    arm: *arm,
+                    needed,
+                    limit,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A study, settled.
+#[derive(Debug)]
+pub struct StudySettings {
+    /// What every run needs to know.
+    pub common: Common,
+    /// What to compare; the baseline is one of them.
+    pub arms: Vec<Arm>,
+    /// The position of the baseline.
+    pub baseline: usize,
+    /// `--concurrency`.
+    pub concurrency: u32,
+    /// Blocks to keep.
+    pub blocks: u32,
+    /// `--seed`.
+    pub seed: Option<u64>,
+    /// `--out`.
+    pub out: Option<PathBuf>,
+    /// Start no block after this long.
+    pub time_budget: Option<Duration>,
+    /// Go beyond this machine.
+    pub yes: bool,
+}
+
+impl StudySettings {
+    /// Checks every flag.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`], which names the flag and the mend.
+    pub fn new(args: &StudyArgs) -> Result<Self, SettingsError> {
+        let mut common = Common::new(args.urls.as_deref(), &args.list, &args.fleet, &args.http)?;
+        let concurrency = concurrency(args.concurrency)?;
+        if args.blocks == 0 || args.blocks > BLOCKS_MAX {
+            return Err(value(
+                "--blocks",
+                args.blocks,
+                format!("1 to {BLOCKS_MAX} can be run"),
+            ));
+        }
+        if let Some(text) = &args.cpu_work {
+            common.cpu_work = duration("--cpu-work", text)?;
+        }
+        common.cpu_lock = args.cpu_lock;
+        let mut arms = if args.arms.is_empty() {
+            let specs = default_arms(concurrency);
+            Arm::parse_all(&specs, concurrency)?
+        } else {
+            Arm::parse_all(&args.arms, concurrency)?
+        };
+        let baseline = match &args.baseline {
+            Some(spec) => {
+                let wanted = Arm::parse(spec, concurrency)?;
+                arms.iter().position(|arm| *arm == wanted).unwrap_or_else(|| {
+                    arms.push(wanted);
+                    arms.len() - 1
+                })
+            }
+            None => {
+                let usual = Arm::parse("async", concurrency)?;
+                arms.iter().position(|arm| *arm == usual).unwrap_or(0)
+            }
+        };
+        common.check_descriptors(&arms)?;
+        if let Some(out) = &args.out
+            && out.join("study.json").exists()
+        {
+            return Err(value(
+                "--out",
+                out.display(),
+                "a study is kept there already; name another directory",
+            ));
+        }
+        Ok(Self {
+            common,
+            arms,
+            baseline,
+            concurrency: concurrency.get(),
+            blocks: args.blocks,
+            seed: args.seed,
+            out: args.out.clone(),
+            time_budget: args
+                .time_budget
+                .as_deref()
+                .map(|text| duration("--time-budget", text))
+                .transpose()?,
+            yes: args.yes,
+        })
+    }
+}
+
+/// The default arms hold as many URLs in flight as `--concurrency` says.
+fn default_arms(concurrency: NonZeroU32) -> Vec<String> {
+    let c = concurrency.get();
+    if c == 32 {
+        return DEFAULT_ARMS.map(str::to_owned).to_vec();
+    }
+    vec![
+        "sequential".to_owned(),
+        format!("threads:{c}"),
+        format!("async:{c}"),
+        format!("{}xsequential", c.min(FETCHERS_MAX)),
+        format!("2xasync:{}", c.div_ceil(2)),
+        format!("threads:{c}@ureq"),
+        format!("async:{c}@reqwest"),
+    ]
+}
+
+/// A fetch, settled.
+#[derive(Debug)]
+pub struct FetchSettings {
+    /// What every run needs to know.
+    pub common: Common,
+    /// The arrangement that fetches.
+    pub arm: Arm,
+    /// Where the records go.
+    pub destination: Destination,
+    /// Tell every start and end.
+    pub verbose: bool,
+}
+
+impl FetchSettings {
+    /// Checks every flag.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`], which names the flag and the mend.
+    pub fn new(args: &FetchArgs) -> Result<Self, SettingsError> {
+        let common = Common::new(Some(&args.urls), &args.list, &args.fleet, &args.http)?;
+        let arm = Arm::parse(&args.arm, NonZeroU32::new(64).unwrap_or(NonZeroU32::MIN))?;
+        if let Some(workers) = arm.workers
+            && workers.get() > common.local_workers
+        {
+            return Err(value(
+                "--arm",
+                arm,
+                format!("it asks for {workers} workers; add --local-workers {workers}"),
+            ));
+        }
+        common.check_descriptors(&[arm])?;
+        Ok(Self {
+            common,
+            arm,
+            destination: match &args.out {
+                None => Destination::Stdout,
+                Some(path) => Destination::from_path(path)?,
+            },
+            verbose: args.verbose,
+        })
+    }
+}
+
+fn concurrency(count: u32) -> Result<NonZeroU32, SettingsError> {
+    NonZeroU32::new(count)
+        .filter(|c| c.get() <= fanout_proto::limits::CONCURRENCY_MAX)
+        .ok_or_else(|| {
+            value(
+                "--concurrency",
+                count,
+                format!("1 to {} URLs can be in flight", fanout_proto::limits::CONCURRENCY_MAX),
+            )
+        })
+}
+
+fn http_settings(args: &HttpArgs) -> Result<HttpSettings, SettingsError> {
+    let headers = args
+        .headers
+        .iter()
+        .map(|header| parse_header(header))
+        .collect::<Result<_, _>>()?;
+    let ca_certificates = match &args.cacert {
+        None => bytes::Bytes::new(),
+        Some(path) => {
+            let file_error = |error| SettingsError::File {
+                flag: "--cacert",
+                path: path.display().to_string(),
+                error,
+            };
+            let pem = std::fs::read(path).map_err(file_error)?;
+            if !pem.windows(27).any(|w| w == b"-----BEGIN CERTIFICATE-----") {
+                return Err(value("--cacert", path.display(), "it holds no PEM certificate"));
+            }
+            pem.into()
+        }
+    };
+    let user_agent = match &args.user_agent {
+        None => HttpSettings::default().user_agent,
+        Some(text) if is_header_value(text) && !text.is_empty() => text.clone(),
+        Some(text) => {
+            return Err(value("--user-agent", text, "visible ASCII and spaces are needed"));
+        }
+    };
+    if args.redirects > 100 {
+        return Err(value("--redirects", args.redirects, "0 to 100 can be followed"));
+    }
+    Ok(HttpSettings {
+        method: match args.method {
+            MethodArg::Get => Method::Get,
+            MethodArg::Head => Method::Head,
+        },
+        timeout: timeout("--timeout", &args.timeout)?,
+        connect_timeout: timeout("--connect-timeout", &args.connect_timeout)?,
+        max_body_bytes: size("--max-body", &args.max_body)?,
+        redirects: args.redirects,
+        headers,
+        user_agent,
+        insecure: args.insecure,
+        ca_certificates,
+        decompress: args.decompress,
+        no_keepalive: args.no_keepalive,
+    })
+}
+
+/// Headers that the exchange itself sets.
+const OWN_HEADERS: [&str; 8] = [
+    "host",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "accept-encoding",
+    "user-agent",
+    "expect",
+    "upgrade",
+];
+
+fn is_header_value(text: &str) -> bool {
+    text.bytes().all(|octet| octet == b'\t' || (0x20..0x7f).contains(&octet))
+}
+
+fn parse_header(text: &str) -> Result<(String, String), SettingsError> {
+    let fail = |mend: &str| value("--header", text, mend);
+    let (name, content) = text
+        .split_once(':')
+        .ok_or_else(|| fail("write it as 'Name: value'"))?;
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    if name.is_empty() || !name.chars().all(is_token) {
+        return Err(fail("the name may hold letters, digits and -_ only"));
+    }
+    if OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+        return Err(fail(match name.to_ascii_lowercase().as_str() {
+            "user-agent" => "use --user-agent",
+            "accept-encoding" => "use --decompress",
+            "connection" => "use --no-keepalive",
+            _ => "fanout sets this one itself",
+        }));
+    }
+    if !is_header_value(content) {
+        return Err(fail("the value may hold visible ASCII and spaces only"));
+    }
+    Ok((name.to_owned(), content.trim().to_owned()))
+}
+
+fn duration(flag: &'static str, text: &str) -> Result<Duration, SettingsError> {
+    text.parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|parsed| Duration::try_from(parsed).ok())
+        .filter(|parsed| !parsed.is_zero())
+        .ok_or_else(|| value(flag, text, "write a duration as 500ms, 30s or 2m"))
+}
+
+fn timeout(flag: &'static str, text: &str) -> Result<Duration, SettingsError> {
+    let parsed = duration(flag, text)?;
+    if parsed > TIMEOUT_MAX {
+        return Err(value(flag, text, "at most 1h can be waited"));
+    }
+    Ok(parsed)
+}
+
+fn size(flag: &'static str, text: &str) -> Result<u64, SettingsError> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1),
+        "k" | "kb" | "kib" => Some(1 << 10),
+        "m" | "mb" | "mib" => Some(1 << 20),
+        "g" | "gb" | "gib" => Some(1_u64 << 30),
+        _ => None,
+    };
+    digits
+        .parse::<u64>()
+        .ok()
+        .zip(factor)
+        .and_then(|(number, factor)| number.checked_mul(factor))
+        .filter(|octets| *octets > 0)
+        .ok_or_else(|| value(flag, text, "write a size in octets as 4096, 64k or 1M"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+
+    fn study(args: &[&str]) -> Result<StudySettings, String> {
+        let line = [&["coordinator", "study"], args].concat();
+        match Cli::try_parse_from(line).map_err(|e| e.to_string())?.command {
+            Command::Study(args) => StudySettings::new(&args).map_err(|e| e.to_string()),
+            _ => unreachable!("study was typed"),
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_settled() {
+        let settings = study(&[]).unwrap();
+        let names: Vec<_> = settings.arms.iter().map(Arm::to_string).collect();
+        assert_eq!(names, DEFAULT_ARMS);
+        assert_eq!(names[settings.baseline], "async:32");
+        assert_eq!(settings.common.http, HttpSettings::default());
+    }
+
+    #[test]
+    fn the_default_arms_follow_the_concurrency() {
+        let settings = study(&["--concurrency", "8"]).unwrap();
+        let names: Vec<_> = settings.arms.iter().map(Arm::to_string).collect();
+        assert_eq!(
+            names,
+            ["sequential", "threads:8", "async:8", "8xsequential", "2xasync:4", "threads:8@ureq", "async:8@reqwest"]
+        );
+    }
+
+    #[test]
+    fn a_baseline_is_added_if_it_is_not_an_arm() {
+        let settings = study(&["--arm", "threads:4", "--baseline", "async:4"]).unwrap();
+        assert_eq!(settings.arms.len(), 2);
+        assert_eq!(settings.baseline, 1);
+        assert_eq!(study(&["--arm", "threads:4"]).unwrap().baseline, 0);
+    }
+
+    #[test]
+    fn bad_values_name_the_flag_and_the_mend() {
+        let error = |args: &[&str]| study(args).unwrap_err();
+        assert_eq!(error(&["--timeout", "soon"]), "--timeout soon: write a duration as 500ms, 30s or 2m");
+        assert_eq!(error(&["--timeout", "2h"]), "--timeout 2h: at most 1h can be waited");
+        assert_eq!(error(&["--max-body", "1T"]), "--max-body 1T: write a size in octets as 4096, 64k or 1M");
+        assert_eq!(error(&["--concurrency", "0"]), "--concurrency 0: 1 to 65536 URLs can be in flight");
+        assert_eq!(error(&["--blocks", "0"]), "--blocks 0: 1 to 10000 can be run");
+        assert_eq!(error(&["--header", "nope"]), "--header nope: write it as 'Name: value'");
+        assert_eq!(error(&["--header", "Host: x"]), "--header Host: x: fanout sets this one itself");
+        assert_eq!(error(&["--header", "X: a\nb"]), "--header X: a\nb: the value may hold visible ASCII and spaces only");
+        assert!(error(&["--placement", "0"]).starts_with("--placement 0: write auto"));
+        assert!(error(&["--cacert", "/nonexistent"]).starts_with("--cacert /nonexistent: "));
+        assert!(error(&["--arm", "threads@reqwest"]).contains("use threads:32@ureq"));
+        assert!(error(&["--repeat", "0"]).starts_with("--repeat 0"));
+        assert!(error(&["--arm", "async:65536", "--arm", "x"]).contains("no model 'x'"));
+    }
+}

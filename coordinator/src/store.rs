@@ -1,0 +1,208 @@
+//! A study's directory: `study.json`, `trials.csv`, `report.html`. Files are
+//! written beside and renamed, so that none is ever half there.
+
+use std::{
+    fs, io,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use fanout_analysis::{page, record::Study, text};
+
+use crate::{cli::Format, results::part_name, study};
+
+/// The study's record.
+const STUDY: &str = "study.json";
+/// A row a trial.
+const TRIALS: &str = "trials.csv";
+/// For a browser.
+const REPORT: &str = "report.html";
+/// Columns of a terminal that does not say.
+const COLUMNS: usize = 110;
+
+/// A study that cannot be kept or found.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The directory.
+    #[error("cannot create {path}: {error}; name another directory with --out")]
+    Create {
+        /// Which one.
+        path: String,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A file.
+    #[error("cannot write {path}: {error}")]
+    Write {
+        /// Which one.
+        path: String,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// No study there.
+    #[error("cannot read {path}: {error}; name a directory that `coordinator study` made")]
+    Read {
+        /// Which file.
+        path: String,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Not a study, or one of another version.
+    #[error("{path} is not a study that this version can read: {error}")]
+    Parse {
+        /// Which file.
+        path: String,
+        /// What is wrong with it.
+        error: serde_json::Error,
+    },
+}
+
+/// The directory of one study.
+#[derive(Debug)]
+pub struct Store {
+    directory: PathBuf,
+    /// Whether the directory was made for this study.
+    made: bool,
+}
+
+impl Store {
+    /// Makes the directory, and finds out whether it can be written.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Create`].
+    pub fn create(directory: Option<&Path>) -> Result<Self, StoreError> {
+        let directory = match directory {
+            Some(directory) => directory.to_owned(),
+            None => study::default_directory(jiff::Timestamp::now()),
+        };
+        let made = !directory.exists();
+        let probe = directory.join(".part");
+        fs::create_dir_all(&directory)
+            .and_then(|()| fs::write(&probe, ""))
+            .and_then(|()| fs::remove_file(&probe))
+            .map_err(|error| StoreError::Create {
+                path: directory.display().to_string(),
+                error,
+            })?;
+        Ok(Self { directory, made })
+    }
+
+    /// Where the report is, or will be.
+    #[must_use]
+    pub fn report(&self) -> PathBuf {
+        self.directory.join(REPORT)
+    }
+
+    /// Keeps what there is while the study goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Write`].
+    pub fn keep_part(&self, study: &Study) -> Result<(), StoreError> {
+        let path = part_name(&self.directory.join(STUDY));
+        let beside = self.directory.join("study.json.new");
+        fs::write(&beside, text::json(study))
+            .and_then(|()| fs::rename(&beside, &path))
+            .map_err(|error| StoreError::Write {
+                path: path.display().to_string(),
+                error,
+            })
+    }
+
+    /// Writes all three files; the record last, so that whoever sees it sees all.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Write`].
+    pub fn save(&self, study: &Study) -> Result<(), StoreError> {
+        let files = [
+            (TRIALS, text::csv(study)),
+            (REPORT, page::page(study)),
+            (STUDY, text::json(study)),
+        ];
+        for (name, content) in files {
+            let path = self.directory.join(name);
+            let part = part_name(&path);
+            let write = || {
+                let mut file = fs::File::create(&part)?;
+                file.write_all(content.as_bytes())?;
+                file.sync_all()?;
+                fs::rename(&part, &path)
+            };
+            write().map_err(|error| StoreError::Write {
+                path: path.display().to_string(),
+                error,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Takes the directory away again if it was made for a study that never began.
+    pub fn discard(&self) {
+        if self.made {
+            // Only if it is empty; what cannot be removed does no harm.
+            let _ = fs::remove_file(part_name(&self.directory.join(STUDY)));
+            let _ = fs::remove_dir(&self.directory);
+        }
+    }
+}
+
+/// Reads a study from its directory, or from its `study.json`.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub fn load(path: &Path) -> Result<Study, StoreError> {
+    let file = if path.is_dir() {
+        path.join(STUDY)
+    } else {
+        path.to_owned()
+    };
+    let name = file.display().to_string();
+    let text = fs::read(&file).map_err(|error| StoreError::Read {
+        path: name.clone(),
+        error,
+    })?;
+    serde_json::from_slice(&text).map_err(|error| StoreError::Parse { path: name, error })
+}
+
+/// Prints a study on standard output.
+///
+/// # Errors
+///
+/// When it cannot be written; a reader that has seen enough is no error.
+pub fn show(study: &Study, format: Format) -> io::Result<()> {
+    let text = match format {
+        Format::Table => text::table(study, columns(), study::colours()),
+        Format::Markdown => text::markdown(study),
+        Format::Json => text::json(study),
+        Format::Csv => text::csv(study),
+    };
+    print(&text)
+}
+
+/// Prints a text on standard output.
+///
+/// # Errors
+///
+/// As [`show`].
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let written = out
+        .write_all(text.trim_end().as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush());
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+fn columns() -> usize {
+    rustix::termios::tcgetwinsize(rustix::stdio::stdout())
+        .ok()
+        .map(|size| usize::from(size.ws_col))
+        .filter(|columns| *columns > 0)
+        .unwrap_or(COLUMNS)
+}

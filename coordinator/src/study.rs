@@ -1,0 +1,387 @@
+//! `coordinator study`: blocks of trials, then comparisons.
+
+mod manifest;
+mod origin;
+mod schedule;
+
+use std::{io::IsTerminal, path::PathBuf, time::Duration};
+
+use fanout_analysis::{
+    Options, conclude,
+    record::{self, SCHEMA_VERSION, Study},
+    validity,
+};
+use fanout_proto::id::TrialId;
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::{
+    arm::Arm,
+    cli::Format,
+    drive::{self, Outcome, TrialRequest},
+    exit::{Exit, Failure},
+    fetch::announce,
+    ground::{Ground, Signals},
+    progress::Bar,
+    settings::StudySettings,
+    store::{self, Store},
+    study::{
+        origin::OriginProbe,
+        schedule::{Schedule, Turn},
+    },
+    trial::{AbortReason, End},
+    url_list::{Source, UrlList},
+};
+
+/// An arm slower than this many times the baseline runs in few blocks only.
+const SLOW_FACTOR: f64 = 5.0;
+/// So many blocks, of those that are kept.
+const SLOW_BLOCKS: u32 = 3;
+/// An invalid trial is run again this many times.
+const RETRIES: u32 = 2;
+/// A study points beyond this machine with at most this many URLs in flight per host.
+/// The name of the baseline's second run within every block.
+const CONTROL_SUFFIX: &str = " (again)";
+
+/// One arm with its place in the record.
+#[derive(Debug, Clone)]
+struct Entry {
+    arm: Arm,
+    name: String,
+    control: bool,
+}
+
+/// Runs a study.
+///
+/// # Errors
+///
+/// [`Failure`] with the exit code it leads to.
+pub async fn run(settings: StudySettings, format: Format) -> Result<Exit, Failure> {
+    let common = &settings.common;
+    let seed = settings.seed.unwrap_or_else(manifest::fresh_seed);
+    // A list of one's own is checked before any process starts.
+    let own = match &common.source {
+        Source::BuiltIn => None,
+        source => Some(
+            UrlList::open(source, common.repeat, common.skip_invalid).map_err(Failure::usage)?,
+        ),
+    };
+    if let Some(list) = &own {
+        ask_first(&settings, list)?;
+    }
+    let store = Store::create(settings.out.as_deref()).map_err(Failure::usage)?;
+    let signals = Signals::listen(false).map_err(Failure::incomplete)?;
+    let slots = common.local_slots(&settings.arms);
+    let origin_seed = own.is_none().then_some(seed);
+    let ground = match Ground::start(common, slots, origin_seed).await {
+        Ok(ground) => ground,
+        Err(failure) => {
+            store.discard();
+            return Err(failure);
+        }
+    };
+    let list = match own {
+        Some(list) => list,
+        None => built_in(&ground, seed, common.repeat)?,
+    };
+    let probe = OriginProbe::new(ground.origin_urls.first());
+    let entries = entries(&settings);
+    let study = Study {
+        schema_version: SCHEMA_VERSION,
+        manifest: manifest::describe(&settings, seed, &list, &ground),
+        arms: entries.iter().map(record_arm).collect(),
+        ..Study::default()
+    };
+    let mut runner = Runner {
+        settings: &settings,
+        list: &list,
+        schedule: Schedule::new(seed, entries.len(), settings.baseline),
+        entries,
+        ground,
+        probe,
+        study,
+        store: &store,
+        began: Instant::now(),
+        trials_started: 0,
+        bar: Bar::new(list.len(), String::new()),
+    };
+    let ended = runner.blocks(&signals).await;
+    runner.bar.clear();
+    runner.study.manifest.elapsed_s = runner.began.elapsed().as_secs_f64();
+    let Runner { ground, study, .. } = runner;
+    ground.end().await;
+    conclude_and_show(study, &store, ended, format)
+}
+
+fn conclude_and_show(
+    mut study: Study,
+    store: &Store,
+    ended: Result<Ended, Failure>,
+    format: Format,
+) -> Result<Exit, Failure> {
+    study.interrupted = !matches!(ended, Ok(Ended::Complete | Ended::OutOfTime));
+    conclude(&mut study, &Options::default());
+    if study.trials.is_empty() {
+        store.discard();
+        ended?;
+        return Ok(Exit::Interrupted);
+    }
+    store.save(&study).map_err(Failure::incomplete)?;
+    store::show(&study, format).map_err(Failure::incomplete)?;
+    eprintln!("report: {}", store.report().display());
+    Ok(match ended? {
+        Ended::Interrupted => Exit::Interrupted,
+        Ended::Complete | Ended::OutOfTime if comparable(&study) => Exit::Done,
+        Ended::Complete | Ended::OutOfTime => Exit::Incomplete,
+    })
+}
+
+/// Whether every arm has a valid trial.
+fn comparable(study: &Study) -> bool {
+    let abandoned = study.trials.iter().any(|t| t.valid && t.abandoned > 0);
+    let measured = |arm: &record::Arm| study.trials.iter().any(|t| t.valid && t.arm == arm.name);
+    !abandoned && study.arms.iter().all(measured)
+}
+
+/// Where the requests will go, and whether that is wanted.
+fn ask_first(settings: &StudySettings, list: &UrlList) -> Result<(), Failure> {
+    let (hosts, _) = list.beyond_loopback();
+    if hosts.is_empty() {
+        return Ok(());
+    }
+    announce(list);
+    let trials = settings.arms.len() as u64 * u64::from(settings.blocks + 1);
+    let requests = list.len().saturating_mul(trials);
+    if settings.yes {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "a study fetches the list again and again: {trials} trials, up to {requests} requests, to hosts \
+         beyond this machine; pass --yes if they are yours to load, or lower --blocks"
+    )))
+}
+
+fn built_in(ground: &Ground, seed: u64, repeat: u64) -> Result<UrlList, Failure> {
+    let base = ground
+        .origin_urls
+        .first()
+        .ok_or_else(|| Failure::no_fleet("the origin has no address"))?;
+    UrlList::from_lines(Source::BuiltIn, fanout_origin::builtin(base, seed), repeat)
+        .map_err(Failure::usage)
+}
+
+fn entries(settings: &StudySettings) -> Vec<Entry> {
+    let entry = |arm: &Arm, control| Entry {
+        arm: *arm,
+        name: format!("{arm}{}", if control { CONTROL_SUFFIX } else { "" }),
+        control,
+    };
+    let mut entries: Vec<_> = settings.arms.iter().map(|arm| entry(arm, false)).collect();
+    if let Some(baseline) = settings.arms.get(settings.baseline) {
+        entries.push(entry(baseline, true));
+    }
+    entries
+}
+
+fn record_arm(entry: &Entry) -> record::Arm {
+    let arm = &entry.arm;
+    record::Arm {
+        name: entry.name.clone(),
+        processes: arm.processes.get(),
+        model: arm.model.name().to_owned(),
+        concurrency: arm.concurrency.get(),
+        client: arm.client.name().to_owned(),
+        workers: arm.workers.map(std::num::NonZeroU32::get),
+        control: entry.control,
+        shortened: None,
+    }
+}
+
+/// How the blocks came to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Complete,
+    OutOfTime,
+    Interrupted,
+}
+
+struct Runner<'a> {
+    settings: &'a StudySettings,
+    list: &'a UrlList,
+    entries: Vec<Entry>,
+    schedule: Schedule,
+    ground: Ground,
+    probe: OriginProbe,
+    study: Study,
+    store: &'a Store,
+    began: Instant,
+    trials_started: u64,
+    bar: Bar,
+}
+
+impl Runner<'_> {
+    async fn blocks(&mut self, signals: &Signals) -> Result<Ended, Failure> {
+        for block in 0..=self.settings.blocks {
+            let budget = self.settings.time_budget;
+            if budget.is_some_and(|budget| self.began.elapsed() > budget) {
+                eprintln!("the time budget is used up after {block} blocks");
+                return Ok(Ended::OutOfTime);
+            }
+            for turn in self.schedule.block(block) {
+                if self.turn(block, turn, signals).await? == Ended::Interrupted {
+                    return Ok(Ended::Interrupted);
+                }
+            }
+            self.shorten(block);
+            if let Err(error) = self.store.keep_part(&self.study) {
+                warn!(%error, "cannot keep the study so far");
+            }
+        }
+        Ok(Ended::Complete)
+    }
+
+    /// One arm's trial in one block, repeated while it is invalid.
+    async fn turn(
+        &mut self,
+        block: u32,
+        turn: Turn,
+        signals: &Signals,
+    ) -> Result<Ended, Failure> {
+        if self.is_shortened(turn.arm) && block > SLOW_BLOCKS {
+            return Ok(Ended::Complete);
+        }
+        // The first block only warms up; whoever is slow there is known to be
+        // slow, and the rest of that trial would tell nothing more.
+        let limit = (block == 0)
+            .then(|| self.baseline_makespan_s())
+            .flatten()
+            .map(|s| Duration::from_secs_f64(s * SLOW_FACTOR).max(Duration::from_millis(200)));
+        for retry in 0..=RETRIES {
+            let (outcome, mut trial) = self.trial(block, turn, limit, signals).await?;
+            match &outcome.end {
+                End::Aborted(AbortReason::Cancelled) if signals.stop.cancel.is_cancelled() => {
+                    return Ok(Ended::Interrupted);
+                }
+                End::Aborted(AbortReason::Cancelled) => {
+                    let reason = format!("stopped: it took more than {SLOW_FACTOR}× the baseline");
+                    trial.invalid_reasons.push(reason);
+                }
+                End::Aborted(reason @ AbortReason::Setup(_)) => {
+                    return Err(Failure::usage(format!("{}: {reason}", trial.arm)));
+                }
+                End::Aborted(reason) => {
+                    return Err(Failure::no_fleet(format!("{}: {reason}", trial.arm)));
+                }
+                End::Done => {
+                    let arm = &self.study.arms[turn.arm];
+                    let reasons = validity::gates(&trial, arm, &self.study.manifest);
+                    trial.invalid_reasons.extend(reasons);
+                }
+            }
+            trial.valid = trial.invalid_reasons.is_empty() && !trial.discarded;
+            let again = !trial.valid && block > 0 && retry < RETRIES;
+            self.study.trials.push(trial);
+            if !again {
+                break;
+            }
+        }
+        Ok(Ended::Complete)
+    }
+
+    async fn trial(
+        &mut self,
+        block: u32,
+        turn: Turn,
+        limit: Option<Duration>,
+        signals: &Signals,
+    ) -> Result<(Outcome, record::Trial), Failure> {
+        let entry = &self.entries[turn.arm];
+        let common = &self.settings.common;
+        let arm = entry.arm;
+        let placement = drive::place(&self.ground.fleet, arm.processes.get(), arm.workers)
+            .map_err(|error| Failure::usage(format!("{arm}: {error}")))?;
+        self.trials_started += 1;
+        let blocks = self.settings.blocks;
+        self.bar.restart(match block {
+            0 => format!("warm-up      {:<20}", entry.name),
+            _ => format!("block {block:>2}/{blocks:<3} {:<20}", entry.name),
+        });
+        self.probe.begin().await;
+        let boot = manifest::suspended();
+        let setup = common.setup(&arm, false);
+        let request = TrialRequest {
+            id: TrialId(self.trials_started),
+            list: self.list,
+            setup: &setup,
+            placement,
+            cpus: &common.placed.fetchers,
+            split: common.split,
+            limit,
+        };
+        let mut outcome = drive::run(
+            &mut self.ground.fleet,
+            request,
+            &signals.stop,
+            &mut self.bar,
+        )
+        .await
+        .map_err(Failure::incomplete)?;
+        let mut trial = std::mem::take(&mut outcome.trial);
+        trial.origin = self.probe.end(trial.makespan_s).await;
+        trial.suspended_s = boot
+            .zip(manifest::suspended())
+            .map(|(before, after)| after.saturating_sub(before).as_secs_f64());
+        trial.arm.clone_from(&self.entries[turn.arm].name);
+        trial.block = block;
+        trial.order = u32::try_from(self.study.trials.len()).unwrap_or(u32::MAX);
+        trial.discarded = block == 0;
+        if block != 1 {
+            // One trial of each arm is enough for the picture.
+            trial.requests = Vec::new();
+        }
+        Ok((outcome, trial))
+    }
+
+    fn baseline_makespan_s(&self) -> Option<f64> {
+        let name = &self.entries.get(self.settings.baseline)?.name;
+        self.study
+            .trials
+            .iter()
+            .find(|t| t.block == 0 && t.arm == *name)?
+            .makespan_s
+    }
+
+    fn is_shortened(&self, arm: usize) -> bool {
+        self.study.arms[arm].shortened.is_some()
+    }
+
+    /// After the warm-up: who is so slow that few blocks must do?
+    fn shorten(&mut self, block: u32) {
+        if block != 0 || self.settings.blocks <= SLOW_BLOCKS {
+            return;
+        }
+        for (arm, entry) in self.study.arms.iter_mut().zip(&self.entries) {
+            let stopped = self.study.trials.iter().any(|trial| {
+                trial.arm == entry.name && trial.completed + trial.failed < self.list.len()
+            });
+            if stopped {
+                arm.shortened = Some(format!(
+                    "it takes more than {SLOW_FACTOR}× the baseline's time, so it ran in {SLOW_BLOCKS} of {} blocks",
+                    self.settings.blocks
+                ));
+            }
+        }
+    }
+}
+
+/// Where a study is kept when nobody says.
+#[must_use]
+pub fn default_directory(now: jiff::Timestamp) -> PathBuf {
+    PathBuf::from("studies").join(now.strftime("%Y-%m-%dT%H%M%SZ").to_string())
+}
+
+/// Whether standard output is a terminal that shows colours.
+#[must_use]
+pub fn colours() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}

@@ -1,0 +1,172 @@
+//! Under which conditions a study runs.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use fanout_analysis::record::{Http, Machine, Manifest, Origin, Worker};
+use fanout_proto::{
+    setup::Method,
+    worker::{Hello, WorkerFacts},
+};
+
+use crate::{
+    ground::Ground,
+    ledger::Split,
+    placement::list_text,
+    settings::StudySettings,
+    url_list::{Source, UrlList},
+};
+
+/// A seed that nobody chose.
+pub(super) fn fresh_seed() -> u64 {
+    let now = jiff::Timestamp::now();
+    // Readable, and different in every run; it is recorded, not secret.
+    now.as_millisecond().unsigned_abs() % 1_000_000_000
+}
+
+/// How long this machine has been suspended since it started, if the system tells.
+pub(super) fn suspended() -> Option<Duration> {
+    use rustix::time::{ClockId, clock_gettime};
+    let boot = Duration::try_from(clock_gettime(ClockId::Boottime)).ok()?;
+    let monotonic = Duration::try_from(clock_gettime(ClockId::Monotonic)).ok()?;
+    Some(boot.saturating_sub(monotonic))
+}
+
+/// The manifest of a study about to start.
+pub(super) fn describe(
+    settings: &StudySettings,
+    seed: u64,
+    list: &UrlList,
+    ground: &Ground,
+) -> Manifest {
+    let common = &settings.common;
+    let http = &common.http;
+    let workers: Vec<_> = ground
+        .fleet
+        .workers()
+        .iter()
+        .map(|(id, attached)| worker(id.0, &attached.hello))
+        .collect();
+    Manifest {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        elapsed_s: 0.0,
+        command: command(settings, seed),
+        list: list.source().to_string(),
+        urls: list.len(),
+        list_sha256: list.sha256().to_owned(),
+        skipped_lines: list.skipped_lines(),
+        repeat: common.repeat,
+        seed,
+        blocks: settings.blocks,
+        split: match common.split {
+            Split::Dynamic => "dynamic",
+            Split::Static => "static",
+        }
+        .to_owned(),
+        baseline: settings
+            .arms
+            .get(settings.baseline)
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        concurrency: settings.concurrency,
+        placement: common.placement.to_string(),
+        http: Http {
+            method: match http.method {
+                Method::Get => "GET",
+                Method::Head => "HEAD",
+            }
+            .to_owned(),
+            timeout_s: http.timeout.as_secs_f64(),
+            connect_timeout_s: http.connect_timeout.as_secs_f64(),
+            max_body_bytes: http.max_body_bytes,
+            redirects: http.redirects,
+            headers: http.headers.iter().map(|(name, _)| name.clone()).collect(),
+            user_agent: http.user_agent.clone(),
+            insecure: http.insecure,
+            cacert: !http.ca_certificates.is_empty(),
+            decompress: http.decompress,
+            no_keepalive: http.no_keepalive,
+            cpu_work_s: common.cpu_work.as_secs_f64(),
+            cpu_lock: common.cpu_lock,
+        },
+        // A local run's worker lives where the coordinator does.
+        coordinator: workers.first().map(|w| w.machine.clone()).unwrap_or_default(),
+        workers,
+        origin: (list.source() == &Source::BuiltIn).then(|| Origin {
+            urls: ground.origin_urls.clone(),
+            threads: u32::try_from(ground.origin_threads).unwrap_or(u32::MAX),
+            embedded: true,
+        }),
+        facts: facts(settings),
+    }
+}
+
+/// The command that repeats the study, the seed included.
+fn command(settings: &StudySettings, seed: u64) -> Vec<String> {
+    let mut command: Vec<_> = std::env::args_os()
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect();
+    if let Some(program) = command.first_mut() {
+        // Where the program lies tells nothing, and is nobody's business.
+        *program = "coordinator".to_owned();
+    }
+    if settings.seed.is_none() {
+        command.push("--seed".to_owned());
+        command.push(seed.to_string());
+    }
+    command
+}
+
+fn facts(settings: &StudySettings) -> BTreeMap<String, String> {
+    let placed = &settings.common.placed;
+    let mut facts = BTreeMap::from([
+        ("allocator".to_owned(), "the system's".to_owned()),
+        ("tls".to_owned(), "rustls with ring".to_owned()),
+        ("build".to_owned(), build().to_owned()),
+    ]);
+    let governor = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor";
+    if let Ok(text) = std::fs::read_to_string(governor) {
+        facts.insert("cpu_governor".to_owned(), text.trim().to_owned());
+    }
+    if !placed.origin.is_empty() {
+        facts.insert("cpus_origin".to_owned(), list_text(&placed.origin));
+    }
+    if !placed.fetchers.is_empty() {
+        facts.insert("cpus_fetchers".to_owned(), list_text(&placed.fetchers));
+    }
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    if let Some(limit) = files.maximum {
+        facts.insert("open_files_hard_limit".to_owned(), limit.to_string());
+    }
+    facts
+}
+
+const fn build() -> &'static str {
+    if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    }
+}
+
+fn worker(id: u32, hello: &Hello) -> Worker {
+    Worker {
+        id,
+        name: hello.name.clone(),
+        version: hello.facts.version.clone(),
+        slots: hello.slots,
+        machine: machine(&hello.facts),
+    }
+}
+
+fn machine(facts: &WorkerFacts) -> Machine {
+    Machine {
+        kernel: facts.kernel.clone(),
+        architecture: facts.architecture.clone(),
+        cpus: facts.cpus.clone(),
+        memory_bytes: facts.memory_bytes,
+        cgroup: facts.cgroup.clone(),
+        cgroup_cpus: facts.cgroup_cpus,
+        cgroup_memory_bytes: facts.cgroup_memory_bytes,
+    }
+}

@@ -1,0 +1,263 @@
+//! Runs the coordinator as a user would, and looks after what it starts.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// No test waits longer than this for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+/// How often a condition is looked at while waiting for it.
+const LOOK: Duration = Duration::from_millis(10);
+/// A variable by which the processes of one test are told from all others.
+const MARK: &str = "FANOUT_TEST_MARK";
+
+/// Waits until `found` has an answer.
+pub(crate) fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = found() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        thread::sleep(LOOK);
+    }
+}
+
+/// A directory of its own, and the processes that were started there.
+pub(crate) struct Place {
+    directory: TempDir,
+    mark: String,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self {
+            directory: TempDir::new().expect("a temporary directory"),
+            mark: format!("{}-{count}", std::process::id()),
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, content).expect("a file in the temporary directory");
+        path
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_coordinator"));
+        command
+            .args(args)
+            .current_dir(self.directory.path())
+            .env(MARK, &self.mark)
+            .env_remove("RUST_LOG")
+            .env_remove("FANOUT_COORDINATOR")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs the coordinator to its end.
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+        self.run_with_input(args, b"")
+    }
+
+    pub(crate) fn run_with_input(&self, args: &[&str], input: &[u8]) -> Ran {
+        let mut child = self
+            .command(args)
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("the coordinator starts");
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        let input = input.to_vec();
+        let writer = thread::spawn(move || {
+            // A coordinator that refuses its input does not read it all.
+            let _ = stdin.write_all(&input);
+        });
+        let output = Started { child }.output();
+        writer.join().expect("the writer ends");
+        Ran::new(output)
+    }
+
+    /// Starts the coordinator in the background.
+    pub(crate) fn start(&self, args: &[&str]) -> Started {
+        Started {
+            child: self.command(args).spawn().expect("the coordinator starts"),
+        }
+    }
+
+    /// Starts an origin; it ends with the value that is returned.
+    pub(crate) fn origin(&self) -> Origin {
+        let mut child = self
+            .command(&["origin", "--listen", "127.0.0.1:0", "--exit-with-stdin"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("the origin starts");
+        let mut url = String::new();
+        let stdout = child.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout)
+            .read_line(&mut url)
+            .expect("the origin says where it is");
+        Origin {
+            child,
+            base: url.trim().trim_end_matches('/').to_owned(),
+        }
+    }
+
+    /// Processes of this test whose command line contains `word`.
+    pub(crate) fn processes(&self, word: &str) -> Vec<Pid> {
+        let mark = format!("{MARK}={}", self.mark);
+        let entries = fs::read_dir("/proc").expect("/proc can be read");
+        entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+            .filter(|pid| {
+                let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+                let ours = read("environ").split(|o| *o == 0).any(|v| v == mark.as_bytes());
+                let args = read("cmdline");
+                ours && args.split(|o| *o == 0).any(|arg| arg == word.as_bytes())
+            })
+            .filter_map(Pid::from_raw)
+            .collect()
+    }
+
+    /// Waits until no process of this test is left.
+    pub(crate) fn assert_nothing_left(&self) {
+        wait_for("every process to end", || {
+            let left: usize = ["worker", "origin", "fetcher", "study", "fetch"]
+                .iter()
+                .map(|word| self.processes(word).len())
+                .sum();
+            (left == 0).then_some(())
+        });
+    }
+}
+
+/// A coordinator in the background; killed if it is dropped.
+pub(crate) struct Started {
+    child: Child,
+}
+
+impl Started {
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a process id"), signal).expect("the process is there");
+    }
+
+    pub(crate) fn finish(self) -> Ran {
+        Ran::new(self.output())
+    }
+
+    fn output(mut self) -> Output {
+        let read = |pipe: Option<Box<dyn Read + Send>>| {
+            thread::spawn(move || {
+                let mut content = Vec::new();
+                if let Some(mut pipe) = pipe {
+                    pipe.read_to_end(&mut content).expect("the pipe can be read");
+                }
+                content
+            })
+        };
+        let stdout = read(self.child.stdout.take().map(|p| Box::new(p) as _));
+        let stderr = read(self.child.stderr.take().map(|p| Box::new(p) as _));
+        let status: ExitStatus = wait_for("the coordinator to end", || {
+            self.child.try_wait().expect("it can be waited for")
+        });
+        Output {
+            status,
+            stdout: stdout.join().expect("the reader ends"),
+            stderr: stderr.join().expect("the reader ends"),
+        }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// What a coordinator said.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    fn new(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).expect("text"),
+            stderr: String::from_utf8(output.stderr).expect("text"),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn expect(self, code: i32) -> Self {
+        assert_eq!(
+            self.code,
+            Some(code),
+            "stdout:\n{}\nstderr:\n{}",
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    /// The JSON objects on standard output, one a line.
+    pub(crate) fn records(&self) -> Vec<serde_json::Value> {
+        records(&self.stdout)
+    }
+}
+
+pub(crate) fn records(text: &str) -> Vec<serde_json::Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("a JSON object a line"))
+        .collect()
+}
+
+pub(crate) fn read(path: &Path) -> String {
+    fs::read_to_string(path).expect("the file is there")
+}
+
+/// A running origin.
+pub(crate) struct Origin {
+    child: Child,
+    pub(crate) base: String,
+}
+
+impl Origin {
+    /// A list of `count` URLs with this query.
+    pub(crate) fn list(&self, count: usize, query: &str) -> String {
+        (0..count)
+            .map(|i| format!("{}/{i}?{query}\n", self.base))
+            .collect()
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}

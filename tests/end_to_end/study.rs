@@ -1,0 +1,89 @@
+use serde_json::Value;
+
+use crate::harness::{Place, read};
+
+#[test]
+fn a_study_compares_its_arms_and_keeps_everything() {
+    let place = Place::new();
+    let ran = place
+        .run(&[
+            "study", "--blocks", "2", "--seed", "5", "--out", "kept", "--format", "json",
+            "--arm", "async:32", "--arm", "threads:32", "--arm", "2xasync:16@reqwest",
+        ])
+        .expect(0);
+    let study: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(study["manifest"]["seed"], 5);
+    assert_eq!(study["manifest"]["urls"], 1000);
+    assert_eq!(study["manifest"]["baseline"], "async:32");
+    assert_eq!(study["arms"].as_array().unwrap().len(), 4, "with the control");
+    let trials = study["trials"].as_array().unwrap();
+    assert!(trials.len() >= 12, "{}", trials.len());
+    for trial in trials {
+        assert_eq!(trial["completed"], 1000, "{trial}");
+        assert_eq!(trial["failed"], 0);
+        assert_eq!(trial["discarded"], trial["block"] == 0);
+        for known in [
+            "makespan_s", "fetch_makespan_s", "spawn_s", "requests_per_s", "cpu_user_s",
+            "cpu_system_s", "voluntary_switches", "involuntary_switches", "run_queue_wait_s",
+            "threads_peak", "pss_peak_bytes", "uss_peak_bytes", "hwm_sum_bytes", "in_flight_mean",
+        ] {
+            assert!(trial[known].is_number(), "{known} of {}", trial["arm"]);
+        }
+        assert!(trial["latency_s"]["p50"].as_f64().unwrap() > 0.001);
+        assert!(trial["makespan_s"].as_f64() >= trial["fetch_makespan_s"].as_f64());
+        // The server's side of the same trial.
+        assert_eq!(trial["origin"]["requests"], 1000, "{}", trial["arm"]);
+        assert!(trial["origin"]["concurrent_peak"].as_u64().unwrap() <= 32);
+        let threads = trial["threads_peak"].as_u64().unwrap();
+        match trial["arm"].as_str().unwrap() {
+            "async:32" | "async:32 (again)" => assert_eq!(threads, 1),
+            "threads:32" => assert!((32..=34).contains(&threads), "{threads}"),
+            "2xasync:16@reqwest" => assert_eq!(threads, 2),
+            other => panic!("unexpected arm {other}"),
+        }
+    }
+    for file in ["study.json", "trials.csv", "report.html"] {
+        assert!(!read(&place.path("kept").join(file)).is_empty());
+        assert!(!place.path("kept").join(format!("{file}.part")).exists());
+    }
+    let again = place.run(&["report", "kept", "--format", "csv"]).expect(0);
+    assert_eq!(again.stdout.lines().count(), trials.len() + 1);
+    place.assert_nothing_left();
+}
+
+#[test]
+fn the_table_says_who_is_faster_in_plain_words() {
+    let place = Place::new();
+    let ran = place
+        .run(&["study", "--blocks", "2", "--arm", "async:{4,32}", "--baseline", "async:4"])
+        .expect(0);
+    assert!(ran.stdout.contains("async:32"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("report: studies/"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_slow_arm_runs_in_few_blocks_and_the_output_says_so() {
+    let place = Place::new();
+    let ran = place
+        .run(&["study", "--blocks", "4", "--format", "json", "--arm", "async:64", "--arm", "async:4"])
+        .expect(0);
+    let study: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let trials = |arm: &str| {
+        let all = study["trials"].as_array().unwrap().iter();
+        all.filter(|t| t["arm"] == arm && t["valid"] == true).count()
+    };
+    assert_eq!(trials("async:64"), 4);
+    assert_eq!(trials("async:4"), 3);
+    let arm = &study["arms"][1];
+    assert!(arm["shortened"].as_str().unwrap().contains("3 of 4 blocks"), "{arm}");
+}
+
+#[test]
+fn a_study_beyond_this_machine_asks_first() {
+    let place = Place::new();
+    place.write("urls.txt", "https://example.com/1\nhttps://example.com/2\nhttps://example.org/\n");
+    let ran = place.run(&["study", "urls.txt"]).expect(2);
+    assert!(ran.stderr.contains("2  example.com"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("pass --yes"), "{}", ran.stderr);
+    assert!(!place.path("studies").exists());
+}
