@@ -190,10 +190,14 @@ impl Until {
         let watcher = tokio::spawn({
             let (stop, ending) = (stop.clone(), Arc::clone(&ending));
             async move {
+                // A terminal's Ctrl-C reaches the coordinator as well, and it is
+                // the one to decide what happens to a worker of its own.
+                let mut interrupted = async || match with_stdin {
+                    true => pending().await,
+                    false => interrupts.recv().await,
+                };
                 let how = tokio::select! {
-                    // A terminal's Ctrl-C reaches the coordinator as well, and
-                    // it is the one to decide what happens to its own worker.
-                    _ = interrupts.recv(), if !with_stdin => Ending::Interrupted,
+                    _ = interrupted() => Ending::Interrupted,
                     _ = terminations.recv() => Ending::Done,
                     () = end_of(stdin) => Ending::Done,
                 };
@@ -201,7 +205,7 @@ impl Until {
                 let _ = ending.set(how);
                 stop.cancel();
                 let code = tokio::select! {
-                    _ = interrupts.recv() => Ending::Interrupted.code(),
+                    _ = interrupted() => Ending::Interrupted.code(),
                     _ = terminations.recv() => SIGTERM_CODE,
                 };
                 std::process::exit(code.into());

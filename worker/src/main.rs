@@ -26,6 +26,13 @@ enum LogFormat {
 }
 
 fn main() -> ExitCode {
+    // Before anything else: a fetcher holds nothing but the model under study.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|arg| arg == "fetcher")
+    {
+        return fanout_fetcher::run();
+    }
     let cli = Cli::parse();
     log_to_stderr(cli.log_format);
     if rustls::crypto::ring::default_provider()

@@ -24,14 +24,15 @@ pub(crate) const EXIT_WITHIN: Duration = Duration::from_secs(5);
 /// Where a fetcher is in its life.
 ///
 /// ```text
-///           start       Ready      Go          Hold, Report     Exit
-///  Queued ───────► Starting ─► Ready ─► Running ─────► Holding ─────► Exiting
-///     │               │          │         │              │              │
-///     │ never started │          └─────────┼──────────────┤ dies, or is  │
-///     │               └────────────────────┤              │ condemned    │
-///     ▼                                    ▼              ▼ and killed   ▼
-///  Reaped ◄──────────────────────────── Reaped ◄───────────────────── Reaped
+///         start       Ready        Go          Hold        Exit
+///  Queued ────► Starting ───► Ready ───► Running ───► Holding ───► Exiting
+///    │             │            │           │            │            │
+///    │ never       └────────────┴─────┬─────┴────────────┘       ends │
+///    │ started        ends by itself, or condemned and killed         │
+///    └──────────────────────────► Reaped ◄────────────────────────────┘
 /// ```
+///
+/// A fetcher that is not yet Running can be told to hold as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Life {
     Queued,
@@ -142,7 +143,7 @@ pub(crate) enum Action {
     /// Go is in every fetcher's pipe.
     LetGo,
     TellMemory(MemorySample),
-    TellExited(FetcherExited),
+    TellExited(Box<FetcherExited>),
     /// Nothing is left of the trial; always the last.
     Over,
 }
@@ -186,13 +187,6 @@ impl Trial {
         };
         self.members.insert(fetcher, member);
         true
-    }
-
-    /// Whether `fetcher` is still to be started.
-    pub(crate) fn is_queued(&self, fetcher: FetcherId) -> bool {
-        self.members
-            .get(&fetcher)
-            .is_some_and(|member| member.life == Life::Queued)
     }
 
     /// Whether `fetcher` is being killed by this worker.
@@ -440,14 +434,14 @@ impl Trial {
             return;
         }
         member.life = Life::Reaped;
-        actions.push(Action::TellExited(FetcherExited {
+        actions.push(Action::TellExited(Box::new(FetcherExited {
             fetcher,
             exit: Exit::NotStarted,
             report: None,
             held: HeldFigures::default(),
             usage: None,
             reason: reason.to_owned(),
-        }));
+        })));
     }
 
     fn ended(
@@ -466,14 +460,14 @@ impl Trial {
         }
         let reason = reason(member.life, member.condemned.as_deref(), exit, last_words);
         member.life = Life::Reaped;
-        actions.push(Action::TellExited(FetcherExited {
+        actions.push(Action::TellExited(Box::new(FetcherExited {
             fetcher,
             exit,
             report: member.report,
             held: member.held.unwrap_or_default(),
             usage,
             reason,
-        }));
+        })));
     }
 
     /// Goes on to the next phase as soon as nothing holds it back.
@@ -582,3 +576,6 @@ fn signal_name(signal: i32) -> String {
     };
     format!("signal {signal} ({name})")
 }
+
+#[cfg(test)]
+mod tests;

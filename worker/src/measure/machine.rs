@@ -11,8 +11,10 @@ use super::{cgroup::Cgroups, field_bytes};
 /// The host's name, cut to what a worker's name may be; `worker` if it has none.
 pub(crate) fn host_name() -> String {
     let name = uname().nodename().to_string_lossy().into_owned();
-    let fits = &name[..name.floor_char_boundary(NAME_MAX_BYTES)];
-    let plain: String = fits.chars().filter(|c| !c.is_control()).collect();
+    let mut plain: String = name.chars().filter(|c| !c.is_control()).collect();
+    while plain.len() > NAME_MAX_BYTES {
+        plain.pop();
+    }
     if plain.is_empty() {
         "worker".to_owned()
     } else {

@@ -125,12 +125,7 @@ impl Coordinator {
         let from_worker::Message::Hello(hello) = worker.next().await else {
             panic!("Hello comes first");
         };
-        worker
-            .say(to_worker::Message::Welcome(wire::Welcome {
-                worker_id: 7,
-                heartbeat_interval_ms: 60_000,
-            }))
-            .await;
+        worker.welcome(Duration::from_secs(60)).await;
         (worker, hello)
     }
 }
@@ -152,6 +147,14 @@ impl Attached {
     pub(crate) async fn say_raw(&self, message: wire::ToWorker) {
         // A worker that is leaving listens no more; the test sees what it does.
         let _ = self.to_worker.send(Ok(message)).await;
+    }
+
+    pub(crate) async fn welcome(&self, heartbeat: Duration) {
+        self.say(to_worker::Message::Welcome(wire::Welcome {
+            worker_id: 7,
+            heartbeat_interval_ms: heartbeat.as_millis().try_into().expect("a short one"),
+        }))
+        .await;
     }
 
     /// Ends the stream without a Goodbye.
@@ -209,24 +212,34 @@ impl Attached {
         self.prepare(manners).await;
         let mut pids = vec![0; manners.len()];
         for _ in manners {
-            self.until(|message| match message {
-                from_worker::Message::Ready(ready) => Some(ready.clone()),
-                _ => None,
-            })
-            .await;
+            self.ready().await;
         }
-        for pid in &mut pids {
-            *pid = self.pid_said().await;
+        for _ in manners {
+            let (fetcher, pid) = self.pid_of_a_fetcher().await;
+            pids[fetcher as usize] = pid;
         }
         pids
     }
 
+    pub(crate) async fn ready(&mut self) -> wire::FetcherReady {
+        self.until(|message| match message {
+            from_worker::Message::Ready(ready) => Some(*ready),
+            _ => None,
+        })
+        .await
+    }
+
     /// The next process id that a fetcher says.
     pub(crate) async fn pid_said(&mut self) -> u32 {
+        self.pid_of_a_fetcher().await.1
+    }
+
+    async fn pid_of_a_fetcher(&mut self) -> (u32, u32) {
         loop {
             let found = self.frames.iter().position(|frame| pid_in(frame).is_some());
             if let Some(index) = found {
-                return pid_in(&self.frames.remove(index)).expect("it was there");
+                let frame = self.frames.remove(index);
+                return (frame.fetcher, pid_in(&frame).expect("it was there"));
             }
             let frame = self.next_frame().await;
             self.frames.push(frame);

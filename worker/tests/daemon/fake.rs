@@ -189,7 +189,7 @@ fn misbehave(manner: Manner) {
         }
         Manner::IsKilled => {
             let own = rustix::process::getpid();
-            rustix::process::kill_process(own, rustix::process::Signal::SEGV).expect("a signal");
+            rustix::process::kill_process(own, rustix::process::Signal::KILL).expect("a signal");
         }
         Manner::Babbles => stdout().write_all(&[0xff; 64]).expect("a pipe"),
         Manner::Misspeaks => stdout().write_all(b"\x05hello").expect("a pipe"),

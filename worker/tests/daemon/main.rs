@@ -4,6 +4,10 @@
 //! This binary is test runner, fetcher and worker in one, by its first
 //! argument; so it has no harness of Rust's own.
 
+// To unwrap is a test's way to fail; without the harness clippy takes this for
+// a program.
+#![allow(clippy::unwrap_used)]
+
 mod coordinator;
 mod fake;
 mod process;
@@ -23,12 +27,17 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
-    let trials = session::tests().into_iter().chain(process::tests());
-    let trials = trials.map(|(name, test)| {
+    let trial = |(name, test): (&str, fn())| {
         Trial::test(name, move || {
             test();
             Ok(())
         })
-    });
+    };
+    let tests = session::tests().into_iter().chain(process::tests());
+    // With --ignored, in a release build.
+    let measurements = process::measurements().into_iter();
+    let trials = tests
+        .map(trial)
+        .chain(measurements.map(|one| trial(one).with_ignored_flag(true)));
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }

@@ -1,6 +1,6 @@
 //! Sessions over a pipe in memory.
 
-use std::{future::Future, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use bytes::Bytes;
 use fanout_proto::wire::{self, exit::How, from_worker, to_worker};
@@ -8,8 +8,9 @@ use fanout_worker::{FetcherCommand, Parting, SessionError, Settings, attach};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    coordinator::{Attached, Coordinator, PATIENCE},
-    fake::{Manner, SWITCHES},
+    coordinator::{Coordinator, PATIENCE},
+    fake::{self, Manner, SWITCHES},
+    process,
 };
 
 type Test = (&'static str, fn());
@@ -18,7 +19,36 @@ type Ended = Result<Parting, SessionError>;
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         ("a_trial_runs_from_prepare_to_usage", a_trial_runs),
+        ("a_second_trial_follows_the_first", a_second_trial),
+        ("two_trials_share_the_slots", two_trials),
         ("fetchers_past_the_slots_are_not_started", slots),
+        ("a_fetcher_that_cannot_be_started_says_why", not_started),
+        ("a_fetcher_runs_on_its_processors", processors),
+        ("a_refusal_is_final_and_says_why", refused),
+        ("a_wrong_token_is_final", wrong_token),
+        ("the_token_goes_with_the_stream", token),
+        ("anything_but_a_welcome_first_is_an_error", no_welcome),
+        ("a_fetcher_that_crashes_is_told_with_its_last_words", crash),
+        ("a_fetcher_that_is_killed_by_a_signal_is_told", signalled),
+        ("what_was_completed_before_a_crash_counts", crash_when_done),
+        ("a_setup_that_fails_is_told", cannot_work),
+        ("a_fetcher_that_writes_nonsense_is_killed", nonsense),
+        ("what_a_fetcher_leaves_behind_is_swept_up", leaves_a_child),
+        ("switches_of_all_threads_count", switches),
+        ("kill_ends_one_fetcher", kill),
+        ("abort_ends_a_trial", abort),
+        ("a_fetcher_that_does_not_read_holds_nobody_up", overfull),
+        ("a_flood_waits_for_the_coordinator", flood),
+        ("messages_about_unknown_trials_are_ignored", unknown),
+        (
+            "a_message_that_makes_no_sense_ends_the_session",
+            protocol_errors,
+        ),
+        ("a_cut_stream_leaves_no_fetcher", cut),
+        ("goodbye_leaves_no_fetcher", goodbye),
+        ("stopping_says_goodbye_and_leaves_no_fetcher", stop),
+        ("heartbeats_are_sent", heartbeats),
+        ("a_silent_coordinator_is_gone", silence),
     ]
 }
 
@@ -33,10 +63,19 @@ fn settings(slots: u32) -> Settings {
 
 /// Runs a worker with `settings` against a scripted coordinator.
 fn with<F: Future<Output = ()>>(settings: Settings, script: impl FnOnce(Script) -> F) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    on(
+        tokio::runtime::Builder::new_current_thread(),
+        settings,
+        script,
+    );
+}
+
+fn on<F: Future<Output = ()>>(
+    mut runtime: tokio::runtime::Builder,
+    settings: Settings,
+    script: impl FnOnce(Script) -> F,
+) {
+    let runtime = runtime.enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let (coordinator, channel) = Coordinator::in_memory().await;
         let stop = CancellationToken::new();
@@ -141,6 +180,52 @@ fn a_trial_runs() {
     });
 }
 
+fn a_second_trial() {
+    with(settings(1), async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        for _ in 0..3 {
+            worker.prepared(&[Manner::Obliging]).await;
+            worker.go().await;
+            worker.finish().await;
+            assert_eq!(worker.exited().await.reason, "");
+            worker.usage().await;
+        }
+    });
+}
+
+fn two_trials() {
+    with(settings(3), async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        worker.prepared(&[Manner::Obliging, Manner::Obliging]).await;
+        let fetchers = (0..2).map(|fetcher| wire::FetcherSpec {
+            fetcher,
+            setup: fake::setup(Manner::Obliging),
+            cpus: vec![],
+        });
+        worker
+            .say(to_worker::Message::Prepare(wire::Prepare {
+                trial: 2,
+                fetchers: fetchers.collect(),
+                memory_interval_ms: 0,
+            }))
+            .await;
+        let exited = worker.exited().await;
+        assert_eq!((exited.trial, exited.fetcher), (2, 1));
+        assert_eq!(exited.exit.unwrap().how, Some(How::NotStarted(true)));
+        worker.ready().await;
+        worker.finish().await;
+        for _ in 0..2 {
+            assert_eq!(worker.exited().await.trial, 1);
+        }
+        assert_eq!(worker.usage().await.trial, 1);
+        worker
+            .say(to_worker::Message::Finish(wire::Finish { trial: 2 }))
+            .await;
+        assert_eq!(worker.exited().await.reason, "");
+        assert_eq!(worker.usage().await.trial, 2);
+    });
+}
+
 fn slots() {
     with(settings(1), async |mut script| {
         let (mut worker, _) = script.coordinator.welcomed().await;
@@ -150,7 +235,440 @@ fn slots() {
         assert_eq!(exited.exit.unwrap().how, Some(How::NotStarted(true)));
         assert!(exited.reason.contains("--slots"), "{}", exited.reason);
         assert!(exited.usage.is_none());
+    });
+}
+
+fn not_started() {
+    let mut settings = settings(1);
+    settings.fetcher = FetcherCommand::new("/nonexistent/fetcher", vec![]);
+    with(settings, async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        worker.prepare(&[Manner::Obliging]).await;
+        let exited = worker.exited().await;
+        assert_eq!(exited.exit.unwrap().how, Some(How::NotStarted(true)));
+        assert!(
+            exited.reason.contains("/nonexistent/fetcher"),
+            "{}",
+            exited.reason
+        );
+    });
+}
+
+fn processors() {
+    with(settings(2), async |mut script| {
+        let (mut worker, hello) = script.coordinator.welcomed().await;
+        let allowed = hello.facts.expect("facts").cpus;
+        let own = *allowed.last().expect("a processor");
+        let fetchers = [(0, own), (1, 9999)].map(|(fetcher, cpu)| wire::FetcherSpec {
+            fetcher,
+            setup: fake::setup(Manner::Obliging),
+            cpus: vec![cpu],
+        });
+        worker
+            .say(to_worker::Message::Prepare(wire::Prepare {
+                trial: 1,
+                fetchers: fetchers.into(),
+                memory_interval_ms: 0,
+            }))
+            .await;
+        let exited = worker.exited().await;
+        assert_eq!(exited.fetcher, 1);
+        assert!(
+            exited.reason.contains("processor 9999"),
+            "{}",
+            exited.reason
+        );
+        worker.ready().await;
+        let pid = worker.pid_said().await;
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+        let allowed = format!("Cpus_allowed_list:\t{own}\n");
+        assert!(status.contains(&allowed), "{status}");
+    });
+}
+
+fn refused() {
+    with(settings(1), async |mut script| {
+        let mut worker = script.coordinator.attached().await;
+        worker.next().await;
+        let reason = "this coordinator is version 9: upgrade the worker".to_owned();
+        worker
+            .say(to_worker::Message::Refused(wire::Refused { reason }))
+            .await;
+        let error = script.ended().await.unwrap_err();
+        assert!(error.is_final());
+        assert_eq!(
+            error.to_string(),
+            "the coordinator refuses this worker: this coordinator is version 9: upgrade the worker"
+        );
+    });
+}
+
+fn wrong_token() {
+    let mut settings = settings(1);
+    settings.authorization = Some("Bearer wrong".parse().expect("ASCII"));
+    with(settings, async |script| {
+        let error = script.ended().await.unwrap_err();
+        assert!(error.is_final());
+        assert!(error.to_string().contains("--token-file"), "{error}");
+    });
+}
+
+fn token() {
+    let mut settings = settings(1);
+    settings.authorization = Some("Bearer s3cret".parse().expect("ASCII"));
+    with(settings, async |mut script| {
+        let worker = script.coordinator.attached().await;
+        assert_eq!(
+            worker.metadata.get("authorization").unwrap(),
+            "Bearer s3cret"
+        );
+    });
+}
+
+fn no_welcome() {
+    with(settings(1), async |mut script| {
+        let worker = script.coordinator.attached().await;
+        worker.go().await;
+        let error = script.ended().await.unwrap_err();
+        assert!(matches!(error, SessionError::Protocol(_)), "{error}");
+    });
+}
+
+/// What is told of a fetcher of this manner that is let go.
+fn fate_of(manner: Manner) -> wire::FetcherExited {
+    let mut fate = None;
+    with(settings(2), async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        let pids = worker.prepared(&[manner, Manner::Obliging]).await;
+        worker.go().await;
+        let exited = worker.exited().await;
+        assert!(is_gone(pids[0]));
+        assert_eq!(exited.fetcher, 0);
+        assert_eq!(exited.report, None);
+        assert!(exited.usage.is_some());
+        // The other one goes on.
+        worker.lease(1, 0..10).await;
+        while worker.completed() != (0..10).map(|id| (1, id)).collect::<Vec<_>>() {
+            let frame = worker.next_frame().await;
+            worker.frames.push(frame);
+        }
+        worker.finish().await;
+        let other = worker.exited().await;
+        assert_eq!((other.fetcher, other.reason.as_str()), (1, ""));
+        worker.usage().await;
+        fate = Some(exited);
+    });
+    fate.expect("the script ran")
+}
+
+fn crash() {
+    let fate = fate_of(Manner::Crashes);
+    assert_eq!(fate.exit.unwrap().how, Some(How::Code(3)));
+    assert_eq!(
+        fate.reason,
+        "it ended by itself with exit code 3 while it ran; its last words: \
+         first line; the disk is on fire"
+    );
+}
+
+fn signalled() {
+    let fate = fate_of(Manner::IsKilled);
+    assert_eq!(fate.exit.unwrap().how, Some(How::Signal(9)));
+    assert!(!fate.exit.unwrap().out_of_memory);
+    assert_eq!(
+        fate.reason,
+        "it was ended by signal 9 (SIGKILL) while it ran"
+    );
+}
+
+fn nonsense() {
+    for manner in [Manner::Babbles, Manner::Misspeaks] {
+        let fate = fate_of(manner);
+        assert_eq!(fate.exit.unwrap().how, Some(How::Signal(9)));
+        assert!(fate.reason.contains("makes no sense"), "{}", fate.reason);
+    }
+}
+
+fn cannot_work() {
+    with(settings(1), async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        worker.prepare(&[Manner::CannotWork]).await;
+        let exited = worker.exited().await;
+        assert_eq!(exited.reason, "its setup failed: no such model");
+        worker.finish().await;
+        worker.usage().await;
+    });
+}
+
+fn crash_when_done() {
+    with(settings(1), async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        worker.prepared(&[Manner::CrashesWhenDone]).await;
+        worker.lease(0, 0..4000).await;
+        worker.go().await;
+        let exited = worker.exited().await;
+        assert_eq!(exited.exit.unwrap().how, Some(How::Code(4)));
+        // All of it came before the exit was told.
+        assert!(
+            worker
+                .completed()
+                .into_iter()
+                .eq((0..4000).map(|id| (0, id)))
+        );
+    });
+}
+
+fn leaves_a_child() {
+    with(settings(1), async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        worker.prepared(&[Manner::LeavesAChild]).await;
+        worker.go().await;
+        let left = process::Watched::new(worker.pid_said().await);
+        let exited = worker.exited().await;
+        assert_eq!(exited.exit.unwrap().how, Some(How::Code(0)));
+        assert!(exited.reason.contains("by itself"), "{}", exited.reason);
+        left.wait_for_its_end();
+    });
+}
+
+fn switches() {
+    with(settings(1), async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        worker.prepared(&[Manner::Switches]).await;
+        worker.go().await;
+        worker.finish().await;
+        let usage = worker.exited().await.usage.expect("it ran");
+        assert!(usage.voluntary_switches >= SWITCHES.into(), "{usage:?}");
+        // Those of its first thread alone are far fewer, and those of the
+        // fetcher reaped after it are its own.
+        worker.usage().await;
+        worker.prepared(&[Manner::Obliging]).await;
+        worker.finish().await;
+        let usage = worker.exited().await.usage.expect("it ran");
+        assert!(
+            usage.voluntary_switches < u64::from(SWITCHES) / 2,
+            "{usage:?}"
+        );
+    });
+}
+
+fn kill() {
+    with(settings(2), async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        let pids = worker.prepared(&[Manner::Deaf, Manner::Obliging]).await;
+        worker.go().await;
+        let kill = wire::Kill {
+            trial: 1,
+            fetcher: 0,
+        };
+        worker.say(to_worker::Message::Kill(kill)).await;
+        let exited = worker.exited().await;
+        assert_eq!(exited.fetcher, 0);
+        assert_eq!(exited.exit.unwrap().how, Some(How::Signal(9)));
+        assert_eq!(exited.reason, "killed as the coordinator asked");
+        assert!(is_gone(pids[0]) && !is_gone(pids[1]));
+        worker.finish().await;
+        assert_eq!(worker.exited().await.reason, "");
+    });
+}
+
+fn abort() {
+    with(settings(3), async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        let manners = [Manner::Deaf, Manner::Floods, Manner::Obliging];
+        let pids = worker.prepared(&manners).await;
+        worker.go().await;
+        worker
+            .say(to_worker::Message::Abort(wire::Abort { trial: 1 }))
+            .await;
+        for _ in pids.iter() {
+            let exited = worker.exited().await;
+            assert_eq!(exited.exit.unwrap().how, Some(How::Signal(9)));
+            assert_eq!(exited.reason, "the trial was aborted");
+        }
+        worker.usage().await;
+        assert!(pids.into_iter().all(is_gone));
+    });
+}
+
+fn overfull() {
+    with(settings(2), async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        worker.prepared(&[Manner::Deaf, Manner::Obliging]).await;
+        worker.go().await;
+        let padding = Bytes::from(vec![0; 1 << 20]);
+        for _ in 0..34 {
+            worker.frame(0, padding.clone()).await;
+        }
+        worker.lease(1, 0..1).await;
+        let exited = worker.exited().await;
+        assert_eq!(exited.fetcher, 0);
+        assert!(exited.reason.contains("credit"), "{}", exited.reason);
+        worker.finish().await;
+        let other = worker.exited().await;
+        assert_eq!((other.fetcher, other.reason.as_str()), (1, ""));
+        assert_eq!(worker.completed(), [(1, 0)]);
+    });
+}
+
+fn flood() {
+    with(settings(2), async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        worker.prepared(&[Manner::Floods, Manner::Obliging]).await;
+        worker.lease(1, 0..3).await;
+        worker.go().await;
+        // However long the flood, the other fetcher's frames come through, and
+        // so does what the worker itself has to say.
+        while !worker.completed().contains(&(1, 2)) {
+            let frame = worker.next_frame().await;
+            if frame.fetcher == 1 {
+                worker.frames.push(frame);
+            }
+        }
+        let kill = wire::Kill {
+            trial: 1,
+            fetcher: 0,
+        };
+        worker.say(to_worker::Message::Kill(kill)).await;
+        assert_eq!(worker.exited().await.fetcher, 0);
+    });
+}
+
+fn unknown() {
+    with(settings(1), async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        worker.go().await;
+        worker.finish().await;
+        worker.lease(3, 0..4).await;
+        worker
+            .say(to_worker::Message::Abort(wire::Abort { trial: 1 }))
+            .await;
+        worker.prepared(&[Manner::Obliging]).await;
+        worker.lease(9, 0..4).await;
+        worker
+            .say(to_worker::Message::Kill(wire::Kill {
+                trial: 1,
+                fetcher: 9,
+            }))
+            .await;
+        worker.finish().await;
+        assert_eq!(worker.exited().await.reason, "");
+    });
+}
+
+fn protocol_errors() {
+    let spec = |fetcher| wire::FetcherSpec {
+        fetcher,
+        setup: fake::setup(Manner::Obliging),
+        cpus: vec![],
+    };
+    let prepare = |fetchers: &[u32]| {
+        to_worker::Message::Prepare(wire::Prepare {
+            trial: 1,
+            fetchers: fetchers.iter().map(|fetcher| spec(*fetcher)).collect(),
+            memory_interval_ms: 0,
+        })
+    };
+    let welcome = wire::Welcome {
+        worker_id: 1,
+        heartbeat_interval_ms: 1000,
+    };
+    let cases = [
+        None,
+        Some(prepare(&[1, 1])),
+        Some(prepare(&[0])),
+        Some(to_worker::Message::Welcome(welcome)),
+    ];
+    for message in cases {
+        with(settings(2), async |mut script| {
+            let (mut worker, _) = script.coordinator.welcomed().await;
+            let pids = worker.prepared(&[Manner::Obliging]).await;
+            worker.say_raw(wire::ToWorker { message }).await;
+            let reason = worker.goodbye().await;
+            assert!(reason.contains("makes no sense"), "{reason}");
+            let error = script.ended().await.unwrap_err();
+            assert!(matches!(error, SessionError::Protocol(_)), "{error}");
+            assert!(pids.into_iter().all(is_gone));
+        });
+    }
+}
+
+fn cut() {
+    with(settings(2), async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        let pids = worker.prepared(&[Manner::Deaf, Manner::Obliging]).await;
+        worker.go().await;
+        worker.cut();
+        let error = script.ended().await.unwrap_err();
+        assert!(matches!(error, SessionError::Cut(_)), "{error}");
+        assert!(!error.is_final());
+        assert!(pids.into_iter().all(is_gone));
+    });
+}
+
+fn goodbye() {
+    with(settings(1), async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        let pids = worker.prepared(&[Manner::Obliging]).await;
+        let reason = "shutting down".to_owned();
+        worker
+            .say(to_worker::Message::Goodbye(wire::Goodbye { reason }))
+            .await;
+        assert_eq!(
+            script.ended().await.unwrap(),
+            Parting::Goodbye("shutting down".into())
+        );
+        assert!(pids.into_iter().all(is_gone));
+    });
+}
+
+fn stop() {
+    with(settings(2), async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        let pids = worker.prepared(&[Manner::Deaf, Manner::Obliging]).await;
+        worker.go().await;
         script.stop.cancel();
+        assert_eq!(worker.goodbye().await, "this worker was told to stop");
+        assert!(worker.next_or_end().await.is_none());
+        drop(worker);
         assert_eq!(script.ended().await.unwrap(), Parting::Stopped);
+        assert!(pids.into_iter().all(is_gone));
+    });
+}
+
+fn heartbeats() {
+    with(settings(1), async |mut script| {
+        let mut worker = script.coordinator.attached().await;
+        worker.next().await;
+        worker.welcome(Duration::from_millis(10)).await;
+        for expected in 1..4 {
+            worker
+                .say(to_worker::Message::Heartbeat(wire::Heartbeat {
+                    sequence: 1,
+                }))
+                .await;
+            let from_worker::Message::Heartbeat(beat) = worker.next().await else {
+                panic!("nothing else is to be said");
+            };
+            assert_eq!(beat.sequence, expected);
+        }
+    });
+}
+
+fn silence() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.start_paused(true);
+    on(runtime, settings(1), async |mut script| {
+        let mut worker = script.coordinator.attached().await;
+        worker.next().await;
+        worker.welcome(Duration::from_secs(2)).await;
+        let began = tokio::time::Instant::now();
+        let reason = worker.goodbye().await;
+        assert!(reason.contains("said nothing for 6"), "{reason}");
+        assert_eq!(began.elapsed().as_secs(), 6);
+        drop(worker);
+        let error = script.ended().await.unwrap_err();
+        assert!(matches!(error, SessionError::Silent(_)), "{error}");
+        assert!(!error.is_final());
     });
 }

@@ -1,0 +1,385 @@
+//! One trial on this worker: its fetchers' processes, what is decided about
+//! them, and what is measured of them.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    process::ExitStatus,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use fanout_proto::{
+    WireError,
+    id::{FetcherId, TrialId},
+    report::{Exit, WorkerUsage},
+    wire::{self, to_fetcher},
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{host::Host, sampling::Sampling};
+use crate::{
+    measure::{
+        cgroup::PeakMeter,
+        process::ProcessDir,
+        usage::{self, Cpu},
+    },
+    message::{self, FetcherSpec},
+    supervise::{self, Ended, Killer, Outbox, Outlet, Started, What},
+    trial::{Action, Control, Input, Trial},
+};
+
+/// See the module. Carries out what [`Trial`] decides.
+pub(super) struct Crew {
+    id: TrialId,
+    trial: Trial,
+    fetchers: BTreeMap<FetcherId, Live>,
+    /// Done one at a time, so that none holds frames up for long.
+    jobs: VecDeque<Job>,
+    sampling: Sampling,
+    pipe_bytes: usize,
+    /// Cancelled when the trial's frames are wanted no more.
+    unwanted: CancellationToken,
+    cpu_before: Option<Cpu>,
+    peak: PeakMeter,
+    /// Socket buffers and kernel stacks at the hold.
+    kernel_memory: Option<(Option<u64>, Option<u64>)>,
+    bytes_to_fetchers: u64,
+    bytes_from_fetchers: u64,
+    is_over: bool,
+}
+
+/// A fetcher that has not been reaped.
+struct Live {
+    outbox: Arc<Outbox>,
+    /// `None` until it is started.
+    process: Option<(Killer, ProcessDir)>,
+}
+
+/// A piece of work that takes about a millisecond.
+enum Job {
+    Start {
+        fetcher: FetcherId,
+        cpus: Vec<u32>,
+    },
+    /// Read the memory of the sample's next fetcher.
+    Sample,
+    Measure(FetcherId),
+}
+
+impl Crew {
+    /// The crew of a trial that will have about `size` fetchers.
+    pub(super) fn new(
+        id: TrialId,
+        size: usize,
+        memory_interval: Option<Duration>,
+        host: &Host<'_>,
+    ) -> Self {
+        Self {
+            id,
+            trial: Trial::new(),
+            fetchers: BTreeMap::new(),
+            jobs: VecDeque::new(),
+            sampling: Sampling::every(memory_interval),
+            pipe_bytes: supervise::pipe_bytes(size),
+            unwanted: CancellationToken::new(),
+            cpu_before: usage::own_cpu(),
+            peak: host.cgroups.watch_peak(),
+            kernel_memory: None,
+            bytes_to_fetchers: 0,
+            bytes_from_fetchers: 0,
+            is_over: false,
+        }
+    }
+
+    /// Queues fetchers to be started, `free` of them at most.
+    ///
+    /// # Errors
+    ///
+    /// A fetcher that is there already, or a trial that has gone on.
+    pub(super) fn prepare(
+        &mut self,
+        fetchers: Vec<FetcherSpec>,
+        free: usize,
+        host: &mut Host<'_>,
+    ) -> Result<(), WireError> {
+        for (index, spec) in fetchers.into_iter().enumerate() {
+            let FetcherSpec {
+                fetcher,
+                setup,
+                cpus,
+            } = spec;
+            if !self.trial.add(fetcher) {
+                return Err(WireError::Inconsistent(
+                    "a fetcher is prepared twice, or after its trial's Go",
+                ));
+            }
+            if index >= free {
+                let reason = format!(
+                    "this worker runs at most {} fetchers at a time; start it with more --slots",
+                    host.settings.slots
+                );
+                self.apply(Input::NotStarted(fetcher, reason), host);
+                continue;
+            }
+            let outbox = Arc::new(Outbox::default());
+            let process = None;
+            self.fetchers.insert(fetcher, Live { outbox, process });
+            // The setup comes before any lease.
+            self.write(fetcher, setup, false, host);
+            self.jobs.push_back(Job::Start { fetcher, cpus });
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is left of it.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Slots that it takes.
+    pub(super) fn size(&self) -> usize {
+        self.trial.living().count()
+    }
+
+    /// When [`Crew::on_time`] is due next.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        [self.trial.deadline(), self.sampling.due()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Does what is due at `now`.
+    pub(super) fn on_time(&mut self, now: Instant, host: &mut Host<'_>) {
+        if self.sampling.begin_if_due(now, &self.trial) {
+            self.jobs.push_back(Job::Sample);
+        }
+        if self
+            .trial
+            .deadline()
+            .is_some_and(|deadline| deadline <= now)
+        {
+            self.apply(Input::Tick, host);
+        }
+    }
+
+    /// Passes leases on to a fetcher.
+    pub(super) fn lease(&mut self, fetcher: FetcherId, frame: Bytes, host: &mut Host<'_>) {
+        if self.trial.takes_leases(fetcher) {
+            self.write(fetcher, frame, false, host);
+        } else {
+            tracing::debug!(trial = %self.id, %fetcher, "a frame for a fetcher that is gone");
+        }
+    }
+
+    fn write(&mut self, fetcher: FetcherId, frame: Bytes, marked: bool, host: &mut Host<'_>) {
+        let Some(live) = self.fetchers.get(&fetcher) else {
+            return;
+        };
+        if let Err(overfull) = live.outbox.push(frame, marked) {
+            self.apply(Input::Broken(fetcher, overfull.to_string()), host);
+        }
+    }
+
+    /// Ends all fetchers at once, without a word to the coordinator.
+    pub(super) fn kill(&self) {
+        self.unwanted.cancel();
+        for live in self.fetchers.values() {
+            if let Some((killer, _)) = &live.process {
+                killer.kill();
+            }
+        }
+    }
+
+    /// Takes in what a fetcher did.
+    pub(super) fn note(&mut self, fetcher: FetcherId, what: What, host: &mut Host<'_>) {
+        let input = match what {
+            What::Ready(at) => Input::Ready(fetcher, at),
+            What::GoWritten(at) => Input::GoWritten(fetcher, at),
+            What::Report(report) => Input::Report(fetcher, report),
+            What::SetupFailed(reason) => Input::SetupFailed(fetcher, reason),
+            What::Broken(reason) => Input::Broken(fetcher, reason),
+            What::Ended(ended) => self.ended(fetcher, ended, host),
+        };
+        self.apply(input, host);
+    }
+
+    fn ended(&mut self, fetcher: FetcherId, ended: Ended, host: &mut Host<'_>) -> Input {
+        self.fetchers.remove(&fetcher);
+        self.bytes_to_fetchers += ended.bytes_to_fetcher;
+        self.bytes_from_fetchers += ended.bytes_from_fetcher;
+        let last_words = ended.last_words;
+        match ended.reaped {
+            Ok(reaped) => {
+                let ours = self.trial.is_condemned(fetcher);
+                let exit = match exit(reaped.status) {
+                    Exit::Signal(9) if !ours && host.memory_ran_out() => Exit::OutOfMemory,
+                    exit => exit,
+                };
+                Input::Ended {
+                    fetcher,
+                    exit,
+                    usage: Some(reaped.usage),
+                    last_words,
+                }
+            }
+            // How it ended is not known.
+            Err(error) => Input::Ended {
+                fetcher,
+                exit: Exit::Code(-1),
+                usage: None,
+                last_words: format!("{last_words} (it could not be reaped: {error})"),
+            },
+        }
+    }
+
+    /// Tells the trial what happened, and does what it answers.
+    pub(super) fn apply(&mut self, input: Input, host: &mut Host<'_>) {
+        if matches!(input, Input::Abort) {
+            self.unwanted.cancel();
+        }
+        let mut actions = Vec::new();
+        self.trial.on(Instant::now(), input, &mut actions);
+        for action in actions {
+            self.act(action, host);
+        }
+    }
+
+    fn act(&mut self, action: Action, host: &mut Host<'_>) {
+        match action {
+            Action::Write(fetcher, control) => {
+                let frame = encoded(control);
+                self.write(fetcher, frame, control == Control::Go, host);
+            }
+            Action::Kill(fetcher) => {
+                let live = self.fetchers.get(&fetcher);
+                if let Some((killer, _)) = live.and_then(|live| live.process.as_ref()) {
+                    killer.kill();
+                }
+            }
+            Action::Measure(fetcher) => {
+                self.kernel_memory
+                    .get_or_insert_with(|| host.cgroups.kernel_memory());
+                self.jobs.push_back(Job::Measure(fetcher));
+            }
+            Action::LetGo => self.sampling.start(Instant::now()),
+            Action::TellReady(fetcher, spawn) => host.say(message::ready(self.id, fetcher, spawn)),
+            Action::TellMemory(sample) => host.say(message::memory(self.id, &sample)),
+            Action::TellExited(exited) => {
+                if !exited.reason.is_empty() {
+                    let fetcher = exited.fetcher;
+                    tracing::warn!(trial = %self.id, %fetcher, "{}", exited.reason);
+                }
+                self.fetchers.remove(&exited.fetcher);
+                host.say(message::exited(self.id, *exited));
+            }
+            Action::Over => {
+                self.is_over = true;
+                host.say(message::usage(self.id, &self.usage()));
+            }
+        }
+    }
+
+    /// Whether there is work to be done.
+    pub(super) fn has_work(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    /// Does one piece of it.
+    pub(super) fn work(&mut self, host: &mut Host<'_>) {
+        match self.jobs.pop_front() {
+            Some(Job::Start { fetcher, cpus }) => self.start(fetcher, &cpus, host),
+            Some(Job::Measure(fetcher)) => {
+                let held = self.directory(fetcher).map(ProcessDir::held);
+                self.apply(Input::Measured(fetcher, held.unwrap_or_default()), host);
+            }
+            Some(Job::Sample) => self.sample(host),
+            None => {}
+        }
+    }
+
+    fn directory(&self, fetcher: FetcherId) -> Option<&ProcessDir> {
+        let (_, directory) = self.fetchers.get(&fetcher)?.process.as_ref()?;
+        Some(directory)
+    }
+
+    fn start(&mut self, fetcher: FetcherId, cpus: &[u32], host: &mut Host<'_>) {
+        // It may have been called off.
+        let Some(live) = self.fetchers.get_mut(&fetcher) else {
+            return;
+        };
+        let since = Instant::now();
+        let how = &host.settings.fetcher;
+        let input = match supervise::start(how, cpus, &host.cpus, self.pipe_bytes) {
+            Ok(Started { process, directory }) => {
+                live.process = Some((process.killer(), directory));
+                let outlet = Outlet {
+                    trial: self.id,
+                    fetcher,
+                    frames: host.frames.clone(),
+                    events: host.events.clone(),
+                    unwanted: self.unwanted.clone(),
+                };
+                let outbox = Arc::clone(&live.outbox);
+                host.own(supervise::supervise(process, outbox, outlet));
+                Input::Started(fetcher, since)
+            }
+            Err(error) => Input::NotStarted(fetcher, error.to_string()),
+        };
+        self.apply(input, host);
+    }
+
+    fn sample(&mut self, host: &mut Host<'_>) {
+        if self.trial.running().next().is_none() {
+            // The hold came in between.
+            return self.sampling.give_up();
+        }
+        if let Some(fetcher) = self.sampling.next() {
+            let before = Instant::now();
+            if let Some(memory) = self.directory(fetcher).map(ProcessDir::memory) {
+                self.sampling.add(memory, before.elapsed());
+            }
+            self.jobs.push_back(Job::Sample);
+        } else if let Some(sums) = self.sampling.finish() {
+            self.trial.count_memory_sample();
+            host.say_if_room(message::memory(self.id, &sums));
+        }
+    }
+
+    fn usage(&mut self) -> WorkerUsage {
+        let spent = self.cpu_before.zip(usage::own_cpu());
+        let (sock, kernel_stack) = self.kernel_memory.unwrap_or_default();
+        WorkerUsage {
+            cpu_user: spent.map(|(before, now)| now.user.saturating_sub(before.user)),
+            cpu_system: spent.map(|(before, now)| now.system.saturating_sub(before.system)),
+            pipe_bytes_to_fetchers: self.bytes_to_fetchers,
+            pipe_bytes_from_fetchers: self.bytes_from_fetchers,
+            barrier: self.trial.barrier(),
+            memory_samples: self.trial.memory_samples(),
+            cgroup_peak_bytes: self.peak.peak_bytes(),
+            cgroup_sock_bytes: sock,
+            cgroup_kernel_stack_bytes: kernel_stack,
+        }
+    }
+}
+
+fn exit(status: ExitStatus) -> Exit {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal(signal),
+        // Not of a process that has ended.
+        (None, None) => Exit::Code(-1),
+    }
+}
+
+fn encoded(control: Control) -> Bytes {
+    use to_fetcher::Message;
+    supervise::to_fetcher(match control {
+        Control::Go => Message::Go(wire::FetcherGo {}),
+        Control::Hold => Message::Hold(wire::Hold {}),
+        Control::Exit => Message::Exit(wire::FetcherExit {}),
+    })
+}
