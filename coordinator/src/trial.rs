@@ -178,6 +178,8 @@ struct Fetcher {
     last_progress: Duration,
     /// Gets nothing but one suspect at a time.
     solo: bool,
+    /// Its place is free only when it has been reaped.
+    replace_when_reaped: bool,
 }
 
 impl Fetcher {
@@ -336,6 +338,7 @@ impl Trial {
                 rate_since: now,
                 last_progress: now,
                 solo: false,
+                replace_when_reaped: false,
             },
         );
         commands.push(Command::Prepare(worker, id));
@@ -417,6 +420,10 @@ impl Trial {
         let life = fetcher.life;
         let draining = matches!(self.phase, Phase::Draining { .. });
         if !fetcher.is_live() {
+            if std::mem::take(&mut fetcher.replace_when_reaped) {
+                let (worker, shard) = (fetcher.worker, fetcher.shard);
+                self.replace(now, worker, shard, commands);
+            }
             return;
         }
         if draining && exited.report.is_some() {
@@ -440,10 +447,22 @@ impl Trial {
             return;
         };
         commands.push(Command::Kill(fetcher.worker, id));
-        self.lose(now, id, reason, commands);
+        self.lose_until(now, id, reason, true, commands);
     }
 
     fn lose(&mut self, now: Duration, id: FetcherId, reason: String, commands: &mut Vec<Command>) {
+        self.lose_until(now, id, reason, false, commands);
+    }
+
+    /// Takes a fetcher's leases back; one that is `alive` is replaced when it is reaped.
+    fn lose_until(
+        &mut self,
+        now: Duration,
+        id: FetcherId,
+        reason: String,
+        alive: bool,
+        commands: &mut Vec<Command>,
+    ) {
         let Some(fetcher) = self.fetchers.get_mut(&id).filter(|f| f.is_live()) else {
             return;
         };
@@ -459,6 +478,24 @@ impl Trial {
         }
         self.last_loss.clone_from(&reason);
         commands.push(Command::Lost(id, reason));
+        if alive {
+            if let Some(fetcher) = self.fetchers.get_mut(&id) {
+                fetcher.replace_when_reaped = true;
+            }
+        } else {
+            self.replace(now, worker, shard, commands);
+        }
+        self.top_up_all(commands);
+    }
+
+    /// Starts another fetcher in a lost one's place, if that leads anywhere.
+    fn replace(
+        &mut self,
+        now: Duration,
+        worker: WorkerId,
+        shard: Option<u32>,
+        commands: &mut Vec<Command>,
+    ) {
         let wanted = matches!(self.phase, Phase::Preparing | Phase::Running)
             && self.stop_at.is_none()
             && self.ledger.remaining() > 0;
@@ -469,7 +506,6 @@ impl Trial {
         } else {
             self.ledger.release_shard(shard);
         }
-        self.top_up_all(commands);
     }
 
     fn worker_lost(&mut self, now: Duration, worker: WorkerId, commands: &mut Vec<Command>) {
@@ -486,6 +522,19 @@ impl Trial {
         for id in there {
             self.lose(now, id, format!("worker {worker} was lost"), commands);
         }
+        // Nobody will tell of those that were being killed there.
+        let killed: Vec<_> = self
+            .fetchers
+            .values_mut()
+            .filter(|fetcher| fetcher.worker == worker)
+            .filter_map(|fetcher| {
+                std::mem::take(&mut fetcher.replace_when_reaped).then_some(fetcher.shard)
+            })
+            .collect();
+        for shard in killed {
+            self.ledger.release_shard(shard);
+        }
+        self.top_up_all(commands);
     }
 
     fn tick(&mut self, now: Duration, commands: &mut Vec<Command>) {
@@ -513,7 +562,8 @@ impl Trial {
 
     /// Moves on to the next phase when the present one is over.
     fn advance(&mut self, now: Duration, commands: &mut Vec<Command>) {
-        let live = self.fetchers.values().filter(|f| f.is_live()).count();
+        let coming = |f: &&Fetcher| f.is_live() || f.replace_when_reaped;
+        let live = self.fetchers.values().filter(coming).count();
         match self.phase {
             Phase::Preparing | Phase::Running if self.ledger.remaining() == 0 => {
                 self.drain(now, commands);

@@ -87,7 +87,7 @@ fn more_in_flight_than_files_may_be_open() {
     let program = env!("CARGO_BIN_EXE_coordinator");
     let limited = std::process::Command::new("sh")
         .current_dir(place.path(""))
-        .args(["-c", "ulimit -Hn 256; exec \"$0\" fetch urls.txt --arm async:60000", program])
+        .args(["-c", "ulimit -n 256; exec \"$0\" fetch urls.txt --arm async:60000", program])
         .output()
         .unwrap();
     let stderr = String::from_utf8_lossy(&limited.stderr);

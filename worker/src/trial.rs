@@ -172,10 +172,13 @@ impl Trial {
     }
 
     /// Adds a fetcher that is yet to be started; `false` if there is one of
-    /// that id, or if the trial has gone past preparing.
+    /// that id, or if the trial is coming to its end. While the trial runs, it
+    /// is a replacement, and waits at no barrier.
     #[must_use]
     pub(crate) fn add(&mut self, fetcher: FetcherId) -> bool {
-        if self.phase != Phase::Preparing || self.members.contains_key(&fetcher) {
+        if !matches!(self.phase, Phase::Preparing | Phase::Running)
+            || self.members.contains_key(&fetcher)
+        {
             return false;
         }
         let member = Member {
@@ -280,7 +283,9 @@ impl Trial {
             Input::GoWritten(fetcher, at) => {
                 if let (Some(member), Some(go)) = (self.members.get_mut(&fetcher), self.go) {
                     member.go_written = true;
-                    self.barrier = self.barrier.max(at.saturating_duration_since(go));
+                    if !self.let_go {
+                        self.barrier = self.barrier.max(at.saturating_duration_since(go));
+                    }
                 }
             }
             Input::Report(fetcher, report) => match self.members.get_mut(&fetcher) {

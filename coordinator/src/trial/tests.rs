@@ -66,6 +66,8 @@ struct World {
     running: BTreeSet<FetcherId>,
     gone: BTreeSet<FetcherId>,
     starting: Vec<FetcherId>,
+    /// Told to die, and not reaped yet.
+    dying: Vec<FetcherId>,
     finishing: BTreeSet<WorkerId>,
     recorded: BTreeMap<UrlId, u32>,
     batches: Vec<(FetcherId, Vec<UrlId>)>,
@@ -99,7 +101,8 @@ impl World {
                 Command::Finish(worker) => {
                     self.finishing.insert(worker);
                 }
-                Command::Kill(_, id) | Command::Lost(id, _) => {
+                Command::Kill(_, id) => self.dying.push(id),
+                Command::Lost(id, _) => {
                     self.gone.insert(id);
                     self.starting.retain(|s| *s != id);
                 }
@@ -158,8 +161,15 @@ impl Harness {
     }
 
     fn all_ready(&mut self) {
+        for id in std::mem::take(&mut self.world.dying) {
+            if self.world.end.is_none() {
+                self.send(Event::Exited(exited(id, false)));
+            }
+        }
         for id in std::mem::take(&mut self.world.starting) {
-            self.send(Event::Ready(id));
+            if self.world.end.is_none() {
+                self.send(Event::Ready(id));
+            }
         }
     }
 
@@ -276,6 +286,9 @@ fn a_silent_fetcher_is_lost_but_an_idle_one_is_not() {
     h.send(Event::Tick);
     assert!(h.world.gone.contains(&FetcherId(0)));
     assert!(!h.world.gone.contains(&FetcherId(1)));
+    assert!(h.world.starting.is_empty(), "its place is not free yet");
+    h.send(Event::Exited(exited(FetcherId(0), false)));
+    assert_eq!(h.world.starting, [FetcherId(2)]);
     assert!(!h.world.held[&FetcherId(1)].is_empty());
 }
 

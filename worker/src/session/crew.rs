@@ -112,7 +112,7 @@ impl Crew {
             } = spec;
             if !self.trial.add(fetcher) {
                 return Err(WireError::Inconsistent(
-                    "a fetcher is prepared twice, or after its trial's Go",
+                    "a fetcher is prepared twice, or when its trial is ending",
                 ));
             }
             if index >= free {
@@ -270,7 +270,7 @@ impl Crew {
             Action::TellExited(exited) => {
                 if !exited.reason.is_empty() {
                     let fetcher = exited.fetcher;
-                    tracing::warn!(trial = %self.id, %fetcher, "{}", exited.reason);
+                    tracing::info!(trial = %self.id, %fetcher, "{}", exited.reason);
                 }
                 self.fetchers.remove(&exited.fetcher);
                 host.say(message::exited(self.id, *exited));

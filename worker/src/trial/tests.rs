@@ -266,10 +266,24 @@ async fn last_words_stand_in_the_reason() {
 
 #[tokio::test(start_paused = true)]
 async fn a_fetcher_cannot_be_added_twice_or_late() {
-    let mut bench = Bench::preparing(&[A]);
+    let mut bench = Bench::running(&[A]);
     assert!(!bench.trial.add(A));
-    bench.on(Input::Go);
+    bench.on(Input::Finish);
     assert!(!bench.trial.add(B));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replacement_goes_as_soon_as_it_is_ready_and_holds_no_barrier_up() {
+    let mut bench = Bench::running(&[A]);
+    bench.ends(A, Exit::Signal(9));
+    bench.now += Duration::from_secs(9);
+    assert!(bench.trial.add(B), "the trial waits for Finish or Abort");
+    let now = bench.now;
+    bench.on(Input::Started(B, now));
+    let ready = bench.on(Input::Ready(B, now)).to_vec();
+    assert!(ready.contains(&Action::Write(B, Control::Go)), "{ready:?}");
+    bench.on(Input::GoWritten(B, now));
+    assert_eq!(bench.trial.barrier(), Duration::ZERO);
 }
 
 /// What can happen to a fetcher or to the trial, in any order.
