@@ -9,9 +9,13 @@ mod conclude;
 pub mod fixture;
 pub mod format;
 pub mod latency;
+mod memory_slope;
 pub mod record;
+mod scaling;
+mod schema;
 pub mod statistics;
 pub mod text;
 pub mod validity;
 
 pub use conclude::{Options, conclude};
+pub use schema::schema;

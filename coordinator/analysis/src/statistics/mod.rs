@@ -20,6 +20,7 @@ pub use holm::blocks_needed;
 pub use leaders::{Leaders, leaders};
 pub use metric::{Metric, PRIMARY};
 pub(crate) use paired::{Sample, log_ratios};
+pub(crate) use student::quantile;
 pub use summary::{ArmSummary, Spread, summaries};
 pub(crate) use summary::{by_block, median, usable, usable_by_block};
 

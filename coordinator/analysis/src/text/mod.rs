@@ -20,4 +20,4 @@ pub use markdown::markdown;
 pub use notes::{caveats, coordination, false_positives, memory, scaling, sureness};
 pub use terminal::table;
 pub use verdict::verdict;
-pub(crate) use words::{counted, counted_were, listed};
+pub(crate) use words::{counted, counted_were, ends, listed, or_unknown};
