@@ -237,6 +237,7 @@ mod tests {
         assert_eq!(rate(3210.4), "3,210");
         assert_eq!(percent(0.0312), "3.1 %");
         assert_eq!(percent(0.973), "97 %");
+        assert_eq!(percent(f64::MAX), "–");
     }
 
     proptest! {

@@ -1,0 +1,279 @@
+//! How slow are the unlucky URLs?
+
+use maud::{Markup, html};
+
+use super::{
+    section,
+    svg::{
+        Path, Px,
+        plot::{
+            Area, Drawing, End, Room, Tick, ends, for_both, margin, unit_ticks, x_axis, x_title,
+            y_axis,
+        },
+        scale::{Scale, Unit, nice_ceiling, trimmed},
+    },
+    view::{Row, View},
+};
+use crate::{format, latency::Latency};
+
+/// Where the curves begin: half of the URLs are slower.
+const FROM: f64 = 2.0;
+/// Samples that must lie beyond a percentile in every trial for it to be shown.
+const TAIL_SAMPLES_MIN: f64 = 10.0;
+/// With the slowest this many times above the quickest median, an axis from 0
+/// would show one line and a floor.
+const LOG_FROM: f64 = 25.0;
+
+/// One arm's curve.
+struct Curve<'v, 'a> {
+    row: &'v Row<'a>,
+    /// (1 in how many is slower, seconds), from [`FROM`] up.
+    points: Vec<(f64, f64)>,
+}
+
+/// The section.
+pub(super) fn latency(view: &View<'_>) -> Markup {
+    let question = "How slow are the unlucky URLs?";
+    let mut unread = 0;
+    let curves: Vec<Curve<'_, '_>> = view
+        .subjects()
+        .filter(|row| row.summary.fetches())
+        .filter_map(|row| curve(row, &mut unread))
+        .collect();
+    let unread = html! {
+        @if unread > 0 {
+            " " (unread) " of the histograms on record could not be read and are missing here."
+        }
+    };
+    if curves.is_empty() {
+        let missing = html! {
+            p.missing { "No arm has at least ten URLs beyond the first percentile drawn, in every run: with so few, the tail would say more about luck than about the arm." (unread) }
+        };
+        return section("latency", question, &missing);
+    }
+    let logarithmic = is_logarithmic(&curves);
+    let chart = for_both("Latency of every arm by percentile", |room| {
+        draw(&curves, logarithmic, room)
+    });
+    let caption = html! { p.caption {
+        "Read one height: at 99 %, 1 URL in 100 was slower than the line, from taking it up to its last byte. Low and flat is good; a line that bends up late has a long tail."
+        @if logarithmic { " The heights are on a log scale: the slowest are too far off for one from 0." }
+        (unread)
+    } };
+    section("latency", question, &html! { (chart) (caption) })
+}
+
+/// The runs of an arm together, as far as each has enough samples beyond.
+fn curve<'v, 'a>(row: &'v Row<'a>, unread: &mut usize) -> Option<Curve<'v, 'a>> {
+    let mut together = Latency::new();
+    let mut fewest = u64::MAX;
+    for text in row
+        .summary
+        .trials
+        .iter()
+        .filter_map(|trial| trial.latency_histogram.as_deref())
+    {
+        match Latency::decode(text) {
+            Ok(latency) => {
+                fewest = fewest.min(latency.count());
+                together.merge(&latency);
+            }
+            Err(_) => *unread += 1,
+        }
+    }
+    let reach = fewest as f64 / TAIL_SAMPLES_MIN * (1.0 + 1e-9);
+    let points: Vec<(f64, f64)> = together
+        .curve()
+        .into_iter()
+        .map(|(fraction, seconds)| (1.0 / (1.0 - fraction), seconds))
+        // The curve's steps are rounded: 1.995 is the 2 that it begins with here.
+        .filter(|(one_in, _)| *one_in >= FROM * 0.99 && *one_in <= reach)
+        .collect();
+    (points.len() >= 2).then_some(Curve { row, points })
+}
+
+fn is_logarithmic(curves: &[Curve<'_, '_>]) -> bool {
+    let slowest = curves
+        .iter()
+        .filter_map(|curve| curve.points.last())
+        .map(|point| point.1)
+        .fold(0.0, f64::max);
+    let quickest = curves
+        .iter()
+        .filter_map(|curve| curve.points.first())
+        .map(|point| point.1)
+        .fold(f64::INFINITY, f64::min);
+    quickest > 0.0 && slowest > LOG_FROM * quickest
+}
+
+fn draw(curves: &[Curve<'_, '_>], logarithmic: bool, room: Room) -> Drawing {
+    let slowest = curves
+        .iter()
+        .filter_map(|curve| curve.points.last())
+        .map(|point| point.1)
+        .fold(0.0, f64::max);
+    let quickest = curves
+        .iter()
+        .filter_map(|curve| curve.points.first())
+        .map(|point| point.1)
+        .fold(f64::INFINITY, f64::min);
+    let farthest = curves
+        .iter()
+        .filter_map(|curve| curve.points.last())
+        .map(|point| point.0)
+        .fold(FROM, f64::max);
+    let labels: Vec<String> = curves
+        .iter()
+        .map(|curve| {
+            curve
+                .points
+                .last()
+                .map_or_else(String::new, |last| format::duration(last.1))
+        })
+        .collect();
+    let names = curves.iter().map(|curve| curve.row.name());
+    let area = Area {
+        left: room.pick(66.0, 50.0),
+        right: room.width() - margin(room, names.zip(labels.iter().map(String::as_str))),
+        top: 14.0,
+        bottom: room
+            .pick(330.0_f64, 280.0)
+            .max(20.0 + 19.0 * curves.len() as f64),
+    };
+    let unit = Unit::of_seconds(slowest);
+    let x = Scale::log(
+        (FROM * 0.99, farthest.max(FROM * 1.5)),
+        (area.left, area.right),
+    );
+    let y = if logarithmic {
+        Scale::log((quickest * 0.85, slowest * 1.1), (area.bottom, area.top))
+    } else {
+        Scale::linear(
+            (0.0, nice_ceiling(slowest / unit.size) * unit.size),
+            (area.bottom, area.top),
+        )
+    };
+    let y_ticks = if logarithmic {
+        let ticks = y.ticks(8);
+        ticks
+            .into_iter()
+            .map(|seconds| Tick::new(y.at(seconds), format::duration(seconds)))
+            .collect()
+    } else {
+        unit_ticks(&y, 5, unit)
+    };
+    let x_ticks: Vec<Tick> = decades(farthest)
+        .into_iter()
+        .map(|one_in| Tick {
+            at: x.at(one_in),
+            label: percentile(one_in),
+            note: Some(format!("1 in {}", trimmed(one_in))),
+        })
+        .collect();
+    let lines: Vec<End> = curves
+        .iter()
+        .zip(labels)
+        .filter_map(|(curve, value)| {
+            let (one_in, seconds) = *curve.points.last()?;
+            Some(End {
+                x: x.at(one_in),
+                y: y.at(seconds),
+                look: curve.row.look,
+                class: curve.row.class(),
+                name: curve.row.name().to_owned(),
+                value,
+                title: told(curve, one_in, seconds),
+                goes_on: false,
+            })
+        })
+        .collect();
+    let content = html! {
+        (y_axis(area, &y_ticks))
+        (x_axis(area, &x_ticks))
+        (x_title(area, 56.0, room.pick("share of URLs at least this quick, and how many are slower (one step: ten times rarer)", "share of URLs at least this quick")))
+        @for curve in curves {
+            @let line = Path::line(curve.points.iter().map(|(one_in, s)| (x.at(*one_in), y.at(*s))));
+            g class=(curve.row.class()) {
+                path.line d=(line.as_str()) stroke-dasharray=[curve.row.look.dash_array()] { title { (curve.row.name()) } }
+                @for (one_in, seconds) in at_decades(&curve.points) {
+                    circle.stop cx=(Px(x.at(one_in))) cy=(Px(y.at(seconds))) r="3" { title { (told(curve, one_in, seconds)) } }
+                }
+            }
+        }
+        (ends(room, area, &lines))
+    };
+    Drawing {
+        height: area.bottom + 64.0,
+        content,
+    }
+}
+
+fn told(curve: &Curve<'_, '_>, one_in: f64, seconds: f64) -> String {
+    format!(
+        "{}: {} of URLs took at most {}, 1 in {:.0} took longer",
+        curve.row.name(),
+        percentile(one_in),
+        format::duration(seconds),
+        one_in
+    )
+}
+
+/// 2, then the powers of ten, as far as the curves reach.
+fn decades(farthest: f64) -> Vec<f64> {
+    std::iter::once(FROM)
+        .chain((1..=9).map(|power| 10f64.powi(power)))
+        .take_while(|one_in| *one_in <= farthest * 1.001)
+        .collect()
+}
+
+/// The points of a curve at those, its end left out: that has its mark.
+fn at_decades(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let farthest = points.last().map_or(0.0, |last| last.0);
+    decades(farthest)
+        .into_iter()
+        .filter(|one_in| *one_in < farthest * 0.97)
+        .filter_map(|one_in| {
+            points.iter().copied().min_by(|a, b| {
+                (a.0 / one_in)
+                    .ln()
+                    .abs()
+                    .total_cmp(&(b.0 / one_in).ln().abs())
+            })
+        })
+        .collect()
+}
+
+/// `50 %`, `90 %`, `99.9 %`.
+fn percentile(one_in: f64) -> String {
+    let percent = 100.0 * (1.0 - 1.0 / one_in);
+    let decimals = if one_in < 101.0 {
+        0
+    } else if one_in < 1001.0 {
+        1
+    } else if one_in < 10_001.0 {
+        2
+    } else {
+        4
+    };
+    format!("{percent:.decimals$} %")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_said_in_nines() {
+        let said: Vec<String> = [2.0, 10.0, 100.0, 1_000.0, 10_000.0]
+            .into_iter()
+            .map(percentile)
+            .collect();
+        assert_eq!(said.join(", "), "50 %, 90 %, 99 %, 99.9 %, 99.99 %");
+    }
+
+    #[test]
+    fn ticks_end_where_the_curves_end() {
+        assert_eq!(decades(99.99), [2.0, 10.0, 100.0]);
+        assert_eq!(decades(80.0), [2.0, 10.0]);
+    }
+}

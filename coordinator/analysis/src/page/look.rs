@@ -1,0 +1,317 @@
+//! How an arm looks: one hue and one shape per model, wherever it is drawn.
+//!
+//! The hue and the shape tell the model, a hollow mark tells that the client
+//! is not the core, and dashes tell lines apart that share a hue. Text is
+//! never coloured. The hues were chosen so that the worst pair under simulated
+//! protanopia, deuteranopia and tritanopia stays apart by an OKLab distance of
+//! 10 (light) and 12 (dark); every one has a contrast of 3 or more against its
+//! ground (WCAG 2.2, 1.4.11), which a test holds.
+
+use crate::record::Arm;
+
+/// What the model of an arm is, as far as its looks go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hue {
+    /// One process, one URL at a time.
+    Sequential,
+    /// One process, a thread per URL in flight.
+    Threads,
+    /// One process, one event loop.
+    Async,
+    /// Many processes, each one URL at a time.
+    MultiProcess,
+    /// One process, several event-loop threads that take over each other's work.
+    AsyncMt,
+    /// Several processes, each with threads or an event loop.
+    Hybrid,
+    /// A model that this version does not know.
+    Other,
+}
+
+/// The outline of a mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// ■
+    Square,
+    /// ●
+    Circle,
+    /// ▲
+    Triangle,
+    /// ◆
+    Diamond,
+    /// ▼
+    InvertedTriangle,
+    /// ✚
+    Plus,
+    /// ✖
+    Cross,
+}
+
+/// One colour in light and in dark.
+#[derive(Debug, Clone, Copy)]
+pub struct Paint {
+    /// The CSS variable's name, without the dashes in front.
+    pub name: &'static str,
+    /// `#rrggbb` on a light ground.
+    pub light: &'static str,
+    /// `#rrggbb` on a dark ground.
+    pub dark: &'static str,
+}
+
+const fn paint(name: &'static str, light: &'static str, dark: &'static str) -> Paint {
+    Paint { name, light, dark }
+}
+
+/// The ground, the ink and everything between.
+pub const GROUNDS: [Paint; 7] = [
+    paint("bg", "#ffffff", "#14171c"),
+    paint("panel", "#f5f7f9", "#1c2128"),
+    paint("line", "#e2e6ea", "#2c333c"),
+    paint("edge", "#c9cfd6", "#434c58"),
+    paint("muted", "#59616c", "#a3acb8"),
+    paint("ink", "#15181d", "#eef1f4"),
+    paint("fail", "#d1242f", "#ff6b70"),
+];
+
+/// What a slot does: doing nothing, connecting, waiting for the server,
+/// reading the body, and the cost of fanout itself.
+pub const PHASES: [Paint; 5] = [
+    paint("idle", "#d5d9de", "#3a414b"),
+    paint("connect", "#9ecae1", "#1f4e79"),
+    paint("wait", "#4292c6", "#3f8fd2"),
+    paint("body", "#08519c", "#b5dcff"),
+    paint("own", "#15181d", "#ffffff"),
+];
+
+impl Hue {
+    /// Every hue, in the order in which a legend names them.
+    pub const ALL: [Self; 7] = [
+        Self::Sequential,
+        Self::Threads,
+        Self::Async,
+        Self::AsyncMt,
+        Self::MultiProcess,
+        Self::Hybrid,
+        Self::Other,
+    ];
+
+    /// The hue of an arrangement; `model` as in [`Arm::model`].
+    #[must_use]
+    pub fn of(processes: u32, model: &str) -> Self {
+        match (model, processes > 1) {
+            ("sequential", false) => Self::Sequential,
+            ("sequential", true) => Self::MultiProcess,
+            ("threads", false) => Self::Threads,
+            ("async", false) => Self::Async,
+            ("async-mt", false) => Self::AsyncMt,
+            ("threads" | "async" | "async-mt", true) => Self::Hybrid,
+            _ => Self::Other,
+        }
+    }
+
+    /// Its colour. The name is also the class that makes it the element's `--c`.
+    #[must_use]
+    pub fn paint(self) -> Paint {
+        match self {
+            Self::Sequential => paint("seq", "#929495", "#9c9fa1"),
+            Self::Threads => paint("thr", "#3288ce", "#60b0fb"),
+            Self::Async => paint("asy", "#d97834", "#f4842f"),
+            Self::MultiProcess => paint("mpr", "#163f21", "#7cfae3"),
+            Self::AsyncMt => paint("amt", "#6a2566", "#b057a9"),
+            Self::Hybrid => paint("hyb", "#605f0d", "#f6d354"),
+            Self::Other => paint("oth", "#c62865", "#ca3546"),
+        }
+    }
+
+    /// Its outline.
+    #[must_use]
+    pub fn shape(self) -> Shape {
+        match self {
+            Self::Sequential => Shape::Square,
+            Self::Threads => Shape::Circle,
+            Self::Async => Shape::Triangle,
+            Self::MultiProcess => Shape::Diamond,
+            Self::AsyncMt => Shape::InvertedTriangle,
+            Self::Hybrid => Shape::Plus,
+            Self::Other => Shape::Cross,
+        }
+    }
+
+    /// The model in everyday words.
+    #[must_use]
+    pub fn gloss(self) -> &'static str {
+        match self {
+            Self::Sequential => "one URL after the other",
+            Self::Threads => "a thread per URL in flight",
+            Self::Async => "one event loop",
+            Self::MultiProcess => "many processes, one URL each",
+            Self::AsyncMt => "event loop on several threads",
+            Self::Hybrid => "several processes, many URLs each",
+            Self::Other => "another model",
+        }
+    }
+}
+
+/// How one arm looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Hue and shape of its model.
+    pub hue: Hue,
+    /// Whether its client is not the core: the mark is hollow.
+    pub hollow: bool,
+    /// Which dashes its lines have: 0 is a full line. Arms of one hue differ.
+    pub dashes: usize,
+}
+
+impl Look {
+    /// The look of an arrangement on its own; lines are full.
+    #[must_use]
+    pub fn of(processes: u32, model: &str, client: &str) -> Self {
+        Self {
+            hue: Hue::of(processes, model),
+            hollow: client != "core",
+            dashes: 0,
+        }
+    }
+
+    /// The looks of arms that are drawn together, in the same order: lines of
+    /// one hue get different dashes. The A/A control looks like its baseline.
+    #[must_use]
+    pub fn of_all(arms: &[Arm]) -> Vec<Self> {
+        let mut seen: Vec<Hue> = Vec::with_capacity(arms.len());
+        arms.iter()
+            .map(|arm| {
+                let look = Self::of(arm.processes, &arm.model, &arm.client);
+                let dashes = seen.iter().filter(|hue| **hue == look.hue).count();
+                if !arm.control {
+                    seen.push(look.hue);
+                }
+                Self { dashes, ..look }
+            })
+            .collect()
+    }
+
+    /// The SVG `stroke-dasharray` of its lines; `None` is a full line.
+    #[must_use]
+    pub fn dash_array(self) -> Option<&'static str> {
+        const PATTERNS: [&str; 4] = ["7 3", "2 3", "9 3 2 3", "14 4"];
+        let which = self.dashes.checked_sub(1)?;
+        Some(PATTERNS[which % PATTERNS.len()])
+    }
+}
+
+/// An arm in everyday words: `32 threads, one URL each`.
+#[must_use]
+pub fn gloss(arm: &Arm) -> String {
+    let (p, c) = (arm.processes, arm.concurrency);
+    let model = match (arm.model.as_str(), p > 1) {
+        ("sequential", false) => "one URL after the other".to_owned(),
+        ("sequential", true) => format!("{p} processes, one URL each"),
+        ("threads", false) => format!("{c} threads, one URL each"),
+        ("threads", true) => format!("{p} processes of {c} threads"),
+        ("async", false) => format!("one event loop, {c} in flight"),
+        ("async", true) => format!("{p} event loops, {c} in flight each"),
+        ("async-mt", false) => format!("loop on all cores, {c} in flight"),
+        ("async-mt", true) => format!("{p} loops on all cores, {c} each"),
+        (other, _) => other.to_owned(),
+    };
+    match arm.client.as_str() {
+        "core" | "" => model,
+        "null" => format!("{model}; fetches nothing"),
+        client => format!("{model}; {client}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arm(processes: u32, model: &str, client: &str) -> Arm {
+        Arm {
+            processes,
+            model: model.into(),
+            client: client.into(),
+            concurrency: 16,
+            ..Arm::default()
+        }
+    }
+
+    /// WCAG 2.2's relative luminance of `#rrggbb`.
+    fn luminance(colour: &str) -> f64 {
+        let channel = |at: usize| {
+            let value = f64::from(u8::from_str_radix(&colour[at..at + 2], 16).unwrap()) / 255.0;
+            if value <= 0.04045 {
+                value / 12.92
+            } else {
+                ((value + 0.055) / 1.055).powf(2.4)
+            }
+        };
+        0.2126 * channel(1) + 0.7152 * channel(3) + 0.0722 * channel(5)
+    }
+
+    fn contrast(a: &str, b: &str) -> f64 {
+        let (a, b) = (luminance(a) + 0.05, luminance(b) + 0.05);
+        a.max(b) / a.min(b)
+    }
+
+    #[test]
+    fn every_hue_stands_out_from_its_ground_in_light_and_dark() {
+        let [bg, panel, _, _, muted, ink, fail] = GROUNDS;
+        for mark in Hue::ALL.map(Hue::paint).into_iter().chain([fail]) {
+            assert!(contrast(mark.light, bg.light) >= 3.0, "{mark:?}");
+            assert!(contrast(mark.dark, bg.dark) >= 3.0, "{mark:?}");
+        }
+        for text in [muted, ink] {
+            for ground in [bg, panel] {
+                assert!(contrast(text.light, ground.light) >= 4.5, "{text:?}");
+                assert!(contrast(text.dark, ground.dark) >= 4.5, "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn hues_shapes_and_class_names_are_all_different() {
+        for (at, one) in Hue::ALL.iter().enumerate() {
+            for other in &Hue::ALL[..at] {
+                assert_ne!(one.shape(), other.shape());
+                assert_ne!(one.paint().name, other.paint().name);
+            }
+        }
+    }
+
+    #[test]
+    fn an_arm_looks_like_its_model_and_a_foreign_client_is_hollow() {
+        assert_eq!(Look::of(1, "async", "core").hue, Hue::Async);
+        assert_eq!(Look::of(32, "sequential", "core").hue, Hue::MultiProcess);
+        assert_eq!(Look::of(2, "threads", "core").hue, Hue::Hybrid);
+        assert_eq!(Look::of(1, "fibres", "core").hue, Hue::Other);
+        assert!(!Look::of(1, "async", "core").hollow);
+        assert!(Look::of(1, "async", "reqwest").hollow);
+    }
+
+    #[test]
+    fn lines_of_one_hue_differ_in_their_dashes() {
+        let arms = [
+            arm(1, "async", "core"),
+            arm(1, "threads", "core"),
+            arm(1, "async", "reqwest"),
+            Arm {
+                control: true,
+                ..arm(1, "async", "core")
+            },
+        ];
+        let dashes: Vec<_> = Look::of_all(&arms)
+            .into_iter()
+            .map(Look::dash_array)
+            .collect();
+        assert_eq!(dashes[..3], [None, None, Some("7 3")]);
+    }
+
+    #[test]
+    fn glosses_are_everyday_words() {
+        insta::assert_snapshot!(gloss(&arm(1, "async", "core")), @"one event loop, 16 in flight");
+        insta::assert_snapshot!(gloss(&arm(2, "async", "core")), @"2 event loops, 16 in flight each");
+        insta::assert_snapshot!(gloss(&arm(1, "threads", "ureq")), @"16 threads, one URL each; ureq");
+        insta::assert_snapshot!(gloss(&arm(32, "sequential", "null")), @"32 processes, one URL each; fetches nothing");
+    }
+}
