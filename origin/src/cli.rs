@@ -1,0 +1,262 @@
+//! The command: `origin`, and `coordinator origin`.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    num::NonZeroUsize,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    server::{Listeners, Origin, Settings, StartError},
+    spec::{Delay, SpecError},
+    watch::watch,
+};
+
+const AFTER_HELP: &str = "\
+Every path answers; the query says how. Without a query: status 200, 64 octets.
+
+  curl -i 'http://127.0.0.1:8080/?size=20'
+  curl -i 'http://127.0.0.1:8080/7?delay=lognormal:20ms:0.5&size=1k..64k'
+  curl -iL 'http://127.0.0.1:8080/?redirect=3&gzip' --compressed
+  curl 'http://127.0.0.1:8080/stats'
+
+See --help for the whole language.";
+
+const AFTER_LONG_HELP: &str = "\
+Every path answers; the query says how. Without a query: status 200, 64 octets of text.
+Random delays and sizes depend on --seed and on the URL's path and query only: the same
+URL always gets the same ones.
+
+  what is served
+    delay=5ms | 800us | 1ms..20ms | lognormal:20ms:0.5   before the response (at most 60s)
+    size=64 | 4k | 1M | 1k..64k                          of the body (at most 1G)
+    status=503    retry-after=2    interim=3 (102s before)
+    headers=10 (fields more)       header-size=1M (a long one)
+    chunked | close (body to the connection's end)       gzip | br | zstd
+    redirect=3 (a chain, the rest kept) | redirect=loop | redirect-to=URL
+    slow=10 (octets of the body a second) | slow-head=10 (of all) | split (octet by octet)
+    idle-close (closes after the response, unannounced)
+
+  what goes wrong (one of)
+    stall | reset | truncate, each with =before, in-head, after-head, in-body or after
+    endless[=body|head]    length-lie    extra (a second response)
+    bad-chunk[=size|huge|no-crlf|endless]    bad-head[=garbage|none|nul|two-lengths|space]
+    if-reused (only on a connection that has served a request before)
+
+  what was served
+    /stats          counters in JSON            /stats/reset    the same, then anew
+
+Examples:
+  origin                                          serve on 127.0.0.1:8080
+  origin --listen 127.0.0.1:0                     on a free port; the first line says which
+  origin --tls-listen 127.0.0.1:8443 --write-certificate origin.pem
+  curl --cacert origin.pem 'https://localhost:8443/?size=1k'
+  curl -i 'http://127.0.0.1:8080/7?delay=lognormal:20ms:0.5&size=1k..64k'
+  curl -iL 'http://127.0.0.1:8080/?redirect=3&gzip' --compressed
+  curl 'http://127.0.0.1:8080/?truncate'          curl: (18) … bytes remaining to read";
+
+/// Serve HTTP with delays, sizes and faults that each URL chooses.
+///
+/// Prints its base URLs, one a line, HTTP first, as soon as it serves. Ctrl-C
+/// or SIGTERM ends it.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = AFTER_HELP, after_long_help = AFTER_LONG_HELP)]
+pub struct OriginArgs {
+    /// Serve HTTP here; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
+    pub listen: SocketAddr,
+
+    /// Serve HTTPS here too, with a certificate made at the start
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub tls_listen: Option<SocketAddr>,
+
+    /// Write the certificate to FILE, for clients to trust (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_listen")]
+    pub write_certificate: Option<PathBuf>,
+
+    /// Draw random delays and sizes from this seed and the URL
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+
+    /// Serve on so many threads
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub threads: NonZeroUsize,
+
+    /// Close connections that make no progress for so long
+    #[arg(long, value_name = "D", default_value = "60s", value_parser = idle_timeout)]
+    pub idle_timeout: Duration,
+
+    /// End when standard input ends, so that a parent's death is noticed
+    #[arg(long, hide = true)]
+    pub exit_with_stdin: bool,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "give an IP address and a port, such as 127.0.0.1:8080, [::1]:0 or 0.0.0.0:80".to_owned()
+    })
+}
+
+fn idle_timeout(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(Delay::Fixed(limit)) if !limit.is_zero() => Ok(limit),
+        Ok(_) => Err("give a time above zero, such as 500ms or 60s".to_owned()),
+        Err(error) => Err(SpecError::to_string(&error)),
+    }
+}
+
+/// Serves until a signal, or the end of standard input if that was asked
+/// for. Prints the base URLs on standard output and errors on standard error;
+/// everything else is logged.
+/// The exit code is 0 after a signal, 2 if it cannot serve as asked, 1 if it
+/// fails later.
+pub fn run(args: &OriginArgs) -> ExitCode {
+    raise_file_limit();
+    let origin = match start(args) {
+        Ok(origin) => origin,
+        Err(error) => {
+            eprintln!("error: the origin cannot serve: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match serve(&origin, args.exit_with_stdin) {
+        Ok(()) => {}
+        Err(error) => {
+            eprintln!("error: the origin cannot go on: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    match origin.stop() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why the command cannot serve as asked.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("the certificate cannot be written to {path}: {source}")]
+    Certificate { path: PathBuf, source: io::Error },
+}
+
+fn start(args: &OriginArgs) -> Result<Origin, RunError> {
+    let listeners = Listeners::bind(args.listen, args.tls_listen)?;
+    let settings = Settings {
+        seed: args.seed,
+        threads: args.threads,
+        idle_timeout: args.idle_timeout,
+    };
+    let origin = Origin::start(listeners, &settings)?;
+    for address in std::iter::once(origin.http_addr()).chain(origin.https_addr()) {
+        if !address.ip().is_loopback() {
+            tracing::warn!("listening on {address}: other machines can reach this origin");
+        }
+    }
+    if let (Some(path), Some(pem)) = (&args.write_certificate, origin.certificate_pem()) {
+        write_certificate(path, pem)?;
+    }
+    Ok(origin)
+}
+
+fn write_certificate(path: &Path, pem: &str) -> Result<(), RunError> {
+    std::fs::write(path, pem).map_err(|source| RunError::Certificate {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn announce(origin: &Origin) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    for url in origin.base_urls() {
+        writeln!(stdout, "{url}")?;
+    }
+    stdout.flush()
+}
+
+/// Says where the origin serves, and waits for a reason to end.
+fn serve(origin: &Origin, exit_with_stdin: bool) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        // Not before the signals are taken: whoever reads the URLs may send one.
+        announce(origin)?;
+        let stop = origin.stop_token();
+        let input_ends = async {
+            match exit_with_stdin {
+                true => stdin_ends().await,
+                false => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+            () = stop.cancelled() => Ok(()),
+            result = input_ends => result,
+        }
+    })
+}
+
+/// Waits for the end of standard input. It is read only when there is
+/// something to read, so that it need not be made non-blocking, which would
+/// change it for whoever shares it.
+async fn stdin_ends() -> io::Result<()> {
+    let stdin = io::stdin().as_fd().try_clone_to_owned()?;
+    let mut scratch = [0; 4096];
+    let watched = match watch(stdin) {
+        Ok(watched) => watched,
+        // A file or the null device: nobody holds its other end, and reading
+        // it never waits.
+        Err(_) => return Ok(()),
+    };
+    loop {
+        let mut ready = watched.readable().await?;
+        if !has_input(watched.get_ref())? {
+            ready.clear_ready();
+            continue;
+        }
+        if rustix::io::read(watched.get_ref(), &mut scratch)? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Whether a read would not wait.
+fn has_input(fd: &OwnedFd) -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    const NOW: Timespec = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let mut fds = [PollFd::new(fd, PollFlags::IN)];
+    Ok(poll(&mut fds, Some(&NOW))? > 0)
+}
+
+/// Each connection takes a descriptor: raises the soft limit as far as the
+/// hard one lets it. Failing costs connections only, so it is not an error.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        tracing::debug!("the limit on open files stays as it is: {error}");
+    }
+}

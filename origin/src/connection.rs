@@ -1,0 +1,416 @@
+//! One connection: reads requests, has them decided, sends what was rendered.
+
+use std::{
+    future::poll_fn,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
+
+use crate::{
+    exchange::{Decision, Exchange, Intake, StatsRequest, decide},
+    limits::{LINGER_MAX, READ_BUFFER_BYTES, REQUEST_HEAD_MAX_BYTES, STALL_MAX, WRITE_MAX_BYTES},
+    response::{After, Cursor, Response, SLICES_MAX},
+    server::Worker,
+    stats::Tally,
+    timer::Sleep,
+};
+
+/// What a connection runs over: TCP, or TLS over TCP.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin {
+    /// The socket underneath.
+    fn socket(&self) -> &TcpStream;
+}
+
+impl Transport for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Transport for TlsStream<TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
+/// Serves one connection to its end. How it ended is nobody's concern: a
+/// client may go away whenever it likes, and what it got is counted.
+pub(crate) async fn serve<T: Transport>(transport: T, worker: &Worker) {
+    let mut connection = Connection {
+        transport,
+        worker,
+        tally: worker.tally(),
+        input: Input::new(),
+        response: Response::new(),
+        idle: Idle::new(worker),
+    };
+    // The error is the client's doing, or a timeout.
+    let _ = connection.run().await;
+}
+
+struct Connection<'w, T> {
+    transport: T,
+    worker: &'w Worker,
+    tally: Tally<'w>,
+    input: Input,
+    response: Response,
+    idle: Idle<'w>,
+}
+
+impl<T: Transport> Connection<'_, T> {
+    async fn run(&mut self) -> io::Result<()> {
+        let mut counted = self.tally.connection();
+        let mut reused = false;
+        loop {
+            let decision = self.next_decision(reused).await?;
+            // Counted until the response, and the connection if that ends
+            // with it, is done with.
+            let _open = match decision {
+                Decision::ReadOn => return Ok(()),
+                Decision::Respond(exchange) => {
+                    let open = counted.request();
+                    self.respond(exchange).await?;
+                    Some(open)
+                }
+                Decision::Stats(request) => {
+                    counted.stats_request();
+                    self.respond_with_stats(request).await?;
+                    None
+                }
+            };
+            match self.response.after {
+                After::KeepAlive => reused = true,
+                end => return self.end(end).await,
+            }
+        }
+    }
+
+    /// Reads until there is something to decide; [`Decision::ReadOn`] if the
+    /// client closes before.
+    async fn next_decision(&mut self, reused: bool) -> io::Result<Decision> {
+        self.idle.restart();
+        let mut worth_parsing = !self.input.is_empty();
+        loop {
+            if worth_parsing {
+                let seed = self.worker.seed;
+                match decide(self.input.filled(), seed, reused, &mut self.response) {
+                    Decision::ReadOn => {}
+                    decision => return Ok(decision),
+                }
+            }
+            let before = self.input.filled().len();
+            if self.read().await? == 0 {
+                return Ok(Decision::ReadOn);
+            }
+            // A head ends in a line end, so that one that comes octet by
+            // octet is not parsed from its start for each of them.
+            worth_parsing = self.input.filled()[before..].contains(&b'\n')
+                || self.input.filled().len() >= REQUEST_HEAD_MAX_BYTES;
+        }
+    }
+
+    async fn respond(&mut self, exchange: Exchange) -> io::Result<()> {
+        // Only a response that is held back needs to know the time.
+        let arrived = exchange.delay.map(|delay| (delay, Instant::now()));
+        self.take_in(exchange.intake).await?;
+        if let Some((delay, arrived)) = arrived {
+            self.worker.timer.at(arrived + delay).await;
+            self.tally.delay(delay, arrived.elapsed());
+        }
+        // Counted before it is sent, so that a client that has it and asks
+        // for the counters finds it there.
+        if let Some(status) = self.response.status {
+            self.tally.response(status);
+        }
+        self.send().await?;
+        self.tally.body(self.response.body_bytes);
+        Ok(())
+    }
+
+    async fn respond_with_stats(&mut self, request: StatsRequest) -> io::Result<()> {
+        self.take_in(request.intake).await?;
+        let stats = self.worker.counters.snapshot();
+        if request.reset {
+            self.worker.counters.reset();
+        }
+        let mut body = serde_json::to_vec(&stats)?;
+        body.push(b'\n');
+        self.response
+            .render_own(200, "application/json", &body, request.manner);
+        self.send_at_once(&mut Cursor::default()).await
+    }
+
+    /// Takes the request out of the buffer, and its body from the client.
+    async fn take_in(&mut self, intake: Intake) -> io::Result<()> {
+        self.input.consume(intake.head_length);
+        if intake.body_length == 0 {
+            return Ok(());
+        }
+        if intake.expects_continue && self.input.is_empty() {
+            const GO_ON: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+            self.idle.restart();
+            let mut sent = 0;
+            while sent < GO_ON.len() {
+                sent += self.write(&[IoSlice::new(&GO_ON[sent..])]).await?;
+            }
+            self.flush().await?;
+        }
+        let mut left = intake.body_length;
+        loop {
+            let here = self.input.filled().len();
+            let part = usize::try_from(left).map_or(here, |left| left.min(here));
+            self.input.consume(part);
+            left -= u64::try_from(part).expect("at most what is left");
+            if left == 0 {
+                return Ok(());
+            }
+            self.idle.restart();
+            if self.read().await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    async fn send(&mut self) -> io::Result<()> {
+        let mut cursor = Cursor::default();
+        let result = match self.response.pace {
+            None => self.send_at_once(&mut cursor).await,
+            Some(_) => self.send_paced(&mut cursor).await,
+        };
+        self.tally.sent(cursor.sent());
+        result
+    }
+
+    async fn send_at_once(&mut self, cursor: &mut Cursor) -> io::Result<()> {
+        while !cursor.at_end(&self.response) {
+            self.send_some(cursor, WRITE_MAX_BYTES).await?;
+        }
+        self.flush().await
+    }
+
+    async fn send_paced(&mut self, cursor: &mut Cursor) -> io::Result<()> {
+        let mut due = None;
+        while !cursor.at_end(&self.response) {
+            let stride = self.response.stride(cursor.sent());
+            if let Some(interval) = stride.interval {
+                let next = due.map_or_else(Instant::now, |last| last + interval);
+                self.worker.timer.at(next).await;
+                due = Some(next);
+            }
+            self.send_some(cursor, stride.octets).await?;
+            // Each stride leaves on its own, over TLS too, and somebody who
+            // sends octet by octet keeps nobody else waiting.
+            self.flush().await?;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    async fn send_some(&mut self, cursor: &mut Cursor, limit: u64) -> io::Result<()> {
+        self.idle.restart();
+        let (transport, response, idle) = (&mut self.transport, &self.response, &mut self.idle);
+        let count = poll_fn(|cx| {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let used = cursor.gather(response, limit, &mut slices);
+            poll_write(transport, idle, &slices[..used], cx)
+        })
+        .await?;
+        cursor.advance(&self.response, count);
+        Ok(())
+    }
+
+    async fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let (transport, idle) = (&mut self.transport, &mut self.idle);
+        poll_fn(|cx| poll_write(transport, idle, slices, cx)).await
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        let (transport, idle) = (&mut self.transport, &mut self.idle);
+        poll_fn(|cx| match Pin::new(&mut *transport).poll_flush(cx) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => idle.poll(cx).map(Err),
+        })
+        .await
+    }
+
+    async fn read(&mut self) -> io::Result<usize> {
+        let (transport, idle, input) = (&mut self.transport, &mut self.idle, &mut self.input);
+        input.make_room();
+        poll_fn(|cx| match input.poll_read(transport, cx) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => idle.poll(cx).map(Err),
+        })
+        .await
+    }
+
+    /// Ends the connection as the response asks.
+    async fn end(&mut self, how: After) -> io::Result<()> {
+        match how {
+            After::KeepAlive | After::CutOff => Ok(()),
+            After::Close => self.shutdown().await,
+            After::Reset => self.transport.socket().set_zero_linger(),
+            After::Refuse => {
+                self.shutdown().await?;
+                self.read_away(LINGER_MAX).await
+            }
+            After::Stall => self.read_away(STALL_MAX).await,
+        }
+    }
+
+    async fn shutdown(&mut self) -> io::Result<()> {
+        let (transport, idle) = (&mut self.transport, &mut self.idle);
+        poll_fn(|cx| match Pin::new(&mut *transport).poll_shutdown(cx) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => idle.poll(cx).map(Err),
+        })
+        .await
+    }
+
+    /// Reads and forgets until the client closes, or for `limit`.
+    async fn read_away(&mut self, limit: Duration) -> io::Result<()> {
+        let (transport, input) = (&mut self.transport, &mut self.input);
+        let to_the_end = async {
+            loop {
+                input.clear();
+                let count = poll_fn(|cx| input.poll_read(transport, cx)).await?;
+                if count == 0 {
+                    return Ok(());
+                }
+            }
+        };
+        self.worker
+            .timer
+            .within(limit, to_the_end)
+            .await
+            .unwrap_or(Ok(()))
+    }
+}
+
+/// Writes what it can, or gives up a client that takes nothing for too long.
+fn poll_write<T: Transport>(
+    transport: &mut T,
+    idle: &mut Idle<'_>,
+    slices: &[IoSlice<'_>],
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let transport = Pin::new(transport);
+    let written = match slices {
+        // One slice goes by the cheaper call.
+        [one] => transport.poll_write(cx, one),
+        many => transport.poll_write_vectored(cx, many),
+    };
+    match written {
+        Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        Poll::Ready(result) => Poll::Ready(result),
+        Poll::Pending => idle.poll(cx).map(Err),
+    }
+}
+
+/// Octets that were received and not yet used.
+struct Input {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Input {
+    fn new() -> Self {
+        Self {
+            buffer: vec![0; READ_BUFFER_BYTES],
+            start: 0,
+            end: 0,
+        }
+    }
+
+    fn filled(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    fn clear(&mut self) {
+        (self.start, self.end) = (0, 0);
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.start += count;
+        if self.is_empty() {
+            self.clear();
+        }
+    }
+
+    /// Leaves room after what is filled, by moving it or by growing. Room is
+    /// never exhausted by a usual request: a read that leaves some tells the
+    /// runtime that the socket is empty, and saves asking it again.
+    fn make_room(&mut self) {
+        if self.end < self.buffer.len() {
+            return;
+        }
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        } else {
+            // Callers stop at the longest head, so that this stays bounded.
+            self.buffer.resize(self.buffer.len() * 2, 0);
+        }
+    }
+
+    fn poll_read<T: Transport>(
+        &mut self,
+        transport: &mut T,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let mut room = ReadBuf::new(&mut self.buffer[self.end..]);
+        ready!(Pin::new(transport).poll_read(cx, &mut room))?;
+        let count = room.filled().len();
+        self.end += count;
+        Poll::Ready(Ok(count))
+    }
+}
+
+/// Ends a connection that makes no progress. One wait serves for the whole
+/// connection: it is looked at only when it ends, and then put off for as
+/// long as there was progress meanwhile.
+struct Idle<'w> {
+    sleep: Sleep<'w>,
+    limit: Duration,
+    since: Instant,
+}
+
+impl<'w> Idle<'w> {
+    fn new(worker: &'w Worker) -> Self {
+        let since = Instant::now();
+        Self {
+            sleep: worker.timer.at(since + worker.idle_timeout),
+            limit: worker.idle_timeout,
+            since,
+        }
+    }
+
+    fn restart(&mut self) {
+        self.since = Instant::now();
+    }
+
+    /// Ready with the error that ends the connection.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        loop {
+            ready!(Pin::new(&mut self.sleep).poll(cx));
+            let deadline = self.since + self.limit;
+            if Instant::now() >= deadline {
+                return Poll::Ready(io::ErrorKind::TimedOut.into());
+            }
+            self.sleep.reset(deadline);
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! What bodies are made of: one shared pattern of text, and its content
+//! codings. Nothing here is allocated by size: a body of a GiB is a few
+//! references to shared blocks that are sent over and over.
+//!
+//! This works for codings too, because each of the three formats is a
+//! sequence of blocks that can be made to stand alone: a block of the pattern
+//! is encoded once, and a body repeats it. What is left at the end, less than
+//! a block, is sent unencoded in the format's block for such data.
+
+use std::sync::LazyLock;
+
+use flate2::{Compress, Compression, Crc, FlushCompress, Status};
+
+use crate::query::Coding;
+
+/// The pattern repeats after this many octets.
+const LINE: &[u8; 64] = b"fanout origin: a line of 64 octets, all text, with a newline...\n";
+/// Octets of the pattern in one shared buffer.
+pub(crate) const PATTERN_BYTES: usize = 64 * 1024;
+const SMALL_BLOCK_BYTES: usize = 4 * 1024;
+
+static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| LINE.repeat(PATTERN_BYTES / LINE.len()));
+
+/// The start of every body, before content coding; it goes on repeating
+/// itself.
+pub(crate) fn pattern() -> &'static [u8] {
+    &PATTERN
+}
+
+/// A part of a response, by reference or small.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Piece {
+    /// `length` octets of `source`, repeated as needed.
+    Cycle {
+        /// Never empty.
+        source: &'static [u8],
+        /// Octets in all.
+        length: u64,
+    },
+    /// A few octets of their own.
+    Short {
+        /// Holds them.
+        octets: [u8; 8],
+        /// How many count.
+        length: u8,
+    },
+}
+
+impl Piece {
+    const NONE: Self = Self::Short {
+        octets: [0; 8],
+        length: 0,
+    };
+
+    fn short(from: &[u8]) -> Self {
+        let mut octets = [0; 8];
+        octets[..from.len()].copy_from_slice(from);
+        let length = u8::try_from(from.len()).expect("at most eight octets");
+        Self::Short { octets, length }
+    }
+
+    fn all(source: &'static [u8]) -> Self {
+        Self::cycle(source, source.len(), 1)
+    }
+
+    /// `source`, `times` over.
+    fn cycle(source: &'static [u8], block: usize, times: u64) -> Self {
+        Self::Cycle {
+            source,
+            length: octets(block) * times,
+        }
+    }
+
+    /// The first `length` octets of a body.
+    pub(crate) fn pattern(length: u64) -> Self {
+        Self::Cycle {
+            source: pattern(),
+            length,
+        }
+    }
+
+    /// How many octets this is.
+    pub(crate) fn length(&self) -> u64 {
+        match *self {
+            Self::Cycle { length, .. } => length,
+            Self::Short { length, .. } => u64::from(length),
+        }
+    }
+}
+
+fn octets(length: usize) -> u64 {
+    u64::try_from(length).expect("a length in memory fits into 64 bits")
+}
+
+/// One body: its pieces in order.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Content {
+    pieces: [Piece; 6],
+    count: usize,
+}
+
+impl Content {
+    /// `size` octets of the pattern, as they are or encoded.
+    pub(crate) fn new(size: u64, coding: Option<Coding>) -> Self {
+        let mut content = Self {
+            pieces: [Piece::NONE; 6],
+            count: 0,
+        };
+        match coding {
+            None => content.push(Piece::pattern(size)),
+            Some(Coding::Gzip) => content.gzip(size),
+            Some(Coding::Brotli) => content.brotli(size),
+            Some(Coding::Zstd) => content.zstd(size),
+        }
+        content
+    }
+
+    /// The pieces that are not empty.
+    pub(crate) fn pieces(&self) -> &[Piece] {
+        &self.pieces[..self.count]
+    }
+
+    /// Octets in all.
+    pub(crate) fn length(&self) -> u64 {
+        self.pieces().iter().map(Piece::length).sum()
+    }
+
+    fn push(&mut self, piece: Piece) {
+        if piece.length() > 0 {
+            self.pieces[self.count] = piece;
+            self.count += 1;
+        }
+    }
+
+    /// RFC 1952 around RFC 1951: compressed blocks, then a stored block, then
+    /// checksum and size.
+    fn gzip(&mut self, size: u64) {
+        // Deflate, no name, no time, an unknown system.
+        const HEADER: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+        let parts = Parts::of(size);
+        let shared = &*DEFLATED;
+        self.push(Piece::all(HEADER));
+        self.push(Piece::cycle(&shared.large, shared.large.len(), parts.large));
+        self.push(Piece::cycle(&shared.small, shared.small.len(), parts.small));
+        let [low, high] = parts.rest.to_le_bytes();
+        // The last block, stored: its length and the complement of it.
+        self.push(Piece::short(&[1, low, high, !low, !high]));
+        self.push(Piece::pattern(u64::from(parts.rest)));
+        let size_mod = u32::try_from(size & u64::from(u32::MAX)).expect("masked to 32 bits");
+        let mut trailer = [0; 8];
+        trailer[..4].copy_from_slice(&shared.checksum(size).to_le_bytes());
+        trailer[4..].copy_from_slice(&size_mod.to_le_bytes());
+        self.push(Piece::short(&trailer));
+    }
+
+    /// RFC 7932: uncompressed meta-blocks.
+    fn brotli(&mut self, size: u64) {
+        // A window of 16 bits, then an empty meta-block that ends on an
+        // octet, so that all that follow begin on one (section 9.2).
+        const HEADER: &[u8] = &[0b0000_1100];
+        // The last meta-block, empty.
+        const END: &[u8] = &[0b11];
+        let parts = Parts::of(size);
+        let rest = u64::from(parts.rest) + parts.small * octets(SMALL_BLOCK_BYTES);
+        self.push(Piece::all(HEADER));
+        self.push(Piece::cycle(&BROTLI_BLOCK, BROTLI_BLOCK.len(), parts.large));
+        if rest > 0 {
+            self.push(Piece::short(&brotli_block_header(rest)));
+            self.push(Piece::pattern(rest));
+        }
+        self.push(Piece::all(END));
+    }
+
+    /// RFC 8878: raw blocks.
+    fn zstd(&mut self, size: u64) {
+        // The magic number; no size, checksum or dictionary; a window of
+        // 128 KiB, which is also the largest block (section 3.1.1).
+        const HEADER: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x38];
+        let parts = Parts::of(size);
+        let rest = u64::from(parts.rest) + parts.small * octets(SMALL_BLOCK_BYTES);
+        self.push(Piece::all(HEADER));
+        self.push(Piece::cycle(&ZSTD_BLOCK, ZSTD_BLOCK.len(), parts.large));
+        self.push(Piece::short(&zstd_block_header(rest, true)));
+        self.push(Piece::pattern(rest));
+    }
+}
+
+/// A size, taken apart.
+struct Parts {
+    /// Blocks of [`PATTERN_BYTES`].
+    large: u64,
+    /// Blocks of [`SMALL_BLOCK_BYTES`], fewer than make a large one.
+    small: u64,
+    /// What is left, less than a small block.
+    rest: u16,
+}
+
+impl Parts {
+    fn of(size: u64) -> Self {
+        let (large, small) = (octets(PATTERN_BYTES), octets(SMALL_BLOCK_BYTES));
+        Self {
+            large: size / large,
+            small: size % large / small,
+            rest: u16::try_from(size % small).expect("below 4 KiB"),
+        }
+    }
+}
+
+/// Blocks of the pattern, compressed, and what their checksums are.
+struct Deflated {
+    large: Vec<u8>,
+    small: Vec<u8>,
+    /// The checksum of 2ⁱ small blocks, at i.
+    doublings: Vec<Crc>,
+}
+
+static DEFLATED: LazyLock<Deflated> = LazyLock::new(|| {
+    let mut first = Crc::new();
+    first.update(&pattern()[..SMALL_BLOCK_BYTES]);
+    let mut doublings = vec![first];
+    // 2¹⁹ blocks of 4 KiB are 2 GiB, above any size.
+    while let Some(last) = doublings.last().filter(|_| doublings.len() < 19) {
+        let mut next = Crc::new();
+        next.combine(last);
+        next.combine(last);
+        doublings.push(next);
+    }
+    Deflated {
+        large: deflate(pattern()),
+        small: deflate(&pattern()[..SMALL_BLOCK_BYTES]),
+        doublings,
+    }
+});
+
+impl Deflated {
+    /// The checksum of the first `size` octets of the pattern, from the
+    /// checksums of its blocks.
+    fn checksum(&self, size: u64) -> u32 {
+        let parts = Parts::of(size);
+        let blocks = size / octets(SMALL_BLOCK_BYTES);
+        let mut crc = Crc::new();
+        for (power, doubling) in self.doublings.iter().enumerate() {
+            if blocks >> power & 1 == 1 {
+                crc.combine(doubling);
+            }
+        }
+        crc.update(&pattern()[..usize::from(parts.rest)]);
+        crc.sum()
+    }
+}
+
+/// `input` as deflate blocks that refer to nothing before them and end on an
+/// octet: a full flush does both.
+fn deflate(input: &[u8]) -> Vec<u8> {
+    let mut encoder = Compress::new(Compression::default(), false);
+    let mut output = Vec::with_capacity(input.len());
+    let status = encoder
+        .compress_vec(input, &mut output, FlushCompress::Full)
+        .expect("a fresh encoder takes any input");
+    assert!(
+        status == Status::Ok && encoder.total_in() == octets(input.len()),
+        "the pattern compresses, so the output has room"
+    );
+    output
+}
+
+static BROTLI_BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut block = brotli_block_header(octets(PATTERN_BYTES)).to_vec();
+    block.extend_from_slice(pattern());
+    block
+});
+
+/// An uncompressed meta-block's header, from the lowest bit: not the last
+/// (1 bit), four digits of length (2 bits, zero), length - 1 (16 bits),
+/// uncompressed (1 bit); then zeros up to the octet (section 9.2).
+fn brotli_block_header(length: u64) -> [u8; 3] {
+    debug_assert!((1..=65_536).contains(&length));
+    three_octets((length - 1) << 3 | 1 << 19)
+}
+
+static ZSTD_BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut block = zstd_block_header(octets(PATTERN_BYTES), false).to_vec();
+    block.extend_from_slice(pattern());
+    block
+});
+
+/// A raw block's header, from the lowest bit: last (1 bit), raw (2 bits,
+/// zero), length (21 bits) (section 3.1.1.2).
+fn zstd_block_header(length: u64, last: bool) -> [u8; 3] {
+    three_octets(length << 3 | u64::from(last))
+}
+
+fn three_octets(bits: u64) -> [u8; 3] {
+    let [a, b, c, ..] = bits.to_le_bytes();
+    [a, b, c]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    /// Around every boundary between parts.
+    const SIZES: [u64; 12] = [
+        0, 1, 63, 64, 4095, 4096, 4097, 65_535, 65_536, 65_537, 70_000, 1_000_000,
+    ];
+
+    fn flat(content: &Content) -> Vec<u8> {
+        let mut out = Vec::new();
+        for piece in content.pieces() {
+            match *piece {
+                Piece::Cycle { source, length } => {
+                    out.extend(source.iter().cycle().take(usize::try_from(length).unwrap()))
+                }
+                Piece::Short { octets, length } => {
+                    out.extend_from_slice(&octets[..usize::from(length)]);
+                }
+            }
+        }
+        assert_eq!(octets(out.len()), content.length());
+        out
+    }
+
+    #[test]
+    fn gzip_decodes_to_the_pattern() {
+        for size in SIZES {
+            let plain = flat(&Content::new(size, None));
+            let coded = flat(&Content::new(size, Some(Coding::Gzip)));
+            let mut decoded = Vec::new();
+            // The decoder checks the checksum and the size.
+            flate2::bufread::GzDecoder::new(&coded[..])
+                .read_to_end(&mut decoded)
+                .unwrap();
+            assert_eq!(decoded, plain, "{size}");
+        }
+    }
+
+    #[test]
+    fn brotli_decodes_to_the_pattern() {
+        for size in SIZES {
+            let plain = flat(&Content::new(size, None));
+            let coded = flat(&Content::new(size, Some(Coding::Brotli)));
+            let mut decoded = Vec::new();
+            brotli_decompressor::BrotliDecompress(&mut &coded[..], &mut decoded).unwrap();
+            assert_eq!(decoded, plain, "{size}");
+        }
+    }
+
+    #[test]
+    fn zstd_decodes_to_the_pattern() {
+        for size in SIZES {
+            let plain = flat(&Content::new(size, None));
+            let coded = flat(&Content::new(size, Some(Coding::Zstd)));
+            let decoded = zstd::decode_all(&coded[..]).unwrap();
+            assert_eq!(decoded, plain, "{size}");
+        }
+    }
+
+    #[test]
+    fn a_gibibyte_is_small_on_the_wire_and_its_checksum_is_right() {
+        let size = 1 << 30;
+        let coded = Content::new(size, Some(Coding::Gzip));
+        assert!(coded.length() * 200 < size, "{}", coded.length());
+        // Against a checksum taken the long way, over 16 MiB.
+        let mut slow = Crc::new();
+        for _ in 0..256 {
+            slow.update(pattern());
+        }
+        assert_eq!(DEFLATED.checksum(16 << 20), slow.sum());
+    }
+}

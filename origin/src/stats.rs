@@ -1,0 +1,478 @@
+//! What the origin served: the server's side of a trial.
+//!
+//! Each thread counts for itself, so that counting costs no more than an
+//! uncontended addition; what has a peak is counted for all together.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// The counters, as `/stats` publishes them in JSON.
+///
+/// Requests to `/stats` itself are not counted, nor are connections that
+/// carried nothing else. Counts and peaks begin anew with `/stats/reset`;
+/// `cpu_*_s` and `uptime_s` never do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Requests whose head arrived, bad ones too.
+    pub requests: u64,
+    /// Responses by status. A request may have none, if its URL asked for that.
+    pub responses: BTreeMap<u16, u64>,
+    /// Connections that carried at least one request.
+    pub connections_accepted: u64,
+    /// Connections that were closed without any: health checks, failed TLS
+    /// handshakes, connections that a client opened and did not need.
+    pub connections_unused: u64,
+    /// Connections open now, of those that carried a request.
+    pub connections_open: u64,
+    /// Most connections open at a time.
+    pub connections_peak: u64,
+    /// Requests being answered now, from the end of the request's head to the
+    /// response's last octet, or of the stall that it ends in. With several threads, a request may still be
+    /// counted for a moment when its client has the response already.
+    pub concurrency: u64,
+    /// Most requests being answered at a time.
+    pub concurrency_peak: u64,
+    /// Responses that were held back as their URL asked.
+    pub delays: u64,
+    /// Sum of the delays asked for.
+    pub delay_requested_s: f64,
+    /// Sum of the delays as they were, from the end of the request to the
+    /// response's first octet.
+    pub delay_actual_s: f64,
+    /// Mean of the differences; 0 without delays. A delay is never too short.
+    pub delay_overshoot_mean_us: f64,
+    /// The largest difference.
+    pub delay_overshoot_max_us: f64,
+    /// Octets of whole bodies, after content coding and before transfer coding.
+    pub body_bytes: u64,
+    /// Octets of responses, heads and transfer coding included, TLS not.
+    pub sent_bytes: u64,
+    /// User CPU time of this process, since it started.
+    pub cpu_user_s: f64,
+    /// System CPU time of this process, since it started.
+    pub cpu_system_s: f64,
+    /// Threads that serve.
+    pub threads: usize,
+    /// Time since the origin started.
+    pub uptime_s: f64,
+    /// Time since the counts began.
+    pub counting_s: f64,
+}
+
+/// Statuses are three digits.
+const STATUSES: usize = 600;
+
+/// All counters of one origin.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    shards: Box<[Shard]>,
+    connections: Gauge,
+    requests: Gauge,
+    started: Instant,
+    counting_since: Mutex<Instant>,
+}
+
+/// One thread's counters, on cache lines of their own.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Shard {
+    requests: AtomicU64,
+    accepted: AtomicU64,
+    unused: AtomicU64,
+    delays: AtomicU64,
+    requested_ns: AtomicU64,
+    actual_ns: AtomicU64,
+    overshoot_max_ns: AtomicU64,
+    body_bytes: AtomicU64,
+    sent_bytes: AtomicU64,
+    responses: [AtomicU64; STATUSES],
+}
+
+impl Default for Shard {
+    fn default() -> Self {
+        Self {
+            requests: AtomicU64::default(),
+            accepted: AtomicU64::default(),
+            unused: AtomicU64::default(),
+            delays: AtomicU64::default(),
+            requested_ns: AtomicU64::default(),
+            actual_ns: AtomicU64::default(),
+            overshoot_max_ns: AtomicU64::default(),
+            body_bytes: AtomicU64::default(),
+            sent_bytes: AtomicU64::default(),
+            responses: [const { AtomicU64::new(0) }; STATUSES],
+        }
+    }
+}
+
+impl Shard {
+    fn plain(&self) -> [&AtomicU64; 9] {
+        [
+            &self.requests,
+            &self.accepted,
+            &self.unused,
+            &self.delays,
+            &self.requested_ns,
+            &self.actual_ns,
+            &self.overshoot_max_ns,
+            &self.body_bytes,
+            &self.sent_bytes,
+        ]
+    }
+}
+
+/// How many there are, and were at most.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Gauge {
+    now: AtomicU64,
+    peak: AtomicU64,
+}
+
+impl Gauge {
+    fn enter(&self) {
+        let now = self.now.fetch_add(1, Relaxed) + 1;
+        // Reading first keeps the line shared while the peak stands.
+        if now > self.peak.load(Relaxed) {
+            self.peak.fetch_max(now, Relaxed);
+        }
+    }
+
+    fn leave(&self) {
+        self.now.fetch_sub(1, Relaxed);
+    }
+
+    fn reset(&self) {
+        self.peak.store(0, Relaxed);
+        self.peak.fetch_max(self.now.load(Relaxed), Relaxed);
+    }
+}
+
+impl Counters {
+    /// Counters for so many threads, all at zero.
+    pub(crate) fn new(threads: usize) -> Self {
+        let now = Instant::now();
+        Self {
+            shards: (0..threads).map(|_| Shard::default()).collect(),
+            connections: Gauge::default(),
+            requests: Gauge::default(),
+            started: now,
+            counting_since: Mutex::new(now),
+        }
+    }
+
+    /// One thread's view.
+    pub(crate) fn tally(&self, thread: usize) -> Tally<'_> {
+        Tally {
+            counters: self,
+            shard: &self.shards[thread],
+        }
+    }
+
+    /// The counters now. While requests are served, the sums of different
+    /// fields may be a request apart.
+    pub(crate) fn snapshot(&self) -> Stats {
+        let sum = |field: fn(&Shard) -> &AtomicU64| -> u64 {
+            self.shards
+                .iter()
+                .map(|shard| field(shard).load(Relaxed))
+                .sum()
+        };
+        let seconds = |ns| Duration::from_nanos(ns).as_secs_f64();
+        let responses = (0u16..)
+            .zip(0..STATUSES)
+            .filter_map(|(status, index)| {
+                let count: u64 = self
+                    .shards
+                    .iter()
+                    .map(|shard| shard.responses[index].load(Relaxed))
+                    .sum();
+                (count > 0).then_some((status, count))
+            })
+            .collect();
+        let delays = sum(|s| &s.delays);
+        let (requested_ns, actual_ns) = (sum(|s| &s.requested_ns), sum(|s| &s.actual_ns));
+        let overshoot_us = actual_ns.saturating_sub(requested_ns) as f64 / 1e3;
+        let overshoot_max_ns = self
+            .shards
+            .iter()
+            .map(|shard| shard.overshoot_max_ns.load(Relaxed))
+            .max()
+            .unwrap_or(0);
+        let (cpu_user_s, cpu_system_s) = cpu_time_s();
+        let now = Instant::now();
+        Stats {
+            requests: sum(|s| &s.requests),
+            responses,
+            connections_accepted: sum(|s| &s.accepted),
+            connections_unused: sum(|s| &s.unused),
+            connections_open: self.connections.now.load(Relaxed),
+            connections_peak: self.connections.peak.load(Relaxed),
+            concurrency: self.requests.now.load(Relaxed),
+            concurrency_peak: self.requests.peak.load(Relaxed),
+            delays,
+            delay_requested_s: seconds(requested_ns),
+            delay_actual_s: seconds(actual_ns),
+            delay_overshoot_mean_us: match delays {
+                0 => 0.0,
+                _ => overshoot_us / delays as f64,
+            },
+            delay_overshoot_max_us: overshoot_max_ns as f64 / 1e3,
+            body_bytes: sum(|s| &s.body_bytes),
+            sent_bytes: sum(|s| &s.sent_bytes),
+            cpu_user_s,
+            cpu_system_s,
+            threads: self.shards.len(),
+            uptime_s: (now - self.started).as_secs_f64(),
+            counting_s: (now - *self.counting_since()).as_secs_f64(),
+        }
+    }
+
+    /// Counts begin at zero again, peaks at the present values.
+    pub(crate) fn reset(&self) {
+        for shard in &self.shards {
+            for counter in shard.plain().into_iter().chain(&shard.responses) {
+                counter.store(0, Relaxed);
+            }
+        }
+        self.connections.reset();
+        self.requests.reset();
+        *self.counting_since() = Instant::now();
+    }
+
+    fn counting_since(&self) -> std::sync::MutexGuard<'_, Instant> {
+        self.counting_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where one thread counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tally<'c> {
+    counters: &'c Counters,
+    shard: &'c Shard,
+}
+
+impl<'c> Tally<'c> {
+    /// A connection was accepted; what it counts as shows with its first request.
+    pub(crate) fn connection(self) -> Connection<'c> {
+        Connection {
+            tally: self,
+            use_: Use::None,
+        }
+    }
+
+    /// A response with this status begins.
+    pub(crate) fn response(self, status: u16) {
+        if let Some(counter) = self.shard.responses.get(usize::from(status)) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A response was held back.
+    pub(crate) fn delay(self, requested: Duration, actual: Duration) {
+        let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.shard.delays.fetch_add(1, Relaxed);
+        self.shard.requested_ns.fetch_add(ns(requested), Relaxed);
+        self.shard.actual_ns.fetch_add(ns(actual), Relaxed);
+        let overshoot = ns(actual.saturating_sub(requested));
+        self.shard.overshoot_max_ns.fetch_max(overshoot, Relaxed);
+    }
+
+    /// Octets left.
+    pub(crate) fn sent(self, octets: u64) {
+        self.shard.sent_bytes.fetch_add(octets, Relaxed);
+    }
+
+    /// A whole body left.
+    pub(crate) fn body(self, octets: u64) {
+        self.shard.body_bytes.fetch_add(octets, Relaxed);
+    }
+}
+
+/// One connection, counted until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Connection<'c> {
+    tally: Tally<'c>,
+    use_: Use,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    None,
+    StatsOnly,
+    Requests,
+}
+
+impl<'c> Connection<'c> {
+    /// A request arrived; it is being answered until the result is dropped.
+    pub(crate) fn request(&mut self) -> OpenRequest<'c> {
+        let tally = self.tally;
+        if self.use_ != Use::Requests {
+            self.use_ = Use::Requests;
+            tally.shard.accepted.fetch_add(1, Relaxed);
+            tally.counters.connections.enter();
+        }
+        tally.shard.requests.fetch_add(1, Relaxed);
+        tally.counters.requests.enter();
+        OpenRequest(tally.counters)
+    }
+
+    /// A request for the counters arrived.
+    pub(crate) fn stats_request(&mut self) {
+        if self.use_ == Use::None {
+            self.use_ = Use::StatsOnly;
+        }
+    }
+}
+
+impl Drop for Connection<'_> {
+    fn drop(&mut self) {
+        match self.use_ {
+            Use::None => {
+                self.tally.shard.unused.fetch_add(1, Relaxed);
+            }
+            Use::StatsOnly => {}
+            Use::Requests => self.tally.counters.connections.leave(),
+        }
+    }
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub(crate) struct OpenRequest<'c>(&'c Counters);
+
+impl Drop for OpenRequest<'_> {
+    fn drop(&mut self) {
+        self.0.requests.leave();
+    }
+}
+
+/// User and system time of this process so far, to a hundredth of a second;
+/// zero where /proc cannot be read.
+fn cpu_time_s() -> (f64, f64) {
+    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else {
+        return (0.0, 0.0);
+    };
+    let tick_s = 1.0 / rustix::param::clock_ticks_per_second() as f64;
+    parse_cpu_ticks(&stat).map_or((0.0, 0.0), |(user, system)| {
+        (user as f64 * tick_s, system as f64 * tick_s)
+    })
+}
+
+/// Fields 14 and 15 of `/proc/PID/stat` (proc_pid_stat(5)). The second field,
+/// the command in brackets, may hold anything, brackets too.
+fn parse_cpu_ticks(stat: &str) -> Option<(u64, u64)> {
+    let (_, after_command) = stat.rsplit_once(')')?;
+    let mut fields = after_command.split_ascii_whitespace().skip(11);
+    let user = fields.next()?.parse().ok()?;
+    let system = fields.next()?.parse().ok()?;
+    Some((user, system))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_come_together_from_all_threads() {
+        let counters = Counters::new(2);
+        let mut first = counters.tally(0).connection();
+        let mut second = counters.tally(1).connection();
+        let one = first.request();
+        let two = second.request();
+        counters.tally(0).response(200);
+        counters.tally(1).response(200);
+        counters.tally(1).response(503);
+        counters.tally(1).sent(10);
+        counters.tally(0).body(4);
+        let stats = counters.snapshot();
+        assert_eq!((stats.requests, stats.concurrency), (2, 2));
+        assert_eq!(stats.responses, BTreeMap::from([(200, 2), (503, 1)]));
+        assert_eq!((stats.connections_accepted, stats.connections_open), (2, 2));
+        assert_eq!(
+            (stats.sent_bytes, stats.body_bytes, stats.threads),
+            (10, 4, 2)
+        );
+        drop((one, two, first, second));
+        let stats = counters.snapshot();
+        assert_eq!((stats.concurrency, stats.concurrency_peak), (0, 2));
+        assert_eq!((stats.connections_open, stats.connections_peak), (0, 2));
+    }
+
+    #[test]
+    fn connections_are_told_apart_by_their_use() {
+        let counters = Counters::new(1);
+        drop(counters.tally(0).connection());
+        counters.tally(0).connection().stats_request();
+        let mut both = counters.tally(0).connection();
+        both.stats_request();
+        drop(both.request());
+        both.stats_request();
+        drop(both.request());
+        let stats = counters.snapshot();
+        assert_eq!(
+            (stats.connections_accepted, stats.connections_unused),
+            (1, 1)
+        );
+        assert_eq!((stats.requests, stats.connections_open), (2, 1));
+    }
+
+    #[test]
+    fn delays_add_up() {
+        let counters = Counters::new(1);
+        let tally = counters.tally(0);
+        let ms = Duration::from_millis;
+        tally.delay(ms(5), ms(6));
+        tally.delay(ms(10), ms(13));
+        let stats = counters.snapshot();
+        assert_eq!(stats.delays, 2);
+        assert!((stats.delay_requested_s - 0.015).abs() < 1e-9);
+        assert!((stats.delay_actual_s - 0.019).abs() < 1e-9);
+        assert!((stats.delay_overshoot_mean_us - 2000.0).abs() < 1e-6);
+        assert!((stats.delay_overshoot_max_us - 3000.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_reset_keeps_what_is_open() {
+        let counters = Counters::new(1);
+        let mut connection = counters.tally(0).connection();
+        let open = connection.request();
+        drop(connection.request());
+        assert_eq!(counters.snapshot().concurrency_peak, 2);
+        counters.reset();
+        let stats = counters.snapshot();
+        assert_eq!((stats.requests, stats.connections_accepted), (0, 0));
+        assert_eq!((stats.concurrency, stats.concurrency_peak), (1, 1));
+        assert_eq!((stats.connections_open, stats.connections_peak), (1, 1));
+        drop(open);
+        drop(connection);
+        assert_eq!(counters.snapshot().connections_open, 0);
+    }
+
+    #[test]
+    fn json_round_trips() {
+        let counters = Counters::new(1);
+        counters.tally(0).response(404);
+        let stats = counters.snapshot();
+        let json = serde_json::to_string(&stats).unwrap();
+        assert!(json.contains(r#""responses":{"404":1}"#), "{json}");
+        assert_eq!(serde_json::from_str::<Stats>(&json).unwrap(), stats);
+    }
+
+    #[test]
+    fn cpu_ticks_are_found_behind_any_command() {
+        let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 250 75 0 0 20";
+        assert_eq!(parse_cpu_ticks(stat), Some((250, 75)));
+        assert_eq!(parse_cpu_ticks("7 (a) S 1"), None);
+    }
+}
