@@ -89,9 +89,9 @@ pub struct StudyArgs {
     /// URLs in flight in each fetcher of an arm without :C.
     #[arg(long, value_name = "C", default_value_t = 32)]
     pub concurrency: u32,
-    /// Blocks to keep; one more runs first and is discarded.
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub blocks: u32,
+    /// Blocks to keep; one more runs first and is discarded [default: 10; with --memory-slope: 5].
+    #[arg(long, value_name = "N")]
+    pub blocks: Option<u32>,
     /// Seed of the order of arms and of the origin [default: drawn, and recorded].
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -104,6 +104,20 @@ pub struct StudyArgs {
     /// Start no block after this long (10m, 90s).
     #[arg(long, value_name = "DURATION")]
     pub time_budget: Option<String>,
+    /// Run the baseline against itself in N studies: how often is a difference called where
+    /// there is none?
+    #[arg(long, value_name = "N", conflicts_with = "memory_slope")]
+    pub aa: Option<u32>,
+    /// Slow the second run of every pair down by this much per response, to see whether it is found.
+    #[arg(long, value_name = "DURATION", requires = "aa", hide = true)]
+    pub aa_inject: Option<String>,
+    /// Take no memory samples in the control's trials, to see what sampling costs.
+    #[arg(long, hide = true)]
+    pub control_unsampled: bool,
+    /// How much memory does one more URL in flight cost? Runs every arm's model and client at 100,
+    /// 400 and 1,600 in flight, on an embedded origin that answers after half a second.
+    #[arg(long, conflicts_with = "urls")]
+    pub memory_slope: bool,
     /// Go ahead with a list that points beyond this machine.
     #[arg(long)]
     pub yes: bool,

@@ -164,6 +164,8 @@ pub struct TrialRequest<'a> {
     pub cpus: &'a [u32],
     /// How the URLs are handed out.
     pub split: Split,
+    /// Time between two memory samples; `None` takes none but at the hold.
+    pub memory_interval: Option<Duration>,
     /// Cancel it when it runs longer than this.
     pub limit: Option<Duration>,
 }
@@ -400,8 +402,10 @@ impl<'a, S: Sink> Drive<'a, S> {
                             setup: self.setup_frame.clone(),
                             cpus: self.request.cpus.to_vec(),
                         }],
-                        memory_interval_ms: u32::try_from(MEMORY_INTERVAL.as_millis())
-                            .unwrap_or(u32::MAX),
+                        memory_interval_ms: self
+                            .request
+                            .memory_interval
+                            .map_or(0, |i| u32::try_from(i.as_millis()).unwrap_or(u32::MAX)),
                     };
                     (worker, self.fleet.send(worker, to_worker::Message::Prepare(prepare)))
                 }
@@ -434,7 +438,12 @@ impl<'a, S: Sink> Drive<'a, S> {
                     (worker, self.fleet.send(worker, abort))
                 }
                 Command::Record(fetcher, accepted, details) => {
-                    self.figures.record(fetcher, &accepted);
+                    let went = self.went.get(&fetcher).copied().unwrap_or_default();
+                    let since_go = self
+                        .began
+                        .elapsed()
+                        .saturating_sub(self.trial.went().unwrap_or_default() + went);
+                    self.figures.record(fetcher, &accepted, since_go);
                     let worker = self.trial.worker_of(fetcher).unwrap_or_default();
                     let who = who(&self.names, &self.went, worker, fetcher);
                     self.sink.record(&who, &accepted, &details)?;

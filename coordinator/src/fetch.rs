@@ -54,6 +54,7 @@ pub async fn run(settings: FetchSettings) -> Result<Exit, Failure> {
         placement,
         cpus: &common.placed.fetchers,
         split: common.split,
+        memory_interval: Some(drive::MEMORY_INTERVAL),
         limit: None,
     };
     let mut sink = WithBar {
@@ -89,7 +90,9 @@ fn finish(
     results
         .finish(complete)
         .map_err(|error| Failure::incomplete(cannot_write(&settings.destination, &error)))?;
-    summarise(list, &outcome, &examples);
+    if !matches!(outcome.end, End::Aborted(AbortReason::Setup(_))) {
+        summarise(list, &outcome, &examples);
+    }
     if let (false, Destination::File(path, _)) = (complete, &settings.destination) {
         eprintln!("the records so far are in {}", part_name(path).display());
     }

@@ -54,6 +54,7 @@ pub struct Figures {
     requests: Vec<Request>,
     requests_of_slot: BTreeMap<(FetcherId, u32), usize>,
     lost_workers: Vec<WorkerId>,
+    lag_us: u64,
 }
 
 fn seconds(us: u64) -> f64 {
@@ -87,6 +88,7 @@ impl Figures {
             requests: Vec::new(),
             requests_of_slot: BTreeMap::new(),
             lost_workers: Vec::new(),
+            lag_us: 0,
         }
     }
 
@@ -100,8 +102,9 @@ impl Figures {
         self.fetchers.entry(fetcher).or_default().spawn = Some(spawn);
     }
 
-    /// Completions that count.
-    pub fn record(&mut self, fetcher: FetcherId, accepted: &[Accepted]) {
+    /// Completions that count, entered so long after their fetcher's Go.
+    pub fn record(&mut self, fetcher: FetcherId, accepted: &[Accepted], since_go: Duration) {
+        let since_go_us = u64::try_from(since_go.as_micros()).unwrap_or(u64::MAX);
         let own = self.fetchers.entry(fetcher).or_default();
         own.urls += accepted.len() as u64;
         for Accepted { completion: c, .. } in accepted {
@@ -127,7 +130,9 @@ impl Figures {
             }
             self.bytes += c.body_bytes;
             own.busy_us += c.duration_us;
-            own.last_end_us = own.last_end_us.max(c.start_us.saturating_add(c.duration_us));
+            let end_us = c.start_us.saturating_add(c.duration_us);
+            own.last_end_us = own.last_end_us.max(end_us);
+            self.lag_us += since_go_us.saturating_sub(end_us);
             own.slots = own.slots.max(c.slot.saturating_add(1));
             if self.requests.len() < REQUESTS_KEPT {
                 let of_slot = self.requests_of_slot.entry((fetcher, c.slot)).or_default();
@@ -264,6 +269,9 @@ impl Figures {
                 idle_s: (slots_s - busy_s).max(0.0),
             },
             coordination: Coordination {
+                lag_mean_s: Duration::from_micros(self.lag_us)
+                    .checked_div(u32::try_from(self.latency.count()).unwrap_or(u32::MAX))
+                    .map(|lag| lag.as_secs_f64()),
                 barrier_s: usages().map(|u| u.barrier).max().map(|b| b.as_secs_f64()),
                 worker_cpu_s: sum(usages().map(|u| {
                     Some((u.cpu_user? + u.cpu_system?).as_secs_f64())

@@ -27,6 +27,10 @@ pub const DEFAULT_ARMS: [&str; 7] = [
     "threads:32@ureq",
     "async:32@reqwest",
 ];
+/// The arms of a memory study that names none, without their concurrency.
+const SLOPE_ARMS: [&str; 4] = ["async", "threads", "async@reqwest", "threads@ureq"];
+/// URLs in flight in a memory study.
+pub const SLOPE_CONCURRENCIES: [u32; 3] = [100, 400, 1_600];
 /// Blocks that one study may have.
 const BLOCKS_MAX: u32 = 10_000;
 /// Descriptors that the coordinator, worker or fetcher needs besides connections.
@@ -231,6 +235,27 @@ pub struct StudySettings {
     pub time_budget: Option<Duration>,
     /// Go beyond this machine.
     pub yes: bool,
+    /// What kind of study it is.
+    pub kind: StudyKind,
+    /// Take no memory samples in the control's trials.
+    pub control_unsampled: bool,
+}
+
+/// What a study is after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StudyKind {
+    /// Which arm is faster, and what it costs.
+    Compare,
+    /// How often a difference is called between the baseline and itself; the
+    /// second run of each pair spins `inject` longer per response.
+    Calibrate {
+        /// Studies to run.
+        studies: u32,
+        /// Zero, unless a difference is to be found.
+        inject: Duration,
+    },
+    /// What one more URL in flight costs in memory.
+    MemorySlope,
 }
 
 impl StudySettings {
@@ -242,10 +267,13 @@ impl StudySettings {
     pub fn new(args: &StudyArgs) -> Result<Self, SettingsError> {
         let mut common = Common::new(args.urls.as_deref(), &args.list, &args.fleet, &args.http)?;
         let concurrency = concurrency(args.concurrency)?;
-        if args.blocks == 0 || args.blocks > BLOCKS_MAX {
+        let kind = kind(args)?;
+        let usual = if kind == StudyKind::MemorySlope { 5 } else { 10 };
+        let blocks = args.blocks.unwrap_or(usual);
+        if blocks == 0 || blocks > BLOCKS_MAX {
             return Err(value(
                 "--blocks",
-                args.blocks,
+                blocks,
                 format!("1 to {BLOCKS_MAX} can be run"),
             ));
         }
@@ -253,11 +281,11 @@ impl StudySettings {
             common.cpu_work = duration("--cpu-work", text)?;
         }
         common.cpu_lock = args.cpu_lock;
-        let mut arms = if args.arms.is_empty() {
-            let specs = default_arms(concurrency);
-            Arm::parse_all(&specs, concurrency)?
-        } else {
-            Arm::parse_all(&args.arms, concurrency)?
+        let mut arms = match (kind, args.arms.is_empty()) {
+            (StudyKind::MemorySlope, true) => slope_arms(&SLOPE_ARMS.map(str::to_owned))?,
+            (StudyKind::MemorySlope, false) => slope_arms(&args.arms)?,
+            (_, true) => Arm::parse_all(&default_arms(concurrency), concurrency)?,
+            (_, false) => Arm::parse_all(&args.arms, concurrency)?,
         };
         let baseline = match &args.baseline {
             Some(spec) => {
@@ -272,6 +300,10 @@ impl StudySettings {
                 arms.iter().position(|arm| *arm == usual).unwrap_or(0)
             }
         };
+        if matches!(kind, StudyKind::Calibrate { .. }) {
+            arms = vec![arms.swap_remove(baseline)];
+        }
+        let baseline = baseline.min(arms.len() - 1);
         common.check_descriptors(&arms)?;
         if let Some(out) = &args.out
             && out.join("study.json").exists()
@@ -287,7 +319,7 @@ impl StudySettings {
             arms,
             baseline,
             concurrency: concurrency.get(),
-            blocks: args.blocks,
+            blocks,
             seed: args.seed,
             out: args.out.clone(),
             time_budget: args
@@ -296,8 +328,52 @@ impl StudySettings {
                 .map(|text| duration("--time-budget", text))
                 .transpose()?,
             yes: args.yes,
+            kind,
+            control_unsampled: args.control_unsampled,
         })
     }
+}
+
+fn kind(args: &StudyArgs) -> Result<StudyKind, SettingsError> {
+    const STUDIES_MAX: u32 = 10_000;
+    match args.aa {
+        None if args.memory_slope => Ok(StudyKind::MemorySlope),
+        None => Ok(StudyKind::Compare),
+        Some(studies) if studies == 0 || studies > STUDIES_MAX => Err(value(
+            "--aa",
+            studies,
+            format!("1 to {STUDIES_MAX} studies can be run"),
+        )),
+        Some(studies) => Ok(StudyKind::Calibrate {
+            studies,
+            inject: match &args.aa_inject {
+                None => Duration::ZERO,
+                Some(text) => duration("--aa-inject", text)?,
+            },
+        }),
+    }
+}
+
+/// Every arm at each of the memory study's concurrencies.
+fn slope_arms(specs: &[String]) -> Result<Vec<Arm>, SettingsError> {
+    let mut arms = Vec::new();
+    for concurrency in SLOPE_CONCURRENCIES {
+        let concurrency = NonZeroU32::new(concurrency).unwrap_or(NonZeroU32::MIN);
+        for arm in Arm::parse_all(specs, concurrency)? {
+            if arm.model == fanout_proto::setup::Model::Sequential {
+                return Err(value(
+                    "--memory-slope",
+                    arm,
+                    "sequential has one URL in flight, so it has no slope",
+                ));
+            }
+            let arm = Arm { concurrency, ..arm };
+            if !arms.contains(&arm) {
+                arms.push(arm);
+            }
+        }
+    }
+    Ok(arms)
 }
 
 /// The default arms hold as many URLs in flight as `--concurrency` says.

@@ -88,6 +88,15 @@ impl Store {
         Ok(Self { directory, made })
     }
 
+    /// A study's own directory within this one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::create`].
+    pub fn within(&self, name: &str) -> Result<Self, StoreError> {
+        Self::create(Some(&self.directory.join(name)))
+    }
+
     /// Where the report is, or will be.
     #[must_use]
     pub fn report(&self) -> PathBuf {

@@ -9,7 +9,7 @@ use std::{io::IsTerminal, path::PathBuf, time::Duration};
 use fanout_analysis::{
     Options, conclude,
     record::{self, SCHEMA_VERSION, Study},
-    validity,
+    statistics, text, validity,
 };
 use fanout_proto::id::TrialId;
 use tokio::time::Instant;
@@ -23,7 +23,7 @@ use crate::{
     fetch::announce,
     ground::{Ground, Signals},
     progress::Bar,
-    settings::StudySettings,
+    settings::{SLOPE_CONCURRENCIES, StudyKind, StudySettings},
     store::{self, Store},
     study::{
         origin::OriginProbe,
@@ -39,7 +39,6 @@ const SLOW_FACTOR: f64 = 5.0;
 const SLOW_BLOCKS: u32 = 3;
 /// An invalid trial is run again this many times.
 const RETRIES: u32 = 2;
-/// A study points beyond this machine with at most this many URLs in flight per host.
 /// The name of the baseline's second run within every block.
 const CONTROL_SUFFIX: &str = " (again)";
 
@@ -49,6 +48,10 @@ struct Entry {
     arm: Arm,
     name: String,
     control: bool,
+    /// Work per response on top of the study's own.
+    extra_work: Duration,
+    /// Whether its memory is sampled while it runs.
+    sampled: bool,
 }
 
 /// Runs a study.
@@ -73,44 +76,127 @@ pub async fn run(settings: StudySettings, format: Format) -> Result<Exit, Failur
     let signals = Signals::listen(false).map_err(Failure::incomplete)?;
     let slots = common.local_slots(&settings.arms);
     let origin_seed = own.is_none().then_some(seed);
-    let ground = match Ground::start(common, slots, origin_seed).await {
-        Ok(ground) => ground,
-        Err(failure) => {
-            store.discard();
-            return Err(failure);
-        }
-    };
+    let ground = Ground::start(common, slots, origin_seed).await;
+    let mut ground = ground.inspect_err(|_| store.discard())?;
     let list = match own {
-        Some(list) => list,
-        None => built_in(&ground, seed, common.repeat)?,
+        Some(list) => Ok(list),
+        None => built_in(&settings, &ground, seed),
     };
-    let probe = OriginProbe::new(ground.origin_urls.first());
-    let entries = entries(&settings);
-    let study = Study {
-        schema_version: SCHEMA_VERSION,
-        manifest: manifest::describe(&settings, seed, &list, &ground),
-        arms: entries.iter().map(record_arm).collect(),
-        ..Study::default()
+    let result = match list {
+        Ok(list) => {
+            let mut bench = Bench {
+                settings: &settings,
+                list: &list,
+                ground: &mut ground,
+                signals: &signals,
+            };
+            match settings.kind {
+                StudyKind::Calibrate { studies, inject } => {
+                    bench.calibrate(seed, studies, inject, &store).await
+                }
+                StudyKind::Compare | StudyKind::MemorySlope => {
+                    let (study, ended) = bench.study(seed, Duration::ZERO, &store).await;
+                    conclude_and_show(study, &store, ended, format)
+                }
+            }
+        }
+        Err(failure) => Err(failure),
     };
-    let mut runner = Runner {
-        settings: &settings,
-        list: &list,
-        schedule: Schedule::new(seed, entries.len(), settings.baseline),
-        entries,
-        ground,
-        probe,
-        study,
-        store: &store,
-        began: Instant::now(),
-        trials_started: 0,
-        bar: Bar::new(list.len(), String::new()),
-    };
-    let ended = runner.blocks(&signals).await;
-    runner.bar.clear();
-    runner.study.manifest.elapsed_s = runner.began.elapsed().as_secs_f64();
-    let Runner { ground, study, .. } = runner;
     ground.end().await;
-    conclude_and_show(study, &store, ended, format)
+    result
+}
+
+/// What studies run on.
+struct Bench<'a> {
+    settings: &'a StudySettings,
+    list: &'a UrlList,
+    ground: &'a mut Ground,
+    signals: &'a Signals,
+}
+
+impl Bench<'_> {
+    /// One study, as far as it came.
+    async fn study(
+        &mut self,
+        seed: u64,
+        inject: Duration,
+        store: &Store,
+    ) -> (Study, Result<Ended, Failure>) {
+        let entries = entries(self.settings, inject);
+        let study = Study {
+            schema_version: SCHEMA_VERSION,
+            manifest: manifest::describe(self.settings, seed, self.list, self.ground),
+            arms: entries.iter().map(record_arm).collect(),
+            ..Study::default()
+        };
+        let probe = OriginProbe::new(self.ground.origin_urls.first());
+        let mut runner = Runner {
+            settings: self.settings,
+            list: self.list,
+            schedule: Schedule::new(seed, entries.len(), self.settings.baseline),
+            entries,
+            ground: self.ground,
+            probe,
+            study,
+            store,
+            began: Instant::now(),
+            trials_started: 0,
+            bar: Bar::new(self.list.len(), String::new()),
+        };
+        let ended = runner.blocks(self.signals).await;
+        runner.bar.clear();
+        runner.study.manifest.elapsed_s = runner.began.elapsed().as_secs_f64();
+        (runner.study, ended)
+    }
+
+    /// The baseline against itself, again and again.
+    async fn calibrate(
+        &mut self,
+        seed: u64,
+        studies: u32,
+        inject: Duration,
+        store: &Store,
+    ) -> Result<Exit, Failure> {
+        let mut verdicts = Vec::new();
+        let mut exit = Exit::Done;
+        for number in 1..=studies {
+            let own = store.within(&format!("{number:04}")).map_err(Failure::usage)?;
+            let seed = seed.wrapping_add(number.into());
+            let (mut study, ended) = self.study(seed, inject, &own).await;
+            if ended? == Ended::Interrupted {
+                own.discard();
+                exit = Exit::Interrupted;
+                break;
+            }
+            conclude(&mut study, &Options::default());
+            own.save(&study).map_err(Failure::incomplete)?;
+            let control = study
+                .comparisons
+                .iter()
+                .find(|c| c.metric == statistics::PRIMARY.name && c.arm.ends_with(CONTROL_SUFFIX));
+            if let Some(control) = control {
+                eprintln!(
+                    "study {number} of {studies}: {:.3}× {:?}",
+                    control.ratio, control.verdict
+                );
+                verdicts.push(control.verdict);
+            }
+        }
+        if verdicts.is_empty() {
+            return Ok(exit);
+        }
+        let found = statistics::false_positives(verdicts);
+        let text = if inject.is_zero() {
+            text::false_positives(&found)
+        } else {
+            format!(
+                "{} of {} studies called the second run different, which spun {inject:?} longer per response.",
+                found.called, found.studies
+            )
+        };
+        store::print(&text).map_err(Failure::incomplete)?;
+        Ok(exit)
+    }
 }
 
 fn conclude_and_show(
@@ -161,20 +247,35 @@ fn ask_first(settings: &StudySettings, list: &UrlList) -> Result<(), Failure> {
     )))
 }
 
-fn built_in(ground: &Ground, seed: u64, repeat: u64) -> Result<UrlList, Failure> {
+/// The embedded origin's list: what the kind of study asks for.
+fn built_in(settings: &StudySettings, ground: &Ground, seed: u64) -> Result<UrlList, Failure> {
     let base = ground
         .origin_urls
         .first()
         .ok_or_else(|| Failure::no_fleet("the origin has no address"))?;
-    UrlList::from_lines(Source::BuiltIn, fanout_origin::builtin(base, seed), repeat)
-        .map_err(Failure::usage)
+    let repeat = settings.common.repeat;
+    let made = match settings.kind {
+        StudyKind::MemorySlope => {
+            let most = SLOPE_CONCURRENCIES.into_iter().max().unwrap_or(1);
+            let base = base.trim_end_matches('/');
+            // Twice over, so that every slot is in use when memory is sampled.
+            let lines = (0..2 * most).map(|i| format!("{base}/{i}?delay=500ms&size=64"));
+            UrlList::from_lines(Source::BuiltIn, lines, repeat)
+        }
+        StudyKind::Compare | StudyKind::Calibrate { .. } => {
+            UrlList::from_lines(Source::BuiltIn, fanout_origin::builtin(base, seed), repeat)
+        }
+    };
+    made.map_err(Failure::usage)
 }
 
-fn entries(settings: &StudySettings) -> Vec<Entry> {
+fn entries(settings: &StudySettings, inject: Duration) -> Vec<Entry> {
     let entry = |arm: &Arm, control| Entry {
         arm: *arm,
         name: format!("{arm}{}", if control { CONTROL_SUFFIX } else { "" }),
         control,
+        extra_work: if control { inject } else { Duration::ZERO },
+        sampled: !(control && settings.control_unsampled),
     };
     let mut entries: Vec<_> = settings.arms.iter().map(|arm| entry(arm, false)).collect();
     if let Some(baseline) = settings.arms.get(settings.baseline) {
@@ -210,7 +311,7 @@ struct Runner<'a> {
     list: &'a UrlList,
     entries: Vec<Entry>,
     schedule: Schedule,
-    ground: Ground,
+    ground: &'a mut Ground,
     probe: OriginProbe,
     study: Study,
     store: &'a Store,
@@ -308,7 +409,8 @@ impl Runner<'_> {
         });
         self.probe.begin().await;
         let boot = manifest::suspended();
-        let setup = common.setup(&arm, false);
+        let mut setup = common.setup(&arm, false);
+        setup.cpu_work += entry.extra_work;
         let request = TrialRequest {
             id: TrialId(self.trials_started),
             list: self.list,
@@ -316,6 +418,7 @@ impl Runner<'_> {
             placement,
             cpus: &common.placed.fetchers,
             split: common.split,
+            memory_interval: entry.sampled.then_some(drive::MEMORY_INTERVAL),
             limit,
         };
         let mut outcome = drive::run(

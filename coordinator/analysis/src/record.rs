@@ -318,6 +318,10 @@ pub struct Phases {
 pub struct Coordination {
     /// `makespan_s` less `fetch_makespan_s`.
     pub overhead_s: Option<f64>,
+    /// From a URL's end in its fetcher to its entry in the ledger, on average: time
+    /// since Go here less time since Go there, so Go's own way is part of it.
+    #[serde(default)]
+    pub lag_mean_s: Option<f64>,
     /// From Go's arrival at a worker to its last fetcher's Go; the slowest worker's.
     pub barrier_s: Option<f64>,
     /// The coordinator's own CPU time.
