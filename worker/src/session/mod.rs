@@ -20,7 +20,7 @@ use fanout_proto::{
 use tokio::{
     sync::mpsc,
     task::yield_now,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -46,8 +46,11 @@ const EVENTS_MAX: usize = 256;
 const MESSAGE_MAX_BYTES: usize = 32 * 1024 * 1024;
 /// From attaching to Welcome.
 const WELCOME_WITHIN: Duration = Duration::from_secs(10);
-/// Killed fetchers are reaped within this time, if the kernel can.
-const REAP_WITHIN: Duration = Duration::from_millis(600);
+/// Killed fetchers are waited for so long before the next session: freeing a
+/// large process's memory takes its time.
+const REAP_WITHIN: Duration = Duration::from_secs(10);
+/// And so long when the worker is to stop.
+const REAP_AT_STOP_WITHIN: Duration = Duration::from_millis(600);
 /// A Goodbye is on its way, and then the stream closed, within this time each.
 const GOODBYE_WITHIN: Duration = Duration::from_millis(150);
 
@@ -125,7 +128,7 @@ pub async fn attach(
     };
     session.log_welcome(worker);
     let ended = session.serve(&mut orders, stop).await;
-    session.close(&ended, orders).await;
+    session.close(&ended, orders, stop).await;
     ended
 }
 
@@ -193,12 +196,14 @@ impl Session<'_> {
         mut self,
         ended: &Result<Parting, SessionError>,
         mut orders: Streaming<wire::ToWorker>,
+        stop: &CancellationToken,
     ) {
         self.crews.values().for_each(Crew::kill);
         self.events.close();
         let goodbye = match ended {
-            Ok(Parting::Goodbye(_)) | Err(SessionError::Cut(_)) => None,
+            Ok(Parting::Goodbye(_)) => None,
             Ok(Parting::Stopped) => Some("this worker was told to stop".to_owned()),
+            // Also where the stream was cut: it may have been so one way only.
             Err(error) => Some(error.to_string()),
         };
         if let Some(reason) = goodbye {
@@ -206,10 +211,16 @@ impl Session<'_> {
             let _ = timeout(GOODBYE_WITHIN, goodbye).await;
         }
         let mut tasks = self.host.fall_silent();
-        let reaped = timeout(REAP_WITHIN, async {
-            while tasks.join_next().await.is_some() {}
-        });
-        if reaped.await.is_err() {
+        let patience = async {
+            let _ = timeout(REAP_WITHIN, stop.cancelled()).await;
+            sleep(REAP_AT_STOP_WITHIN).await;
+        };
+        let reaped = async { while tasks.join_next().await.is_some() {} };
+        let in_time = tokio::select! {
+            () = reaped => true,
+            () = patience => false,
+        };
+        if !in_time {
             // In uninterruptible sleep: the signal waits for them there.
             tracing::error!(left = tasks.len(), "killed fetchers have not ended yet");
         }

@@ -197,6 +197,10 @@ pub(crate) fn start(
             // A smaller pipe works too.
             let _ = fcntl_setpipe_size(pipe.as_fd(), pipe_bytes);
         }
+        let directory = ProcessDir::open(pid)?;
+        if let Err(error) = directory.offer_to_oom_killer() {
+            tracing::debug!(%error, "a fetcher's oom_score_adj stays as it is");
+        }
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let raw = raw.ok_or_else(|| io::Error::other("its process id is none"))?;
         Ok((
@@ -204,7 +208,7 @@ pub(crate) fn start(
             Receiver::from_owned_fd(stdout)?,
             Receiver::from_owned_fd(stderr)?,
             watched(Arc::new(pidfd_open(raw, PidfdFlags::empty())?))?,
-            ProcessDir::open(pid)?,
+            directory,
         ))
     };
     match watch() {

@@ -2,13 +2,17 @@
 //! of it.
 
 use std::{
+    num::NonZeroU32,
     os::fd::OwnedFd,
     process::{Child, Command, ExitCode, Stdio},
     time::Duration,
 };
 
 use clap::Parser;
-use fanout_proto::wire::{self, to_worker};
+use fanout_proto::{
+    setup::{Client, HttpSettings, Model, Setup},
+    wire::{self, exit::How, to_fetcher, to_worker},
+};
 use fanout_worker::WorkerArgs;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -17,7 +21,7 @@ use rustix::{
 
 use crate::{
     coordinator::{Attached, Coordinator, PATIENCE},
-    fake::Manner,
+    fake::{self, Manner},
 };
 
 type Test = (&'static str, fn());
@@ -35,6 +39,8 @@ pub(crate) fn tests() -> Vec<Test> {
         ("no_coordinator_ends_it_with_3_if_tried_once", unreachable),
         ("bad_usage_ends_it_with_2", usage),
         ("it_waits_for_a_coordinator_until_told_to_end", waits),
+        ("the_binary_is_its_own_fetcher", binary),
+        ("the_binary_says_its_version", version),
     ]
 }
 
@@ -87,10 +93,18 @@ fn raw(pid: u32) -> Pid {
 struct Worker(Child);
 
 impl Worker {
+    /// This binary, whose fetchers are fake.
     fn start(arguments: &[&str]) -> Self {
-        let child = Command::new("/proc/self/exe")
-            .arg("worker")
-            .args(arguments)
+        Self::spawn(Command::new("/proc/self/exe").arg("worker").args(arguments))
+    }
+
+    /// The binary that is shipped.
+    fn start_binary(arguments: &[&str]) -> Self {
+        Self::spawn(Command::new(env!("CARGO_BIN_EXE_worker")).args(arguments))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let child = command
             .env_remove("FANOUT_COORDINATOR")
             .env_remove("FANOUT_TOKEN")
             .stdin(Stdio::piped())
@@ -293,6 +307,79 @@ fn waits() {
     assert_eq!(ended, 0, "it does not give up");
     worker.signal(Signal::TERM);
     assert_eq!(worker.ended().0, Some(0));
+}
+
+fn binary() {
+    script(async |mut coordinator, url| {
+        let worker = Worker::start_binary(&["--coordinator", &url]);
+        let (mut attached, _) = coordinator.welcomed().await;
+        let setup = Setup {
+            model: Model::Async,
+            concurrency: NonZeroU32::MIN,
+            client: Client::Null,
+            http: HttpSettings::default(),
+            report_starts: false,
+            cpu_work: Duration::ZERO,
+            cpu_lock: false,
+        };
+        let setup = fake::encoded(to_fetcher::Message::Setup((&setup).into()));
+        let prepare = |trial| {
+            to_worker::Message::Prepare(wire::Prepare {
+                trial,
+                fetchers: vec![wire::FetcherSpec {
+                    fetcher: 0,
+                    setup: setup.clone(),
+                    cpus: vec![],
+                }],
+                memory_interval_ms: 0,
+            })
+        };
+        attached.say(prepare(1)).await;
+        attached.ready().await;
+        attached.lease(0, 0..10).await;
+        attached.go().await;
+        while attached.completed().len() < 10 {
+            let frame = attached.next_frame().await;
+            attached.frames.push(frame);
+        }
+        attached.finish().await;
+        let exited = attached.exited().await;
+        assert_eq!(exited.reason, "");
+        assert_eq!(exited.exit.unwrap().how, Some(How::Code(0)));
+        assert_eq!(exited.held.unwrap().threads, Some(1));
+        attached.usage().await;
+
+        // A real fetcher ends with its worker, however that ends.
+        attached.say(prepare(2)).await;
+        attached.ready().await;
+        let fetchers: Vec<_> = children(worker.0.id())
+            .into_iter()
+            .map(Watched::new)
+            .collect();
+        assert_eq!(fetchers.len(), 1);
+        worker.signal(Signal::KILL);
+        fetchers.iter().for_each(Watched::wait_for_its_end);
+    });
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.expect("it lives");
+    children
+        .split_whitespace()
+        .map(|child| child.parse().expect("a number"))
+        .collect()
+}
+
+fn version() {
+    let output = Command::new(env!("CARGO_BIN_EXE_worker"))
+        .arg("--version")
+        .output();
+    let said = output.expect("it runs").stdout;
+    assert_eq!(
+        said,
+        concat!("worker ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()
+    );
 }
 
 /// What forwarding costs the worker, for each URL: a lease out, a completion back.

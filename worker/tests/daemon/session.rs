@@ -44,6 +44,7 @@ pub(crate) fn tests() -> Vec<Test> {
             "a_message_that_makes_no_sense_ends_the_session",
             protocol_errors,
         ),
+        ("a_message_past_the_limit_ends_the_session", too_large),
         ("a_cut_stream_leaves_no_fetcher", cut),
         ("goodbye_leaves_no_fetcher", goodbye),
         ("stopping_says_goodbye_and_leaves_no_fetcher", stop),
@@ -280,6 +281,15 @@ fn processors() {
         );
         worker.ready().await;
         let pid = worker.pid_said().await;
+        let oom_score_adj = |pid: &str| {
+            let text = fs::read_to_string(format!("/proc/{pid}/oom_score_adj"));
+            text.expect("it lives")
+                .trim()
+                .parse::<i32>()
+                .expect("a number")
+        };
+        let raised = (oom_score_adj("self") + 500).min(1000);
+        assert_eq!(oom_score_adj(&pid.to_string()), raised);
         let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
         let allowed = format!("Cpus_allowed_list:\t{own}\n");
         assert!(status.contains(&allowed), "{status}");
@@ -591,6 +601,30 @@ fn protocol_errors() {
             assert!(pids.into_iter().all(is_gone));
         });
     }
+}
+
+fn too_large() {
+    with(settings(1), async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        let pids = worker.prepared(&[Manner::Obliging]).await;
+        let fetchers = (0..33).map(|fetcher| wire::FetcherSpec {
+            fetcher,
+            setup: vec![0; 1 << 20].into(),
+            cpus: vec![],
+        });
+        worker
+            .say(to_worker::Message::Prepare(wire::Prepare {
+                trial: 2,
+                fetchers: fetchers.collect(),
+                memory_interval_ms: 0,
+            }))
+            .await;
+        let reason = worker.goodbye().await;
+        assert!(reason.contains("too large"), "{reason}");
+        let error = script.ended().await.unwrap_err();
+        assert!(!error.is_final(), "{error}");
+        assert!(pids.into_iter().all(is_gone));
+    });
 }
 
 fn cut() {
