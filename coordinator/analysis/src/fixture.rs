@@ -345,6 +345,7 @@ impl StudyBuilder {
                 grpc_bytes_received: urls * 19,
                 grpc_messages_sent: 6 + 2 * u64::from(arm.processes),
                 grpc_messages_received: 9 + 4 * u64::from(arm.processes),
+                lag_mean_s: Some(0.0112),
             },
             outcomes: [("ok".to_owned(), urls)].into(),
             statuses: if null {

@@ -10,6 +10,7 @@ pub mod fixture;
 pub mod format;
 pub mod latency;
 mod memory_slope;
+pub mod page;
 pub mod record;
 mod scaling;
 mod schema;

@@ -21,6 +21,8 @@ const FOREIGN_TOLERANCE: f64 = 0.01;
 const ORIGIN_BUSY: f64 = 0.85;
 /// Fewer processors than this are shared by origin, coordinator and fetchers.
 const CPUS_APART: usize = 4;
+/// What the manifest calls the list that fanout brings along.
+const BUILT_IN: &str = "built-in";
 /// A clock that lost more than this was suspended; less is rounding.
 const SUSPENDED_S: f64 = 0.01;
 
@@ -97,31 +99,45 @@ fn unfinished(trial: &Trial, manifest: &Manifest) -> Option<String> {
 
 /// The origin saw more connections than slots and replacements explain.
 fn connections(trial: &Trial, arm: &Arm, manifest: &Manifest) -> Option<String> {
-    let seen = trial.origin?.connections;
+    let origin = trial.origin?;
     let slots = slots(arm) * base_urls(manifest);
-    let (allowed, why) = if manifest.http.no_keepalive {
-        let requests = trial.requests_sent.unwrap_or(trial.origin?.requests);
-        (requests, "one per request".to_owned())
-    } else {
-        // A failed exchange takes its connection with it, and whatever the
-        // origin closed must be replaced.
-        let replaced = trial.stale_retries.unwrap_or(0)
-            + trial.origin?.connections_closed.unwrap_or(0)
-            + trial.failed;
-        (
-            slots + replaced,
+    if manifest.http.no_keepalive {
+        let requests = trial.requests_sent.unwrap_or(origin.requests);
+        return (origin.connections > requests).then(|| {
             format!(
-                "{} and {}",
-                counted(slots, "slot"),
-                counted(replaced, "replacement")
-            ),
-        )
+                "the origin counted {}, more than the {} sent",
+                counted(origin.connections, "connection"),
+                counted(requests, "request")
+            )
+        });
+    }
+    // A failed exchange takes its connection with it; the origin may see the
+    // next one before it sees that.
+    let open = slots + trial.failed;
+    if origin.connections_peak > open {
+        return Some(format!(
+            "the origin counted {} at a time, more than {} ({} and {})",
+            counted(origin.connections_peak, "connection"),
+            format::count(open),
+            counted(slots, "slot"),
+            counted(trial.failed, "failure")
+        ));
+    }
+    // Whatever the origin closed must be replaced. It closes nothing of the
+    // built-in list; of another, only its own count can tell.
+    let closed = match origin.connections_closed {
+        Some(closed) => closed,
+        None if manifest.list == BUILT_IN => 0,
+        None => return None,
     };
-    (seen > allowed).then(|| {
+    let replaced = trial.stale_retries.unwrap_or(0) + closed + trial.failed;
+    (origin.connections > slots + replaced).then(|| {
         format!(
-            "the origin counted {}, more than {} ({why})",
-            counted(seen, "connection"),
-            format::count(allowed)
+            "the origin counted {}, more than {} ({} and {})",
+            counted(origin.connections, "connection"),
+            format::count(slots + replaced),
+            counted(slots, "slot"),
+            counted(replaced, "replacement")
         )
     })
 }
@@ -574,6 +590,7 @@ mod tests {
     #[test]
     fn the_origin_counts_more_than_the_arm_has() {
         assert_snapshot!(refused(|t| origin(t).connections = 33), @"the origin counted 33 connections, more than 32 (32 slots and 0 replacements)");
+        assert_snapshot!(refused(|t| origin(t).connections_peak = 33), @"the origin counted 33 connections at a time, more than 32 (32 slots and 0 failures)");
         assert_snapshot!(refused(|t| origin(t).concurrent_peak = 33), @"the origin counted 33 requests at a time, more than 4 × 8 = 32");
     }
 
@@ -603,6 +620,12 @@ mod tests {
             }),
             ""
         );
+        let unknown = |t: &mut Trial| {
+            twice(t);
+            origin(t).connections_closed = None;
+        };
+        assert_ne!(refused(unknown), "");
+        assert_eq!(refused_with(|m| m.list = "urls.txt".into(), unknown), "");
         let two = |m: &mut Manifest| m.origin.as_mut().unwrap().urls.push("https://x".into());
         assert_eq!(refused_with(two, twice), "");
         let no_keepalive = |m: &mut Manifest| m.http.no_keepalive = true;
@@ -610,7 +633,7 @@ mod tests {
             refused_with(no_keepalive, |t| origin(t).connections = 1_000),
             ""
         );
-        assert_snapshot!(refused_with(no_keepalive, |t| origin(t).connections = 1_001), @"the origin counted 1,001 connections, more than 1,000 (one per request)");
+        assert_snapshot!(refused_with(no_keepalive, |t| origin(t).connections = 1_001), @"the origin counted 1,001 connections, more than the 1,000 requests sent");
     }
 
     #[test]

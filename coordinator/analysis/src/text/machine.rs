@@ -121,6 +121,7 @@ const TAIL: &[Field] = &[
     fields!(plain "phases_body_s" phases.body_s),
     fields!(plain "phases_idle_s" phases.idle_s),
     fields!(maybe "coordination_overhead_s" coordination.overhead_s),
+    fields!(maybe "coordination_lag_mean_s" coordination.lag_mean_s),
     fields!(maybe "coordination_barrier_s" coordination.barrier_s),
     fields!(maybe "coordination_coordinator_cpu_s" coordination.coordinator_cpu_s),
     fields!(maybe "coordination_worker_cpu_s" coordination.worker_cpu_s),
