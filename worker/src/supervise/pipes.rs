@@ -118,7 +118,8 @@ async fn read_some(
         read = pipe.read_buf(buffer) => return read,
         () = ended.cancelled() => {}
     }
-    // Readiness may not have been noticed yet: ask the kernel itself.
+    // The read above may have been held back for other tasks' sake only, with
+    // the pipe still full: ask the kernel itself.
     let mut rest = vec![0; READ_BYTES];
     match rustix::io::read(&*pipe, &mut rest[..]) {
         Ok(read) => {

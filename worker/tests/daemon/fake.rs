@@ -144,6 +144,12 @@ pub(crate) fn run() -> ExitCode {
         starts: vec![(own_id, 0)],
     };
     say(from_fetcher::Message::Started((&started).into()));
+    // Many small frames are the harder case for what must not be lost.
+    let batch = if manner == Manner::CrashesWhenDone {
+        3
+    } else {
+        1000
+    };
     let mut leased = Vec::new();
     let mut going = false;
     let mut done = 0;
@@ -168,7 +174,7 @@ pub(crate) fn run() -> ExitCode {
         }
         if going && !leased.is_empty() {
             done += leased.len() as u64;
-            for batch in leased.chunks(1000) {
+            for batch in leased.chunks(batch) {
                 say(from_fetcher::Message::Completions(completions(
                     batch.iter().copied(),
                 )));

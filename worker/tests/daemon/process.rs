@@ -21,7 +21,7 @@ use rustix::{
 
 use crate::{
     coordinator::{Attached, Coordinator, PATIENCE},
-    fake::{self, Manner},
+    fake::{self, Manner, SWITCHES},
 };
 
 type Test = (&'static str, fn());
@@ -39,6 +39,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("no_coordinator_ends_it_with_3_if_tried_once", unreachable),
         ("bad_usage_ends_it_with_2", usage),
         ("it_waits_for_a_coordinator_until_told_to_end", waits),
+        ("switches_of_all_threads_count", switches),
         ("the_binary_is_its_own_fetcher", binary),
         ("the_binary_says_its_version", version),
     ]
@@ -307,6 +308,29 @@ fn waits() {
     assert_eq!(ended, 0, "it does not give up");
     worker.signal(Signal::TERM);
     assert_eq!(worker.ended().0, Some(0));
+}
+
+// In a process of its own: others that reap children meanwhile would be counted.
+fn switches() {
+    script(async |mut coordinator, url| {
+        let _worker = Worker::start(&["--coordinator", &url]);
+        let (mut attached, _) = coordinator.welcomed().await;
+        attached.prepared(&[Manner::Switches]).await;
+        attached.go().await;
+        attached.finish().await;
+        let usage = attached.exited().await.usage.unwrap();
+        // Its first thread alone switches a few times only.
+        assert!(usage.voluntary_switches >= SWITCHES.into(), "{usage:?}");
+        attached.usage().await;
+        // Those of the fetcher that is reaped next are its own.
+        attached.prepared(&[Manner::Obliging]).await;
+        attached.finish().await;
+        let usage = attached.exited().await.usage.unwrap();
+        assert!(
+            usage.voluntary_switches < u64::from(SWITCHES) / 2,
+            "{usage:?}"
+        );
+    });
 }
 
 fn binary() {

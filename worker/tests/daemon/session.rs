@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     coordinator::{Coordinator, PATIENCE},
-    fake::{self, Manner, SWITCHES},
+    fake::{self, Manner},
     process,
 };
 
@@ -34,7 +34,6 @@ pub(crate) fn tests() -> Vec<Test> {
         ("a_setup_that_fails_is_told", cannot_work),
         ("a_fetcher_that_writes_nonsense_is_killed", nonsense),
         ("what_a_fetcher_leaves_behind_is_swept_up", leaves_a_child),
-        ("switches_of_all_threads_count", switches),
         ("kill_ends_one_fetcher", kill),
         ("abort_ends_a_trial", abort),
         ("a_fetcher_that_does_not_read_holds_nobody_up", overfull),
@@ -438,27 +437,6 @@ fn leaves_a_child() {
         assert_eq!(exited.exit.unwrap().how, Some(How::Code(0)));
         assert!(exited.reason.contains("by itself"), "{}", exited.reason);
         left.wait_for_its_end();
-    });
-}
-
-fn switches() {
-    with(settings(1), async |mut script| {
-        let (mut worker, _) = script.coordinator.welcomed().await;
-        worker.prepared(&[Manner::Switches]).await;
-        worker.go().await;
-        worker.finish().await;
-        let usage = worker.exited().await.usage.expect("it ran");
-        assert!(usage.voluntary_switches >= SWITCHES.into(), "{usage:?}");
-        // Those of its first thread alone are far fewer, and those of the
-        // fetcher reaped after it are its own.
-        worker.usage().await;
-        worker.prepared(&[Manner::Obliging]).await;
-        worker.finish().await;
-        let usage = worker.exited().await.usage.expect("it ran");
-        assert!(
-            usage.voluntary_switches < u64::from(SWITCHES) / 2,
-            "{usage:?}"
-        );
     });
 }
 
