@@ -91,6 +91,10 @@ pub fn ratio_interval(low: f64, high: f64) -> String {
     if !low.is_finite() || !high.is_finite() {
         return UNKNOWN.to_owned();
     }
+    // Ends far apart share no number of digits that suits both.
+    if low > 0.0 && high / low > 20.0 {
+        return format!("{}–{}", ratio_digits(low), ratio_digits(high));
+    }
     let decimals = match high.abs() {
         h if h >= 99.95 => 0,
         h if h >= 9.995 => 1,
@@ -223,6 +227,7 @@ mod tests {
         assert_eq!(ratio_interval(0.521, 0.588), "0.52–0.59");
         assert_eq!(ratio_interval(0.998, 1.003), "0.998–1.003");
         assert_eq!(ratio_interval(26.9, 28.2), "26.9–28.2");
+        assert_eq!(ratio_interval(0.0914, 11.72), "0.0914–11.7");
         assert_eq!(ratio_interval(f64::NAN, 1.0), "–");
     }
 

@@ -111,6 +111,17 @@ impl Axis {
             panels.insert(0, (padded(low, high, 1.25), 0.16));
             main = 1;
         }
+        // Where wide intervals leave no gap, there is nothing to cut out.
+        if panels
+            .windows(2)
+            .any(|pair| pair[1].0.0 < pair[0].0.1 * 1.5)
+        {
+            let (low, high) = extent(&|_| true).unwrap_or((1.0, 1.0));
+            return Self {
+                panels: vec![(padded(low.min(0.93), high.max(1.08), 1.0), 1.0)],
+                main: 0,
+            };
+        }
         Self { panels, main }
     }
 
@@ -377,7 +388,21 @@ fn swarm(places: &[f64]) -> Vec<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Study;
     use proptest::prelude::*;
+
+    #[test]
+    fn far_arms_get_a_panel_of_their_own_unless_intervals_leave_no_gap() {
+        let panels = |study: &Study| Axis::new(&View::new(study)).panels.len();
+        let mut study = crate::fixture::study();
+        assert_eq!(panels(&study), 2);
+        for comparison in &mut study.comparisons {
+            if comparison.arm == "sequential" {
+                comparison.ci_low = Some(1.1);
+            }
+        }
+        assert_eq!(panels(&study), 1);
+    }
 
     #[test]
     fn dots_that_would_cover_one_another_move_down() {

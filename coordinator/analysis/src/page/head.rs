@@ -66,13 +66,11 @@ fn noise(study: &Study) -> Option<&str> {
 
 /// What must be read before the figures are believed.
 pub(super) fn alarm(view: &View<'_>) -> Markup {
-    let noise = noise(view.study);
     html! {
-        @if noise.is_some() || view.study.interrupted {
+        @if let Some(noise) = noise(view.study) {
             div.alarm role="note" {
                 h2 { "Read this first" }
-                @if view.study.interrupted { p { "The study was stopped before its last block: it has fewer runs than it was meant to have." } }
-                @if let Some(noise) = noise { p { (unbroken(noise)) } }
+                p { (unbroken(noise)) }
             }
         }
     }

@@ -17,6 +17,7 @@ pub(super) fn notes(view: &View<'_>) -> Markup {
         (section("limits", "What does this not show?", &limits(study)))
         (section("details", "How was it done?", &html! {
             details { summary { "Method: how the comparisons were made" } (method(study)) }
+            details { summary { "Comparisons: every measure against " (study.manifest.baseline) } (comparisons(view)) }
             details { summary { "Manifest: under which conditions" } (manifest(study)) }
             details { summary { "All trials: every run, " (format::count(study.trials.len() as u64)) " of them" } (trials(study)) }
         }))
@@ -26,16 +27,11 @@ pub(super) fn notes(view: &View<'_>) -> Markup {
 
 fn limits(study: &Study) -> Markup {
     let manifest = &study.manifest;
-    let cores = manifest.coordinator.cpus.len();
-    let shared = manifest.placement == "shared";
     html! {
         ul.limits {
             @match &manifest.origin {
                 Some(origin) if origin.embedded => {
                     li { b { "The internet." } " The server was fanout's own, over the loopback: no distance, no loss, no strangers. Delays and sizes came from a seed. Run it on a list of your own to see your servers." }
-                    @if shared {
-                        li { b { "A machine of the fetchers' own." } " Server, coordinator and fetchers shared " (counted(cores as u64, "core")) ", so an arm that burns more CPU also slows the server it waits for." }
-                    }
                 }
                 Some(_) => li { b { "Every server." } " All URLs were fanout's own server's: real servers differ in how they delay, limit and fail." },
                 None => li { b { "The servers' other days." } " These were the servers of the list at that hour, with their caches and their load; blocks in random order spread that over the arms, but do not remove it." },
@@ -44,9 +40,6 @@ fn limits(study: &Study) -> Markup {
             li { b { "Other languages." } " Every model is written in Rust. A runtime with an interpreter lock or a garbage collector pays for threads and loops differently." }
             @if study.arms.iter().any(|arm| arm.client != "core") {
                 li { b { "Models alone, where a mark is hollow." } " Such an arm has another HTTP client: its difference is the client's as well as the model's." }
-            }
-            @if in_flight_differs(study) {
-                li { b { "Equal concurrency." } " Arms differ in how many URLs they may have in flight in all, so they also differ in how hard they push the server." }
             }
             @if manifest.http.insecure { li { b { "Trust." } " Any certificate was accepted." } }
             @if manifest.http.cpu_work_s == 0.0 {
@@ -57,16 +50,6 @@ fn limits(study: &Study) -> Markup {
             }
         }
     }
-}
-
-fn in_flight_differs(study: &Study) -> bool {
-    let slots = |arm: &crate::record::Arm| {
-        u64::from(arm.processes.max(1)) * u64::from(arm.concurrency.max(1))
-    };
-    study
-        .arms
-        .windows(2)
-        .any(|pair| slots(&pair[0]) != slots(&pair[1]))
 }
 
 fn method(study: &Study) -> Markup {
@@ -86,6 +69,65 @@ fn method(study: &Study) -> Markup {
             }
             li { "A run counts only if its bytes and statuses agree with the other arms', its connections and concurrency with what the server saw, and Little's law with an independent gauge. Others are repeated, never compared, and listed with their reason. No outlier is removed." }
             li { "Memory, CPU and switches are measured from outside of the fetching processes, which hold nothing but the model. Memory is the proportional set size (PSS): shared pages count once. A percentile with fewer than ten URLs beyond it in a run is not shown." }
+        }
+    }
+}
+
+/// What a comparison's metric is called here.
+fn metric_name(metric: &str) -> &str {
+    match metric {
+        "makespan_s" => "total time",
+        "requests_per_s" => "URLs/s",
+        "pss_peak_bytes" => "memory (PSS)",
+        "uss_peak_bytes" => "memory (USS)",
+        "cpu_s" => "CPU",
+        "switches" => "switches",
+        "latency_s.p50" => "1 in 2 slower",
+        "latency_s.p99" => "1 in 100 slower",
+        other => other,
+    }
+}
+
+fn comparisons(view: &View<'_>) -> Markup {
+    let all = &view.study.comparisons;
+    let mut metrics: Vec<&str> = Vec::new();
+    for comparison in all {
+        if !metrics.contains(&comparison.metric.as_str()) {
+            metrics.push(&comparison.metric);
+        }
+    }
+    let find = |arm: &str, metric: &str| all.iter().find(|c| c.arm == arm && c.metric == metric);
+    let p = |p: Option<f64>| or_unknown(p, |p| format!("{p:.3}"));
+    html! {
+        @if all.is_empty() { p.missing { "There is no comparison." } } @else {
+            div.scroll tabindex="0" role="region" aria-label="All comparisons" {
+                table.figures.dense {
+                    thead { tr {
+                        th scope="col" { "arm" }
+                        @for (at, metric) in metrics.iter().enumerate() {
+                            th scope="col" { (metric_name(metric)) }
+                            @if at == 0 { th scope="col" { "p" } th scope="col" { "p, adjusted" } th scope="col" { "would see" } }
+                        }
+                    } }
+                    tbody { @for row in view.rows.iter().filter(|row| !row.summary.baseline) {
+                        tr class=(row.class()) {
+                            th scope="row" { (row.name()) }
+                            @for (at, metric) in metrics.iter().enumerate() {
+                                @let found = find(row.name(), metric);
+                                td { (or_unknown(found.map(|c| c.ratio), format::ratio))
+                                    @if let Some((low, high)) = found.and_then(|c| c.ci_low.zip(c.ci_high)) { small.inline { (format::ratio_interval(low, high)) } }
+                                }
+                                @if at == 0 {
+                                    td { (p(found.and_then(|c| c.p_value))) }
+                                    td { (p(found.and_then(|c| c.p_adjusted))) }
+                                    td { (or_unknown(found.and_then(|c| c.smallest_effect).map(|effect| effect - 1.0), format::percent)) }
+                                }
+                            }
+                        }
+                    } }
+                }
+            }
+            p.caption { "Ratios with their 95 % intervals. “Would see” is the difference that this comparison finds in four of five studies. Only total time is tested; the other intervals speak for themselves." }
         }
     }
 }

@@ -169,7 +169,7 @@ type Cost = (
     fn(f64) -> String,
 );
 
-const COSTS: [Cost; 7] = [
+const COSTS: [Cost; 8] = [
     ("start", "to last ready", |t| t.spawn_s, format::duration),
     (
         "barrier",
@@ -181,6 +181,12 @@ const COSTS: [Cost; 7] = [
         "coordination",
         "total less fetching",
         |t| t.coordination.overhead_s,
+        format::duration,
+    ),
+    (
+        "lag",
+        "from end to ledger",
+        |t| t.coordination.lag_mean_s,
         format::duration,
     ),
     (

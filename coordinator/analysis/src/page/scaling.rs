@@ -129,7 +129,7 @@ fn draw(families: &[Family<'_, '_>], axis: &str, room: Room) -> Drawing {
         .iter()
         .map(|family| (family.scaling.family.as_str(), ""));
     let area = Area {
-        left: room.pick(66.0, 50.0),
+        left: room.pick(66.0, 58.0),
         right: room.width() - margin(room, names),
         top: 14.0,
         bottom: room.pick(340.0, 290.0),
@@ -190,10 +190,11 @@ fn joined(points: &[ScalingPoint], x: &Scale, y: &Scale) -> Path {
         let (from, to) = (&pair[0], &pair[1]);
         (0..=STEPS).map(move |step| {
             let share = f64::from(step) / f64::from(STEPS);
-            let between = |a: f64, b: f64| a + share * (b - a);
-            let n = between(f64::from(from.n), f64::from(to.n));
-            let rate = between(from.requests_per_s.value, to.requests_per_s.value);
-            (x.at(n), y.clamped(rate))
+            let (low, high) = (f64::from(from.n), f64::from(to.n));
+            let n = low * (high / low).powf(share);
+            let gained = (n - low) / (high - low);
+            let (lower, upper) = (from.requests_per_s.value, to.requests_per_s.value);
+            (x.at(n), y.clamped(lower + gained * (upper - lower)))
         })
     }))
 }
