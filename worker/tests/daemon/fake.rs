@@ -58,8 +58,8 @@ const MANNERS: [(Manner, &str); 11] = [
     (Manner::CrashesWhenDone, "crashes-when-done"),
 ];
 
-/// Switches that [`Manner::Switches`] makes outside its first thread.
-pub(crate) const SWITCHES: u32 = 1500;
+/// Switches that [`Manner::Switches`] makes at least, outside its first thread.
+pub(crate) const SWITCHES: u32 = 1000;
 
 /// A setup frame that asks for `manner`.
 pub(crate) fn setup(manner: Manner) -> Bytes {
@@ -217,8 +217,9 @@ fn misbehave(manner: Manner) {
         }
         Manner::Switches => {
             let other = std::thread::spawn(|| {
-                for _ in 0..SWITCHES {
-                    std::thread::sleep(Duration::from_nanos(1));
+                // A sleep that is over at once does not switch.
+                for _ in 0..2 * SWITCHES {
+                    std::thread::sleep(Duration::from_micros(10));
                 }
             });
             other.join().expect("a thread");
