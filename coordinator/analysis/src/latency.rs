@@ -15,7 +15,7 @@ const HIGHEST_US: u64 = 3_600_000_000;
 const DIGITS: u8 = 3;
 /// A percentile with fewer samples beyond it says more about luck than about
 /// the tail.
-const TAIL_SAMPLES_MIN: u64 = 10;
+pub(crate) const TAIL_SAMPLES_MIN: u64 = 10;
 /// Longest encoded histogram that is read, in octets; a full one has under 200 KB.
 const ENCODED_MAX_BYTES: usize = 1024 * 1024;
 

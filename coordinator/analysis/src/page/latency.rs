@@ -14,12 +14,13 @@ use super::{
     },
     view::{Row, View},
 };
-use crate::{format, latency::Latency};
+use crate::{
+    format,
+    latency::{Latency, TAIL_SAMPLES_MIN},
+};
 
 /// Where the curves begin: half of the URLs are slower.
 const FROM: f64 = 2.0;
-/// Samples that must lie beyond a percentile in every trial for it to be shown.
-const TAIL_SAMPLES_MIN: f64 = 10.0;
 /// With the slowest this many times above the quickest median, an axis from 0
 /// would show one line and a floor.
 const LOG_FROM: f64 = 25.0;
@@ -81,7 +82,7 @@ fn curve<'v, 'a>(row: &'v Row<'a>, unread: &mut usize) -> Option<Curve<'v, 'a>> 
             Err(_) => *unread += 1,
         }
     }
-    let reach = fewest as f64 / TAIL_SAMPLES_MIN * (1.0 + 1e-9);
+    let reach = fewest as f64 / TAIL_SAMPLES_MIN as f64 * (1.0 + 1e-9);
     let points: Vec<(f64, f64)> = together
         .curve()
         .into_iter()
