@@ -15,11 +15,14 @@ use fanout_proto::{
 };
 use prost::Message;
 use tokio::{io::DuplexStream, net::TcpListener, sync::mpsc};
-use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream, wrappers::TcpListenerStream};
+use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{
     Request, Response, Status, Streaming,
     metadata::MetadataMap,
-    transport::{Channel, Endpoint, Server, server::Connected},
+    transport::{
+        Channel, Endpoint, Server,
+        server::{Connected, TcpIncoming},
+    },
 };
 
 use crate::fake::{self, Manner};
@@ -109,7 +112,7 @@ impl Coordinator {
     pub(crate) async fn on_tcp() -> (Self, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let coordinator = Self::serving(TcpListenerStream::new(listener));
+        let coordinator = Self::serving(TcpIncoming::from(listener).with_nodelay(Some(true)));
         (coordinator, format!("http://{address}"))
     }
 

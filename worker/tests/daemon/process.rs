@@ -5,7 +5,7 @@ use std::{
     num::NonZeroU32,
     os::fd::OwnedFd,
     process::{Child, Command, ExitCode, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use clap::Parser;
@@ -409,11 +409,13 @@ fn version() {
 /// What forwarding costs the worker, for each URL: a lease out, a completion back.
 fn cost() {
     const URLS: u64 = 1_000_000;
-    for (fetchers, batch) in [(1, 4000), (1, 1000), (1, 250), (16, 1000)] {
+    for (fetchers, batch) in [(1, 4000), (1, 1000), (1, 250), (16, 1000), (64, 1000)] {
         script(async |mut coordinator, url| {
             let _worker = Worker::start(&["--coordinator", &url]);
             let (mut attached, _) = coordinator.welcomed().await;
+            let began = Instant::now();
             attached.prepared(&vec![Manner::Obliging; fetchers]).await;
+            let ready = began.elapsed();
             attached.go().await;
             let fetchers = u32::try_from(fetchers).unwrap();
             let (mut leased, mut completed) = (0, 0);
@@ -439,9 +441,10 @@ fn cost() {
             let user = usage.cpu_user_us.unwrap();
             let system = usage.cpu_system_us.unwrap();
             eprintln!(
-                "{fetchers:2} fetchers, batches of {batch:4}: {} + {} ns/URL user + system, barrier {} us",
+                "{fetchers:2} fetchers, batches of {batch:4}: {} + {} ns/URL user + system, ready in {} us, barrier {} us",
                 user * 1000 / URLS,
                 system * 1000 / URLS,
+                ready.as_micros(),
                 usage.barrier_us,
             );
         });
