@@ -258,6 +258,7 @@ impl Figures {
                 .map(|(integral, makespan)| integral / makespan),
             in_flight_peak: sum(reports.iter().map(|r| r.map(|r| r.in_flight_peak))),
             connections_opened: sum(reports.iter().map(|r| r.map(|r| r.connections_opened))),
+            stale_retries: sum(reports.iter().map(|r| r.map(|r| r.stale_retries))),
             requests_sent: sum(reports.iter().map(|r| r.map(|r| r.requests_sent))),
             latency_s: self.latency.percentiles(),
             first_byte_s: self.first_byte.percentiles(),

@@ -312,7 +312,7 @@ fn words(family: &Family<'_, '_>) -> Markup {
     let scaling = family.scaling;
     html! {
         p.lead {
-            b { (scaling.family) } ": " (scaling.peak.text)
+            b { (scaling.family) } ": " @if scaling.fits.is_empty() { (scaling.choice) } @else { (scaling.peak.text) }
             @if let Some(step) = &scaling.memory_per_step_bytes {
                 " One more costs " b { (format::bytes(step.value)) } " of peak memory"
                 @if let Some(ends) = ends_of(step, format::bytes) { " (" (ends) ")" }

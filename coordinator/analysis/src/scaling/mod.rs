@@ -86,9 +86,9 @@ fn of_group(study: &Study, group: &Group<'_>) -> Scaling {
         ..Scaling::default()
     };
     let Some(fitted) = fit(study, group, &by_arm) else {
-        result.choice =
-            format!("No curve was fitted: that needs {ARMS_MIN} arms in {BLOCKS_MIN} blocks.");
-        result.peak.text = "Not seen: no curve was fitted.".to_owned();
+        result.choice = format!(
+            "No curve was fitted, so no peak was looked for: that needs {ARMS_MIN} arms in {BLOCKS_MIN} blocks."
+        );
         return result;
     };
     result.choice = fitted.choice();
@@ -571,7 +571,7 @@ mod tests {
         let mut two_arms = simulated(8, 6, 0.01, usl(1_000.0, 0.0, 0.0));
         two_arms.arms.truncate(2);
         let two_arms = fitted(&two_arms);
-        insta::assert_snapshot!(two_arms.choice, @"No curve was fitted: that needs 3 arms in 3 blocks.");
+        insta::assert_snapshot!(two_arms.choice, @"No curve was fitted, so no peak was looked for: that needs 3 arms in 3 blocks.");
         assert!(two_arms.fits.is_empty());
         // Arms without a usable trial are no points.
         let mut none = simulated(9, 6, 0.01, usl(1_000.0, 0.0, 0.0));

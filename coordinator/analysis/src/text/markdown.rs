@@ -117,7 +117,7 @@ mod tests {
 
         Coordination under async:32: 3.49 ms of the makespan (1.3 %); 5.10 ms before it to start fetchers; 11.2 ms on average from a URL's end to the ledger; CPU per URL 2.90 µs in the coordinator and 5.00 µs in the workers; 69 B per URL through pipes and 72 B through gRPC.
 
-        Scaling of Nxsequential over processes, requests/s and efficiency: 1: 120/s (100 %), 32: 3,001/s (78 %). No curve was fitted: that needs 3 arms in 3 blocks. Not seen: no curve was fitted. One more process costs 1.34 MiB (1.34–1.34 MiB) of memory.
+        Scaling of Nxsequential over processes, requests/s and efficiency: 1: 120/s (100 %), 32: 3,001/s (78 %). No curve was fitted, so no peak was looked for: that needs 3 arms in 3 blocks. One more process costs 1.34 MiB (1.34–1.34 MiB) of memory.
 
         Keep in mind:
 
