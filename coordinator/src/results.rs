@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     fs::File,
-    io::{self, BufWriter, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -70,6 +70,10 @@ pub fn part_name(path: &Path) -> PathBuf {
     name.into()
 }
 
+/// The names of a record's fields, as `Record` writes them.
+const CSV_HEADER: &[u8] =
+    b"id,url,outcome,status,bytes,start_s,first_byte_s,end_s,worker,fetcher,attempt\n";
+
 /// One URL's record. Times are in seconds since the fetchers went, on the
 /// fetcher's clock.
 #[derive(Debug, Serialize)]
@@ -87,9 +91,65 @@ struct Record<'a> {
     attempt: u8,
 }
 
-enum Output {
-    Jsonl(Box<dyn Write>),
-    Csv(Box<csv::Writer<Box<dyn Write>>>),
+/// Records are put together in memory and written in large pieces: a call
+/// for every field would cost more than the record.
+struct Output {
+    to: Box<dyn Write>,
+    gathered: Gathered,
+}
+
+enum Gathered {
+    Jsonl(Vec<u8>),
+    Csv(csv::Writer<Vec<u8>>),
+}
+
+impl Gathered {
+    fn new(form: Form) -> Self {
+        let room = Vec::with_capacity(BUFFER_BYTES + BUFFER_BYTES / 8);
+        match form {
+            Form::Jsonl => Self::Jsonl(room),
+            Form::Csv => Self::Csv(
+                csv::WriterBuilder::new()
+                    .has_headers(false)
+                    .from_writer(room),
+            ),
+        }
+    }
+}
+
+impl Output {
+    fn push(&mut self, record: &Record<'_>) -> io::Result<()> {
+        let gathered = match &mut self.gathered {
+            Gathered::Jsonl(text) => {
+                serde_json::to_writer(&mut *text, record)?;
+                text.push(b'\n');
+                text.len()
+            }
+            Gathered::Csv(writer) => {
+                writer.serialize(record).map_err(io::Error::other)?;
+                writer.get_ref().len()
+            }
+        };
+        if gathered >= BUFFER_BYTES {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.gathered {
+            Gathered::Jsonl(text) => {
+                self.to.write_all(text)?;
+                text.clear();
+            }
+            Gathered::Csv(writer) => {
+                writer.flush()?;
+                self.to.write_all(writer.get_ref())?;
+                self.gathered = Gathered::new(Form::Csv);
+            }
+        }
+        self.to.flush()
+    }
 }
 
 /// Writes a record for every URL.
@@ -117,25 +177,21 @@ impl<'a> Results<'a> {
     ///
     /// When the file cannot be created.
     pub fn open(destination: &Destination, list: &'a UrlList, verbose: bool) -> io::Result<Self> {
-        let buffered = |file: File| -> Box<dyn Write> {
-            Box::new(BufWriter::with_capacity(BUFFER_BYTES, file))
-        };
-        let (output, file) = match destination {
-            Destination::Stdout => {
-                let stdout: Box<dyn Write> =
-                    Box::new(BufWriter::with_capacity(BUFFER_BYTES, io::stdout()));
-                (Output::Jsonl(stdout), None)
-            }
+        let (to, form, file): (Box<dyn Write>, _, _) = match destination {
+            Destination::Stdout => (Box::new(io::stdout()), Form::Jsonl, None),
             Destination::File(path, form) => {
                 let file = File::create(part_name(path))?;
-                let writer = buffered(file.try_clone()?);
-                let output = match form {
-                    Form::Jsonl => Output::Jsonl(writer),
-                    Form::Csv => Output::Csv(Box::new(csv::Writer::from_writer(writer))),
-                };
-                (output, Some((file, path.clone())))
+                let to = Box::new(file.try_clone()?);
+                (to, *form, Some((file, path.clone())))
             }
         };
+        let mut output = Output {
+            to,
+            gathered: Gathered::new(form),
+        };
+        if form == Form::Csv {
+            output.to.write_all(CSV_HEADER)?;
+        }
         Ok(Self {
             list,
             output,
@@ -147,16 +203,6 @@ impl<'a> Results<'a> {
             lines: String::new(),
             examples: BTreeMap::new(),
         })
-    }
-
-    fn write(output: &mut Output, record: &Record<'_>) -> io::Result<()> {
-        match output {
-            Output::Jsonl(writer) => {
-                serde_json::to_writer(&mut *writer, record)?;
-                writer.write_all(b"\n")
-            }
-            Output::Csv(writer) => writer.serialize(record).map_err(io::Error::other),
-        }
     }
 
     /// Finds the text of every id, to be had by position afterwards.
@@ -175,7 +221,11 @@ impl<'a> Results<'a> {
         self.list
             .look_up(sorted, |_, url| {
                 let start = text.len();
-                text.push_str(&String::from_utf8_lossy(url));
+                // The list was checked; a file that changed since may hold anything.
+                match std::str::from_utf8(url) {
+                    Ok(url) => text.push_str(url),
+                    Err(_) => text.push_str(&String::from_utf8_lossy(url)),
+                }
                 if let Some(position) = positions.next() {
                     spans[usize::try_from(*position).unwrap_or(usize::MAX)] = (start, text.len());
                 }
@@ -198,7 +248,7 @@ impl<'a> Results<'a> {
     ///
     /// When it cannot be written; the part stays.
     pub fn finish(mut self, complete: bool) -> io::Result<()> {
-        self.flush()?;
+        self.output.flush()?;
         let Some((file, path)) = self.file else {
             return Ok(());
         };
@@ -207,13 +257,6 @@ impl<'a> Results<'a> {
             std::fs::rename(part_name(&path), &path)?;
         }
         Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match &mut self.output {
-            Output::Jsonl(writer) => writer.flush(),
-            Output::Csv(writer) => writer.flush(),
-        }
     }
 }
 
@@ -260,7 +303,7 @@ impl Sink for Results<'_> {
                 fetcher: Some(who.fetcher.0),
                 attempt: one.attempt,
             };
-            Self::write(&mut self.output, &record)?;
+            self.output.push(&record)?;
             let failed = c.outcome != Outcome::Ok;
             let detail = if failed {
                 details.iter().find(|(position, _)| *position == one.position)
@@ -304,13 +347,13 @@ impl Sink for Results<'_> {
                 fetcher: None,
                 attempt: crate::ledger::LOSSES_MAX,
             };
-            Self::write(&mut self.output, &record)?;
+            self.output.push(&record)?;
         }
         Ok(())
     }
 
     fn progress(&mut self, _: &Progress) -> io::Result<()> {
         // Whoever watches the file sees it grow.
-        self.flush()
+        self.output.flush()
     }
 }
