@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// A session that lasted so long was a good one: the next pause is short again.
-const LASTING: Duration = Duration::from_secs(10);
+const LASTING: Duration = Duration::from_secs(30);
 /// Exit code after a second SIGTERM, as shells give it.
 const SIGTERM_CODE: u8 = 128 + 15;
 

@@ -1,7 +1,7 @@
 //! One fetcher's process and pipes: start it, write its frames, forward its
 //! answers, reap it.
 //!
-//! A [`Fetcher`] is a task that owns the process. It decides nothing: what
+//! [`supervise`] is the task that owns the process. It decides nothing: what
 //! happens it tells as an [`Event`], and `trial` says what follows.
 
 mod answer;
@@ -14,7 +14,6 @@ use std::{io, os::fd::OwnedFd, sync::Arc};
 use bytes::Bytes;
 use fanout_proto::{
     id::{FetcherId, TrialId},
-    limits::FRAME_MAX_BYTES,
     report::FetcherReport,
     wire,
 };
@@ -179,11 +178,8 @@ fn last_words_text(octets: &[u8]) -> String {
 
 /// An encoded message to a fetcher that the worker sends on its own account.
 pub(crate) fn to_fetcher(message: wire::to_fetcher::Message) -> Bytes {
-    let frame = wire::ToFetcher {
-        message: Some(message),
-    };
-    debug_assert!(frame.encoded_len() <= FRAME_MAX_BYTES);
-    frame.encode_to_vec().into()
+    let message = Some(message);
+    wire::ToFetcher { message }.encode_to_vec().into()
 }
 
 #[cfg(test)]

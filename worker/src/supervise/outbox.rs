@@ -82,7 +82,10 @@ impl Outbox {
             // The guard must not be alive across the await below.
             let taken = {
                 let mut queue = self.lock();
-                let count = queue.entries.len().min(SLICES_MAX / 2);
+                let most = queue.entries.len().min(SLICES_MAX / 2);
+                // What follows a marked frame must not delay its being told.
+                let marked = queue.entries.iter().take(most).position(|e| e.marked);
+                let count = marked.map_or(most, |position| position + 1);
                 hand.0.extend(queue.entries.drain(..count));
                 count
             };
