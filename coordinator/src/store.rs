@@ -125,26 +125,33 @@ impl Store {
     ///
     /// [`StoreError::Write`].
     pub fn save(&self, study: &Study) -> Result<(), StoreError> {
-        let files = [
-            (TRIALS, text::csv(study)),
-            (REPORT, page::page(study)),
-            (STUDY, text::json(study)),
-        ];
-        for (name, content) in files {
-            let path = self.directory.join(name);
-            let part = part_name(&path);
-            let write = || {
-                let mut file = fs::File::create(&part)?;
-                file.write_all(content.as_bytes())?;
-                file.sync_all()?;
-                fs::rename(&part, &path)
-            };
-            write().map_err(|error| StoreError::Write {
-                path: path.display().to_string(),
-                error,
-            })?;
-        }
-        Ok(())
+        self.render(study)?;
+        self.write(STUDY, &text::json(study))
+    }
+
+    /// Writes what is made from the record: `trials.csv` and `report.html`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Write`].
+    pub fn render(&self, study: &Study) -> Result<(), StoreError> {
+        self.write(TRIALS, &text::csv(study))?;
+        self.write(REPORT, &page::page(study))
+    }
+
+    fn write(&self, name: &str, content: &str) -> Result<(), StoreError> {
+        let path = self.directory.join(name);
+        let part = part_name(&path);
+        let write = || {
+            let mut file = fs::File::create(&part)?;
+            file.write_all(content.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&part, &path)
+        };
+        write().map_err(|error| StoreError::Write {
+            path: path.display().to_string(),
+            error,
+        })
     }
 
     /// Takes the directory away again if it was made for a study that never began.
@@ -157,23 +164,36 @@ impl Store {
     }
 }
 
-/// Reads a study from its directory, or from its `study.json`.
+/// Reads a study from its directory, or from its `study.json`. Of a study whose
+/// coordinator was killed, the blocks that were finished are there.
 ///
 /// # Errors
 ///
 /// [`StoreError`].
-pub fn load(path: &Path) -> Result<Study, StoreError> {
-    let file = if path.is_dir() {
-        path.join(STUDY)
+pub fn load(path: &Path) -> Result<(Study, Store), StoreError> {
+    let (directory, mut file) = if path.is_dir() {
+        (path, path.join(STUDY))
     } else {
-        path.to_owned()
+        (path.parent().unwrap_or(Path::new("")), path.to_owned())
+    };
+    let part = part_name(&file);
+    let cut_short = !file.exists() && part.exists();
+    if cut_short {
+        file = part;
+    }
+    let store = Store {
+        directory: directory.to_owned(),
+        made: false,
     };
     let name = file.display().to_string();
     let text = fs::read(&file).map_err(|error| StoreError::Read {
         path: name.clone(),
         error,
     })?;
-    serde_json::from_slice(&text).map_err(|error| StoreError::Parse { path: name, error })
+    let mut study: Study = serde_json::from_slice(&text)
+        .map_err(|error| StoreError::Parse { path: name, error })?;
+    study.interrupted |= cut_short;
+    Ok((study, store))
 }
 
 /// Prints a study on standard output.

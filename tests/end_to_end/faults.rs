@@ -89,6 +89,22 @@ fn a_killed_coordinator_leaves_no_process_behind() {
 }
 
 #[test]
+fn a_killed_study_can_still_be_reported() {
+    let place = Place::new();
+    let run = place.start(&["study", "--arm", "async:32", "--blocks", "500", "--out", "kept"]);
+    wait_for("a kept block", || {
+        let part = std::fs::read_to_string(place.path("kept/study.json.part")).ok()?;
+        part.contains(r#""block": 1"#).then_some(())
+    });
+    run.signal(Signal::KILL);
+    drop(run);
+    place.assert_nothing_left();
+    let ran = place.run(&["report", "kept"]).expect(0);
+    assert!(ran.stdout.contains("async:32"), "{}", ran.stdout);
+    assert!(read(&place.path("kept/report.html")).contains("</html>"));
+}
+
+#[test]
 fn an_interrupted_study_saves_its_trials() {
     let place = Place::new();
     let run = place.start(&["study", "--arm", "async:32", "--blocks", "500", "--out", "kept"]);
