@@ -12,7 +12,7 @@
 use std::{
     error::Error,
     fs,
-    io::{Read, Write},
+    io::{self, Read, Write},
     process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
     sync::mpsc,
     thread,
@@ -121,6 +121,7 @@ fn drive(options: &Options, child: &mut Child) -> Result<()> {
         report_starts: false,
         cpu_work: Duration::ZERO,
         cpu_lock: false,
+        pace: None,
     };
     send(&mut input, to_fetcher::Message::Setup((&setup).into()))?;
     match output.next()? {
@@ -184,7 +185,8 @@ fn drive(options: &Options, child: &mut Child) -> Result<()> {
     send(&mut input, to_fetcher::Message::Exit(wire::FetcherExit {}))?;
     #[allow(clippy::cast_precision_loss)]
     let count = options.count as f64;
-    println!(
+    writeln!(
+        io::stdout(),
         "{}:{}@{} requests_per_s={:.0} cpu_us_per_url={:.2} failed={failed} \
          connections={} peak_in_flight={} threads={threads} uss_before_kib={} uss_peak_kib={}",
         options.model,
@@ -196,7 +198,7 @@ fn drive(options: &Options, child: &mut Child) -> Result<()> {
         report.in_flight_peak,
         uss_before / 1024,
         uss_peak / 1024,
-    );
+    )?;
     Ok(())
 }
 

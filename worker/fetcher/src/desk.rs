@@ -10,8 +10,9 @@ use fanout_proto::{
     completion::{Completion, Outcome},
     id::UrlId,
     lease::{LeaseBatch, LeaseCursor},
-    limits::CREDIT_MAX_URLS,
+    limits::{CREDIT_MAX_URLS, TIMEOUT_MAX},
     report::FetcherReport,
+    setup::{Pace, Setup},
 };
 
 use crate::{
@@ -27,8 +28,31 @@ const LEASES_MAX_BYTES: usize = 8 * 1024 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Taken {
     pub(crate) id: UrlId,
-    /// When it was taken up.
+    /// When it was taken up, or is to be.
     pub(crate) start: Instant,
+    /// Open loop: when it was to be taken up.
+    pub(crate) intended: Option<Instant>,
+    /// The slot has to wait until `start`, and then say so with [`Desk::begin`].
+    pub(crate) is_early: bool,
+}
+
+/// The intended starts of an open loop: they do not wait for anybody.
+#[derive(Debug)]
+struct Schedule {
+    pace: Pace,
+    taken: u64,
+}
+
+impl Schedule {
+    fn next(&mut self, go: Instant) -> Instant {
+        let nanos = u128::from(self.taken) * self.pace.interval.as_nanos();
+        self.taken += 1;
+        let since = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        // Past what a clock can tell, a start is as good as never.
+        (go + self.pace.offset)
+            .checked_add(since)
+            .unwrap_or(go + TIMEOUT_MAX)
+    }
 }
 
 /// An answer to a slot that asks for a URL.
@@ -73,13 +97,14 @@ pub(crate) struct Desk {
     /// URLs in slots' hands.
     held: u32,
     report_starts: bool,
+    schedule: Option<Schedule>,
     first_start: Option<Instant>,
     last_end: Option<Instant>,
     closed: bool,
 }
 
 impl Desk {
-    pub(crate) fn new(report_starts: bool) -> Self {
+    pub(crate) fn new(setup: &Setup) -> Self {
         Self {
             go: None,
             leases: VecDeque::new(),
@@ -88,7 +113,8 @@ impl Desk {
             outbox: Outbox::new(),
             gauge: Gauge::default(),
             held: 0,
-            report_starts,
+            report_starts: setup.report_starts,
+            schedule: setup.pace.map(|pace| Schedule { pace, taken: 0 }),
             first_start: None,
             last_end: None,
             closed: false,
@@ -153,12 +179,28 @@ impl Desk {
         };
         self.waiting -= 1;
         self.held += 1;
+        let intended = self.schedule.as_mut().map(|schedule| schedule.next(go));
+        let start = intended.map_or(now, |intended| intended.max(now));
+        let is_early = start > now;
+        if !is_early {
+            self.begin(now, id);
+        }
+        Take::Url(Taken {
+            id,
+            start,
+            intended,
+            is_early,
+        })
+    }
+
+    /// A slot begins with a URL.
+    pub(crate) fn begin(&mut self, now: Instant, id: UrlId) {
         self.gauge.enter(now);
         self.first_start.get_or_insert(now);
         if self.report_starts {
+            let go = self.go.unwrap_or(now);
             self.outbox.start(now, id, micros(now, go));
         }
-        Take::Url(Taken { id, start: now })
     }
 
     /// A URL's last octet, or its failure, was there at `end`. It stays in its
@@ -182,6 +224,7 @@ impl Desk {
             first_byte_us: fetched.first_byte.map(|at| micros(at, taken.start)),
             duration_us: micros(fetched.end, taken.start),
             slot,
+            wait_us: taken.intended.map(|intended| micros(taken.start, intended)),
         };
         self.outbox
             .complete(fetched.end, &completion, fetched.detail.as_deref());
@@ -235,8 +278,26 @@ fn whole_micros(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fanout_proto::{lease::LeaseBatchBuilder, limits::BATCH_MAX_URLS};
+    use fanout_proto::{
+        lease::LeaseBatchBuilder,
+        limits::BATCH_MAX_URLS,
+        setup::{Client, HttpSettings, Model},
+    };
     use proptest::prelude::*;
+    use std::num::NonZeroU32;
+
+    fn setup(report_starts: bool) -> Setup {
+        Setup {
+            model: Model::Async,
+            concurrency: NonZeroU32::MIN,
+            client: Client::Core,
+            http: HttpSettings::default(),
+            report_starts,
+            cpu_work: Duration::ZERO,
+            cpu_lock: false,
+            pace: None,
+        }
+    }
 
     fn leases(ids: std::ops::Range<u64>) -> LeaseBatch {
         let mut builder = LeaseBatchBuilder::default();
@@ -261,7 +322,7 @@ mod tests {
     #[test]
     fn nothing_is_taken_up_before_go() {
         let now = Instant::now();
-        let mut desk = Desk::new(false);
+        let mut desk = Desk::new(&setup(false));
         let mut url = Vec::new();
         desk.lease(leases(0..2));
         assert_eq!(desk.ready(), 0);
@@ -272,16 +333,51 @@ mod tests {
             desk.take(now, &mut url),
             Take::Url(Taken {
                 id: UrlId(0),
-                start: now
+                start: now,
+                intended: None,
+                is_early: false,
             })
         );
         assert_eq!(url, b"http://h/0");
     }
 
     #[test]
+    fn an_open_loop_keeps_its_schedule_whatever_others_take() {
+        let go = Instant::now();
+        let ms = Duration::from_millis;
+        let mut paced = setup(false);
+        paced.pace = Some(Pace {
+            interval: ms(10),
+            offset: ms(5),
+        });
+        let mut desk = Desk::new(&paced);
+        let mut url = Vec::new();
+        desk.lease(leases(0..3));
+        desk.go(go);
+        let mut taken_at = |now| match desk.take(now, &mut url) {
+            Take::Url(taken) => taken,
+            other => panic!("{other:?}"),
+        };
+        let early = taken_at(go);
+        assert_eq!((early.start, early.is_early), (go + ms(5), true));
+        // The first took long: the second and third are late by what they waited.
+        let late = taken_at(go + ms(40));
+        assert_eq!((late.start, late.is_early), (go + ms(40), false));
+        assert_eq!(late.intended, Some(go + ms(15)));
+        assert_eq!(taken_at(go + ms(41)).intended, Some(go + ms(25)));
+        assert_eq!(
+            desk.gauge.peak(),
+            2,
+            "who waits for its start is not in flight"
+        );
+        desk.begin(go + ms(41), early.id);
+        assert_eq!(desk.gauge.peak(), 3);
+    }
+
+    #[test]
     fn who_finds_no_lease_sends_the_completions_off() {
         let now = Instant::now();
-        let mut desk = Desk::new(false);
+        let mut desk = Desk::new(&setup(false));
         let mut url = Vec::new();
         desk.go(now);
         desk.lease(leases(0..1));
@@ -302,7 +398,7 @@ mod tests {
     #[test]
     fn a_full_outbox_stops_the_taking_up() {
         let now = Instant::now();
-        let mut desk = Desk::new(false);
+        let mut desk = Desk::new(&setup(false));
         let mut url = Vec::new();
         desk.go(now);
         let many = BATCH_MAX_URLS as u64;
@@ -326,7 +422,7 @@ mod tests {
         #[test]
         fn every_lease_is_handed_out_once_and_in_order(sizes in prop::collection::vec(1_u64..50, 1..8), slots in 1_usize..5) {
             let now = Instant::now();
-            let mut desk = Desk::new(true);
+            let mut desk = Desk::new(&setup(true));
             desk.go(now);
             let mut next = 0;
             for size in sizes {

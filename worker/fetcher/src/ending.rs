@@ -44,6 +44,17 @@ impl Ending {
         }
     }
 
+    /// Says what happened and ends the process, from wherever it is.
+    pub(crate) fn exit(&self) -> ! {
+        self.report();
+        std::process::exit(self.code().into())
+    }
+
+    /// Says what happened to whoever reads the worker's log.
+    pub(crate) fn report(&self) {
+        eprintln!("fetcher: {self}");
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.code())
     }

@@ -22,15 +22,6 @@ impl Failure {
         }
     }
 
-    /// This failure, or what a passed time limit means if that is its cause.
-    pub(crate) fn or_passed(self, passed: impl FnOnce() -> Self) -> Self {
-        if self.outcome == Outcome::Timeout {
-            passed()
-        } else {
-            self
-        }
-    }
-
     pub(crate) fn protocol(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Outcome::Protocol, detail)
     }
@@ -58,9 +49,13 @@ impl Failure {
     }
 }
 
-/// The TLS error inside `error`, if that is what it is.
+/// The TLS error inside `error`, if that is what it is, however often wrapped.
 pub(crate) fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
-    error.get_ref()?.downcast_ref()
+    let inner = error.get_ref()?;
+    match inner.downcast_ref::<io::Error>() {
+        Some(wrapped) => tls_error(wrapped),
+        None => inner.downcast_ref(),
+    }
 }
 
 /// [`Outcome::Resource`] if this process lacks what it needs, else `otherwise`.
@@ -100,5 +95,7 @@ mod tests {
         );
         let tls = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::DecryptError);
         assert_eq!(Failure::in_exchange(&tls).outcome, Outcome::Tls);
+        let wrapped = io::Error::other(io::Error::other(tls));
+        assert_eq!(Failure::in_exchange(&wrapped).outcome, Outcome::Tls);
     }
 }

@@ -54,7 +54,7 @@ pub fn run() -> ExitCode {
     match live() {
         Ok(()) => ExitCode::SUCCESS,
         Err(ending) => {
-            eprintln!("fetcher: {ending}");
+            ending.report();
             ending.exit_code()
         }
     }

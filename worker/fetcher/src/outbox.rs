@@ -175,6 +175,7 @@ mod tests {
             first_byte_us: Some(4),
             duration_us: 5,
             slot: 6,
+            wait_us: None,
         }
     }
 

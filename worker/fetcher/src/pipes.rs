@@ -99,7 +99,14 @@ impl Pipes {
         read: bool,
         wake: Option<BorrowedFd<'_>>,
     ) -> Result<(), Ending> {
+        let before = self.pending.len() - self.written;
         self.write()?;
+        // What could be written just now may be what was waited for.
+        let patience = if self.pending.len() - self.written < before {
+            Patience::None
+        } else {
+            patience
+        };
         let input = if read {
             PollFlags::IN
         } else {

@@ -144,6 +144,7 @@ mod tests {
             report_starts: false,
             cpu_work: Duration::ZERO,
             cpu_lock: false,
+            pace: None,
         }))
     }
 

@@ -12,12 +12,19 @@ use rustls::{
 
 use crate::ending::SetupError;
 
+/// Whom to trust.
+#[derive(Debug, Clone)]
+pub(crate) enum Roots {
+    /// The certificates given, else the system's.
+    Certificates(Vec<CertificateDer<'static>>),
+    /// Where there is none of either: Mozilla's, as they were when this
+    /// program was built.
+    BuiltIn,
+}
+
 /// The client side of TLS as a study wants it.
-///
-/// Roots are those given, else the system's, else Mozilla's as they were when
-/// this program was built.
 pub(crate) fn client_config(http: &HttpSettings) -> Result<Arc<ClientConfig>, SetupError> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(provider());
     let algorithms = provider.signature_verification_algorithms;
     let builder =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
@@ -27,9 +34,14 @@ pub(crate) fn client_config(http: &HttpSettings) -> Result<Arc<ClientConfig>, Se
             .with_custom_certificate_verifier(Arc::new(AnyCertificate(algorithms)))
             .with_no_client_auth()
     } else {
-        builder
-            .with_root_certificates(roots(http)?)
-            .with_no_client_auth()
+        let mut store = RootCertStore::empty();
+        match roots(http)? {
+            Roots::Certificates(certificates) => {
+                store.add_parsable_certificates(certificates);
+            }
+            Roots::BuiltIn => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        }
+        builder.with_root_certificates(store).with_no_client_auth()
     };
     Ok(Arc::new(config))
 }
@@ -39,32 +51,30 @@ pub(crate) fn provider() -> CryptoProvider {
     ring::default_provider()
 }
 
-fn roots(http: &HttpSettings) -> Result<RootCertStore, SetupError> {
-    let mut roots = RootCertStore::empty();
-    if !http.ca_certificates.is_empty() {
-        for certificate in given_certificates(http)? {
-            roots
-                .add(certificate)
-                .map_err(|error| SetupError::CaCertificates(error.to_string()))?;
-        }
-        return Ok(roots);
+/// The roots of a study.
+pub(crate) fn roots(http: &HttpSettings) -> Result<Roots, SetupError> {
+    if http.ca_certificates.is_empty() {
+        let found = rustls_native_certs::load_native_certs().certs;
+        return Ok(if found.is_empty() {
+            Roots::BuiltIn
+        } else {
+            Roots::Certificates(found)
+        });
     }
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    Ok(roots)
-}
-
-/// The certificates that replace the system's; never none.
-fn given_certificates(http: &HttpSettings) -> Result<Vec<CertificateDer<'static>>, SetupError> {
-    let certificates = CertificateDer::pem_slice_iter(&http.ca_certificates)
+    let refused = |reason: &dyn std::fmt::Display| SetupError::CaCertificates(reason.to_string());
+    let given = CertificateDer::pem_slice_iter(&http.ca_certificates)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| SetupError::CaCertificates(error.to_string()))?;
-    if certificates.is_empty() {
-        return Err(SetupError::CaCertificates("there is none".into()));
+        .map_err(|error| refused(&error))?;
+    if given.is_empty() {
+        return Err(refused(&"there is none"));
     }
-    Ok(certificates)
+    // What the system has may hold one that is broken; what was given must not.
+    for certificate in &given {
+        RootCertStore::empty()
+            .add(certificate.clone())
+            .map_err(|error| refused(&error))?;
+    }
+    Ok(Roots::Certificates(given))
 }
 
 /// Accepts any certificate, as `insecure` asks for; the peer still has to

@@ -2,7 +2,10 @@
 //! out. A model does not know which one it runs.
 
 pub(crate) mod descriptors;
+pub(crate) mod library;
 pub(crate) mod null;
+pub(crate) mod reqwest;
+pub(crate) mod ureq;
 
 use std::{future::Future, time::Instant};
 

@@ -155,9 +155,7 @@ impl BlockingCore {
         let addresses = core
             .resolver
             .lookup_blocking(target.host(), limits.end())
-            .map_err(|failure| {
-                failure.or_passed(|| limits.passed(core, Outcome::Dns, "resolving the name"))
-            })?;
+            .map_err(|error| limits.unresolved(core, &error))?;
         let mut failure = Failure::new(Outcome::Dns, "the name has no address");
         for (tried, address) in addresses.iter().enumerate() {
             let share = limits.share(Instant::now(), addresses.len() - tried);

@@ -182,9 +182,7 @@ impl AsyncCore {
             .resolver
             .lookup(target.host(), limits.end())
             .await
-            .map_err(|failure| {
-                failure.or_passed(|| limits.passed(core, Outcome::Dns, "resolving the name"))
-            })?;
+            .map_err(|error| limits.unresolved(core, &error))?;
         let mut failure = Failure::new(Outcome::Dns, "the name has no address");
         for (tried, address) in addresses.iter().enumerate() {
             let now = Instant::now();

@@ -20,7 +20,7 @@ use crate::{
     ending::SetupError,
     exchange::fetch::{Fetch, FetchPlan},
     failure::Failure,
-    resolve::Resolver,
+    resolve::{LookupError, Resolver},
     tls,
 };
 
@@ -98,6 +98,13 @@ impl ConnectLimits {
                 outcome,
                 format!("{stage} took longer than {:?}", core.connect_timeout),
             )
+        }
+    }
+
+    fn unresolved(self, core: &Core, error: &LookupError) -> Failure {
+        match error {
+            LookupError::TimedOut => self.passed(core, Outcome::Dns, "resolving the name"),
+            error => Failure::new(Outcome::Dns, error.to_string()),
         }
     }
 

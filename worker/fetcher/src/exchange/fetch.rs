@@ -1,22 +1,20 @@
 //! One URL's fetch, redirects included: what to ask, of whom, and what came
 //! of it. It owns no socket and knows no clock.
 
-use fanout_proto::{
-    completion::Outcome,
-    setup::{HttpSettings, Method},
-};
+use fanout_proto::setup::{HttpSettings, Method};
 
 use super::{
     body::BodySink,
+    course::Course,
     request::{HeaderError, Headers, RequestTemplate},
     response::{Body, Response},
-    target::{Origin, Target},
+    target::Target,
 };
 use crate::failure::Failure;
 
 /// A redirect's body up to this length is read to its end, for the sake of
 /// the connection; before a longer one the connection is given up.
-const DRAIN_MAX_BYTES: u64 = 64 * 1024;
+pub(crate) const DRAIN_MAX_BYTES: u64 = 64 * 1024;
 
 /// What every fetch of a study has in common.
 #[derive(Debug)]
@@ -26,6 +24,7 @@ pub(crate) struct FetchPlan {
     redirects: u32,
     max_body_bytes: u64,
     decompress: bool,
+    no_keepalive: bool,
 }
 
 impl FetchPlan {
@@ -36,6 +35,7 @@ impl FetchPlan {
             redirects: http.redirects,
             max_body_bytes: http.max_body_bytes,
             decompress: http.decompress,
+            no_keepalive: http.no_keepalive,
         })
     }
 }
@@ -62,10 +62,7 @@ pub(crate) enum Progress {
 /// ```
 #[derive(Debug)]
 pub(crate) struct Fetch {
-    target: Target,
-    /// The URL's own origin, once a redirect has led away from the URL.
-    first_origin: Option<Box<Origin>>,
-    followed: u32,
+    course: Course,
     response: Response,
     sink: BodySink,
     status: Option<u16>,
@@ -76,9 +73,7 @@ pub(crate) struct Fetch {
 impl Fetch {
     pub(crate) fn new(plan: &FetchPlan) -> Self {
         Self {
-            target: Target::default(),
-            first_origin: None,
-            followed: 0,
+            course: Course::default(),
             response: Response::new(),
             sink: BodySink::new(plan.max_body_bytes),
             status: None,
@@ -89,30 +84,23 @@ impl Fetch {
 
     /// Takes a URL up.
     pub(crate) fn start(&mut self, url: &[u8]) -> Result<(), Failure> {
-        self.first_origin = None;
-        self.followed = 0;
         self.status = None;
         self.location = None;
         self.response = Response::new();
         self.sink.restart();
-        self.target
-            .set(url)
-            .map_err(|error| Failure::protocol(format!("the URL cannot be fetched: {error}")))
+        self.course.start(url)
     }
 
     /// Where the next request goes.
     pub(crate) fn target(&self) -> &Target {
-        &self.target
+        self.course.target()
     }
 
     /// Begins an exchange: appends its request to `out`.
     pub(crate) fn request(&mut self, plan: &FetchPlan, out: &mut Vec<u8>) {
         self.response = Response::new();
-        let first_host = self
-            .first_origin
-            .as_ref()
-            .is_none_or(|origin| self.target.is_at(origin));
-        plan.template.write(&self.target, first_host, out);
+        plan.template
+            .write(self.course.target(), self.course.is_at_first_origin(), out);
     }
 
     /// Whether no octet of the response has come: on a kept connection that
@@ -138,7 +126,7 @@ impl Fetch {
             };
             octets = &octets[used..];
             self.status = Some(head.status);
-            self.persistent = head.persistent;
+            self.persistent = head.persistent && !plan.no_keepalive;
             self.sink.restart();
             self.location = head.location.filter(|_| plan.redirects > 0);
             if self.location.is_some() {
@@ -180,31 +168,8 @@ impl Fetch {
         let Some(location) = self.location.take() else {
             return Ok(false);
         };
-        if self.followed >= plan.redirects {
-            return Err(Failure::new(
-                Outcome::RedirectLimit,
-                format!("more than {} redirects", plan.redirects),
-            ));
-        }
-        let next = self.target.redirected(&location).map_err(|error| {
-            Failure::new(
-                Outcome::BadRedirect,
-                format!(
-                    "redirected to '{}': {error}",
-                    String::from_utf8_lossy(&location[..location.len().min(100)])
-                ),
-            )
-        })?;
-        let previous = std::mem::replace(&mut self.target, next);
-        self.first_origin
-            .get_or_insert_with(|| Box::new(previous.origin()));
-        self.followed += 1;
+        self.course.follow(&location, plan.redirects)?;
         Ok(true)
-    }
-
-    /// Redirects followed.
-    pub(crate) fn followed(&self) -> u32 {
-        self.followed
     }
 
     /// The last response's status, if there was a response.
@@ -221,6 +186,7 @@ impl Fetch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fanout_proto::completion::Outcome;
 
     fn plan(change: impl FnOnce(&mut HttpSettings)) -> FetchPlan {
         let mut http = HttpSettings {
@@ -281,10 +247,7 @@ mod tests {
         assert!(request.contains("secret"), "back at the first host");
         assert_eq!(progress, KEPT);
         assert_eq!(fetch.follow(&plan), Ok(false));
-        assert_eq!(
-            (fetch.status(), fetch.body_bytes(), fetch.followed()),
-            (Some(404), 3, 2)
-        );
+        assert_eq!((fetch.status(), fetch.body_bytes()), (Some(404), 3));
     }
 
     #[test]
@@ -356,6 +319,14 @@ mod tests {
         let plan = plan(|_| ());
         let mut fetch = started(&plan, "http://a/");
         let answer = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nabc";
+        assert_eq!(exchange(&mut fetch, &plan, answer).1, GIVEN_UP);
+    }
+
+    #[test]
+    fn without_keep_alive_no_connection_is_kept() {
+        let plan = plan(|http| http.no_keepalive = true);
+        let mut fetch = started(&plan, "http://a/");
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\na";
         assert_eq!(exchange(&mut fetch, &plan, answer).1, GIVEN_UP);
     }
 

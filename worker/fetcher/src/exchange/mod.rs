@@ -2,6 +2,7 @@
 //! No socket, no clock, no large buffer; the same under every model.
 
 pub(crate) mod body;
+pub(crate) mod course;
 pub(crate) mod fetch;
 pub(crate) mod request;
 pub(crate) mod response;

@@ -94,6 +94,11 @@ impl Headers {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &(HeaderName, HeaderValue)> + Clone {
         self.fields.iter()
     }
+
+    /// Every field that a host may see to which only a redirect leads.
+    pub(crate) fn public(&self) -> impl Iterator<Item = &(HeaderName, HeaderValue)> + Clone {
+        self.iter().filter(|(name, _)| !CONFIDENTIAL.contains(name))
+    }
 }
 
 /// Everything of a request that does not depend on its URL, laid out once.
@@ -139,11 +144,7 @@ impl RequestTemplate {
                 Method::Head => b"HEAD ",
             },
             to_first_host: Fields::new(headers.iter()),
-            to_other_hosts: Fields::new(
-                headers
-                    .iter()
-                    .filter(|(name, _)| !CONFIDENTIAL.contains(name)),
-            ),
+            to_other_hosts: Fields::new(headers.public()),
         }
     }
 

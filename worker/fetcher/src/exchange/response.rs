@@ -14,7 +14,7 @@ use ureq_proto::{
     client::{Call, MAX_RESPONSE_HEADERS, RecvResponseResult, SendRequestResult, state},
 };
 
-use super::body::Coding;
+use super::{body::Coding, course::is_redirect};
 use crate::failure::Failure;
 
 const _: () = assert!(MAX_RESPONSE_HEADERS == HEADERS_MAX);
@@ -174,7 +174,7 @@ impl Response {
         mut sink: impl FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<Body, Failure> {
         match &mut self.state {
-            State::Head(_) => return Err(Failure::protocol("a body before its head")),
+            State::Head(_) => Err(Failure::protocol("a body before its head")),
             State::Length(left) => {
                 let taken = usize::try_from(*left).map_or(octets.len(), |l| l.min(octets.len()));
                 sink(&octets[..taken])?;
@@ -312,7 +312,7 @@ fn parse(method: Method, octets: &[u8]) -> Result<Parsed, Failure> {
     let head = Head {
         status,
         persistent,
-        location: matches!(status, 301 | 302 | 303 | 307 | 308)
+        location: is_redirect(status)
             .then(|| field(header::LOCATION).map(|value| value.as_bytes().into()))
             .flatten(),
         coding: field(header::CONTENT_ENCODING)

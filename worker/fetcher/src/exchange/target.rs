@@ -165,6 +165,11 @@ impl Target {
         true
     }
 
+    /// The whole URL.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
     /// Whether TLS is needed.
     pub(crate) fn is_https(&self) -> bool {
         self.https

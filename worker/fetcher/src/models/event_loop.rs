@@ -117,7 +117,7 @@ pub(crate) fn run<C: AsyncClient + Send + 'static>(
     let runtime = runtime(subject.setup.model).map_err(SetupError::Runtime)?;
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
-            desk: Desk::new(subject.setup.report_starts),
+            desk: Desk::new(&subject.setup),
             waiting: VecDeque::new(),
             waits: vec![false; usize::try_from(slots).expect("at most 65,536")],
         }),
@@ -177,7 +177,13 @@ fn duplicate(what: &'static str, fd: impl AsFd) -> Result<std::os::fd::OwnedFd, 
 async fn slot(shared: Arc<Shared>, index: u32, mut client: impl AsyncClient) {
     let mut url = Vec::new();
     let mut now = None;
-    while let Some(taken) = poll_fn(|cx| shared.poll_take(cx, index, &mut now, &mut url)).await {
+    while let Some(mut taken) = poll_fn(|cx| shared.poll_take(cx, index, &mut now, &mut url)).await
+    {
+        if taken.is_early {
+            sleep_until(taken.start.into()).await;
+            taken.start = Instant::now();
+            shared.lock().desk.begin(taken.start, taken.id);
+        }
         let fetched = client.fetch(&url, taken.start).await;
         if shared.work.is_none() {
             let mut state = shared.lock();

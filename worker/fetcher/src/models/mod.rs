@@ -13,7 +13,12 @@ use fanout_proto::{
 };
 
 use crate::{
-    clients::{descriptors, null::Null},
+    clients::{
+        BlockingClient, descriptors,
+        null::Null,
+        reqwest::{Reqwest, ReqwestShared},
+        ureq::{Ureq, UreqShared},
+    },
     counters::Counters,
     drive::{Core, READ_BYTES, blocking::BlockingCore, event_loop::AsyncCore},
     ending::{Ending, SetupError},
@@ -69,31 +74,45 @@ pub(crate) fn run(setup: Setup, mut pipes: Pipes) -> Result<(), Ending> {
 fn run_blocking(subject: Subject, pipes: &mut Pipes) -> Result<(), Ending> {
     let setup = &subject.setup;
     let slots = subject.slots();
+    let counters = subject.counters.clone();
     match setup.client {
         Client::Core => {
-            let core = Arc::new(Core::new(&setup.http, slots, subject.counters.clone())?);
-            // One allocation for all: pages that no slot reads into are never
-            // touched, and so cost nothing.
-            let slots = usize::try_from(slots).expect("at most 65,536");
-            let mut buffers = vec![0; slots * READ_BYTES]
-                .leak()
-                .chunks_exact_mut(READ_BYTES);
+            let core = Arc::new(Core::new(&setup.http, slots, counters)?);
             let vigil = (setup.model == Model::Sequential).then_some(sequential::VIGIL);
+            let mut buffers = buffers(slots);
             dispatch_blocking(subject, pipes, move || {
-                let scratch = buffers.next().expect("a buffer for each slot");
-                BlockingCore::new(core.clone(), scratch, vigil)
+                BlockingCore::new(core.clone(), buffers(), vigil)
             })
         }
-        Client::Null => dispatch_blocking(subject, pipes, || Null),
-        Client::Ureq | Client::Reqwest => Err(SetupError::Client {
-            client: "x",
-            reason: "x".into(),
+        Client::Ureq => {
+            let shared = Arc::new(UreqShared::new(&setup.http, slots, counters)?);
+            let mut buffers = buffers(slots);
+            dispatch_blocking(subject, pipes, move || Ureq::new(shared.clone(), buffers()))
         }
-        .into()),
+        Client::Null => dispatch_blocking(subject, pipes, || Null),
+        Client::Reqwest => Err(unfit(setup)),
     }
 }
 
-fn dispatch_blocking<C: crate::clients::BlockingClient + Send + 'static>(
+/// A read buffer for each slot, in one allocation that lives as long as the
+/// process: pages that no slot reads into are never touched and so cost nothing.
+fn buffers(slots: u32) -> impl FnMut() -> &'static mut [u8] {
+    let slots = usize::try_from(slots).expect("at most 65,536");
+    let mut buffers = vec![0; slots * READ_BYTES]
+        .leak()
+        .chunks_exact_mut(READ_BYTES);
+    move || buffers.next().expect("a buffer for each slot")
+}
+
+/// The wire lets no such setup through.
+fn unfit(setup: &Setup) -> Ending {
+    Ending::Setup(SetupError::Client {
+        client: setup.client.name(),
+        reason: format!("it does not run under the model {}", setup.model),
+    })
+}
+
+fn dispatch_blocking<C: BlockingClient + Send + 'static>(
     subject: Subject,
     pipes: &mut Pipes,
     mut client: impl FnMut() -> C,
@@ -107,21 +126,19 @@ fn dispatch_blocking<C: crate::clients::BlockingClient + Send + 'static>(
 
 fn run_async(subject: Subject, pipes: &mut Pipes) -> Result<(), Ending> {
     let setup = &subject.setup;
+    let slots = subject.slots();
+    let counters = subject.counters.clone();
     match setup.client {
         Client::Core => {
-            let core = Arc::new(Core::new(
-                &setup.http,
-                subject.slots(),
-                subject.counters.clone(),
-            )?);
+            let core = Arc::new(Core::new(&setup.http, slots, counters)?);
             event_loop::run(subject, pipes, move || AsyncCore::new(core.clone()))
         }
-        Client::Null => event_loop::run(subject, pipes, || Null),
-        Client::Ureq | Client::Reqwest => Err(SetupError::Client {
-            client: "x",
-            reason: "x".into(),
+        Client::Reqwest => {
+            let shared = Arc::new(ReqwestShared::new(&setup.http, slots, counters)?);
+            event_loop::run(subject, pipes, move || Reqwest::new(shared.clone()))
         }
-        .into()),
+        Client::Null => event_loop::run(subject, pipes, || Null),
+        Client::Ureq => Err(unfit(setup)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! One thread, one URL at a time, nothing else in the process.
 
 use std::{
-    process,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,8 @@ use crate::{
 };
 
 /// While the only thread waits for a server, it looks this often whether the
-/// worker still wants it. (A worker that dies takes its fetchers with it.)
+/// worker still wants it. (A worker that dies takes its fetchers with it; and
+/// a client that is a library waits as long as its own timeouts allow.)
 pub(crate) const VIGIL: Vigil = Vigil {
     interval: Duration::from_secs(1),
     look: end_if_hung_up,
@@ -25,7 +26,7 @@ pub(crate) const VIGIL: Vigil = Vigil {
 
 fn end_if_hung_up() {
     if is_hung_up() {
-        process::exit(Ending::InputEnded.code().into());
+        Ending::InputEnded.exit();
     }
 }
 
@@ -38,12 +39,11 @@ pub(crate) fn run(
     pipes: &mut Pipes,
     mut client: impl BlockingClient,
 ) -> Result<(), Ending> {
-    let mut desk = Desk::new(subject.setup.report_starts);
+    let mut desk = Desk::new(&subject.setup);
     let mut url = Vec::new();
     let mut looked = Instant::now();
     // When the last completion was handed in; the clock is read no oftener.
     let mut now = Instant::now();
-    let mut last_took = Duration::ZERO;
     pipes.send(ready());
     loop {
         while let Some(instruction) = pipes.next()? {
@@ -63,7 +63,17 @@ pub(crate) fn run(
             }
         }
         match desk.take(now, &mut url) {
-            Take::Url(taken) => {
+            Take::Url(mut taken) => {
+                if taken.is_early {
+                    // What would come due meanwhile leaves first.
+                    if pipes.is_flushed() {
+                        pipes.send_all(desk.collect());
+                    }
+                    pipes.wait(Patience::None, !desk.is_laden(), None)?;
+                    thread::sleep(taken.start.saturating_duration_since(Instant::now()));
+                    taken.start = Instant::now();
+                    desk.begin(taken.start, taken.id);
+                }
                 let fetched = client.fetch(&url, taken.start);
                 desk.end(fetched.end);
                 now = fetched.end;
@@ -72,7 +82,7 @@ pub(crate) fn run(
                     now = Instant::now();
                 }
                 desk.hand_in(0, taken, &fetched);
-                last_took = now.saturating_duration_since(taken.start);
+                let last_took = now.saturating_duration_since(taken.start);
                 // Nobody can interrupt the next exchange: what would come due
                 // during it leaves before it.
                 let leaves = match desk.due() {

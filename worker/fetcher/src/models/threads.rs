@@ -75,7 +75,7 @@ pub(crate) fn run<C: BlockingClient + Send + 'static>(
     let slots = subject.slots();
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
-            desk: Desk::new(subject.setup.report_starts),
+            desk: Desk::new(&subject.setup),
             waiting: 0,
         }),
         changed: Condvar::new(),
@@ -170,7 +170,7 @@ fn slot(shared: &Shared, index: u32, mut client: impl BlockingClient) {
     let mut now = Instant::now();
     let mut state = shared.lock();
     loop {
-        let taken = match state.desk.take(now, &mut url) {
+        let mut taken = match state.desk.take(now, &mut url) {
             Take::Url(taken) => taken,
             Take::Closed => return,
             Take::Wait => {
@@ -191,6 +191,11 @@ fn slot(shared: &Shared, index: u32, mut client: impl BlockingClient) {
         drop(state);
         if news {
             shared.tell_main();
+        }
+        if taken.is_early {
+            thread::sleep(taken.start.saturating_duration_since(Instant::now()));
+            taken.start = Instant::now();
+            shared.lock().desk.begin(taken.start, taken.id);
         }
         let fetched = client.fetch(&url, taken.start);
         now = fetched.end;

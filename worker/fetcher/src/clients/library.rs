@@ -1,0 +1,203 @@
+//! What the clients that are libraries have in common: everything that must
+//! be the same in every arm is decided here and not by the library, so that
+//! arms differ in the exchange of a request for a response and in nothing
+//! else. That is: which redirects are followed and with which headers, how a
+//! body is counted, limited and decoded, and what a deadline means.
+
+use std::time::{Duration, Instant};
+
+use fanout_proto::{
+    completion::Outcome,
+    setup::{HttpSettings, Method},
+};
+use http::{HeaderMap, StatusCode, header};
+
+use crate::{
+    desk::Fetched,
+    exchange::{
+        body::{BodySink, Coding},
+        course::{Course, is_redirect},
+        fetch::DRAIN_MAX_BYTES,
+        request::{HeaderError, Headers},
+        target::Target,
+    },
+    failure::Failure,
+};
+
+/// What every fetch of a study has in common.
+#[derive(Debug)]
+pub(crate) struct LibraryPlan {
+    pub(crate) method: http::Method,
+    pub(crate) timeout: Duration,
+    /// To the URL's own origin.
+    headers: HeaderMap,
+    /// To where only a redirect leads.
+    public_headers: HeaderMap,
+    redirects: u32,
+    max_body_bytes: u64,
+    decompress: bool,
+}
+
+impl LibraryPlan {
+    pub(crate) fn new(http: &HttpSettings) -> Result<Self, HeaderError> {
+        let headers = Headers::new(http)?;
+        let map = |fields: &mut dyn Iterator<Item = &(http::HeaderName, http::HeaderValue)>| {
+            let mut map = HeaderMap::new();
+            for (name, value) in fields {
+                map.append(name, value.clone());
+            }
+            map
+        };
+        Ok(Self {
+            method: match http.method {
+                Method::Get => http::Method::GET,
+                Method::Head => http::Method::HEAD,
+            },
+            timeout: http.timeout,
+            headers: map(&mut headers.iter()),
+            public_headers: map(&mut headers.public()),
+            redirects: http.redirects,
+            max_body_bytes: http.max_body_bytes,
+            decompress: http.decompress,
+        })
+    }
+
+    /// The failure that a passed deadline is.
+    pub(crate) fn timed_out(&self) -> Failure {
+        Failure::new(
+            Outcome::Timeout,
+            format!("no whole response within {:?}", self.timeout),
+        )
+    }
+}
+
+/// One URL's fetch through a library.
+#[derive(Debug)]
+pub(crate) struct LibraryFetch {
+    course: Course,
+    sink: BodySink,
+    status: Option<u16>,
+    location: Option<Box<[u8]>>,
+    first_byte: Option<Instant>,
+    /// Spent on connecting, as far as the library lets it be seen.
+    pub(crate) connect: Duration,
+}
+
+/// What to do with a response's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// On to its end.
+    On,
+    /// Leave the rest unread.
+    Enough,
+}
+
+impl LibraryFetch {
+    pub(crate) fn new(plan: &LibraryPlan) -> Self {
+        Self {
+            course: Course::default(),
+            sink: BodySink::new(plan.max_body_bytes),
+            status: None,
+            location: None,
+            first_byte: None,
+            connect: Duration::ZERO,
+        }
+    }
+
+    /// Takes a URL up.
+    pub(crate) fn start(&mut self, url: &[u8]) -> Result<(), Failure> {
+        self.sink.restart();
+        self.status = None;
+        self.location = None;
+        self.first_byte = None;
+        self.connect = Duration::ZERO;
+        self.course.start(url)
+    }
+
+    /// Where the next request goes, and its headers.
+    pub(crate) fn request<'a>(&self, plan: &'a LibraryPlan) -> (&Target, &'a HeaderMap) {
+        let headers = if self.course.is_at_first_origin() {
+            &plan.headers
+        } else {
+            &plan.public_headers
+        };
+        (self.course.target(), headers)
+    }
+
+    /// Whether no redirect was followed yet.
+    pub(crate) fn is_first(&self) -> bool {
+        self.course.is_first()
+    }
+
+    /// A response's head is there.
+    pub(crate) fn head(
+        &mut self,
+        plan: &LibraryPlan,
+        now: Instant,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Result<(), Failure> {
+        let status = status.as_u16();
+        if status == 101 {
+            return Err(Failure::protocol("the server switched protocols unasked"));
+        }
+        let last = |name| headers.get_all(name).iter().next_back();
+        self.first_byte = Some(now);
+        self.status = Some(status);
+        self.sink.restart();
+        self.location = last(header::LOCATION)
+            .filter(|_| is_redirect(status) && plan.redirects > 0)
+            .map(|value| value.as_bytes().into());
+        if self.location.is_none()
+            && plan.decompress
+            && let Some(coding) = last(header::CONTENT_ENCODING)
+                .and_then(|value| Coding::from_field(value.as_bytes()))
+        {
+            self.sink.decode(coding)?;
+        }
+        Ok(())
+    }
+
+    /// Octets of the body.
+    pub(crate) fn body(&mut self, octets: &[u8]) -> Result<Reading, Failure> {
+        self.sink.push(octets)?;
+        Ok(
+            if self.location.is_some() && self.sink.received() > DRAIN_MAX_BYTES {
+                Reading::Enough
+            } else {
+                Reading::On
+            },
+        )
+    }
+
+    /// The response is dealt with: whether a redirect leads to another request.
+    pub(crate) fn follow(&mut self, plan: &LibraryPlan) -> Result<bool, Failure> {
+        match self.location.take() {
+            Some(location) => {
+                self.course.follow(&location, plan.redirects)?;
+                Ok(true)
+            }
+            None => {
+                self.sink.finish()?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// What became of the URL.
+    pub(crate) fn conclude(&self, result: Result<(), Failure>) -> Fetched {
+        let (outcome, detail) = match result {
+            Ok(()) => (Outcome::Ok, None),
+            Err(failure) => (failure.outcome, Some(failure.detail.into())),
+        };
+        Fetched {
+            outcome,
+            status: self.status,
+            body_bytes: self.sink.received(),
+            connect: self.connect,
+            first_byte: self.first_byte,
+            end: Instant::now(),
+            detail,
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! From a URL along its redirects.
+
+use fanout_proto::completion::Outcome;
+
+use super::target::{Origin, Target};
+use crate::failure::Failure;
+
+/// Whether a status together with a Location field is a redirect to follow.
+///
+/// Methods here are GET and HEAD, which every one of these keeps.
+pub(crate) fn is_redirect(status: u16) -> bool {
+    matches!(status, 301 | 302 | 303 | 307 | 308)
+}
+
+/// Where a fetch is on its way from a URL to what that leads to.
+#[derive(Debug, Default)]
+pub(crate) struct Course {
+    target: Target,
+    /// The URL's own origin, once a redirect has led away from the URL.
+    first_origin: Option<Box<Origin>>,
+    followed: u32,
+}
+
+impl Course {
+    /// Begins at a URL.
+    pub(crate) fn start(&mut self, url: &[u8]) -> Result<(), Failure> {
+        self.first_origin = None;
+        self.followed = 0;
+        self.target
+            .set(url)
+            .map_err(|error| Failure::protocol(format!("the URL cannot be fetched: {error}")))
+    }
+
+    /// Where the next request goes.
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Whether no redirect was followed yet.
+    pub(crate) fn is_first(&self) -> bool {
+        self.followed == 0
+    }
+
+    /// Whether that is where the URL itself leads, and so where confidential
+    /// headers may go.
+    pub(crate) fn is_at_first_origin(&self) -> bool {
+        self.first_origin
+            .as_ref()
+            .is_none_or(|origin| self.target.is_at(origin))
+    }
+
+    /// Goes on to where a redirect leads.
+    pub(crate) fn follow(&mut self, location: &[u8], limit: u32) -> Result<(), Failure> {
+        if self.followed >= limit {
+            return Err(Failure::new(
+                Outcome::RedirectLimit,
+                format!("more than {limit} redirects"),
+            ));
+        }
+        let next = self.target.redirected(location).map_err(|error| {
+            let shown = &location[..location.len().min(100)];
+            Failure::new(
+                Outcome::BadRedirect,
+                format!(
+                    "redirected to '{}': {error}",
+                    String::from_utf8_lossy(shown)
+                ),
+            )
+        })?;
+        let previous = std::mem::replace(&mut self.target, next);
+        self.first_origin
+            .get_or_insert_with(|| Box::new(previous.origin()));
+        self.followed += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,40 @@
+//! Real fetchers in real processes, against small servers of this test.
+//!
+//! The test program runs itself again as the fetcher, so it brings its own
+//! `main`.
+
+mod fetcher;
+mod server;
+
+mod http;
+mod https;
+mod life;
+mod limits;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("fetcher") {
+        return fanout_fetcher::run();
+    }
+    let trials = [
+        http::trials(),
+        https::trials(),
+        life::trials(),
+        limits::trials(),
+    ];
+    let mut arguments = Arguments::from_args();
+    // Most of them wait most of the time.
+    arguments.test_threads.get_or_insert(8);
+    libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
+}
+
+/// A trial by name; a panic is its failure.
+fn trial(name: impl Into<String>, run: impl FnOnce() + Send + 'static) -> Trial {
+    Trial::test(name, move || {
+        run();
+        Ok(())
+    })
+}
