@@ -130,11 +130,15 @@ pub struct StudyArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub http: HttpArgs,
+    /// Open loop: take up so many URLs a second in all, however long each takes. Latencies are then
+    /// also told from the intended start, and late starts are counted.
+    #[arg(long, value_name = "R", help_heading = "Load")]
+    pub rate: Option<f64>,
     /// Spin this long per response (200us): where does one loop stop being enough?
-    #[arg(long, value_name = "DURATION", help_heading = "Work per response")]
+    #[arg(long, value_name = "DURATION", help_heading = "Load")]
     pub cpu_work: Option<String>,
     /// Spin under one lock per process, as an interpreter lock would have it.
-    #[arg(long, requires = "cpu_work", help_heading = "Work per response")]
+    #[arg(long, requires = "cpu_work", help_heading = "Load")]
     pub cpu_lock: bool,
 }
 

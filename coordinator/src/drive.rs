@@ -10,7 +10,7 @@ use fanout_proto::{
     completion::StartedBatch,
     id::{FetcherId, TrialId, UrlId, WorkerId},
     lease::LeaseBatchBuilder,
-    setup::Setup,
+    setup::{Pace, Setup},
     wire::{self, to_fetcher, to_worker},
 };
 use prost::Message;
@@ -150,7 +150,6 @@ pub struct Stop {
 }
 
 /// What one trial needs.
-#[derive(Debug)]
 pub struct TrialRequest<'a> {
     /// Its number.
     pub id: TrialId,
@@ -158,6 +157,8 @@ pub struct TrialRequest<'a> {
     pub list: &'a UrlList,
     /// What every fetcher is told.
     pub setup: &'a Setup,
+    /// The intended starts of each fetcher, in an open loop.
+    pub pace: &'a dyn Fn(FetcherId) -> Option<Pace>,
     /// The worker of every fetcher.
     pub placement: Vec<WorkerId>,
     /// Processors for the fetchers; empty: any.
@@ -219,7 +220,6 @@ struct Drive<'a, S> {
     trial: Trial,
     first: Vec<Command>,
     figures: Figures,
-    setup_frame: Bytes,
     cursors: Vec<Cursor<'a>>,
     went: BTreeMap<FetcherId, Duration>,
     names: BTreeMap<WorkerId, String>,
@@ -239,9 +239,6 @@ impl<'a, S: Sink> Drive<'a, S> {
             timeout: request.setup.http.timeout,
             placement: request.placement.clone(),
         });
-        let setup = wire::ToFetcher {
-            message: Some(to_fetcher::Message::Setup(request.setup.into())),
-        };
         let names = fleet
             .workers()
             .iter()
@@ -251,7 +248,6 @@ impl<'a, S: Sink> Drive<'a, S> {
             trial,
             first,
             figures: Figures::new(concurrency.get()),
-            setup_frame: setup.encode_to_vec().into(),
             cursors: Vec::new(),
             went: BTreeMap::new(),
             names,
@@ -399,7 +395,7 @@ impl<'a, S: Sink> Drive<'a, S> {
                         trial,
                         fetchers: vec![wire::FetcherSpec {
                             fetcher: fetcher.0,
-                            setup: self.setup_frame.clone(),
+                            setup: self.setup_frame(fetcher),
                             cpus: self.request.cpus.to_vec(),
                         }],
                         memory_interval_ms: self
@@ -477,6 +473,17 @@ impl<'a, S: Sink> Drive<'a, S> {
             }
         }
         Ok(None)
+    }
+
+    fn setup_frame(&self, fetcher: FetcherId) -> Bytes {
+        let setup = Setup {
+            pace: (self.request.pace)(fetcher),
+            ..self.request.setup.clone()
+        };
+        let message = wire::ToFetcher {
+            message: Some(to_fetcher::Message::Setup((&setup).into())),
+        };
+        message.encode_to_vec().into()
     }
 
     /// Reads URLs and sends them, in as many batches as they need.

@@ -51,6 +51,7 @@ pub async fn run(settings: FetchSettings) -> Result<Exit, Failure> {
         id: TrialId(1),
         list: &list,
         setup: &common.setup(&settings.arm, settings.verbose),
+        pace: &|_| None,
         placement,
         cpus: &common.placed.fetchers,
         split: common.split,

@@ -20,6 +20,8 @@ const REQUESTS_KEPT: usize = 640;
 const REQUESTS_PER_SLOT: usize = 40;
 /// Memory samples kept; past that every second one goes.
 const MEMORY_POINTS_MAX: usize = 400;
+/// An event loop's timer has a resolution of 1 ms; what comes later is late.
+const LATE_US: u64 = 2_000;
 /// Statuses that are counted one by one.
 const STATUSES: usize = 1000;
 
@@ -48,6 +50,9 @@ pub struct Figures {
     latency: Latency,
     first_byte: Latency,
     connect: Latency,
+    queue_wait: Latency,
+    sojourn: Latency,
+    late_starts: u64,
     connect_us: u64,
     wait_us: u64,
     body_us: u64,
@@ -82,6 +87,9 @@ impl Figures {
             latency: Latency::new(),
             first_byte: Latency::new(),
             connect: Latency::new(),
+            queue_wait: Latency::new(),
+            sojourn: Latency::new(),
+            late_starts: 0,
             connect_us: 0,
             wait_us: 0,
             body_us: 0,
@@ -112,6 +120,11 @@ impl Figures {
             let waited_us = first_byte_us.unwrap_or(c.duration_us);
             let connect_us = c.connect_us.min(waited_us);
             self.latency.record(c.duration_us);
+            if let Some(wait_us) = c.wait_us {
+                self.queue_wait.record(wait_us);
+                self.sojourn.record(wait_us.saturating_add(c.duration_us));
+                self.late_starts += u64::from(wait_us > LATE_US);
+            }
             if let Some(us) = first_byte_us {
                 self.first_byte.record(us);
             }
@@ -261,6 +274,9 @@ impl Figures {
             stale_retries: sum(reports.iter().map(|r| r.map(|r| r.stale_retries))),
             requests_sent: sum(reports.iter().map(|r| r.map(|r| r.requests_sent))),
             latency_s: self.latency.percentiles(),
+            queue_wait_s: self.queue_wait.percentiles(),
+            sojourn_s: self.sojourn.percentiles(),
+            late_starts: (self.queue_wait.count() > 0).then_some(self.late_starts),
             first_byte_s: self.first_byte.percentiles(),
             connect_s: self.connect.percentiles(),
             phases: Phases {

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, path::Path, path::PathBuf, time::Duration};
 
 use fanout_proto::{
     limits::{FETCHERS_MAX, TIMEOUT_MAX},
-    setup::{HttpSettings, Method, Setup},
+    setup::{HttpSettings, Method, Pace, Setup},
 };
 
 use crate::{
@@ -122,6 +122,8 @@ pub struct Common {
     pub cpu_work: Duration,
     /// Under one lock.
     pub cpu_lock: bool,
+    /// Open loop: URLs taken up per second, in all fetchers together.
+    pub rate_per_s: Option<f64>,
 }
 
 impl Common {
@@ -165,6 +167,7 @@ impl Common {
             http: http_settings(http)?,
             cpu_work: Duration::ZERO,
             cpu_lock: false,
+            rate_per_s: None,
         })
     }
 
@@ -179,7 +182,20 @@ impl Common {
             report_starts,
             cpu_work: self.cpu_work,
             cpu_lock: self.cpu_lock,
+            pace: self.pace(arm, 0),
         }
+    }
+
+    /// The intended starts of fetcher number `index`: the fetchers take turns.
+    #[must_use]
+    pub fn pace(&self, arm: &Arm, index: u32) -> Option<Pace> {
+        let processes = f64::from(arm.processes.get());
+        let interval = processes / self.rate_per_s?;
+        let turn = f64::from(index % arm.processes.get()) / processes;
+        Some(Pace {
+            interval: Duration::from_secs_f64(interval),
+            offset: Duration::from_secs_f64(interval * turn),
+        })
     }
 
     /// Slots that each local worker needs for these arms.
@@ -281,6 +297,13 @@ impl StudySettings {
             common.cpu_work = duration("--cpu-work", text)?;
         }
         common.cpu_lock = args.cpu_lock;
+        if let Some(rate) = args.rate {
+            // From one in twenty minutes to one in a microsecond.
+            if !(0.001..=1e6).contains(&rate) {
+                return Err(value("--rate", rate, "0.001 to 1000000 URLs a second can be asked for"));
+            }
+            common.rate_per_s = Some(rate);
+        }
         let mut arms = match (kind, args.arms.is_empty()) {
             (StudyKind::MemorySlope, true) => slope_arms(&SLOPE_ARMS.map(str::to_owned))?,
             (StudyKind::MemorySlope, false) => slope_arms(&args.arms)?,
@@ -627,6 +650,8 @@ mod tests {
         assert!(error(&["--cacert", "/nonexistent"]).starts_with("--cacert /nonexistent: "));
         assert!(error(&["--arm", "threads@reqwest"]).contains("use threads:32@ureq"));
         assert!(error(&["--repeat", "0"]).starts_with("--repeat 0"));
+        assert!(error(&["--rate", "0"]).starts_with("--rate 0: 0.001 to"));
+        assert!(error(&["--rate", "NaN"]).starts_with("--rate NaN"));
         assert!(error(&["--arm", "async:65536", "--arm", "x"]).contains("no model 'x'"));
     }
 }

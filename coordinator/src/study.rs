@@ -415,6 +415,7 @@ impl Runner<'_> {
             id: TrialId(self.trials_started),
             list: self.list,
             setup: &setup,
+            pace: &|fetcher| common.pace(&arm, fetcher.0),
             placement,
             cpus: &common.placed.fetchers,
             split: common.split,

@@ -99,6 +99,8 @@ pub struct Completion {
     pub duration_us: u64,
     /// Which of the fetcher's slots did it.
     pub slot: u32,
+    /// Open loop: from the intended start to the take-up; `None` in a closed loop.
+    pub wait_us: Option<u64>,
 }
 
 /// Completions in the order in which they happened.
@@ -141,6 +143,8 @@ impl CompletionBatchBuilder {
             .push(completion.first_byte_us.map_or(0, |us| us.max(1)));
         m.durations_us.push(completion.duration_us);
         m.slots.push(completion.slot);
+        // All of a fetcher's completions have one, or none has.
+        m.waits_us.extend(completion.wait_us);
     }
 
     /// How many there are.
@@ -203,6 +207,11 @@ impl TryFrom<wire::CompletionBatch> for CompletionBatch {
                 "the columns of a completion batch differ in length",
             ));
         }
+        if !m.waits_us.is_empty() && m.waits_us.len() != count {
+            return Err(WireError::Inconsistent(
+                "the waits of a completion batch differ in length",
+            ));
+        }
         let mut id = 0_u64;
         let mut completions = Vec::with_capacity(count);
         for i in 0..count {
@@ -234,6 +243,7 @@ impl TryFrom<wire::CompletionBatch> for CompletionBatch {
                 first_byte_us: Some(m.first_bytes_us[i]).filter(|us| *us != 0),
                 duration_us: m.durations_us[i],
                 slot: m.slots[i],
+                wait_us: m.waits_us.get(i).copied(),
             });
         }
         if m.details.len() > DETAILS_MAX {
@@ -331,13 +341,17 @@ mod tests {
                     first_byte_us,
                     duration_us,
                     slot,
+                    wait_us: None,
                 },
             )
     }
 
     proptest! {
         #[test]
-        fn completions_survive_the_wire(completions in prop::collection::vec(completion(), 1..20), detail in ".{0,300}") {
+        fn completions_survive_the_wire(mut completions in prop::collection::vec(completion(), 1..20), detail in ".{0,300}", wait_us in prop::option::of(any::<u64>())) {
+            for completion in &mut completions {
+                completion.wait_us = wait_us;
+            }
             let mut builder = CompletionBatchBuilder::default();
             for completion in &completions {
                 builder.push(completion, None);
@@ -370,6 +384,7 @@ mod tests {
             first_byte_us: None,
             duration_us: 0,
             slot: 0,
+            wait_us: None,
         };
         builder.push(&good, None);
         let message = builder.take();
@@ -385,6 +400,7 @@ mod tests {
         assert!(refused(|m| m.statuses[0] = 99));
         assert!(refused(|m| m.statuses[0] = 70_000));
         assert!(refused(|m| m.slots.clear()));
+        assert!(refused(|m| m.waits_us = vec![1, 2]));
         assert!(refused(|m| m.details.push(wire::FailureDetail {
             index: 1,
             text: String::new()

@@ -194,6 +194,22 @@ pub struct Setup {
     pub cpu_work: Duration,
     /// Spin under one process-wide lock.
     pub cpu_lock: bool,
+    /// Open loop: when URLs are taken up, however long others take. `None`: as
+    /// soon as a slot is free.
+    pub pace: Option<Pace>,
+}
+
+/// The intended starts of an open loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Between two starts; not zero.
+    pub interval: Duration,
+    /// From Go to the first.
+    pub offset: Duration,
+}
+
+fn duration_ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn duration_us(duration: Duration) -> u64 {
@@ -244,6 +260,8 @@ impl From<&Setup> for wire::Setup {
             report_starts: setup.report_starts,
             cpu_work_us: duration_us(setup.cpu_work),
             cpu_lock: setup.cpu_lock,
+            start_interval_ns: setup.pace.map_or(0, |pace| duration_ns(pace.interval)),
+            start_offset_ns: setup.pace.map_or(0, |pace| duration_ns(pace.offset)),
         }
     }
 }
@@ -328,6 +346,10 @@ impl TryFrom<wire::Setup> for Setup {
             report_starts: setup.report_starts,
             cpu_work: Duration::from_micros(setup.cpu_work_us),
             cpu_lock: setup.cpu_lock,
+            pace: (setup.start_interval_ns > 0).then(|| Pace {
+                interval: Duration::from_nanos(setup.start_interval_ns),
+                offset: Duration::from_nanos(setup.start_offset_ns),
+            }),
         })
     }
 }
@@ -348,6 +370,10 @@ mod tests {
             report_starts: true,
             cpu_work: Duration::from_micros(200),
             cpu_lock: true,
+            pace: Some(Pace {
+                interval: Duration::from_nanos(1_500),
+                offset: Duration::from_nanos(700),
+            }),
         }
     }
 

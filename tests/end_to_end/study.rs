@@ -87,3 +87,40 @@ fn a_study_beyond_this_machine_asks_first() {
     assert!(ran.stderr.contains("pass --yes"), "{}", ran.stderr);
     assert!(!place.path("studies").exists());
 }
+
+#[test]
+fn an_open_loop_tells_latency_from_the_intended_start_too() {
+    let place = Place::new();
+    let ran = place
+        .run(&[
+            "study", "--blocks", "1", "--rate", "2000", "--format", "json", "--arm", "2xasync:32",
+            "--arm", "threads:32", "--arm", "sequential",
+        ])
+        .expect(0);
+    let study: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(study["manifest"]["rate_per_s"], 2000.0);
+    for trial in study["trials"].as_array().unwrap().iter().filter(|t| t["valid"] == true) {
+        // 1,000 URLs at 2,000 a second: the last is taken up after half a second.
+        assert!(trial["makespan_s"].as_f64().unwrap() > 0.49, "{trial}");
+        let p50 = |name: &str| trial[name]["p50"].as_f64().unwrap();
+        assert!(p50("sojourn_s") >= p50("latency_s"), "{trial}");
+        let late = trial["late_starts"].as_u64().unwrap();
+        if trial["arm"] == "sequential" {
+            // It needs 8 ms for each, and one is due every half millisecond.
+            assert!(late > 900 && p50("sojourn_s") > 1.0, "{trial}");
+        }
+    }
+    let threads = study["trials"].as_array().unwrap().iter().find(|t| t["arm"] == "threads:32");
+    assert_eq!(threads.unwrap()["queue_wait_s"]["count"], 1000);
+}
+
+#[test]
+fn the_baseline_can_be_run_against_itself() {
+    let place = Place::new();
+    let ran = place
+        .run(&["study", "--aa", "2", "--blocks", "1", "--arm", "async:64", "--out", "kept"])
+        .expect(0);
+    assert!(ran.stdout.contains("No study came to a verdict"), "{}", ran.stdout);
+    assert!(place.path("kept/0001/study.json").exists());
+    assert!(place.path("kept/0002/report.html").exists());
+}

@@ -254,6 +254,7 @@ impl StudyBuilder {
             seed: self.seed,
             blocks: self.blocks,
             split: "dynamic".into(),
+            rate_per_s: None,
             baseline,
             concurrency: 32,
             placement: "shared".into(),

@@ -66,6 +66,10 @@ pub struct Manifest {
     pub blocks: u32,
     /// `dynamic` or `static`.
     pub split: String,
+    /// Open loop: URLs taken up per second, in all fetchers together; `None` in a
+    /// closed loop, where a slot takes the next URL up when it is free.
+    #[serde(default)]
+    pub rate_per_s: Option<f64>,
     /// Name of the arm that the others are compared with.
     pub baseline: String,
     /// Concurrency of arms that name none.
@@ -258,6 +262,17 @@ pub struct Trial {
     pub suspended_s: Option<f64>,
     /// From taking a URL up to its body's last octet, or to its failure.
     pub latency_s: Option<Percentiles>,
+    /// Open loop: from a URL's intended start to its take-up; `None` in a closed loop.
+    #[serde(default)]
+    pub queue_wait_s: Option<Percentiles>,
+    /// Open loop: from a URL's intended start to its body's last octet: the
+    /// latency corrected for starts that came late.
+    #[serde(default)]
+    pub sojourn_s: Option<Percentiles>,
+    /// Open loop: starts that came more than 2 ms after they were intended. None
+    /// is dropped: every URL is fetched.
+    #[serde(default)]
+    pub late_starts: Option<u64>,
     /// From taking a URL up to the response's first octet.
     pub first_byte_s: Option<Percentiles>,
     /// Resolving, connecting and TLS handshake, of URLs that needed it.

@@ -358,6 +358,7 @@ pub(crate) fn caveats(study: &Study) -> Vec<String> {
         few_blocks(study),
         turned_away(study),
         failures(study),
+        fixed_rate(study),
         busy_origin(study),
         shared_machine(study),
         different_totals(study),
@@ -402,6 +403,15 @@ fn few_blocks(study: &Study) -> Option<String> {
     } else {
         None
     }
+}
+
+fn fixed_rate(study: &Study) -> Option<String> {
+    let rate = study.manifest.rate_per_s?;
+    Some(format!(
+        "URLs were taken up at a fixed rate of {}/s in all, so an arm that keeps up cannot be faster than \
+         another: compare latencies, memory and CPU, not makespans.",
+        format::rate(rate)
+    ))
 }
 
 fn turned_away(study: &Study) -> Option<String> {

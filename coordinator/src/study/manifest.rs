@@ -63,6 +63,7 @@ pub(super) fn describe(
             Split::Static => "static",
         }
         .to_owned(),
+        rate_per_s: common.rate_per_s,
         baseline: settings
             .arms
             .get(settings.baseline)

@@ -36,6 +36,7 @@ fn completion(id: UrlId) -> Completion {
         first_byte_us: Some(1),
         duration_us: 2,
         slot: 0,
+        wait_us: None,
     }
 }
 

@@ -72,6 +72,7 @@ mod tests {
                 first_byte_us: Some(1),
                 duration_us: 2,
                 slot: 0,
+                wait_us: None,
             };
             builder.push(&completion, None);
         }

@@ -97,6 +97,7 @@ fn completions(ids: impl Iterator<Item = UrlId>) -> wire::CompletionBatch {
             first_byte_us: Some(1),
             duration_us: 2,
             slot: 0,
+            wait_us: None,
         };
         builder.push(&completion, None);
     }

@@ -345,6 +345,7 @@ fn binary() {
             report_starts: false,
             cpu_work: Duration::ZERO,
             cpu_lock: false,
+            pace: None,
         };
         let setup = fake::encoded(to_fetcher::Message::Setup((&setup).into()));
         let prepare = |trial| {

@@ -15,7 +15,7 @@ use super::{
     view::{Row, View},
 };
 use crate::{
-    format,
+    format, text,
     latency::{Latency, TAIL_SAMPLES_MIN},
 };
 
@@ -61,7 +61,34 @@ pub(super) fn latency(view: &View<'_>) -> Markup {
         @if logarithmic { " The heights are on a log scale: the slowest are too far off for one from 0." }
         (unread)
     } };
-    section("latency", question, &html! { (chart) (caption) })
+    section("latency", question, &html! { (chart) (caption) (open_loop(view)) })
+}
+
+/// At a fixed rate: from the take-up beside from the intended start.
+fn open_loop(view: &View<'_>) -> Markup {
+    let arms = text::open_loop(view.study);
+    let shown = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), format::duration);
+    html! {
+        @if !arms.is_empty() {
+            div.scroll tabindex="0" role="region" aria-label="Latency at a fixed rate" { table {
+                thead { tr {
+                    th scope="col" { "arm" }
+                    th scope="col" { "half within" } th scope="col" { "from the intended start" }
+                    th scope="col" { "99 in 100 within" } th scope="col" { "from the intended start" }
+                    th scope="col" { "late starts" }
+                } }
+                tbody { @for arm in &arms { tr {
+                    th scope="row" { (arm.arm) }
+                    td { (shown(arm.raw_p50_s)) } td { (shown(arm.corrected_p50_s)) }
+                    td { (shown(arm.raw_p99_s)) } td { (shown(arm.corrected_p99_s)) }
+                    td { (arm.late.map_or_else(|| "–".to_owned(), format::percent)) }
+                } } }
+            } }
+            p.caption {
+                "URLs were taken up at a fixed rate, whether or not the ones before were done. An arm that cannot keep up starts late; what a URL waited for its start counts in the corrected latency only. Equal columns are good."
+            }
+        }
+    }
 }
 
 /// The runs of an arm together, as far as each has enough samples beyond.

@@ -113,6 +113,7 @@ const HEAD: &[Field] = &[
     fields!(maybe "requests_sent" requests_sent),
     fields!(maybe "stale_retries" stale_retries),
     fields!(maybe "suspended_s" suspended_s),
+    fields!(maybe "late_starts" late_starts),
 ];
 
 const TAIL: &[Field] = &[
@@ -148,11 +149,15 @@ fn columns() -> impl Iterator<Item = Field> {
     let latency: [Field; 6] = percentiles!(latency_s);
     let first_byte: [Field; 6] = percentiles!(first_byte_s);
     let connect: [Field; 6] = percentiles!(connect_s);
+    let queue_wait: [Field; 6] = percentiles!(queue_wait_s);
+    let sojourn: [Field; 6] = percentiles!(sojourn_s);
     HEAD.iter()
         .copied()
         .chain(latency)
         .chain(first_byte)
         .chain(connect)
+        .chain(queue_wait)
+        .chain(sojourn)
         .chain(TAIL.iter().copied())
 }
 
@@ -204,6 +209,8 @@ mod tests {
             latency_s: Some(Percentiles::default()),
             first_byte_s: Some(Percentiles::default()),
             connect_s: Some(Percentiles::default()),
+            queue_wait_s: Some(Percentiles::default()),
+            sojourn_s: Some(Percentiles::default()),
             origin: Some(OriginFigures::default()),
             ..Trial::default()
         };

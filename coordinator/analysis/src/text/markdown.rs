@@ -7,7 +7,7 @@ use crate::{
     text::{
         caveats,
         columns::{Columns, LEGEND},
-        context, coordination, memory, scaling, sureness, verdict,
+        context, coordination, memory, open_loop, scaling, sureness, verdict,
     },
 };
 
@@ -27,6 +27,7 @@ pub fn markdown(study: &Study) -> String {
         paragraph(&escaped(LEGEND));
     }
     let notes = [sureness(study), coordination(study)].into_iter().flatten();
+    let notes = notes.chain(open_loop::lines(study));
     for line in notes.chain(scaling(study)).chain(memory(study)) {
         paragraph(&escaped(&line));
     }

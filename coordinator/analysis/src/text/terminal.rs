@@ -5,7 +5,7 @@ use crate::{
     text::{
         caveats,
         columns::{Columns, LEGEND},
-        context, coordination, memory, scaling, sureness, verdict,
+        context, coordination, memory, open_loop, scaling, sureness, verdict,
         words::listed,
     },
 };
@@ -39,7 +39,11 @@ pub fn table(study: &Study, width: usize, color: bool) -> String {
     for line in [sureness(study), coordination(study)].into_iter().flatten() {
         notes.push_str(&wrapped(&line, width, ""));
     }
-    for line in scaling(study).into_iter().chain(memory(study)) {
+    let rest = open_loop::lines(study)
+        .into_iter()
+        .chain(scaling(study))
+        .chain(memory(study));
+    for line in rest {
         notes.push_str(&wrapped(&line, width, ""));
     }
     block(notes);

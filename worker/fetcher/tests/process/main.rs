@@ -3,6 +3,9 @@
 //! The test program runs itself again as the fetcher, so it brings its own
 //! `main`.
 
+// All of this is test code, which clippy only knows of functions marked so.
+#![allow(clippy::unwrap_used)]
+
 mod fetcher;
 mod server;
 

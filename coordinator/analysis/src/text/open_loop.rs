@@ -1,0 +1,103 @@
+//! A study at a fixed rate: latencies from the take-up beside those from the
+//! intended start.
+
+use crate::{
+    format,
+    record::{Study, Trial},
+    statistics::{ArmSummary, summaries},
+    text::words::or_unknown,
+};
+
+/// One arm's latencies at a fixed rate, medians over its trials.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OpenLoop<'a> {
+    /// The arm's name.
+    pub arm: &'a str,
+    /// 1 in 100 took longer, from taking the URL up.
+    pub raw_p99_s: Option<f64>,
+    /// 1 in 100 took longer, from the intended start.
+    pub corrected_p99_s: Option<f64>,
+    /// Half took longer, from taking the URL up.
+    pub raw_p50_s: Option<f64>,
+    /// Half took longer, from the intended start.
+    pub corrected_p50_s: Option<f64>,
+    /// Share of the starts that came late.
+    pub late: Option<f64>,
+}
+
+/// Every arm's latencies at a fixed rate; empty in a closed loop.
+#[must_use]
+pub fn open_loop(study: &Study) -> Vec<OpenLoop<'_>> {
+    if study.manifest.rate_per_s.is_none() {
+        return Vec::new();
+    }
+    summaries(study).iter().filter_map(of_arm).collect()
+}
+
+fn of_arm<'a>(summary: &ArmSummary<'a>) -> Option<OpenLoop<'a>> {
+    let late = |trial: &Trial| {
+        let urls = trial.completed + trial.failed;
+        Some(trial.late_starts? as f64 / urls.max(1) as f64)
+    };
+    Some(OpenLoop {
+        arm: &summary.arm.name,
+        raw_p50_s: summary.median(|trial| Some(trial.latency_s?.p50)),
+        raw_p99_s: summary.median(|trial| trial.latency_s?.p99),
+        corrected_p50_s: Some(summary.median(|trial| Some(trial.sojourn_s?.p50))?),
+        corrected_p99_s: summary.median(|trial| trial.sojourn_s?.p99),
+        late: summary.median(late),
+    })
+}
+
+/// The same in a line an arm.
+pub(crate) fn lines(study: &Study) -> Vec<String> {
+    let Some(rate) = study.manifest.rate_per_s else {
+        return Vec::new();
+    };
+    let mut lines = vec![format!(
+        "At {} URLs/s in all (open loop), latency from the take-up and, corrected for late starts, from the \
+         intended start:",
+        format::rate(rate)
+    )];
+    lines.extend(open_loop(study).iter().map(|arm| {
+        format!(
+            "{}: half within {}, corrected {}; 99 in 100 within {}, corrected {}; {} of the starts late.",
+            arm.arm,
+            or_unknown(arm.raw_p50_s, format::duration),
+            or_unknown(arm.corrected_p50_s, format::duration),
+            or_unknown(arm.raw_p99_s, format::duration),
+            or_unknown(arm.corrected_p99_s, format::duration),
+            or_unknown(arm.late, format::percent),
+        )
+    }));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fixture, record::Percentiles};
+
+    #[test]
+    fn raw_and_corrected_stand_side_by_side() {
+        let mut study = fixture::study();
+        assert_eq!(lines(&study), Vec::<String>::new());
+        study.manifest.rate_per_s = Some(2_000.0);
+        for trial in study.trials.iter_mut().filter(|t| t.arm == "async:32") {
+            trial.latency_s = Some(Percentiles {
+                p50: 0.008,
+                p99: Some(0.020),
+                ..Percentiles::default()
+            });
+            trial.sojourn_s = Some(Percentiles {
+                p50: 0.009,
+                p99: Some(0.120),
+                ..Percentiles::default()
+            });
+            trial.late_starts = Some(250);
+        }
+        let lines = lines(&study);
+        assert_eq!(lines.len(), 2, "arms without such figures have no line");
+        insta::assert_snapshot!(lines[1], @"async:32: half within 8.00 ms, corrected 9.00 ms; 99 in 100 within 20.0 ms, corrected 120 ms; 25 % of the starts late.");
+    }
+}
