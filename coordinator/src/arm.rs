@@ -53,8 +53,7 @@ pub struct ArmError {
     mend: Option<String>,
 }
 
-const GRAMMAR: &str =
-    "an arm is [Px]MODEL[:C][@CLIENT][/Ww], for example async:32, 4xthreads:8@ureq or {1,2,4}xasync:16";
+const GRAMMAR: &str = "an arm is [Px]MODEL[:C][@CLIENT][/Ww], for example async:32, 4xthreads:8@ureq or {1,2,4}xasync:16";
 
 impl Arm {
     /// URLs in flight in all fetchers together: P × C.
@@ -132,9 +131,12 @@ impl Arm {
         let mut rest = spec.trim();
         let mut workers = None;
         if let Some((before, after)) = rest.rsplit_once('/') {
-            let count = after
-                .strip_suffix('w')
-                .ok_or_else(|| fail(format!("'/{after}' does not end in w"), Some(GRAMMAR.to_owned())))?;
+            let count = after.strip_suffix('w').ok_or_else(|| {
+                fail(
+                    format!("'/{after}' does not end in w"),
+                    Some(GRAMMAR.to_owned()),
+                )
+            })?;
             workers = Some(number(count, "the number of workers", FETCHERS_MAX)?);
             rest = before;
         }
@@ -174,8 +176,10 @@ impl Arm {
             arm.concurrency = NonZeroU32::MIN;
             if let Some(c) = own_concurrency {
                 let nearest = Self {
-                    processes: NonZeroU32::new(processes.get().saturating_mul(c.get()).min(FETCHERS_MAX))
-                        .unwrap_or(NonZeroU32::MIN),
+                    processes: NonZeroU32::new(
+                        processes.get().saturating_mul(c.get()).min(FETCHERS_MAX),
+                    )
+                    .unwrap_or(NonZeroU32::MIN),
                     ..arm
                 };
                 return Err(fail(
@@ -189,7 +193,11 @@ impl Arm {
         if !client.runs_under(model) {
             let (other_model, other_client, how) = match client {
                 Client::Reqwest => (Model::Async, Client::Ureq, "needs an event loop"),
-                Client::Ureq => (Model::Threads, Client::Reqwest, "blocks the thread that waits"),
+                Client::Ureq => (
+                    Model::Threads,
+                    Client::Reqwest,
+                    "blocks the thread that waits",
+                ),
                 Client::Core | Client::Null => (Model::Async, Client::Core, "runs anywhere"),
             };
             let with_model = Self {
@@ -293,7 +301,10 @@ mod tests {
         assert_eq!(names("async"), ["async:32"]);
         assert_eq!(names("1xasync:8@core"), ["async:8"]);
         assert_eq!(names("32xsequential"), ["32xsequential"]);
-        assert_eq!(names("4xasync-mt:8@reqwest/2w"), ["4xasync-mt:8@reqwest/2w"]);
+        assert_eq!(
+            names("4xasync-mt:8@reqwest/2w"),
+            ["4xasync-mt:8@reqwest/2w"]
+        );
         assert_eq!(names("sequential@ureq"), ["sequential@ureq"]);
     }
 
@@ -344,7 +355,13 @@ mod tests {
         assert!(error("{1,{2}}xasync").contains("within braces"));
         assert!(error("12").contains("no model"));
         assert!(error("async:99999999999").contains("1 to 65536"));
-        assert!(Arm::parse_all(&["{1,2,3,4,5,6,7,8,9}xasync:{1,2,3,4,5,6,7,8,9}@{core,null,reqwest,core}"], C).is_err());
+        assert!(
+            Arm::parse_all(
+                &["{1,2,3,4,5,6,7,8,9}xasync:{1,2,3,4,5,6,7,8,9}@{core,null,reqwest,core}"],
+                C
+            )
+            .is_err()
+        );
     }
 
     proptest! {

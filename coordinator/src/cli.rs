@@ -29,7 +29,13 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
     /// How logs on stderr look; RUST_LOG says how much there is.
-    #[arg(long, global = true, value_enum, default_value_t, hide_possible_values = false)]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        hide_possible_values = false
+    )]
     pub log_format: LogFormat,
 }
 

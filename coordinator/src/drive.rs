@@ -364,7 +364,7 @@ impl<'a, S: Sink> Drive<'a, S> {
             WorkerMessage::Exited(trial, exited)
                 if trial == ours && self.runs(worker, exited.fetcher) =>
             {
-                self.figures.exited(exited.clone());
+                self.figures.exited((*exited).clone());
                 Some(Event::Exited(exited))
             }
             WorkerMessage::Usage(trial, usage) if trial == ours => {
@@ -403,7 +403,11 @@ impl<'a, S: Sink> Drive<'a, S> {
                             .memory_interval
                             .map_or(0, |i| u32::try_from(i.as_millis()).unwrap_or(u32::MAX)),
                     };
-                    (worker, self.fleet.send(worker, to_worker::Message::Prepare(prepare)))
+                    (
+                        worker,
+                        self.fleet
+                            .send(worker, to_worker::Message::Prepare(prepare)),
+                    )
                 }
                 Command::Lease(worker, fetcher, ids) => {
                     (worker, self.lease(worker, fetcher, &ids)?)
@@ -416,7 +420,11 @@ impl<'a, S: Sink> Drive<'a, S> {
                             self.went.entry(fetcher).or_insert(went);
                         }
                     }
-                    (worker, self.fleet.send(worker, to_worker::Message::Go(wire::Go { trial })))
+                    (
+                        worker,
+                        self.fleet
+                            .send(worker, to_worker::Message::Go(wire::Go { trial })),
+                    )
                 }
                 Command::Finish(worker) => {
                     let finish = to_worker::Message::Finish(wire::Finish { trial });
@@ -501,9 +509,10 @@ impl<'a, S: Sink> Drive<'a, S> {
             }
             batch.push(id, url);
         };
-        let in_order = ids.first().zip(ids.last()).is_some_and(|(first, last)| {
-            last.0 - first.0 + 1 == ids.len() as u64
-        });
+        let in_order = ids
+            .first()
+            .zip(ids.last())
+            .is_some_and(|(first, last)| last.0 - first.0 + 1 == ids.len() as u64);
         if let (true, Some(first)) = (in_order, ids.first()) {
             let known = self.cursors.iter().position(|c| c.position() == *first);
             let index = match known {
@@ -571,8 +580,9 @@ impl<'a, S: Sink> Drive<'a, S> {
             .makespan_s
             .zip(trial.fetch_makespan_s)
             .map(|(whole, fetch)| whole - fetch);
-        coordination.coordinator_cpu_s =
-            SelfUsage::now().since(&self.usage).map(|cpu| cpu.as_secs_f64());
+        coordination.coordinator_cpu_s = SelfUsage::now()
+            .since(&self.usage)
+            .map(|cpu| cpu.as_secs_f64());
         let traffic = self.fleet.traffic() - self.traffic;
         coordination.grpc_bytes_sent = traffic.bytes_sent;
         coordination.grpc_bytes_received = traffic.bytes_received;
@@ -627,7 +637,9 @@ pub fn place(
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlacementError {
     /// Fewer workers than the arm asks for.
-    #[error("the arm asks for {wanted} workers and {present} are attached; start more, or lower /{wanted}w")]
+    #[error(
+        "the arm asks for {wanted} workers and {present} are attached; start more, or lower /{wanted}w"
+    )]
     Workers {
         /// What the arm asks for.
         wanted: u32,
@@ -690,7 +702,11 @@ mod tests {
     use super::*;
 
     fn placed(slots: &[u32], processes: u32, workers: u32) -> Result<Vec<u32>, PlacementError> {
-        let slots: Vec<_> = slots.iter().zip(1..).map(|(s, id)| (WorkerId(id), *s)).collect();
+        let slots: Vec<_> = slots
+            .iter()
+            .zip(1..)
+            .map(|(s, id)| (WorkerId(id), *s))
+            .collect();
         place_on(&slots, processes, NonZeroU32::new(workers))
             .map(|ids| ids.into_iter().map(|id| id.0).collect())
     }
@@ -701,7 +717,13 @@ mod tests {
         assert_eq!(placed(&[1, 64], 4, 0).unwrap(), [1, 2, 2, 2]);
         assert_eq!(placed(&[64, 64, 64], 4, 1).unwrap(), [1, 1, 1, 1]);
         assert_eq!(placed(&[2, 64, 64], 3, 2).unwrap(), [2, 3, 2]);
-        assert!(matches!(placed(&[2, 2], 5, 0), Err(PlacementError::Slots { slots: 4, .. })));
-        assert!(matches!(placed(&[2, 2], 4, 3), Err(PlacementError::Workers { present: 2, .. })));
+        assert!(matches!(
+            placed(&[2, 2], 5, 0),
+            Err(PlacementError::Slots { slots: 4, .. })
+        ));
+        assert!(matches!(
+            placed(&[2, 2], 4, 3),
+            Err(PlacementError::Workers { present: 2, .. })
+        ));
     }
 }

@@ -145,7 +145,9 @@ fn summarise(list: &UrlList, outcome: &drive::Outcome, examples: &[(String, Stri
     let rate = trial
         .requests_per_s
         .map_or(String::new(), |rate| format!(", {rate:.0}/s"));
-    let took = elapsed.map_or(String::new(), |e| format!(" in {:.2} s{rate}", e.as_secs_f64()));
+    let took = elapsed.map_or(String::new(), |e| {
+        format!(" in {:.2} s{rate}", e.as_secs_f64())
+    });
     let left = list.len() - counts.done();
     eprintln!(
         "{} URLs: {} ok, {} failed, {} abandoned, {left} not done{took}; {} bytes",

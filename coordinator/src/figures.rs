@@ -222,7 +222,11 @@ impl Figures {
             .values()
             .map(|f| f.exited.as_ref().and_then(|e| e.report))
             .collect();
-        let held = || self.fetchers.values().map(|f| f.exited.as_ref().map(|e| e.held));
+        let held = || {
+            self.fetchers
+                .values()
+                .map(|f| f.exited.as_ref().map(|e| e.held))
+        };
         let usage = || {
             self.fetchers
                 .values()
@@ -248,16 +252,19 @@ impl Figures {
         };
         Trial {
             fetch_makespan_s,
-            spawn_s: sum(self.fetchers.values().map(|f| f.spawn.map(|s| s.as_secs_f64())))
-                .and(self.fetchers.values().filter_map(|f| f.spawn).max())
-                .map(|spawn| spawn.as_secs_f64()),
+            spawn_s: sum(self
+                .fetchers
+                .values()
+                .map(|f| f.spawn.map(|s| s.as_secs_f64())))
+            .and(self.fetchers.values().filter_map(|f| f.spawn).max())
+            .map(|spawn| spawn.as_secs_f64()),
             bytes: self.bytes,
             cpu_user_s: sum(usage().map(|u| u.map(|u| u.cpu_user.as_secs_f64()))),
             cpu_system_s: sum(usage().map(|u| u.map(|u| u.cpu_system.as_secs_f64()))),
             voluntary_switches: sum(usage().map(|u| u.map(|u| u.voluntary_switches))),
             involuntary_switches: sum(usage().map(|u| u.map(|u| u.involuntary_switches))),
             run_queue_wait_s: sum(
-                held().map(|h| h.and_then(|h| h.run_queue_wait).map(|w| w.as_secs_f64())),
+                held().map(|h| h.and_then(|h| h.run_queue_wait).map(|w| w.as_secs_f64()))
             ),
             threads_peak: self.threads_peak().into_iter().chain(held_threads).max(),
             pss_peak_bytes: peak(held_pss, |p| p.pss_bytes),
@@ -290,9 +297,9 @@ impl Figures {
                     .checked_div(u32::try_from(self.latency.count()).unwrap_or(u32::MAX))
                     .map(|lag| lag.as_secs_f64()),
                 barrier_s: usages().map(|u| u.barrier).max().map(|b| b.as_secs_f64()),
-                worker_cpu_s: sum(usages().map(|u| {
-                    Some((u.cpu_user? + u.cpu_system?).as_secs_f64())
-                })),
+                worker_cpu_s: sum(
+                    usages().map(|u| Some((u.cpu_user? + u.cpu_system?).as_secs_f64()))
+                ),
                 pipe_bytes_sent: usages().map(|u| u.pipe_bytes_to_fetchers).sum(),
                 pipe_bytes_received: usages().map(|u| u.pipe_bytes_from_fetchers).sum(),
                 ..Coordination::default()

@@ -104,7 +104,7 @@ impl Ledger {
             u64::try_from(part).unwrap_or(total)
         };
         let (shards, common) = match split {
-            Split::Dynamic => (Vec::new(), VecDeque::from([0..total])),
+            Split::Dynamic => (Vec::new(), std::iter::once(0..total).collect()),
             Split::Static => (
                 (0..n).map(|i| edge(i)..edge(i + 1)).collect(),
                 VecDeque::new(),

@@ -18,12 +18,18 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     // First of all: a fetcher holds nothing but the model under study.
-    if std::env::args_os().nth(1).is_some_and(|arg| arg == "fetcher") {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|arg| arg == "fetcher")
+    {
         return fanout_fetcher::run();
     }
     let cli = Cli::parse();
     log_to_stderr(cli.log_format);
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
+    if rustls::crypto::ring::default_provider()
+        .install_default()
+        .is_err()
+    {
         tracing::debug!("rustls has a default provider already");
     }
     let result = match cli.command {

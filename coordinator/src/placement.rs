@@ -216,7 +216,10 @@ mod tests {
         assert_eq!(auto.settle(&[0, 1], true).unwrap(), Placed::default());
         let placed = auto.settle(&[2, 3, 4, 5], true).unwrap();
         assert_eq!((placed.origin, placed.fetchers), (vec![2], vec![3, 4]));
-        assert_eq!(auto.settle(&[0, 1, 2, 3], false).unwrap(), Placed::default());
+        assert_eq!(
+            auto.settle(&[0, 1, 2, 3], false).unwrap(),
+            Placed::default()
+        );
     }
 
     #[test]

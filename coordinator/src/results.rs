@@ -100,7 +100,7 @@ struct Output {
 
 enum Gathered {
     Jsonl(Vec<u8>),
-    Csv(csv::Writer<Vec<u8>>),
+    Csv(Box<csv::Writer<Vec<u8>>>),
 }
 
 impl Gathered {
@@ -108,11 +108,10 @@ impl Gathered {
         let room = Vec::with_capacity(BUFFER_BYTES + BUFFER_BYTES / 8);
         match form {
             Form::Jsonl => Self::Jsonl(room),
-            Form::Csv => Self::Csv(
-                csv::WriterBuilder::new()
-                    .has_headers(false)
-                    .from_writer(room),
-            ),
+            Form::Csv => {
+                let mut builder = csv::WriterBuilder::new();
+                Self::Csv(Box::new(builder.has_headers(false).from_writer(room)))
+            }
         }
     }
 }
@@ -210,7 +209,8 @@ impl<'a> Results<'a> {
         self.text.clear();
         self.spans.clear();
         self.order.clear();
-        self.order.extend((0_u32..).zip(ids.clone()).map(|(i, _)| i));
+        self.order
+            .extend((0_u32..).zip(ids.clone()).map(|(i, _)| i));
         self.spans.resize(self.order.len(), (0, 0));
         let ids: Vec<_> = ids.collect();
         let id_at = |position: u32| ids[usize::try_from(position).unwrap_or(usize::MAX)];
@@ -297,7 +297,9 @@ impl Sink for Results<'_> {
                 status: c.status,
                 bytes: c.body_bytes,
                 start_s: Some(seconds(start_us)),
-                first_byte_s: c.first_byte_us.map(|us| seconds(start_us.saturating_add(us))),
+                first_byte_s: c
+                    .first_byte_us
+                    .map(|us| seconds(start_us.saturating_add(us))),
                 end_s: Some(seconds(start_us.saturating_add(c.duration_us))),
                 worker: Some(who.worker),
                 fetcher: Some(who.fetcher.0),
@@ -306,7 +308,9 @@ impl Sink for Results<'_> {
             self.output.push(&record)?;
             let failed = c.outcome != Outcome::Ok;
             let detail = if failed {
-                details.iter().find(|(position, _)| *position == one.position)
+                details
+                    .iter()
+                    .find(|(position, _)| *position == one.position)
             } else {
                 None
             };

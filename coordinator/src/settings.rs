@@ -284,7 +284,11 @@ impl StudySettings {
         let mut common = Common::new(args.urls.as_deref(), &args.list, &args.fleet, &args.http)?;
         let concurrency = concurrency(args.concurrency)?;
         let kind = kind(args)?;
-        let usual = if kind == StudyKind::MemorySlope { 5 } else { 10 };
+        let usual = if kind == StudyKind::MemorySlope {
+            5
+        } else {
+            10
+        };
         let blocks = args.blocks.unwrap_or(usual);
         if blocks == 0 || blocks > BLOCKS_MAX {
             return Err(value(
@@ -300,7 +304,11 @@ impl StudySettings {
         if let Some(rate) = args.rate {
             // From one in twenty minutes to one in a microsecond.
             if !(0.001..=1e6).contains(&rate) {
-                return Err(value("--rate", rate, "0.001 to 1000000 URLs a second can be asked for"));
+                return Err(value(
+                    "--rate",
+                    rate,
+                    "0.001 to 1000000 URLs a second can be asked for",
+                ));
             }
             common.rate_per_s = Some(rate);
         }
@@ -313,10 +321,12 @@ impl StudySettings {
         let baseline = match &args.baseline {
             Some(spec) => {
                 let wanted = Arm::parse(spec, concurrency)?;
-                arms.iter().position(|arm| *arm == wanted).unwrap_or_else(|| {
-                    arms.push(wanted);
-                    arms.len() - 1
-                })
+                arms.iter()
+                    .position(|arm| *arm == wanted)
+                    .unwrap_or_else(|| {
+                        arms.push(wanted);
+                        arms.len() - 1
+                    })
             }
             None => {
                 let usual = Arm::parse("async", concurrency)?;
@@ -467,7 +477,10 @@ fn concurrency(count: u32) -> Result<NonZeroU32, SettingsError> {
             value(
                 "--concurrency",
                 count,
-                format!("1 to {} URLs can be in flight", fanout_proto::limits::CONCURRENCY_MAX),
+                format!(
+                    "1 to {} URLs can be in flight",
+                    fanout_proto::limits::CONCURRENCY_MAX
+                ),
             )
         })
 }
@@ -488,7 +501,11 @@ fn http_settings(args: &HttpArgs) -> Result<HttpSettings, SettingsError> {
             };
             let pem = std::fs::read(path).map_err(file_error)?;
             if !pem.windows(27).any(|w| w == b"-----BEGIN CERTIFICATE-----") {
-                return Err(value("--cacert", path.display(), "it holds no PEM certificate"));
+                return Err(value(
+                    "--cacert",
+                    path.display(),
+                    "it holds no PEM certificate",
+                ));
             }
             pem.into()
         }
@@ -497,11 +514,19 @@ fn http_settings(args: &HttpArgs) -> Result<HttpSettings, SettingsError> {
         None => HttpSettings::default().user_agent,
         Some(text) if is_header_value(text) && !text.is_empty() => text.clone(),
         Some(text) => {
-            return Err(value("--user-agent", text, "visible ASCII and spaces are needed"));
+            return Err(value(
+                "--user-agent",
+                text,
+                "visible ASCII and spaces are needed",
+            ));
         }
     };
     if args.redirects > 100 {
-        return Err(value("--redirects", args.redirects, "0 to 100 can be followed"));
+        return Err(value(
+            "--redirects",
+            args.redirects,
+            "0 to 100 can be followed",
+        ));
     }
     Ok(HttpSettings {
         method: match args.method {
@@ -534,7 +559,8 @@ const OWN_HEADERS: [&str; 8] = [
 ];
 
 fn is_header_value(text: &str) -> bool {
-    text.bytes().all(|octet| octet == b'\t' || (0x20..0x7f).contains(&octet))
+    text.bytes()
+        .all(|octet| octet == b'\t' || (0x20..0x7f).contains(&octet))
 }
 
 fn parse_header(text: &str) -> Result<(String, String), SettingsError> {
@@ -602,7 +628,10 @@ mod tests {
 
     fn study(args: &[&str]) -> Result<StudySettings, String> {
         let line = [&["coordinator", "study"], args].concat();
-        match Cli::try_parse_from(line).map_err(|e| e.to_string())?.command {
+        match Cli::try_parse_from(line)
+            .map_err(|e| e.to_string())?
+            .command
+        {
             Command::Study(args) => StudySettings::new(&args).map_err(|e| e.to_string()),
             _ => unreachable!("study was typed"),
         }
@@ -623,7 +652,15 @@ mod tests {
         let names: Vec<_> = settings.arms.iter().map(Arm::to_string).collect();
         assert_eq!(
             names,
-            ["sequential", "threads:8", "async:8", "8xsequential", "2xasync:4", "threads:8@ureq", "async:8@reqwest"]
+            [
+                "sequential",
+                "threads:8",
+                "async:8",
+                "8xsequential",
+                "2xasync:4",
+                "threads:8@ureq",
+                "async:8@reqwest"
+            ]
         );
     }
 
@@ -638,14 +675,38 @@ mod tests {
     #[test]
     fn bad_values_name_the_flag_and_the_mend() {
         let error = |args: &[&str]| study(args).unwrap_err();
-        assert_eq!(error(&["--timeout", "soon"]), "--timeout soon: write a duration as 500ms, 30s or 2m");
-        assert_eq!(error(&["--timeout", "2h"]), "--timeout 2h: at most 1h can be waited");
-        assert_eq!(error(&["--max-body", "1T"]), "--max-body 1T: write a size in octets as 4096, 64k or 1M");
-        assert_eq!(error(&["--concurrency", "0"]), "--concurrency 0: 1 to 65536 URLs can be in flight");
-        assert_eq!(error(&["--blocks", "0"]), "--blocks 0: 1 to 10000 can be run");
-        assert_eq!(error(&["--header", "nope"]), "--header nope: write it as 'Name: value'");
-        assert_eq!(error(&["--header", "Host: x"]), "--header Host: x: fanout sets this one itself");
-        assert_eq!(error(&["--header", "X: a\nb"]), "--header X: a\nb: the value may hold visible ASCII and spaces only");
+        assert_eq!(
+            error(&["--timeout", "soon"]),
+            "--timeout soon: write a duration as 500ms, 30s or 2m"
+        );
+        assert_eq!(
+            error(&["--timeout", "2h"]),
+            "--timeout 2h: at most 1h can be waited"
+        );
+        assert_eq!(
+            error(&["--max-body", "1T"]),
+            "--max-body 1T: write a size in octets as 4096, 64k or 1M"
+        );
+        assert_eq!(
+            error(&["--concurrency", "0"]),
+            "--concurrency 0: 1 to 65536 URLs can be in flight"
+        );
+        assert_eq!(
+            error(&["--blocks", "0"]),
+            "--blocks 0: 1 to 10000 can be run"
+        );
+        assert_eq!(
+            error(&["--header", "nope"]),
+            "--header nope: write it as 'Name: value'"
+        );
+        assert_eq!(
+            error(&["--header", "Host: x"]),
+            "--header Host: x: fanout sets this one itself"
+        );
+        assert_eq!(
+            error(&["--header", "X: a\nb"]),
+            "--header X: a\nb: the value may hold visible ASCII and spaces only"
+        );
         assert!(error(&["--placement", "0"]).starts_with("--placement 0: write auto"));
         assert!(error(&["--cacert", "/nonexistent"]).starts_with("--cacert /nonexistent: "));
         assert!(error(&["--arm", "threads@reqwest"]).contains("use threads:32@ureq"));

@@ -190,8 +190,8 @@ pub fn load(path: &Path) -> Result<(Study, Store), StoreError> {
         path: name.clone(),
         error,
     })?;
-    let mut study: Study = serde_json::from_slice(&text)
-        .map_err(|error| StoreError::Parse { path: name, error })?;
+    let mut study: Study =
+        serde_json::from_slice(&text).map_err(|error| StoreError::Parse { path: name, error })?;
     study.interrupted |= cut_short;
     Ok((study, store))
 }

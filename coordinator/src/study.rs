@@ -160,7 +160,9 @@ impl Bench<'_> {
         let mut verdicts = Vec::new();
         let mut exit = Exit::Done;
         for number in 1..=studies {
-            let own = store.within(&format!("{number:04}")).map_err(Failure::usage)?;
+            let own = store
+                .within(&format!("{number:04}"))
+                .map_err(Failure::usage)?;
             let seed = seed.wrapping_add(number.into());
             let (mut study, ended) = self.study(seed, inject, &own).await;
             if ended? == Ended::Interrupted {
@@ -342,12 +344,7 @@ impl Runner<'_> {
     }
 
     /// One arm's trial in one block, repeated while it is invalid.
-    async fn turn(
-        &mut self,
-        block: u32,
-        turn: Turn,
-        signals: &Signals,
-    ) -> Result<Ended, Failure> {
+    async fn turn(&mut self, block: u32, turn: Turn, signals: &Signals) -> Result<Ended, Failure> {
         if self.is_shortened(turn.arm) && block > SLOW_BLOCKS {
             return Ok(Ended::Complete);
         }

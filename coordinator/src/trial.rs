@@ -65,7 +65,7 @@ pub enum Event {
     /// A fetcher did some URLs.
     Completions(FetcherId, CompletionBatch),
     /// A fetcher was reaped.
-    Exited(FetcherExited),
+    Exited(Box<FetcherExited>),
     /// A worker sent what the protocol does not allow for this fetcher.
     Misbehaved(FetcherId, String),
     /// A worker has told all it knows of this trial.
@@ -301,7 +301,7 @@ impl Trial {
         match event {
             Event::Ready(id) => self.ready(now, id, commands),
             Event::Completions(id, batch) => self.completions(now, id, batch, commands),
-            Event::Exited(exited) => self.exited(now, exited, commands),
+            Event::Exited(exited) => self.exited(now, *exited, commands),
             Event::Misbehaved(id, reason) => self.kill(now, id, reason, commands),
             Event::WorkerDone(worker) => {
                 if let Some(life @ WorkerLife::Present) = self.workers.get_mut(&worker) {
@@ -622,7 +622,11 @@ impl Trial {
                 fetcher.rate_since = now;
             }
         }
-        for (worker, _) in self.workers.iter().filter(|(_, life)| **life == WorkerLife::Present) {
+        for (worker, _) in self
+            .workers
+            .iter()
+            .filter(|(_, life)| **life == WorkerLife::Present)
+        {
             commands.push(Command::Go(*worker));
         }
     }
@@ -631,7 +635,11 @@ impl Trial {
         self.phase = Phase::Draining {
             deadline: now + FINISH_DEADLINE,
         };
-        for (worker, _) in self.workers.iter().filter(|(_, life)| **life == WorkerLife::Present) {
+        for (worker, _) in self
+            .workers
+            .iter()
+            .filter(|(_, life)| **life == WorkerLife::Present)
+        {
             commands.push(Command::Finish(*worker));
         }
     }
@@ -667,10 +675,9 @@ impl Trial {
         if self.stop_at.is_some() {
             return;
         }
-        if self.ledger.has_suspects() || self.fetchers.get(&id).is_some_and(|f| f.solo) {
-            if self.top_up_solo(id, commands) {
-                return;
-            }
+        let alone = self.ledger.has_suspects() || self.fetchers.get(&id).is_some_and(|f| f.solo);
+        if alone && self.top_up_solo(id, commands) {
+            return;
         }
         let Some(fetcher) = self.fetchers.get(&id) else {
             return;

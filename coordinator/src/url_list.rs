@@ -95,7 +95,9 @@ pub enum ListError {
         error: io::Error,
     },
     /// The copy of a list that cannot be read twice failed.
-    #[error("cannot keep a copy of the URL list in the temporary folder: {0}; set TMPDIR to one with room")]
+    #[error(
+        "cannot keep a copy of the URL list in the temporary folder: {0}; set TMPDIR to one with room"
+    )]
     Spool(io::Error),
     /// Lines that are no URLs.
     #[error("{}", describe_lines(.list, .first, *.count))]
@@ -114,7 +116,9 @@ pub enum ListError {
     #[error("the URL list {0} changed while it was being fetched; use a copy that stays as it is")]
     Changed(String),
     /// `--repeat` makes more ids than there are.
-    #[error("the list, {0} times over, has more than the {URLS_MAX} URLs that a list may have; lower --repeat")]
+    #[error(
+        "the list, {0} times over, has more than the {URLS_MAX} URLs that a list may have; lower --repeat"
+    )]
     TooMany(u64),
 }
 
@@ -186,9 +190,13 @@ impl UrlList {
                 let again = file.metadata().is_ok_and(|m| m.is_file());
                 Self::check(source.clone(), file, again, repeat, skip_invalid)
             }
-            Source::Stdin => {
-                Self::check(source.clone(), io::stdin().lock(), false, repeat, skip_invalid)
-            }
+            Source::Stdin => Self::check(
+                source.clone(),
+                io::stdin().lock(),
+                false,
+                repeat,
+                skip_invalid,
+            ),
             Source::BuiltIn => unreachable!("the built-in list is made by `from_lines`"),
         }
     }
@@ -593,7 +601,10 @@ impl Spool {
     }
 
     fn finish(self) -> io::Result<File> {
-        let mut file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let mut file = self
+            .out
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)?;
         file.seek(SeekFrom::Start(0))?;
         Ok(file)
     }

@@ -331,7 +331,14 @@ mod tests {
             any::<u32>(),
         )
             .prop_map(
-                |(id, outcome, status, (body_bytes, start_us, connect_us, duration_us), first_byte_us, slot)| Completion {
+                |(
+                    id,
+                    outcome,
+                    status,
+                    (body_bytes, start_us, connect_us, duration_us),
+                    first_byte_us,
+                    slot,
+                )| Completion {
                     id: UrlId(id),
                     outcome,
                     status,
@@ -394,7 +401,9 @@ mod tests {
             CompletionBatch::try_from(message).is_err()
         };
         assert!(CompletionBatch::try_from(message.clone()).is_ok());
-        assert!(refused(|m| m.outcomes = vec![Outcome::Abandoned.code()].into()));
+        assert!(refused(
+            |m| m.outcomes = vec![Outcome::Abandoned.code()].into()
+        ));
         assert!(refused(|m| m.outcomes = vec![0].into()));
         assert!(refused(|m| m.outcomes = vec![].into()));
         assert!(refused(|m| m.statuses[0] = 99));

@@ -177,7 +177,11 @@ impl LeaseBatchBuilder {
     #[must_use]
     pub fn finish(self) -> wire::LeaseBatch {
         let first_id = self.ids.first().copied().unwrap_or(0);
-        let contiguous = self.ids.iter().zip(first_id..).all(|(id, next)| *id == next);
+        let contiguous = self
+            .ids
+            .iter()
+            .zip(first_id..)
+            .all(|(id, next)| *id == next);
         wire::LeaseBatch {
             first_id,
             ids: if contiguous { Vec::new() } else { self.ids },

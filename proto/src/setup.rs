@@ -390,10 +390,7 @@ mod tests {
             change(&mut message);
             Setup::try_from(message).unwrap_err().to_string()
         };
-        assert_eq!(
-            refused(|m| m.model = 9),
-            "model holds the unknown value 9"
-        );
+        assert_eq!(refused(|m| m.model = 9), "model holds the unknown value 9");
         assert_eq!(
             refused(|m| m.concurrency = 0),
             "concurrency is 0, outside 1 to 65536"

@@ -10,7 +10,9 @@ use crate::harness::{Place, read, records, wait_for};
 const URLS: usize = 400;
 
 fn slow_list(place: &Place, base: &str) {
-    let list: String = (0..URLS).map(|i| format!("{base}/{i}?delay=50ms\n")).collect();
+    let list: String = (0..URLS)
+        .map(|i| format!("{base}/{i}?delay=50ms\n"))
+        .collect();
     place.write("urls.txt", list);
 }
 
@@ -24,7 +26,10 @@ fn some_records(place: &Place, name: &str) {
 
 #[track_caller]
 fn assert_each_once(text: &str) {
-    let ids: Vec<_> = records(text).iter().map(|r| r["id"].as_u64().unwrap()).collect();
+    let ids: Vec<_> = records(text)
+        .iter()
+        .map(|r| r["id"].as_u64().unwrap())
+        .collect();
     let distinct: BTreeSet<_> = ids.iter().copied().collect();
     assert_eq!(ids.len(), URLS);
     assert_eq!(distinct, (0..URLS as u64).collect());
@@ -35,7 +40,14 @@ fn a_killed_fetcher_loses_nothing() {
     let place = Place::new();
     let origin = place.origin();
     slow_list(&place, &origin.base);
-    let run = place.start(&["fetch", "urls.txt", "--arm", "2xthreads:4", "--out", "got.jsonl"]);
+    let run = place.start(&[
+        "fetch",
+        "urls.txt",
+        "--arm",
+        "2xthreads:4",
+        "--out",
+        "got.jsonl",
+    ]);
     some_records(&place, "got.jsonl.part");
     let victim = place.processes("fetcher")[0];
     kill_process(victim, Signal::KILL).unwrap();
@@ -52,7 +64,14 @@ fn a_killed_worker_loses_nothing_while_another_lives() {
     let origin = place.origin();
     slow_list(&place, &origin.base);
     let run = place.start(&[
-        "fetch", "urls.txt", "--arm", "4xasync:2", "--local-workers", "2", "--out", "got.jsonl",
+        "fetch",
+        "urls.txt",
+        "--arm",
+        "4xasync:2",
+        "--local-workers",
+        "2",
+        "--out",
+        "got.jsonl",
     ]);
     some_records(&place, "got.jsonl.part");
     let victim = place.processes("worker")[0];
@@ -68,11 +87,22 @@ fn without_any_worker_a_fetch_ends_and_keeps_its_part() {
     let place = Place::new();
     let origin = place.origin();
     slow_list(&place, &origin.base);
-    let run = place.start(&["fetch", "urls.txt", "--arm", "async:4", "--out", "got.jsonl"]);
+    let run = place.start(&[
+        "fetch",
+        "urls.txt",
+        "--arm",
+        "async:4",
+        "--out",
+        "got.jsonl",
+    ]);
     some_records(&place, "got.jsonl.part");
     kill_process(place.processes("worker")[0], Signal::KILL).unwrap();
     let ran = run.finish().expect(3);
-    assert!(ran.stderr.contains("all fetchers are lost"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("all fetchers are lost"),
+        "{}",
+        ran.stderr
+    );
     assert!(!records(&read(&place.path("got.jsonl.part"))).is_empty());
     drop(origin);
     place.assert_nothing_left();
@@ -82,7 +112,9 @@ fn without_any_worker_a_fetch_ends_and_keeps_its_part() {
 fn a_killed_coordinator_leaves_no_process_behind() {
     let place = Place::new();
     let run = place.start(&["study", "--arm", "4xsequential", "--arm", "threads:8"]);
-    wait_for("fetchers", || (place.processes("fetcher").len() >= 4).then_some(()));
+    wait_for("fetchers", || {
+        (place.processes("fetcher").len() >= 4).then_some(())
+    });
     run.signal(Signal::KILL);
     drop(run);
     place.assert_nothing_left();
@@ -91,7 +123,9 @@ fn a_killed_coordinator_leaves_no_process_behind() {
 #[test]
 fn a_killed_study_can_still_be_reported() {
     let place = Place::new();
-    let run = place.start(&["study", "--arm", "async:32", "--blocks", "500", "--out", "kept"]);
+    let run = place.start(&[
+        "study", "--arm", "async:32", "--blocks", "500", "--out", "kept",
+    ]);
     wait_for("a kept block", || {
         let part = std::fs::read_to_string(place.path("kept/study.json.part")).ok()?;
         part.contains(r#""block": 1"#).then_some(())
@@ -107,13 +141,16 @@ fn a_killed_study_can_still_be_reported() {
 #[test]
 fn an_interrupted_study_saves_its_trials() {
     let place = Place::new();
-    let run = place.start(&["study", "--arm", "async:32", "--blocks", "500", "--out", "kept"]);
+    let run = place.start(&[
+        "study", "--arm", "async:32", "--blocks", "500", "--out", "kept",
+    ]);
     wait_for("the first blocks", || {
         place.path("kept/study.json.part").exists().then_some(())
     });
     run.signal(Signal::INT);
     let ran = run.finish().expect(130);
-    let study: serde_json::Value = serde_json::from_str(&read(&place.path("kept/study.json"))).unwrap();
+    let study: serde_json::Value =
+        serde_json::from_str(&read(&place.path("kept/study.json"))).unwrap();
     assert_eq!(study["interrupted"], true);
     assert!(!study["trials"].as_array().unwrap().is_empty());
     assert!(ran.stdout.contains("async:32"), "{}", ran.stdout);
@@ -125,7 +162,14 @@ fn an_interrupted_fetch_finishes_what_is_in_hand() {
     let place = Place::new();
     let origin = place.origin();
     slow_list(&place, &origin.base);
-    let run = place.start(&["fetch", "urls.txt", "--arm", "async:4", "--out", "got.jsonl"]);
+    let run = place.start(&[
+        "fetch",
+        "urls.txt",
+        "--arm",
+        "async:4",
+        "--out",
+        "got.jsonl",
+    ]);
     some_records(&place, "got.jsonl.part");
     run.signal(Signal::INT);
     let ran = run.finish().expect(130);
@@ -143,7 +187,14 @@ fn a_frozen_fetcher_is_given_up() {
     let origin = place.origin();
     slow_list(&place, &origin.base);
     let run = place.start(&[
-        "fetch", "urls.txt", "--arm", "2xthreads:4", "--timeout", "1s", "--out", "got.jsonl",
+        "fetch",
+        "urls.txt",
+        "--arm",
+        "2xthreads:4",
+        "--timeout",
+        "1s",
+        "--out",
+        "got.jsonl",
     ]);
     some_records(&place, "got.jsonl.part");
     kill_process(place.processes("fetcher")[0], Signal::STOP).unwrap();

@@ -14,7 +14,14 @@ fn every_url_gets_one_record() {
         })
         .collect();
     let path = place.write("urls.txt", &list);
-    for arm in ["async:16", "4xthreads:4", "8xsequential", "2xasync-mt:4", "threads:8@ureq", "async:8@reqwest"] {
+    for arm in [
+        "async:16",
+        "4xthreads:4",
+        "8xsequential",
+        "2xasync-mt:4",
+        "threads:8@ureq",
+        "async:8@reqwest",
+    ] {
         let ran = place
             .run(&["fetch", path.to_str().unwrap(), "--arm", arm])
             .expect(0);
@@ -42,7 +49,12 @@ fn every_url_gets_one_record() {
                 assert!(time("first_byte_s") <= time("end_s"), "{record}");
             }
         }
-        assert!(ran.stderr.contains("300 URLs: 200 ok, 100 failed, 0 abandoned, 0 not done"), "{}", ran.stderr);
+        assert!(
+            ran.stderr
+                .contains("300 URLs: 200 ok, 100 failed, 0 abandoned, 0 not done"),
+            "{}",
+            ran.stderr
+        );
     }
     drop(origin);
     place.assert_nothing_left();
@@ -82,10 +94,20 @@ fn a_list_comes_from_standard_input_and_is_told_as_it_goes() {
     let ran = place
         .run_with_input(&["fetch", "-", "-v", "--arm", "async:2"], list.as_bytes())
         .expect(0);
-    let done: Vec<_> = ran.stderr.lines().filter(|l| l.starts_with("done")).collect();
+    let done: Vec<_> = ran
+        .stderr
+        .lines()
+        .filter(|l| l.starts_with("done"))
+        .collect();
     assert!(done[0].contains("/fast"), "{done:?}");
     assert!(done[1].contains("/slow"), "{done:?}");
-    assert_eq!(ran.stderr.lines().filter(|l| l.starts_with("start")).count(), 2);
+    assert_eq!(
+        ran.stderr
+            .lines()
+            .filter(|l| l.starts_with("start"))
+            .count(),
+        2
+    );
     assert_eq!(ran.records()[0]["id"], 1);
 }
 
@@ -94,7 +116,9 @@ fn invalid_lines_can_be_left_out() {
     let place = Place::new();
     let origin = place.origin();
     place.write("urls.txt", format!("nope\n{}/a\nftp://b\n", origin.base));
-    let ran = place.run(&["fetch", "urls.txt", "--skip-invalid"]).expect(0);
+    let ran = place
+        .run(&["fetch", "urls.txt", "--skip-invalid"])
+        .expect(0);
     assert_eq!(ran.records().len(), 1);
     assert!(ran.stderr.contains("left out 2 lines"), "{}", ran.stderr);
 }
@@ -108,8 +132,14 @@ fn headers_methods_and_limits_reach_the_wire() {
         .run(&["fetch", "urls.txt", "--max-body", "10k"])
         .expect(0);
     assert!(ran.records().iter().all(|r| r["outcome"] == "too_large"));
-    let ran = place.run(&["fetch", "urls.txt", "--method", "HEAD"]).expect(0);
-    assert!(ran.records().iter().all(|r| r["outcome"] == "ok" && r["bytes"] == 0));
+    let ran = place
+        .run(&["fetch", "urls.txt", "--method", "HEAD"])
+        .expect(0);
+    assert!(
+        ran.records()
+            .iter()
+            .all(|r| r["outcome"] == "ok" && r["bytes"] == 0)
+    );
     place.write("slow.txt", origin.list(4, "delay=20s"));
     let ran = place
         .run(&["fetch", "slow.txt", "--timeout", "200ms"])
@@ -117,9 +147,19 @@ fn headers_methods_and_limits_reach_the_wire() {
     assert!(ran.records().iter().all(|r| r["outcome"] == "timeout"));
     place.write("hops.txt", origin.list(4, "redirect=3&size=7"));
     let ran = place.run(&["fetch", "hops.txt"]).expect(0);
-    assert!(ran.records().iter().all(|r| r["status"] == 200 && r["bytes"] == 7));
-    let ran = place.run(&["fetch", "hops.txt", "--redirects", "2"]).expect(0);
-    assert!(ran.records().iter().all(|r| r["outcome"] == "redirect_limit"));
+    assert!(
+        ran.records()
+            .iter()
+            .all(|r| r["status"] == 200 && r["bytes"] == 7)
+    );
+    let ran = place
+        .run(&["fetch", "hops.txt", "--redirects", "2"])
+        .expect(0);
+    assert!(
+        ran.records()
+            .iter()
+            .all(|r| r["outcome"] == "redirect_limit")
+    );
 }
 
 #[test]
@@ -128,12 +168,24 @@ fn static_shards_and_several_workers_do_the_same_work() {
     let origin = place.origin();
     place.write("urls.txt", origin.list(500, "delay=1ms"));
     let ran = place
-        .run(&["fetch", "urls.txt", "--arm", "4xasync:8", "--local-workers", "2", "--split", "static"])
+        .run(&[
+            "fetch",
+            "urls.txt",
+            "--arm",
+            "4xasync:8",
+            "--local-workers",
+            "2",
+            "--split",
+            "static",
+        ])
         .expect(0);
     let records = ran.records();
     let ids: BTreeSet<_> = records.iter().map(|r| r["id"].as_u64().unwrap()).collect();
     assert_eq!((records.len(), ids.len()), (500, 500));
-    let workers: BTreeSet<_> = records.iter().map(|r| r["worker"].as_str().unwrap()).collect();
+    let workers: BTreeSet<_> = records
+        .iter()
+        .map(|r| r["worker"].as_str().unwrap())
+        .collect();
     assert_eq!(workers, BTreeSet::from(["local-1", "local-2"]));
     let per_fetcher = |f: u64| records.iter().filter(|r| r["fetcher"] == f).count();
     assert_eq!([0, 1, 2, 3].map(per_fetcher), [125; 4]);
@@ -144,7 +196,14 @@ fn the_null_client_runs_the_machinery_alone() {
     let place = Place::new();
     place.write("urls.txt", "http://127.0.0.1:9/never-asked\n".repeat(1000));
     let ran = place
-        .run(&["fetch", "urls.txt", "--arm", "2xasync:8@null", "--repeat", "20"])
+        .run(&[
+            "fetch",
+            "urls.txt",
+            "--arm",
+            "2xasync:8@null",
+            "--repeat",
+            "20",
+        ])
         .expect(0);
     assert_eq!(ran.records().len(), 20_000);
 }

@@ -128,7 +128,9 @@ impl Place {
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
             .filter(|pid| {
                 let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
-                let ours = read("environ").split(|o| *o == 0).any(|v| v == mark.as_bytes());
+                let ours = read("environ")
+                    .split(|o| *o == 0)
+                    .any(|v| v == mark.as_bytes());
                 let args = read("cmdline");
                 ours && args.split(|o| *o == 0).any(|arg| arg == word.as_bytes())
             })
@@ -168,7 +170,8 @@ impl Started {
             thread::spawn(move || {
                 let mut content = Vec::new();
                 if let Some(mut pipe) = pipe {
-                    pipe.read_to_end(&mut content).expect("the pipe can be read");
+                    pipe.read_to_end(&mut content)
+                        .expect("the pipe can be read");
                 }
                 content
             })

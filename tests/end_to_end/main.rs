@@ -1,5 +1,8 @@
 //! fanout end to end: real processes on loopback.
 
+// Everything here is a test, its helpers too.
+#![allow(clippy::unwrap_used)]
+
 mod bad_input;
 mod faults;
 mod fetch;

@@ -32,7 +32,7 @@ pub enum WorkerMessage {
     /// Memory of the worker's fetchers.
     Memory(TrialId, MemorySample),
     /// A fetcher was reaped.
-    Exited(TrialId, FetcherExited),
+    Exited(TrialId, Box<FetcherExited>),
     /// The worker has told all it knows of the trial.
     Usage(TrialId, WorkerUsage),
     /// The worker is alive.
@@ -88,7 +88,7 @@ impl TryFrom<wire::FromWorker> for WorkerMessage {
                         threads: m.threads,
                     },
                 ),
-                M::Exited(m) => Self::Exited(TrialId(m.trial), m.try_into()?),
+                M::Exited(m) => Self::Exited(TrialId(m.trial), Box::new(m.try_into()?)),
                 M::Usage(m) => Self::Usage(TrialId(m.trial), m.into()),
                 M::Heartbeat(m) => Self::Heartbeat(m.sequence),
                 M::Goodbye(m) => Self::Goodbye(m.reason),

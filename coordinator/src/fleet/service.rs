@@ -142,9 +142,7 @@ impl FleetServer {
             let result = Server::builder()
                 .http2_keepalive_interval(Some(Duration::from_secs(10)))
                 .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-                .add_service(
-                    GrpcServer::new(service).max_decoding_message_size(MESSAGE_MAX_BYTES),
-                )
+                .add_service(GrpcServer::new(service).max_decoding_message_size(MESSAGE_MAX_BYTES))
                 .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned())
                 .await;
             shutdown.cancel();

@@ -48,7 +48,9 @@ pub(super) fn describe(
         .collect();
     Manifest {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        started: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        started: jiff::Timestamp::now()
+            .strftime("%Y-%m-%dT%H:%M:%SZ")
+            .to_string(),
         elapsed_s: 0.0,
         command: command(settings, seed),
         list: list.source().to_string(),
@@ -91,7 +93,10 @@ pub(super) fn describe(
             cpu_lock: common.cpu_lock,
         },
         // A local run's worker lives where the coordinator does.
-        coordinator: workers.first().map(|w| w.machine.clone()).unwrap_or_default(),
+        coordinator: workers
+            .first()
+            .map(|w| w.machine.clone())
+            .unwrap_or_default(),
         workers,
         origin: (list.source() == &Source::BuiltIn).then(|| Origin {
             urls: ground.origin_urls.clone(),

@@ -47,15 +47,19 @@ fn batch(ids: &[UrlId]) -> CompletionBatch {
     }
 }
 
-fn exited(fetcher: FetcherId, clean: bool) -> FetcherExited {
-    FetcherExited {
+fn exited(fetcher: FetcherId, clean: bool) -> Box<FetcherExited> {
+    Box::new(FetcherExited {
         fetcher,
-        exit: if clean { Exit::Code(0) } else { Exit::Signal(9) },
+        exit: if clean {
+            Exit::Code(0)
+        } else {
+            Exit::Signal(9)
+        },
         report: clean.then(FetcherReport::default),
         held: HeldFigures::default(),
         usage: None,
         reason: String::new(),
-    }
+    })
 }
 
 /// The other side of the trial: fetchers that hold what they were leased.
@@ -301,7 +305,9 @@ fn setup_failures_end_the_trial_with_the_reason() {
     h.send(Event::Exited(failed));
     assert_eq!(
         h.world.end,
-        Some(End::Aborted(AbortReason::Setup("no descriptors".to_owned())))
+        Some(End::Aborted(AbortReason::Setup(
+            "no descriptors".to_owned()
+        )))
     );
 }
 
@@ -333,7 +339,11 @@ fn a_drain_waits_for_what_is_in_hand_and_no_longer_than_its_deadline() {
     let held = h.world.held[&FetcherId(0)].len();
     h.complete(FetcherId(0), held - 1);
     assert_eq!(h.world.end, None);
-    assert_eq!(h.world.held[&FetcherId(0)].len(), 1, "nothing new is leased");
+    assert_eq!(
+        h.world.held[&FetcherId(0)].len(),
+        1,
+        "nothing new is leased"
+    );
     h.now = ms(500);
     h.send(Event::Tick);
     assert_eq!(h.world.end, Some(End::Aborted(AbortReason::Cancelled)));

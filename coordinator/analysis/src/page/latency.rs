@@ -15,8 +15,9 @@ use super::{
     view::{Row, View},
 };
 use crate::{
-    format, text,
+    format,
     latency::{Latency, TAIL_SAMPLES_MIN},
+    text,
 };
 
 /// Where the curves begin: half of the URLs are slower.
@@ -61,7 +62,11 @@ pub(super) fn latency(view: &View<'_>) -> Markup {
         @if logarithmic { " The heights are on a log scale: the slowest are too far off for one from 0." }
         (unread)
     } };
-    section("latency", question, &html! { (chart) (caption) (open_loop(view)) })
+    section(
+        "latency",
+        question,
+        &html! { (chart) (caption) (open_loop(view)) },
+    )
 }
 
 /// At a fixed rate: from the take-up beside from the intended start.

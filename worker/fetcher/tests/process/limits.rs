@@ -110,12 +110,9 @@ fn size(arm: Arm) {
         Outcome::Protocol,
         Outcome::Ok,
     ];
-    for (id, outcome) in (0..).zip(expected) {
-        assert_eq!(
-            found[&id].0, outcome,
-            "{}: {}",
-            urls[id as usize], found[&id].3
-        );
+    for (id, (path, outcome)) in (0..).zip(urls.iter().zip(expected)) {
+        let found = &found[&id];
+        assert_eq!(found.0, outcome, "{path}: {}", found.3);
     }
 }
 
