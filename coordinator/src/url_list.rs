@@ -771,7 +771,7 @@ mod tests {
         .unwrap();
         let urls = ["http://a/1", "http://a/2", "https://a/3"];
         let expected: Vec<_> = (0..6)
-            .map(|id: u64| (id, urls[id as usize % 3].to_owned()))
+            .map(|id: u64| (id, urls[usize::try_from(id % 3).unwrap()].to_owned()))
             .collect();
         assert_eq!(all(&list), expected);
     }
