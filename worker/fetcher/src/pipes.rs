@@ -113,28 +113,29 @@ impl Pipes {
             // A hang-up is told without being asked for.
             PollFlags::empty()
         };
-        let output = if self.is_flushed() {
-            PollFlags::empty()
-        } else {
-            PollFlags::OUT
-        };
+        // A closed output matters only to who has something to write; asked
+        // for at other times, it would be told without end.
+        let writes = !self.is_flushed();
         let mut fds = [
             PollFd::from_borrowed_fd(stdin(), input),
-            PollFd::from_borrowed_fd(stdout(), output),
-            PollFd::from_borrowed_fd(wake.unwrap_or(stdin()), PollFlags::IN),
+            PollFd::from_borrowed_fd(stdin(), PollFlags::empty()),
+            PollFd::from_borrowed_fd(stdin(), PollFlags::empty()),
         ];
-        let count = if wake.is_some() { 3 } else { 2 };
-        poll(&mut fds[..count], patience)?;
+        if writes {
+            fds[1] = PollFd::from_borrowed_fd(stdout(), PollFlags::OUT);
+        }
+        if let Some(wake) = wake {
+            fds[2] = PollFd::from_borrowed_fd(wake, PollFlags::IN);
+        }
+        poll(&mut fds, patience)?;
         let happened = fds[0].revents();
         if read && happened.contains(PollFlags::IN) {
             self.read()?;
         } else if happened.intersects(PollFlags::HUP | PollFlags::ERR) {
             return Err(Ending::InputEnded);
         }
-        if fds[1].revents().contains(PollFlags::OUT) {
+        if writes && !fds[1].revents().is_empty() {
             self.write()?;
-        } else if fds[1].revents().intersects(PollFlags::HUP | PollFlags::ERR) {
-            return Err(Ending::OutputClosed(Errno::PIPE.into()));
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 pub(crate) mod body;
 pub(crate) mod course;
 pub(crate) mod fetch;
+pub(crate) mod plain_head;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod target;

@@ -1,7 +1,8 @@
 //! One response, received in pieces of any size.
 //!
-//! `ureq-proto` decides what a head means and where a body ends; here its
-//! input is gathered and held to limits.
+//! `ureq-proto` decides what a head means and where a body ends, but for the
+//! plain heads that [`plain_head`] reads by itself; here its input is gathered
+//! and held to limits.
 
 use fanout_proto::{
     completion::Outcome,
@@ -14,7 +15,7 @@ use ureq_proto::{
     client::{Call, MAX_RESPONSE_HEADERS, RecvResponseResult, SendRequestResult, state},
 };
 
-use super::{body::Coding, course::is_redirect};
+use super::{body::Coding, course::is_redirect, plain_head};
 use crate::failure::Failure;
 
 const _: () = assert!(MAX_RESPONSE_HEADERS == HEADERS_MAX);
@@ -272,6 +273,26 @@ enum Parsed {
 }
 
 fn parse(method: Method, octets: &[u8]) -> Result<Parsed, Failure> {
+    if let Some((used, head)) = plain_head::read(method, octets) {
+        let state = match head.length {
+            Some(length) if length > 0 => State::Length(length),
+            _ => State::Over,
+        };
+        return Ok(Parsed::Final(used, head, state));
+    }
+    parse_any(method, octets)
+}
+
+/// What `ureq-proto` makes of a final response's head.
+#[cfg(test)]
+pub(crate) fn judge(method: Method, octets: &[u8]) -> Result<Option<(usize, Head)>, Failure> {
+    Ok(match parse_any(method, octets)? {
+        Parsed::Final(used, head, _) => Some((used, head)),
+        Parsed::Interim(_) | Parsed::Incomplete => None,
+    })
+}
+
+fn parse_any(method: Method, octets: &[u8]) -> Result<Parsed, Failure> {
     let mut call = parser(method).map_err(not_http)?;
     let (used, response) = call.try_response(octets, false).map_err(not_http)?;
     let Some(response) = response else {
