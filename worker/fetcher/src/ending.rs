@@ -82,7 +82,8 @@ pub(crate) enum SetupError {
     Descriptors { needed: u64, hard: u64 },
     #[error(
         "only {started} of {wanted} threads could be started: {error}; \
-         lower the concurrency or raise the limit (`ulimit -u`, the cgroup's pids.max)"
+         lower the concurrency or raise the limit (`ulimit -u`, the cgroup's pids.max, \
+         vm.max_map_count)"
     )]
     Threads {
         started: u32,

@@ -12,9 +12,9 @@
 //! ```
 //!
 //! The models and the drivers of the core client are shells; what they do is
-//! decided by pure cores: [`session`] (order of messages), [`desk`] (leases
-//! and completions), [`outbox`] (when completions leave), [`exchange`] (HTTP)
-//! and [`resolve`] (DNS).
+//! decided by pure cores: `session` (order of messages), `desk` (leases and
+//! completions), `outbox` (when completions leave), `exchange` (HTTP) and
+//! `resolve::lookup` (DNS).
 
 mod clients;
 mod counters;

@@ -136,6 +136,8 @@ impl BlockingCore {
         }
     }
 
+    // Out of line for the sake of its caller's frame.
+    #[inline(never)]
     fn connect(
         &mut self,
         deadline: Instant,
@@ -165,7 +167,11 @@ impl BlockingCore {
             match PatientStream::connect((*address, target.port()).into(), share, self.vigil) {
                 Ok(stream) => {
                     core.counters.connections_opened.increment();
-                    return self.secure(stream, limits);
+                    return if target.is_https() {
+                        self.secure(stream, limits)
+                    } else {
+                        Ok(Connection::plain(target.origin(), stream))
+                    };
                 }
                 Err(error) if error.kind() == ErrorKind::TimedOut => {
                     failure = limits.passed(core, Outcome::Connect, "connecting");
@@ -181,15 +187,14 @@ impl BlockingCore {
         Err(failure)
     }
 
+    // Out of line for the sake of its caller's frame.
+    #[inline(never)]
     fn secure(
         &self,
         stream: PatientStream,
         limits: ConnectLimits,
     ) -> Result<Connection<PatientStream>, Failure> {
         let target = self.fetch.target();
-        if !target.is_https() {
-            return Ok(Connection::plain(target.origin(), stream));
-        }
         let mut connection = Connection::with_tls(target.origin(), stream, &self.core.tls)?;
         if let (socket, Some(tls)) = connection.parts() {
             loop {

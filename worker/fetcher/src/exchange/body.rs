@@ -177,6 +177,7 @@ impl std::fmt::Debug for Decoder {
 }
 
 impl Decoder {
+    #[inline(never)]
     fn new(coding: Coding, limit: u64) -> Result<Self, Failure> {
         let counter = Counter { decoded: 0, limit };
         Ok(match coding {
@@ -204,6 +205,9 @@ impl Decoder {
         })
     }
 
+    // Out of line, like everything with a large frame: every slot thread has a
+    // stack of its own, and pages of it that are never touched cost nothing.
+    #[inline(never)]
     fn push(&mut self, mut octets: &[u8]) -> Result<(), Failure> {
         match self {
             Self::Gzip(decoder) => decoder

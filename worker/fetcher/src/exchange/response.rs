@@ -228,6 +228,8 @@ impl Response {
 }
 
 impl Chunked {
+    // Out of line for the sake of its caller's frame.
+    #[inline(never)]
     fn receive(
         &mut self,
         octets: &[u8],
@@ -292,6 +294,8 @@ pub(crate) fn judge(method: Method, octets: &[u8]) -> Result<Option<(usize, Head
     })
 }
 
+// Out of line for the sake of its caller's frame.
+#[inline(never)]
 fn parse_any(method: Method, octets: &[u8]) -> Result<Parsed, Failure> {
     let mut call = parser(method).map_err(not_http)?;
     let (used, response) = call.try_response(octets, false).map_err(not_http)?;

@@ -86,6 +86,17 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// A slot that waited for its start begins.
+    fn begin(&self, taken: Taken) {
+        let mut state = self.lock();
+        state.desk.begin(taken.start, taken.id);
+        if state.desk.has_news() {
+            self.news.notify_one();
+        }
+    }
+}
+
 impl State {
     fn wait(&mut self, slot: u32, cx: &Context<'_>) {
         // A kept connection that ends wakes its slot, too, which then asks twice.
@@ -182,7 +193,7 @@ async fn slot(shared: Arc<Shared>, index: u32, mut client: impl AsyncClient) {
         if taken.is_early {
             sleep_until(taken.start.into()).await;
             taken.start = Instant::now();
-            shared.lock().desk.begin(taken.start, taken.id);
+            shared.begin(taken);
         }
         let fetched = client.fetch(&url, taken.start).await;
         if shared.work.is_none() {

@@ -1,9 +1,6 @@
 //! One thread, one URL at a time, nothing else in the process.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{Subject, ready, report};
 use crate::{
@@ -44,6 +41,7 @@ pub(crate) fn run(
     let mut looked = Instant::now();
     // When the last completion was handed in; the clock is read no oftener.
     let mut now = Instant::now();
+    let mut last_took = Duration::ZERO;
     pipes.send(ready());
     loop {
         while let Some(instruction) = pipes.next()? {
@@ -64,14 +62,22 @@ pub(crate) fn run(
         }
         match desk.take(now, &mut url) {
             Take::Url(mut taken) => {
-                if taken.is_early {
-                    // What would come due meanwhile leaves first.
-                    if pipes.is_flushed() {
-                        pipes.send_all(desk.collect());
-                    }
+                // Nobody can interrupt this exchange: what would come due
+                // during it, by the last one's length, leaves before it.
+                let leaves = match desk.due() {
+                    Due::Never => false,
+                    Due::Now => true,
+                    Due::At(due) => taken.is_early || now + last_took >= due,
+                };
+                if leaves && pipes.is_flushed() {
+                    pipes.send_all(desk.collect());
+                }
+                if leaves || now.saturating_duration_since(looked) >= LOOK_INTERVAL {
                     pipes.wait(Patience::None, !desk.is_laden(), None)?;
-                    thread::sleep(taken.start.saturating_duration_since(Instant::now()));
-                    taken.start = Instant::now();
+                    looked = now;
+                }
+                if taken.is_early {
+                    taken.start = wait_until(taken.start, pipes)?;
                     desk.begin(taken.start, taken.id);
                 }
                 let fetched = client.fetch(&url, taken.start);
@@ -82,21 +88,7 @@ pub(crate) fn run(
                     now = Instant::now();
                 }
                 desk.hand_in(0, taken, &fetched);
-                let last_took = now.saturating_duration_since(taken.start);
-                // Nobody can interrupt the next exchange: what would come due
-                // during it leaves before it.
-                let leaves = match desk.due() {
-                    Due::Never => false,
-                    Due::Now => true,
-                    Due::At(due) => now + last_took >= due,
-                };
-                if leaves && pipes.is_flushed() {
-                    pipes.send_all(desk.collect());
-                }
-                if leaves || now.saturating_duration_since(looked) >= LOOK_INTERVAL {
-                    pipes.wait(Patience::None, !desk.is_laden(), None)?;
-                    looked = now;
-                }
+                last_took = now.saturating_duration_since(taken.start);
             }
             Take::Wait | Take::Closed => {
                 if pipes.is_flushed() && desk.due() == Due::Now {
@@ -108,5 +100,19 @@ pub(crate) fn run(
                 }
             }
         }
+    }
+}
+
+/// Waits for an intended start and meanwhile for the end of the input; says
+/// when it really is.
+fn wait_until(start: Instant, pipes: &mut Pipes) -> Result<Instant, Ending> {
+    loop {
+        let now = Instant::now();
+        if now >= start {
+            return Ok(now);
+        }
+        // Only a hang-up is looked for: instructions can wait, and reading
+        // them here would have no bound.
+        pipes.wait(Patience::For(start - now), false, None)?;
     }
 }

@@ -93,6 +93,15 @@ impl Resolver {
 
     /// The host's addresses; blocks until they are there.
     pub(crate) fn lookup_blocking(&self, host: &str, deadline: Instant) -> LookupResult {
+        match literal(host) {
+            Some(addresses) => Ok(addresses),
+            None => self.find_blocking(host, deadline),
+        }
+    }
+
+    // Out of line for the sake of its caller's frame.
+    #[inline(never)]
+    fn find_blocking(&self, host: &str, deadline: Instant) -> LookupResult {
         match self.part(host) {
             Part::Known(result) => result,
             Part::Wait(flight) => flight.wait_blocking(deadline),
@@ -108,6 +117,9 @@ impl Resolver {
 
     /// The host's addresses, on the event loop.
     pub(crate) async fn lookup(&self, host: &str, deadline: Instant) -> LookupResult {
+        if let Some(addresses) = literal(host) {
+            return Ok(addresses);
+        }
         match self.part(host) {
             Part::Known(result) => result,
             Part::Wait(flight) => flight.wait(deadline).await,
@@ -126,9 +138,6 @@ impl Resolver {
     }
 
     fn part(&self, host: &str) -> Part {
-        if let Some(addresses) = literal(host) {
-            return Part::Known(Ok(addresses));
-        }
         let mut known = self.lock();
         match known.hosts.get(host) {
             Some(Host::Found(addresses)) => return Part::Known(Ok(addresses.clone())),
@@ -241,6 +250,7 @@ fn literal(host: &str) -> Option<Addresses> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::threads::STACK_BYTES;
     use hickory_proto::{
         op::{Message, MessageType, ResponseCode},
         rr::{
@@ -376,10 +386,14 @@ mod tests {
         let (resolver, counters) = resolver();
         thread::scope(|scope| {
             for _ in 0..8 {
-                scope.spawn(|| {
-                    let result = resolver.lookup_blocking("there.test", soon());
-                    assert_eq!(result, ips(&["127.0.0.9", "::9"]));
-                });
+                // On the stack of a slot, which must suffice.
+                thread::Builder::new()
+                    .stack_size(STACK_BYTES)
+                    .spawn_scoped(scope, || {
+                        let result = resolver.lookup_blocking("long.there.test", soon());
+                        assert_eq!(result, ips(&["127.0.0.9", "::9"]));
+                    })
+                    .unwrap();
             }
         });
         assert_eq!(counters.names_resolved.get(), 1);

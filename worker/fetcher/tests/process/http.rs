@@ -31,6 +31,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(of("stale"), move || stale(&setup(arm))));
         trials.push(trial(of("excess"), move || excess(&setup(arm))));
         trials.push(trial(of("many_hosts"), move || many_hosts(&setup(arm))));
+        trials.push(trial(of("ipv6"), move || ipv6(&setup(arm))));
     }
     trials
 }
@@ -350,6 +351,18 @@ fn excess(setup: &Setup) {
         assert_eq!((found.0, found.1), (Outcome::Ok, Some(200)), "{}", found.3);
     }
     assert_eq!(server.connections(), 20);
+}
+
+/// By its address, and by a name whose first address does not answer.
+fn ipv6(setup: &Setup) {
+    let Some(server) = Server::start_on("[::1]:0", answer) else {
+        // There is no IPv6 here.
+        return;
+    };
+    for url in [server.url("/ok"), server.url_by_name("/ok")] {
+        let found = verdict(setup, &url);
+        assert_eq!((found.0, found.1), (Outcome::Ok, Some(200)), "{}", found.3);
+    }
 }
 
 /// A slot keeps connections to a few hosts.

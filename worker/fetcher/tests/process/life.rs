@@ -8,7 +8,7 @@ use std::{
 
 use fanout_proto::{
     completion::Outcome,
-    setup::{Client, Model},
+    setup::{Client, Model, Pace},
     wire::{self, from_fetcher::Message as From, to_fetcher::Message as To},
 };
 use libtest_mimic::Trial;
@@ -47,6 +47,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     for arm in CORE {
         let of = |what: &str| format!("life::{what}::{}", name(arm));
         trials.push(trial(of("starts"), move || starts(arm)));
+        trials.push(trial(of("pace"), move || pace(arm)));
         trials.push(trial(of("credit_of_one"), move || credit_of_one(arm)));
         trials.push(trial(of("hold_with_urls_out"), move || {
             hold_with_urls_out(arm)
@@ -171,6 +172,36 @@ fn starts(arm: Arm) {
     assert_eq!(starts.len(), 30);
     for completion in &life.gathered.completions {
         assert!(starts.contains(&(completion.id, completion.start_us)));
+    }
+}
+
+/// In an open loop URLs are taken up at their times, not before.
+fn pace(arm: Arm) {
+    let server = Server::start(ok);
+    let mut setup = setup(arm);
+    setup.report_starts = true;
+    let pace = Pace {
+        interval: Duration::from_millis(3),
+        offset: Duration::from_millis(5),
+    };
+    setup.pace = Some(pace);
+    let life = fetch(&setup, &vec![server.url("/"); 20]);
+    assert_eq!(life.gathered.starts.len(), 20);
+    for completion in &life.gathered.completions {
+        // One after another by id, for each was taken from the front.
+        let intended = pace.offset + pace.interval * u32::try_from(completion.id.0).unwrap();
+        let start = Duration::from_micros(completion.start_us);
+        // Times are told in whole microseconds.
+        assert!(
+            start + Duration::from_micros(1) >= intended,
+            "{completion:?}"
+        );
+        let wait = start.saturating_sub(intended);
+        let told = Duration::from_micros(completion.wait_us.unwrap());
+        assert!(
+            wait.abs_diff(told) <= Duration::from_micros(2),
+            "{completion:?}"
+        );
     }
 }
 

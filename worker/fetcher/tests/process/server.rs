@@ -37,14 +37,26 @@ impl Server {
     pub(crate) fn start(
         answer: impl Fn(&str, &mut dyn Write) -> io::Result<After> + Send + Sync + 'static,
     ) -> Self {
-        Self::listen("http", answer, |stream| Ok(Box::new(stream)))
+        Self::start_on("127.0.0.1:0", answer).unwrap()
+    }
+
+    /// A server at this address; `None` where there is no such address.
+    pub(crate) fn start_on(
+        address: &str,
+        answer: impl Fn(&str, &mut dyn Write) -> io::Result<After> + Send + Sync + 'static,
+    ) -> Option<Self> {
+        let listener = TcpListener::bind(address).ok()?;
+        Some(Self::listen("http", listener, answer, |stream| {
+            Ok(Box::new(stream))
+        }))
     }
 
     pub(crate) fn start_tls(
         config: Arc<ServerConfig>,
         answer: impl Fn(&str, &mut dyn Write) -> io::Result<After> + Send + Sync + 'static,
     ) -> Self {
-        Self::listen("https", answer, move |stream| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::listen("https", listener, answer, move |stream| {
             let connection = ServerConnection::new(config.clone()).map_err(io::Error::other)?;
             Ok(Box::new(StreamOwned::new(connection, stream)))
         })
@@ -52,10 +64,10 @@ impl Server {
 
     fn listen(
         scheme: &'static str,
+        listener: TcpListener,
         answer: impl Fn(&str, &mut dyn Write) -> io::Result<After> + Send + Sync + 'static,
         wrap: impl Fn(TcpStream) -> io::Result<Box<dyn Stream>> + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = Self {
             address: listener.local_addr().unwrap(),
             scheme,
