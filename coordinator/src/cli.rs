@@ -95,7 +95,7 @@ pub struct StudyArgs {
     /// URLs in flight in each fetcher of an arm without :C.
     #[arg(long, value_name = "C", default_value_t = 32)]
     pub concurrency: u32,
-    /// Blocks to keep; one more runs first and is discarded [default: 10; with --memory-slope: 5].
+    /// Blocks to keep; one more runs first and is discarded [default: 10; with --memory-slope: 3].
     #[arg(long, value_name = "N")]
     pub blocks: Option<u32>,
     /// Seed of the order of arms and of the origin [default: drawn, and recorded].
@@ -120,8 +120,8 @@ pub struct StudyArgs {
     /// Take no memory samples in the control's trials, to see what sampling costs.
     #[arg(long, hide = true)]
     pub control_unsampled: bool,
-    /// How much memory does one more URL in flight cost? Runs every arm's model and client at 100,
-    /// 400 and 1,600 in flight, on an embedded origin that answers after half a second.
+    /// How much memory does one more URL in flight cost? Runs every arm's model and client at 200,
+    /// 600 and 1,800 in flight, on an embedded origin that answers after 300 ms.
     #[arg(long, conflicts_with = "urls")]
     pub memory_slope: bool,
     /// Go ahead with a list that points beyond this machine.

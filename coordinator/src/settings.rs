@@ -30,7 +30,7 @@ pub const DEFAULT_ARMS: [&str; 7] = [
 /// The arms of a memory study that names none, without their concurrency.
 const SLOPE_ARMS: [&str; 4] = ["async", "threads", "async@reqwest", "threads@ureq"];
 /// URLs in flight in a memory study.
-pub const SLOPE_CONCURRENCIES: [u32; 3] = [100, 400, 1_600];
+pub const SLOPE_CONCURRENCIES: [u32; 3] = [200, 600, 1_800];
 /// Blocks that one study may have.
 const BLOCKS_MAX: u32 = 10_000;
 /// Descriptors that the coordinator, worker or fetcher needs besides connections.
@@ -284,10 +284,9 @@ impl StudySettings {
         let mut common = Common::new(args.urls.as_deref(), &args.list, &args.fleet, &args.http)?;
         let concurrency = concurrency(args.concurrency)?;
         let kind = kind(args)?;
-        let usual = if kind == StudyKind::MemorySlope {
-            5
-        } else {
-            10
+        let usual = match kind {
+            StudyKind::MemorySlope => 3,
+            StudyKind::Compare | StudyKind::Calibrate { .. } => 10,
         };
         let blocks = args.blocks.unwrap_or(usual);
         if blocks == 0 || blocks > BLOCKS_MAX {

@@ -260,8 +260,9 @@ fn built_in(settings: &StudySettings, ground: &Ground, seed: u64) -> Result<UrlL
         StudyKind::MemorySlope => {
             let most = SLOPE_CONCURRENCIES.into_iter().max().unwrap_or(1);
             let base = base.trim_end_matches('/');
-            // Twice over, so that every slot is in use when memory is sampled.
-            let lines = (0..2 * most).map(|i| format!("{base}/{i}?delay=500ms&size=64"));
+            // As many URLs as the largest arm has slots, so that all are in use at
+            // once, for long enough to be sampled.
+            let lines = (0..most).map(|i| format!("{base}/{i}?delay=300ms&size=64"));
             UrlList::from_lines(Source::BuiltIn, lines, repeat)
         }
         StudyKind::Compare | StudyKind::Calibrate { .. } => {

@@ -39,7 +39,8 @@ pub(crate) fn read(method: Method, octets: &[u8]) -> Option<(usize, Head)> {
         // By the length of their names, the fewest are compared.
         match field.name.len() {
             14 if is("content-length") => {
-                if length.replace(digits(field.value)?).is_some() {
+                let before = length.replace(digits(field.value)?);
+                if before.is_some() {
                     return None;
                 }
             }
