@@ -22,6 +22,7 @@ use reqwest::{
     dns::{Addrs, Name, Resolve, Resolving},
     redirect, retry,
 };
+use tokio::task::yield_now;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -236,7 +237,11 @@ async fn exchange(
 impl AsyncClient for Reqwest {
     async fn fetch(&mut self, url: &[u8], start: Instant) -> Fetched {
         let result = self.run(url, start).await;
-        self.fetch.conclude(result)
+        let fetched = self.fetch.conclude(result);
+        // The library's own tasks give the connection back to the pool. A slot
+        // that went on without letting them would open another one instead.
+        yield_now().await;
+        fetched
     }
 }
 
