@@ -140,22 +140,23 @@ pub(crate) fn run<C: AsyncClient + Send + 'static>(
         // Owned by the runtime, which ends them when it is dropped.
         drop(runtime.spawn(slot(shared.clone(), index, client())));
     }
+    let input = pipe::Receiver::from_owned_fd(duplicate("input", rustix::stdio::stdin())?)
+        .map_err(|error| Ending::Pipe {
+            what: "input",
+            error,
+        })?;
+    let output = pipe::Sender::from_owned_fd(duplicate("output", rustix::stdio::stdout())?)
+        .map_err(|error| Ending::Pipe {
+            what: "output",
+            error,
+        })?;
     pipes.send(ready());
     pipes.flush()?;
     let mut messenger = Messenger {
         shared,
         session: pipes.take_session(),
-        input: pipe::Receiver::from_owned_fd(duplicate("input", rustix::stdio::stdin())?).map_err(
-            |error| Ending::Pipe {
-                what: "input",
-                error,
-            },
-        )?,
-        output: pipe::Sender::from_owned_fd(duplicate("output", rustix::stdio::stdout())?)
-            .map_err(|error| Ending::Pipe {
-                what: "output",
-                error,
-            })?,
+        input,
+        output,
         pending: Vec::new(),
         written: 0,
     };

@@ -77,8 +77,13 @@ pub(crate) struct Fetcher {
 
 impl Fetcher {
     pub(crate) fn spawn() -> Self {
+        Self::spawn_as("fetcher")
+    }
+
+    /// This program in another of its roles, with a fetcher's pipes.
+    pub(crate) fn spawn_as(role: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .arg("fetcher")
+            .arg(role)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -159,6 +164,7 @@ impl Fetcher {
                     let batch = StartedBatch::try_from(batch).unwrap();
                     gathered.starts.extend(batch.starts);
                 }
+                None => panic!("after {}: {}", gathered.completions.len(), self.stderr()),
                 other => panic!("after {}: {other:?}", gathered.completions.len()),
             }
         }

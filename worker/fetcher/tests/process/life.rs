@@ -2,8 +2,11 @@
 
 use std::{
     collections::HashSet,
-    io::{self, Write},
-    time::Duration,
+    fs,
+    io::{self, BufRead, BufReader, Write},
+    process::{Command, ExitCode},
+    thread,
+    time::{Duration, Instant},
 };
 
 use fanout_proto::{
@@ -14,7 +17,7 @@ use fanout_proto::{
 use libtest_mimic::Trial;
 
 use crate::{
-    fetcher::{ALL, Arm, CORE, Fetcher, fetch, name, setup, verdict},
+    fetcher::{ALL, Arm, CORE, Fetcher, PATIENCE, fetch, name, setup, verdict},
     server::{After, Server, respond},
     trial,
 };
@@ -55,6 +58,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(of("unusable_setup"), move || unusable_setup(arm)));
         trials.push(trial(of("unfetchable"), move || unfetchable(arm)));
     }
+    trials.push(trial("life::death_of_the_parent", death_of_the_parent));
     trials.push(trial("life::out_of_order", out_of_order));
     trials.push(trial("life::nonsense", nonsense));
     trials.push(trial("life::too_many_descriptors", too_many_descriptors));
@@ -150,11 +154,51 @@ fn end_of_input(arm: Arm) {
     fetcher.lease((0..10).map(|id| (id, server.url("/"))));
     fetcher.go();
     while server.heads().is_empty() {
-        std::thread::yield_now();
+        thread::yield_now();
     }
     fetcher.close_input();
     assert_eq!(fetcher.wait().code(), Some(11));
     assert!(fetcher.stderr().contains("closed the fetcher's input"));
+}
+
+/// A process between the test and a fetcher, which inherits its pipes.
+pub(crate) fn be_parent() -> ExitCode {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .arg("fetcher")
+        .spawn()
+        .unwrap();
+    eprintln!("{}", child.id());
+    let _ = child.wait();
+    ExitCode::SUCCESS
+}
+
+/// The input stays open, held by this test, and yet the fetcher ends.
+fn death_of_the_parent() {
+    let server = Server::start(stall);
+    let mut parent = Fetcher::spawn_as("parent");
+    let mut pid = String::new();
+    let stderr = parent.child.stderr.as_mut().unwrap();
+    BufReader::new(stderr).read_line(&mut pid).unwrap();
+    let setup = setup((Model::Sequential, 1, Client::Core));
+    parent.send(To::Setup((&setup).into()));
+    assert!(matches!(parent.receive(), Some(From::Ready(_))));
+    parent.lease([(0, server.url("/"))]);
+    parent.go();
+    while server.heads().is_empty() {
+        thread::yield_now();
+    }
+    parent.child.kill().unwrap();
+    let begin = Instant::now();
+    // As long as it is there and no zombie that waits for its new parent.
+    while fs::read_to_string(format!("/proc/{}/stat", pid.trim()))
+        .is_ok_and(|stat| !stat.contains(") Z "))
+    {
+        assert!(
+            begin.elapsed() < PATIENCE,
+            "the fetcher outlives its parent"
+        );
+        thread::yield_now();
+    }
 }
 
 fn exit_at_once(arm: Arm) {

@@ -8,10 +8,13 @@ use std::{
 
 use fanout_proto::completion::Outcome;
 use libtest_mimic::Trial;
-use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
+use rustix::{
+    net::{AddressFamily, SocketType, bind, getsockname, listen, socket},
+    process::{Pid, Resource, Rlimit, prlimit},
+};
 
 use crate::{
-    fetcher::{ALL, Arm, PATIENCE, fetch, name, setup, verdict},
+    fetcher::{ALL, Arm, Fetcher, PATIENCE, fetch, name, setup, verdict},
     server::{After, Server, path, respond},
     trial,
 };
@@ -27,6 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(of("size"), move || size(arm)));
         trials.push(trial(of("unreachable"), move || unreachable_hosts(arm)));
         trials.push(trial(of("silent"), move || silent(arm)));
+        trials.push(trial(of("no_descriptors"), move || no_descriptors(arm)));
     }
     trials
 }
@@ -137,6 +141,31 @@ fn unreachable_hosts(arm: Arm) {
         assert!(found[&id].3.contains("refused"), "{}", found[&id].3);
     }
     assert_eq!(found[&4].0, Outcome::Dns, "{:?}", found[&4]);
+}
+
+/// What this process lacks is not blamed on the server.
+fn no_descriptors(arm: Arm) {
+    let server = Server::start(|_, out| respond(out, "200 OK", "", b"x"));
+    let mut fetcher = Fetcher::ready(&setup(arm));
+    // No new one can have a lower number than the standard streams, which
+    // stay usable.
+    let none = Rlimit {
+        current: Some(3),
+        maximum: Some(3),
+    };
+    prlimit(
+        Some(Pid::from_child(&fetcher.child)),
+        Resource::Nofile,
+        none,
+    )
+    .unwrap();
+    fetcher.lease((0..3).map(|id| (id, server.url("/"))));
+    fetcher.go();
+    for found in fetcher.completions(3).by_id().values() {
+        assert_eq!(found.0, Outcome::Resource, "{}", found.3);
+    }
+    fetcher.hold();
+    fetcher.exit();
 }
 
 /// A listener whose queue is full does not answer.

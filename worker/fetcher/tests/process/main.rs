@@ -19,8 +19,10 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some("fetcher") {
-        return fanout_fetcher::run();
+    match std::env::args().nth(1).as_deref() {
+        Some("fetcher") => return fanout_fetcher::run(),
+        Some("parent") => return life::be_parent(),
+        _ => {}
     }
     let trials = [
         http::trials(),
