@@ -32,3 +32,8 @@ id! {
     /// A trial within the coordinator's life.
     TrialId(u64)
 }
+id! {
+    /// A study or fetch that a client has submitted, from 1; it counts on when
+    /// the coordinator is started again.
+    JobId(u64)
+}

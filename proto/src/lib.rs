@@ -5,6 +5,7 @@
 //! with a typed [`WireError`] that names the field.
 
 pub mod completion;
+pub mod control;
 pub mod frame;
 pub mod id;
 pub mod lease;
@@ -18,6 +19,10 @@ pub mod worker;
 pub mod wire {
     tonic::include_proto!("fanout.v1");
 }
+
+/// `fanout.proto` as an encoded `FileDescriptorSet`, for servers that describe
+/// themselves.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/fanout.bin"));
 
 /// Raised whenever a peer of the previous version could misunderstand.
 pub const PROTOCOL_VERSION: u32 = 1;

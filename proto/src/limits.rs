@@ -28,3 +28,12 @@ pub const HEADER_MAX_BYTES: usize = 64 * 1024;
 pub const HEADERS_MAX: usize = 128;
 /// Longest timeout that can be set: the histograms end there.
 pub const TIMEOUT_MAX: std::time::Duration = std::time::Duration::from_secs(3600);
+/// Most octets of a list, of a journal or of results in one message between
+/// client and coordinator.
+pub const PART_MAX_BYTES: usize = 64 * 1024;
+/// Most arguments of a submission.
+pub const ARGUMENTS_MAX: usize = 4096;
+/// Most octets of a submission's arguments and certificates together.
+pub const SUBMISSION_MAX_BYTES: usize = 1024 * 1024;
+/// Most octets of a submitted list; it is kept on disk.
+pub const LIST_MAX_BYTES: u64 = 16 * 1024 * 1024 * 1024;

@@ -45,16 +45,7 @@ impl From<&Hello> for wire::Hello {
             protocol_version: crate::PROTOCOL_VERSION,
             name: hello.name.clone(),
             slots: hello.slots,
-            facts: Some(wire::WorkerFacts {
-                version: facts.version.clone(),
-                kernel: facts.kernel.clone(),
-                architecture: facts.architecture.clone(),
-                cpus: facts.cpus.clone(),
-                memory_bytes: facts.memory_bytes,
-                cgroup_cpus: facts.cgroup_cpus,
-                cgroup_memory_bytes: facts.cgroup_memory_bytes,
-                cgroup: facts.cgroup.clone(),
-            }),
+            facts: Some(facts.into()),
         }
     }
 }
@@ -93,16 +84,37 @@ impl TryFrom<wire::Hello> for Hello {
         Ok(Self {
             name: m.name,
             slots: m.slots,
-            facts: WorkerFacts {
-                version: facts.version,
-                kernel: facts.kernel,
-                architecture: facts.architecture,
-                cpus: facts.cpus,
-                memory_bytes: facts.memory_bytes,
-                cgroup_cpus: facts.cgroup_cpus.filter(|cpus| cpus.is_finite()),
-                cgroup_memory_bytes: facts.cgroup_memory_bytes,
-                cgroup: facts.cgroup,
-            },
+            facts: facts.into(),
         })
+    }
+}
+
+impl From<&WorkerFacts> for wire::WorkerFacts {
+    fn from(facts: &WorkerFacts) -> Self {
+        Self {
+            version: facts.version.clone(),
+            kernel: facts.kernel.clone(),
+            architecture: facts.architecture.clone(),
+            cpus: facts.cpus.clone(),
+            memory_bytes: facts.memory_bytes,
+            cgroup_cpus: facts.cgroup_cpus,
+            cgroup_memory_bytes: facts.cgroup_memory_bytes,
+            cgroup: facts.cgroup.clone(),
+        }
+    }
+}
+
+impl From<wire::WorkerFacts> for WorkerFacts {
+    fn from(facts: wire::WorkerFacts) -> Self {
+        Self {
+            version: facts.version,
+            kernel: facts.kernel,
+            architecture: facts.architecture,
+            cpus: facts.cpus,
+            memory_bytes: facts.memory_bytes,
+            cgroup_cpus: facts.cgroup_cpus.filter(|cpus| cpus.is_finite()),
+            cgroup_memory_bytes: facts.cgroup_memory_bytes,
+            cgroup: facts.cgroup,
+        }
     }
 }
