@@ -1,10 +1,10 @@
 //! The command line, as it is typed. What it means is settled in [`crate::settings`].
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fanout_origin::{OriginArgs, UrlsArgs};
-use fanout_worker::WorkerArgs;
+use fanout_worker::{AccessArgs, WorkerArgs};
 
 const ABOUT: &str = "\
 Fetch many URLs: one process or many, threads or an event loop, how many?
@@ -58,6 +58,16 @@ pub enum Command {
     Fetch(Box<FetchArgs>),
     /// Show a study again; with two directories, compare them.
     Report(ReportArgs),
+    /// Serve a fleet: workers attach, clients submit studies and fetches, browsers see the studies.
+    Serve(Box<ServeArgs>),
+    /// Show a coordinator's workers and jobs.
+    Status(StatusArgs),
+    /// Follow a job again, or fetch its results.
+    Attach(AttachArgs),
+    /// Cancel a job.
+    Cancel(CancelArgs),
+    /// Ask whether a coordinator serves: for probes.
+    Health(ClientArgs),
     /// Run a worker: it starts, feeds, measures and reaps fetchers.
     Worker(WorkerArgs),
     /// Run the embedded origin: a server whose delays, sizes and faults its URLs ask for.
@@ -185,11 +195,129 @@ pub struct FetchArgs {
     pub http: HttpArgs,
 }
 
+const SERVE_HELP: &str = "\
+Examples:
+  coordinator serve
+  coordinator serve --listen 0.0.0.0:7143 --token-file token --tls-cert cert.pem --tls-key key.pem
+  worker --coordinator http://coordinator:7143 &
+  coordinator study --coordinator http://coordinator:7143 --origin http://origin:8080
+
+SIGTERM or Ctrl-C ends it: the running study is saved, workers come back to the next one.";
+
+/// `serve`.
+#[derive(Debug, Args)]
+#[command(after_help = SERVE_HELP)]
+pub struct ServeArgs {
+    /// Where workers and clients reach it (gRPC).
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7143")]
+    pub listen: SocketAddr,
+    /// Where browsers and Prometheus reach it (plain HTTP).
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub http_listen: SocketAddr,
+    /// Where studies and the output of jobs are kept.
+    #[arg(long, value_name = "DIR", default_value = "fanout-data")]
+    pub data: PathBuf,
+    /// Jobs that may wait while one runs.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub queue: u32,
+    /// The origin of the built-in list, for clients that name none.
+    #[arg(long, value_name = "URL", env = "FANOUT_ORIGIN")]
+    pub origin: Option<String>,
+    /// File that holds the token that workers and clients must show [default: the variable
+    /// FANOUT_TOKEN]; browsers give it as the password.
+    #[arg(long, value_name = "FILE", help_heading = "Access")]
+    pub token_file: Option<PathBuf>,
+    /// Let anyone in who reaches the address.
+    #[arg(long, help_heading = "Access")]
+    pub allow_unauthenticated: bool,
+    /// PEM certificate: gRPC then speaks TLS only.
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "Access")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Access")]
+    pub tls_key: Option<PathBuf>,
+    /// PEM file of the authority that must have signed the workers' and clients' certificates.
+    #[arg(long, value_name = "FILE", help_heading = "Access")]
+    pub tls_ca: Option<PathBuf>,
+}
+
+/// Which coordinator.
+#[derive(Debug, Clone, Args)]
+pub struct ClientArgs {
+    /// Where the coordinator serves.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "FANOUT_COORDINATOR",
+        default_value = "http://127.0.0.1:7143"
+    )]
+    pub coordinator: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub access: AccessArgs,
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub client: ClientArgs,
+    /// What is printed on standard output.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: StatusFormat,
+}
+
+/// How a status is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum StatusFormat {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// `attach`.
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// The job's number.
+    pub job: u64,
+    /// The study's directory, or the results file [default: as it was submitted].
+    #[arg(long, value_name = "PATH")]
+    pub out: Option<PathBuf>,
+    /// How a study is printed [default: as it was submitted].
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub client: ClientArgs,
+}
+
+/// `cancel`.
+#[derive(Debug, Args)]
+pub struct CancelArgs {
+    /// The job's number.
+    pub job: u64,
+    /// Do not let a fetch finish the URLs in hand.
+    #[arg(long)]
+    pub at_once: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub client: ClientArgs,
+}
+
 /// `report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// A study's directory, or its study.json.
+    /// A study's directory, or its study.json; with --coordinator also the name of a study there.
     pub study: PathBuf,
+    /// Where studies are kept that are not found here.
+    #[arg(long, value_name = "URL", env = "FANOUT_COORDINATOR")]
+    pub coordinator: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub access: AccessArgs,
     /// A second study to compare it with.
     pub other: Option<PathBuf>,
     /// What is printed on standard output.
@@ -198,6 +326,25 @@ pub struct ReportArgs {
     /// Compare studies that ran under different conditions all the same.
     #[arg(long, requires = "other")]
     pub force: bool,
+}
+
+/// Arguments as they may be kept and shown: without the values of headers,
+/// which may be secret.
+#[must_use]
+pub fn without_secrets(arguments: &[String]) -> Vec<String> {
+    let mut is_header = false;
+    let hidden = arguments.iter().map(|argument| {
+        let (flag, header) = match argument.strip_prefix("--header=") {
+            Some(header) => ("--header=", Some(header)),
+            None => ("", is_header.then_some(argument.as_str())),
+        };
+        is_header = argument == "--header";
+        match header.and_then(|header| header.split_once(':')) {
+            Some((name, _)) => format!("{flag}{name}: …"),
+            None => argument.clone(),
+        }
+    });
+    hidden.collect()
 }
 
 /// How a result is printed.
@@ -243,9 +390,21 @@ pub enum SplitArg {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Fleet")]
 pub struct FleetArgs {
-    /// Workers to start on this machine.
-    #[arg(long, value_name = "W", default_value_t = 1)]
-    pub local_workers: u32,
+    /// Workers to start on this machine [default: 1].
+    #[arg(long, value_name = "W")]
+    pub local_workers: Option<u32>,
+    /// Run on the workers of the coordinator that serves there, instead of on this machine.
+    #[arg(long, value_name = "URL", env = "FANOUT_COORDINATOR")]
+    pub coordinator: Option<String>,
+    /// Wait until N workers are attached [default: 1].
+    #[arg(long, value_name = "N")]
+    pub workers: Option<u32>,
+    /// An origin that runs already, for the built-in list; a fleet's workers must reach it.
+    #[arg(long, value_name = "URL", env = "FANOUT_ORIGIN")]
+    pub origin: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub access: AccessArgs,
     /// Processors: auto, shared, disjoint, or the origin's and the fetchers' as in 0:1-3.
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub placement: String,
@@ -300,4 +459,23 @@ pub enum MethodArg {
     /// Header only.
     #[value(name = "HEAD", alias = "head")]
     Head,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn values_of_headers_are_not_kept() {
+        let typed = ["fetch", "--header", "Authorization: x", "--header=B: y", "a: b"];
+        let typed = typed.map(str::to_owned);
+        let kept = ["fetch", "--header", "Authorization: …", "--header=B: …", "a: b"];
+        assert_eq!(without_secrets(&typed), kept);
+    }
 }

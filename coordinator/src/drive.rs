@@ -615,7 +615,8 @@ fn credit_max(list: &UrlList, concurrency: NonZeroU32) -> u32 {
         .max(concurrency.get().saturating_mul(2))
 }
 
-/// Spreads `processes` fetchers evenly over the workers, within their slots.
+/// Spreads `processes` fetchers evenly over the workers that `may` take some,
+/// within their slots.
 ///
 /// # Errors
 ///
@@ -624,10 +625,12 @@ pub fn place(
     fleet: &Fleet,
     processes: u32,
     workers: Option<NonZeroU32>,
+    may: impl Fn(WorkerId) -> bool,
 ) -> Result<Vec<WorkerId>, PlacementError> {
     let slots: Vec<_> = fleet
         .workers()
         .iter()
+        .filter(|(id, _)| may(**id))
         .map(|(id, worker)| (*id, worker.hello.slots))
         .collect();
     place_on(&slots, processes, workers)

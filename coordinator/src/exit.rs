@@ -17,15 +17,36 @@ pub enum Exit {
     Interrupted,
 }
 
+impl Exit {
+    /// The process's exit code.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Incomplete => 1,
+            Self::Usage => 2,
+            Self::NoFleet => 3,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// The meaning of an exit code; one that nobody gives stands for work that
+    /// was not brought to its end.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Self {
+        match code {
+            0 => Self::Done,
+            2 => Self::Usage,
+            3 => Self::NoFleet,
+            130 => Self::Interrupted,
+            _ => Self::Incomplete,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Done => 0,
-            Exit::Incomplete => 1,
-            Exit::Usage => 2,
-            Exit::NoFleet => 3,
-            Exit::Interrupted => 130,
-        })
+        Self::from(exit.code())
     }
 }
 
@@ -39,6 +60,11 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// What is known of it.
+    pub fn new(exit: Exit, message: String) -> Self {
+        Self { exit, message }
+    }
+
     /// Bad usage or input.
     pub fn usage(error: impl std::fmt::Display) -> Self {
         Self {
@@ -51,6 +77,14 @@ impl Failure {
     pub fn no_fleet(error: impl std::fmt::Display) -> Self {
         Self {
             exit: Exit::NoFleet,
+            message: error.to_string(),
+        }
+    }
+
+    /// Stopped by whoever asked for it.
+    pub fn interrupted(error: impl std::fmt::Display) -> Self {
+        Self {
+            exit: Exit::Interrupted,
             message: error.to_string(),
         }
     }

@@ -2,110 +2,151 @@
 
 use std::{io, time::Duration};
 
-use fanout_proto::id::TrialId;
-
 use crate::{
-    drive::{self, DriveError, TrialRequest},
+    drive::{self, DriveError, Stop, TrialRequest},
     exit::{Exit, Failure},
-    ground::{Ground, Signals},
+    ground::{Ground, LocalGround, Signals},
     progress::{Bar, WithBar},
     results::{Destination, Results, part_name},
     settings::FetchSettings,
     trial::{AbortReason, End},
     url_list::UrlList,
+    voice::{Terminal, Voice},
 };
 
-/// Fetches a list.
+/// Fetches a list from this machine.
 ///
 /// # Errors
 ///
 /// [`Failure`] with the exit code it leads to.
 pub async fn run(settings: FetchSettings) -> Result<Exit, Failure> {
-    let common = &settings.common;
-    let list = UrlList::open(&common.source, common.repeat, common.skip_invalid)
-        .map_err(Failure::usage)?;
-    let mut results = Results::open(&settings.destination, &list, settings.verbose)
-        .map_err(|error| Failure::usage(cannot_write(&settings.destination, &error)))?;
-    announce(&list);
+    let voice = Terminal::default();
+    let list = open(&settings)?;
+    let fetch = Fetch::new(&settings, &list, &voice)?;
     let signals = Signals::listen(true).map_err(Failure::incomplete)?;
-    let slots = common.local_slots(&[settings.arm]);
-    let mut ground = Ground::start(common, slots, None).await?;
-    let placement = drive::place(
-        &ground.fleet,
-        settings.arm.processes.get(),
-        settings.arm.workers,
-    );
-    let placement = match placement {
-        Ok(placement) => placement,
-        Err(error) => {
-            ground.end().await;
-            return Err(Failure::usage(error));
-        }
-    };
-    let mut bar = if settings.verbose {
-        Bar::hidden()
-    } else {
-        Bar::new(list.len(), settings.arm.to_string())
-    };
-    let request = TrialRequest {
-        id: TrialId(1),
-        list: &list,
-        setup: &common.setup(&settings.arm, settings.verbose),
-        pace: &|_| None,
-        placement,
-        cpus: &common.placed.fetchers,
-        split: common.split,
-        memory_interval: Some(drive::MEMORY_INTERVAL),
-        limit: None,
-    };
-    let mut sink = WithBar {
-        sink: &mut results,
-        bar: &mut bar,
-    };
-    let outcome = drive::run(&mut ground.fleet, request, &signals.stop, &mut sink).await;
-    bar.clear();
-    ground.end().await;
-    finish(&settings, &list, results, outcome)
+    let slots = settings.common.local_slots(&[settings.arm]);
+    let mut local = LocalGround::start(&settings.common, slots, None).await?;
+    let result = fetch.run(local.ground(), &signals.stop).await;
+    local.end().await;
+    result
 }
 
-fn finish(
-    settings: &FetchSettings,
-    list: &UrlList,
-    results: Results<'_>,
-    outcome: Result<drive::Outcome, DriveError>,
-) -> Result<Exit, Failure> {
-    let outcome = match outcome {
-        Ok(outcome) => outcome,
-        Err(DriveError::Sink(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            // Whoever read the results has seen enough.
-            return Ok(Exit::Incomplete);
-        }
-        Err(error) => {
-            // What was written stays as the part; the first error counts.
-            let _ = results.finish(false);
-            return Err(Failure::incomplete(error));
-        }
-    };
-    let complete = outcome.end == End::Done;
-    let examples = results.examples();
-    results
-        .finish(complete)
-        .map_err(|error| Failure::incomplete(cannot_write(&settings.destination, &error)))?;
-    if !matches!(outcome.end, End::Aborted(AbortReason::Setup(_))) {
-        summarise(list, &outcome, &examples);
+/// Reads the list through once.
+///
+/// # Errors
+///
+/// [`Failure`] with exit code 2.
+pub fn open(settings: &FetchSettings) -> Result<UrlList, Failure> {
+    let common = &settings.common;
+    UrlList::open(&common.source, common.repeat, common.skip_invalid).map_err(Failure::usage)
+}
+
+/// A fetch whose results can be written; nothing runs.
+pub struct Fetch<'a> {
+    settings: &'a FetchSettings,
+    list: &'a UrlList,
+    results: Results<'a>,
+    voice: &'a dyn Voice,
+}
+
+impl<'a> Fetch<'a> {
+    /// Opens the results file, and says where the requests go.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] with exit code 2.
+    pub fn new(
+        settings: &'a FetchSettings,
+        list: &'a UrlList,
+        voice: &'a dyn Voice,
+    ) -> Result<Self, Failure> {
+        let told = settings.verbose.then_some(voice);
+        let results = Results::open(&settings.destination, list, told)
+            .map_err(|error| Failure::usage(cannot_write(&settings.destination, &error)))?;
+        announce(list, voice);
+        Ok(Self {
+            settings,
+            list,
+            results,
+            voice,
+        })
     }
-    if let (false, Destination::File(path, _)) = (complete, &settings.destination) {
-        eprintln!("the records so far are in {}", part_name(path).display());
+
+    /// Fetches.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] with the exit code it leads to.
+    pub async fn run(mut self, ground: Ground<'_>, stop: &Stop) -> Result<Exit, Failure> {
+        let (settings, list, voice) = (self.settings, self.list, self.voice);
+        let (common, arm) = (&settings.common, &settings.arm);
+        let placement = drive::place(ground.fleet, arm.processes.get(), arm.workers, |_| true)
+            .map_err(Failure::usage)?;
+        let mut bar = if settings.verbose {
+            Bar::hidden()
+        } else {
+            voice.bar(list.len(), arm.to_string())
+        };
+        let request = TrialRequest {
+            id: ground.fleet.next_trial(),
+            list,
+            setup: &common.setup(arm, settings.verbose),
+            pace: &|_| None,
+            placement,
+            cpus: &common.placed.fetchers,
+            split: common.split,
+            memory_interval: Some(drive::MEMORY_INTERVAL),
+            limit: None,
+        };
+        let mut sink = WithBar {
+            sink: &mut self.results,
+            bar: &mut bar,
+        };
+        let outcome = drive::run(ground.fleet, request, stop, &mut sink).await;
+        bar.clear();
+        self.finish(outcome)
     }
-    Ok(match outcome.end {
-        End::Done if outcome.counts.abandoned > 0 => Exit::Incomplete,
-        End::Done => Exit::Done,
-        End::Aborted(AbortReason::Cancelled) => Exit::Interrupted,
-        End::Aborted(reason @ AbortReason::Setup(_)) => return Err(Failure::usage(reason)),
-        End::Aborted(reason @ (AbortReason::AllLost(_) | AbortReason::NotReady { .. })) => {
-            return Err(Failure::no_fleet(reason));
+
+    fn finish(self, outcome: Result<drive::Outcome, DriveError>) -> Result<Exit, Failure> {
+        let Self {
+            settings,
+            list,
+            results,
+            voice,
+        } = self;
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(DriveError::Sink(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                // Whoever read the results has seen enough.
+                return Ok(Exit::Incomplete);
+            }
+            Err(error) => {
+                // What was written stays as the part; the first error counts.
+                let _ = results.finish(false);
+                return Err(Failure::incomplete(error));
+            }
+        };
+        let complete = outcome.end == End::Done;
+        let examples = results.examples();
+        results
+            .finish(complete)
+            .map_err(|error| Failure::incomplete(cannot_write(&settings.destination, &error)))?;
+        if !matches!(outcome.end, End::Aborted(AbortReason::Setup(_))) {
+            summarise(list, &outcome, &examples, voice);
         }
-    })
+        if let (false, Destination::File(path, _)) = (complete, &settings.destination) {
+            voice.kept(&part_name(path));
+        }
+        Ok(match outcome.end {
+            End::Done if outcome.counts.abandoned > 0 => Exit::Incomplete,
+            End::Done => Exit::Done,
+            End::Aborted(AbortReason::Cancelled) => Exit::Interrupted,
+            End::Aborted(reason @ AbortReason::Setup(_)) => return Err(Failure::usage(reason)),
+            End::Aborted(reason @ (AbortReason::AllLost(_) | AbortReason::NotReady { .. })) => {
+                return Err(Failure::no_fleet(reason));
+            }
+        })
+    }
 }
 
 fn cannot_write(destination: &Destination, error: &io::Error) -> String {
@@ -119,27 +160,32 @@ fn cannot_write(destination: &Destination, error: &io::Error) -> String {
 }
 
 /// Says where the requests go, when they leave this machine.
-pub fn announce(list: &UrlList) {
+pub fn announce(list: &UrlList, voice: &dyn Voice) {
     const SHOWN: usize = 10;
     let (hosts, others) = list.beyond_loopback();
     if list.skipped_lines() > 0 {
-        eprintln!("left out {} lines that are no URLs", list.skipped_lines());
+        voice.say(&format!("left out {} lines that are no URLs", list.skipped_lines()));
     }
     if hosts.is_empty() {
         return;
     }
-    eprintln!("requests per host:");
+    voice.say(&format!("requests per host:"));
     for host in hosts.iter().take(SHOWN) {
-        eprintln!("  {:>9}  {}", host.urls, host.host);
+        voice.say(&format!("  {:>9}  {}", host.urls, host.host));
     }
     let rest: u64 = hosts.iter().skip(SHOWN).map(|h| h.urls).sum::<u64>() + others;
     if rest > 0 {
-        eprintln!("  {rest:>9}  on other hosts");
+        voice.say(&format!("  {rest:>9}  on other hosts"));
     }
 }
 
 /// The account, for people.
-fn summarise(list: &UrlList, outcome: &drive::Outcome, examples: &[(String, String)]) {
+fn summarise(
+    list: &UrlList,
+    outcome: &drive::Outcome,
+    examples: &[(String, String)],
+    voice: &dyn Voice,
+) {
     let (counts, trial) = (&outcome.counts, &outcome.trial);
     let elapsed = trial.makespan_s.map(Duration::from_secs_f64);
     let rate = trial
@@ -149,33 +195,33 @@ fn summarise(list: &UrlList, outcome: &drive::Outcome, examples: &[(String, Stri
         format!(" in {:.2} s{rate}", e.as_secs_f64())
     });
     let left = list.len() - counts.done();
-    eprintln!(
+    voice.say(&format!(
         "{} URLs: {} ok, {} failed, {} abandoned, {left} not done{took}; {} bytes",
         list.len(),
         counts.completed,
         counts.failed,
         counts.abandoned,
         trial.bytes,
-    );
+    ));
     let statuses: Vec<_> = trial
         .statuses
         .iter()
         .map(|(status, count)| format!("{status}: {count}"))
         .collect();
     if !statuses.is_empty() {
-        eprintln!("statuses  {}", statuses.join(", "));
+        voice.say(&format!("statuses  {}", statuses.join(", ")));
     }
     for (kind, count) in trial.outcomes.iter().filter(|(kind, _)| *kind != "ok") {
         let example = examples
             .iter()
             .find(|(of, _)| of == kind)
             .map_or(String::new(), |(_, text)| format!("  for example: {text}"));
-        eprintln!("{kind:>14}  {count}{example}");
+        voice.say(&format!("{kind:>14}  {count}{example}"));
     }
     if counts.requeued > 0 || counts.duplicates_ignored > 0 {
-        eprintln!(
+        voice.say(&format!(
             "{} leases were lost and went out again, {} late or double completions were ignored",
             counts.requeued, counts.duplicates_ignored
-        );
+        ));
     }
 }

@@ -1,8 +1,10 @@
-//! What a run stands on: the gRPC server, the fleet, and on a local run the
-//! processes that make it up.
+//! What a run stands on: a fleet and perhaps an origin. On a local run both are
+//! made for it; the daemon has them already.
 
 use std::{net::SocketAddr, time::Duration};
 
+use fanout_analysis::record::Machine;
+use fanout_proto::worker::WorkerFacts;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 use tokio::{
@@ -11,6 +13,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tracing::warn;
 
 use crate::{
@@ -26,21 +29,41 @@ const GATHER_PATIENCE: Duration = Duration::from_secs(15);
 /// The server's sessions end within this time.
 const END_DEADLINE: Duration = Duration::from_secs(3);
 
-/// A fleet on this machine.
+/// What a run stands on, however it came to be.
 #[derive(Debug)]
-pub struct Ground {
+pub struct Ground<'a> {
     /// The workers.
-    pub fleet: Fleet,
-    /// The embedded origin's base URLs, if it was started.
-    pub origin_urls: Vec<String>,
-    /// Threads that the origin serves with.
-    pub origin_threads: usize,
+    pub fleet: &'a mut Fleet,
+    /// Where the built-in list's URLs lead, if they are wanted.
+    pub origin: Option<Origin>,
+    /// The machine that the coordinator runs on.
+    pub machine: Machine,
+    /// Longest wait for a worker to come back when none is left.
+    pub patience: Option<Duration>,
+}
+
+/// A server of fanout's own.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// Its base URLs; the first is used.
+    pub urls: Vec<String>,
+    /// Threads that it serves with.
+    pub threads: usize,
+    /// Whether it was started for this run.
+    pub embedded: bool,
+}
+
+/// A fleet on this machine, made for one run.
+#[derive(Debug)]
+pub struct LocalGround {
+    fleet: Fleet,
+    origin: Option<Origin>,
     local: Local,
     shutdown: CancellationToken,
     server: JoinHandle<Result<(), ServeError>>,
 }
 
-impl Ground {
+impl LocalGround {
     /// Starts the origin, if `origin_seed` is given, the server and the
     /// workers, and waits until those are attached.
     ///
@@ -53,14 +76,23 @@ impl Ground {
         origin_seed: Option<u64>,
     ) -> Result<Self, Failure> {
         let mut local = Local::new().map_err(Failure::no_fleet)?;
-        let origin_cpus = &common.placed.origin;
-        let origin_threads = origin_cpus.len().max(1);
-        let origin_urls = match origin_seed {
-            None => Vec::new(),
-            Some(seed) => local
-                .start_origin(seed, origin_threads, origin_cpus)
-                .await
-                .map_err(Failure::no_fleet)?,
+        let cpus = &common.placed.origin;
+        let threads = cpus.len().max(1);
+        let origin = match (origin_seed, &common.origin) {
+            (None, _) => None,
+            (Some(_), Some(url)) => Some(Origin {
+                urls: vec![url.clone()],
+                threads: 0,
+                embedded: false,
+            }),
+            (Some(seed), None) => Some(Origin {
+                urls: local
+                    .start_origin(seed, threads, cpus)
+                    .await
+                    .map_err(Failure::no_fleet)?,
+                threads,
+                embedded: true,
+            }),
         };
         let secret = secret();
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -69,11 +101,10 @@ impl Ground {
             .map_err(Failure::no_fleet)?;
         let address = server.address().map_err(Failure::no_fleet)?;
         let shutdown = CancellationToken::new();
-        let (fleet, serve) = server.start(shutdown.clone());
+        let (fleet, serve) = server.start(Routes::default(), shutdown.clone());
         let mut ground = Self {
             fleet,
-            origin_urls,
-            origin_threads,
+            origin,
             local,
             shutdown,
             server: tokio::spawn(serve),
@@ -108,6 +139,19 @@ impl Ground {
             .map_err(Failure::no_fleet)
     }
 
+    /// What a run needs of it.
+    pub fn ground(&mut self) -> Ground<'_> {
+        // A local run's workers live where the coordinator does.
+        let first = self.fleet.workers().values().next();
+        let machine = first.map(|w| machine(&w.hello.facts)).unwrap_or_default();
+        Ground {
+            origin: self.origin.clone(),
+            machine,
+            fleet: &mut self.fleet,
+            patience: None,
+        }
+    }
+
     /// Ends every process that was started, and the server.
     pub async fn end(mut self) {
         self.fleet.dismiss("the run is over");
@@ -121,6 +165,20 @@ impl Ground {
             Ok(Err(error)) => warn!(%error, "the server's task failed"),
             Err(_) => self.server.abort(),
         }
+    }
+}
+
+/// A worker's facts, as a record keeps them.
+#[must_use]
+pub fn machine(facts: &WorkerFacts) -> Machine {
+    Machine {
+        kernel: facts.kernel.clone(),
+        architecture: facts.architecture.clone(),
+        cpus: facts.cpus.clone(),
+        memory_bytes: facts.memory_bytes,
+        cgroup: facts.cgroup.clone(),
+        cgroup_cpus: facts.cgroup_cpus,
+        cgroup_memory_bytes: facts.cgroup_memory_bytes,
     }
 }
 

@@ -3,6 +3,8 @@
 
 pub mod arm;
 pub mod cli;
+pub mod client;
+pub mod daemon;
 pub mod drive;
 pub mod exit;
 pub mod fetch;
@@ -21,3 +23,4 @@ pub mod study;
 pub mod trial;
 pub mod url_list;
 pub mod usage;
+pub mod voice;

@@ -9,6 +9,7 @@ use std::{
 use clap::Parser;
 use fanout_coordinator::{
     cli::{Cli, Command, LogFormat},
+    client, daemon,
     exit::{Exit, Failure},
     fetch, report,
     settings::{FetchSettings, StudySettings},
@@ -36,13 +37,20 @@ fn main() -> ExitCode {
         Command::Worker(args) => return worker(args),
         Command::Origin(args) => return fanout_origin::run(&args),
         Command::Urls(args) => return fanout_origin::run_urls(&args),
+        Command::Study(args) if args.fleet.coordinator.is_some() => block_on(client::study(&args)),
+        Command::Fetch(args) if args.fleet.coordinator.is_some() => block_on(client::fetch(&args)),
         Command::Study(args) => StudySettings::new(&args)
             .map_err(Failure::usage)
             .and_then(|settings| block_on(study::run(settings, args.format))),
         Command::Fetch(args) => FetchSettings::new(&args)
             .map_err(Failure::usage)
             .and_then(|settings| block_on(fetch::run(settings))),
-        Command::Report(args) => report::run(&args),
+        Command::Report(args) => block_on(report::run(&args)),
+        Command::Serve(args) => block_on(daemon::run(*args)),
+        Command::Status(args) => block_on(client::status(&args)),
+        Command::Attach(args) => block_on(client::attach(&args)),
+        Command::Cancel(args) => block_on(client::cancel(&args)),
+        Command::Health(args) => block_on(client::health(&args)),
     };
     match result {
         Ok(exit) => exit.into(),

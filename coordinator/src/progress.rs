@@ -6,11 +6,18 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::drive::{Progress, Sink};
 
+/// Takes how far a run has come, and what it is at.
+pub type Tell = Box<dyn Fn(&str, &Progress)>;
+
 /// Shows how far a run has come.
-#[derive(Debug)]
 pub struct Bar {
-    bar: ProgressBar,
-    suspended: bool,
+    shown: Shown,
+}
+
+enum Shown {
+    Terminal(ProgressBar),
+    Told { what: String, tell: Tell },
+    Hidden,
 }
 
 impl Bar {
@@ -28,8 +35,15 @@ impl Bar {
             bar.set_style(style);
         }
         Self {
-            bar,
-            suspended: false,
+            shown: Shown::Terminal(bar),
+        }
+    }
+
+    /// Passes on how far it is instead of showing it.
+    #[must_use]
+    pub fn told(what: String, tell: Tell) -> Self {
+        Self {
+            shown: Shown::Told { what, tell },
         }
     }
 
@@ -37,28 +51,40 @@ impl Bar {
     #[must_use]
     pub fn hidden() -> Self {
         Self {
-            bar: ProgressBar::hidden(),
-            suspended: true,
+            shown: Shown::Hidden,
         }
     }
 
     /// Takes the bar off the screen.
     pub fn clear(&self) {
-        self.bar.finish_and_clear();
+        if let Shown::Terminal(bar) = &self.shown {
+            bar.finish_and_clear();
+        }
     }
 
     /// Starts the bar anew for another run of the same length.
-    pub fn restart(&self, prefix: String) {
-        self.bar.set_prefix(prefix);
-        self.bar.reset();
+    pub fn restart(&mut self, prefix: String) {
+        match &mut self.shown {
+            Shown::Terminal(bar) => {
+                bar.set_prefix(prefix);
+                bar.reset();
+            }
+            Shown::Told { what, .. } => *what = prefix,
+            Shown::Hidden => {}
+        }
     }
 
-    fn show(&self, progress: &Progress) {
-        if self.suspended {
-            return;
+    /// Shows it.
+    pub fn show(&self, progress: &Progress) {
+        match &self.shown {
+            Shown::Terminal(bar) => {
+                bar.set_length(progress.total);
+                bar.set_position(progress.counts.done());
+                bar.set_message(message(progress));
+            }
+            Shown::Told { what, tell } => tell(what, progress),
+            Shown::Hidden => {}
         }
-        self.bar.set_position(progress.counts.done());
-        self.bar.set_message(message(progress));
     }
 }
 
@@ -83,7 +109,6 @@ impl Sink for Bar {
 }
 
 /// A sink together with a bar.
-#[derive(Debug)]
 pub struct WithBar<'a, S> {
     /// Takes everything.
     pub sink: S,

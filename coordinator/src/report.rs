@@ -1,11 +1,14 @@
 //! `coordinator report`: a study again, or two compared.
 
-use fanout_analysis::{Options, conclude, text};
+use std::path::Path;
+
+use fanout_analysis::{Options, conclude, record::Study, text};
 
 use crate::{
     cli::ReportArgs,
+    client,
     exit::{Exit, Failure},
-    store,
+    store::{self, Store},
 };
 
 /// Shows one study, or compares two.
@@ -13,19 +16,35 @@ use crate::{
 /// # Errors
 ///
 /// [`Failure`] when there is no study, or the two cannot be compared.
-pub fn run(args: &ReportArgs) -> Result<Exit, Failure> {
-    let (mut study, store) = store::load(&args.study).map_err(Failure::usage)?;
+pub async fn run(args: &ReportArgs) -> Result<Exit, Failure> {
+    let (mut study, store) = find(args, &args.study).await?;
     let Some(other) = &args.other else {
         conclude(&mut study, &Options::default());
-        match store.render(&study) {
-            Ok(()) => eprintln!("report: {}", store.report().display()),
-            Err(error) => eprintln!("the report was not drawn again: {error}"),
+        // A study that the coordinator keeps has its report there.
+        if let Some(store) = store {
+            match store.render(&study) {
+                Ok(()) => eprintln!("report: {}", store.report().display()),
+                Err(error) => eprintln!("the report was not drawn again: {error}"),
+            }
         }
         store::show(&study, args.format).map_err(Failure::incomplete)?;
         return Ok(Exit::Done);
     };
-    let (other, _) = store::load(other).map_err(Failure::usage)?;
+    let (other, _) = find(args, other).await?;
     let text = text::compare(&study, &other, args.force).map_err(Failure::usage)?;
     store::print(&text).map_err(Failure::incomplete)?;
     Ok(Exit::Done)
+}
+
+/// A study here, or else one that the coordinator keeps under this name.
+async fn find(args: &ReportArgs, path: &Path) -> Result<(Study, Option<Store>), Failure> {
+    match (&args.coordinator, path.to_str()) {
+        (Some(url), Some(name)) if !path.exists() => {
+            let study = client::read_study(url, &args.access, name).await?;
+            Ok((study, None))
+        }
+        _ => store::load(path)
+            .map(|(study, store)| (study, Some(store)))
+            .map_err(Failure::usage),
+    }
 }

@@ -18,6 +18,7 @@ use crate::{
     drive::{Progress, Sink, Who},
     trial::Accepted,
     url_list::{ListError, UrlList},
+    voice::Voice,
 };
 
 /// Octets gathered before they are written.
@@ -156,7 +157,7 @@ pub struct Results<'a> {
     list: &'a UrlList,
     output: Output,
     file: Option<(File, PathBuf)>,
-    verbose: bool,
+    told: Option<&'a dyn Voice>,
     order: Vec<u32>,
     text: String,
     spans: Vec<(usize, usize)>,
@@ -170,12 +171,16 @@ fn to_io(error: ListError) -> io::Error {
 }
 
 impl<'a> Results<'a> {
-    /// Opens the destination; `verbose` tells starts and ends on stderr.
+    /// Opens the destination; starts and ends are `told` one by one.
     ///
     /// # Errors
     ///
     /// When the file cannot be created.
-    pub fn open(destination: &Destination, list: &'a UrlList, verbose: bool) -> io::Result<Self> {
+    pub fn open(
+        destination: &Destination,
+        list: &'a UrlList,
+        told: Option<&'a dyn Voice>,
+    ) -> io::Result<Self> {
         let (to, form, file): (Box<dyn Write>, _, _) = match destination {
             Destination::Stdout => (Box::new(io::stdout()), Form::Jsonl, None),
             Destination::File(path, form) => {
@@ -195,7 +200,7 @@ impl<'a> Results<'a> {
             list,
             output,
             file,
-            verbose,
+            told,
             order: Vec::new(),
             text: String::new(),
             spans: Vec::new(),
@@ -266,15 +271,16 @@ fn seconds(us: u64) -> f64 {
 
 impl Sink for Results<'_> {
     fn started(&mut self, _: &Who<'_>, batch: &StartedBatch) -> io::Result<()> {
-        if !self.verbose {
+        let Some(voice) = self.told else {
             return Ok(());
-        }
+        };
         self.look_up(batch.starts.iter().map(|(id, _)| *id))?;
         self.lines.clear();
         for ((id, _), (start, end)) in batch.starts.iter().zip(&self.spans) {
             let _ = writeln!(self.lines, "start {id} {}", &self.text[*start..*end]);
         }
-        io::stderr().write_all(self.lines.as_bytes())
+        voice.say(&self.lines);
+        Ok(())
     }
 
     fn record(
@@ -319,7 +325,7 @@ impl Sink for Results<'_> {
                     .entry(c.outcome)
                     .or_insert_with(|| format!("{url}: {detail}"));
             }
-            if self.verbose {
+            if self.told.is_some() {
                 let detail = detail.map_or(String::new(), |(_, text)| format!(" ({text})"));
                 let status = c.status.map_or(String::new(), |s| format!(" {s}"));
                 let _ = writeln!(
@@ -332,7 +338,10 @@ impl Sink for Results<'_> {
                 );
             }
         }
-        io::stderr().write_all(self.lines.as_bytes())
+        if let Some(voice) = self.told {
+            voice.say(&self.lines);
+        }
+        Ok(())
     }
 
     fn abandoned(&mut self, ids: &[UrlId]) -> io::Result<()> {

@@ -110,8 +110,14 @@ pub struct Common {
     pub skip_invalid: bool,
     /// How URLs are handed out.
     pub split: Split,
-    /// Workers to start.
+    /// Workers to start, on a local run.
     pub local_workers: u32,
+    /// Whether it runs on a fleet's workers.
+    pub on_fleet: bool,
+    /// Workers to wait for, on a fleet.
+    pub workers: u32,
+    /// An origin that runs already; the built-in list leads there.
+    pub origin: Option<String>,
     /// `--placement` as given.
     pub placement: Placement,
     /// What that means here.
@@ -136,11 +142,23 @@ impl Common {
         if list.repeat == 0 {
             return Err(value("--repeat", 0, "at least 1 is needed"));
         }
-        if fleet.local_workers == 0 || fleet.local_workers > FETCHERS_MAX {
+        let on_fleet = fleet.coordinator.is_some();
+        let local_workers = fleet.local_workers.unwrap_or(1);
+        if local_workers == 0 || local_workers > FETCHERS_MAX {
             return Err(value(
                 "--local-workers",
-                fleet.local_workers,
+                local_workers,
                 format!("1 to {FETCHERS_MAX} can be started"),
+            ));
+        }
+        let origin = fleet.origin.as_deref().map(origin_url).transpose()?;
+        if on_fleet {
+            check_on_fleet(fleet, urls.is_none() && origin.is_none())?;
+        } else if fleet.workers.is_some() {
+            return Err(value(
+                "--workers",
+                fleet.workers.unwrap_or_default(),
+                "it waits for a fleet's workers, which --coordinator names; --local-workers starts some here",
             ));
         }
         let source = match urls {
@@ -152,7 +170,11 @@ impl Common {
             .placement
             .parse()
             .map_err(|mend: String| value("--placement", &fleet.placement, mend))?;
-        let placed = placement.settle(&placement::mask(), source == Source::BuiltIn)?;
+        let embedded = source == Source::BuiltIn && origin.is_none();
+        let placed = match on_fleet {
+            true => Placed::default(),
+            false => placement.settle(&placement::mask(), embedded)?,
+        };
         Ok(Self {
             source,
             repeat: list.repeat,
@@ -161,7 +183,10 @@ impl Common {
                 SplitArg::Dynamic => Split::Dynamic,
                 SplitArg::Static => Split::Static,
             },
-            local_workers: fleet.local_workers,
+            local_workers,
+            on_fleet,
+            workers: fleet.workers.unwrap_or(1),
+            origin,
             placement,
             placed,
             http: http_settings(http)?,
@@ -212,6 +237,10 @@ impl Common {
     }
 
     fn check_descriptors(&self, arms: &[Arm]) -> Result<(), SettingsError> {
+        if self.on_fleet {
+            // Its machines have limits of their own.
+            return Ok(());
+        }
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
             .maximum
             .unwrap_or(u64::MAX);
@@ -448,6 +477,7 @@ impl FetchSettings {
         let common = Common::new(Some(&args.urls), &args.list, &args.fleet, &args.http)?;
         let arm = Arm::parse(&args.arm, NonZeroU32::new(64).unwrap_or(NonZeroU32::MIN))?;
         if let Some(workers) = arm.workers
+            && !common.on_fleet
             && workers.get() > common.local_workers
         {
             return Err(value(
@@ -467,6 +497,52 @@ impl FetchSettings {
             verbose: args.verbose,
         })
     }
+}
+
+/// What makes no sense where the workers are there already.
+fn check_on_fleet(fleet: &FleetArgs, needs_origin: bool) -> Result<(), SettingsError> {
+    if let Some(count) = fleet.local_workers {
+        return Err(value(
+            "--local-workers",
+            count,
+            "with --coordinator the fleet's workers are used; start more of them, or leave one flag out",
+        ));
+    }
+    if fleet.placement != "auto" {
+        return Err(value(
+            "--placement",
+            &fleet.placement,
+            "on a fleet each worker's machine or container says which processors it may use",
+        ));
+    }
+    if let Some(count) = fleet.workers
+        && (count == 0 || count > FETCHERS_MAX)
+    {
+        return Err(value(
+            "--workers",
+            count,
+            format!("1 to {FETCHERS_MAX} can be waited for"),
+        ));
+    }
+    if needs_origin {
+        return Err(value(
+            "--origin",
+            "is missing",
+            "the built-in list needs an origin that the workers can reach: start one with `coordinator \
+             origin --listen ADDR` and name it with --origin URL or FANOUT_ORIGIN, or give a URL list",
+        ));
+    }
+    Ok(())
+}
+
+/// The base URL of `--origin`, without a slash at its end.
+pub(crate) fn origin_url(text: &str) -> Result<String, SettingsError> {
+    let bad = || value("--origin", text, "give its base URL, like http://origin:8080");
+    let url = url::Url::parse(text).map_err(|_| bad())?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err(bad());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
 }
 
 fn concurrency(count: u32) -> Result<NonZeroU32, SettingsError> {
@@ -492,22 +568,7 @@ fn http_settings(args: &HttpArgs) -> Result<HttpSettings, SettingsError> {
         .collect::<Result<_, _>>()?;
     let ca_certificates = match &args.cacert {
         None => bytes::Bytes::new(),
-        Some(path) => {
-            let file_error = |error| SettingsError::File {
-                flag: "--cacert",
-                path: path.display().to_string(),
-                error,
-            };
-            let pem = std::fs::read(path).map_err(file_error)?;
-            if !pem.windows(27).any(|w| w == b"-----BEGIN CERTIFICATE-----") {
-                return Err(value(
-                    "--cacert",
-                    path.display(),
-                    "it holds no PEM certificate",
-                ));
-            }
-            pem.into()
-        }
+        Some(path) => certificates(path)?,
     };
     let user_agent = match &args.user_agent {
         None => HttpSettings::default().user_agent,
@@ -543,6 +604,23 @@ fn http_settings(args: &HttpArgs) -> Result<HttpSettings, SettingsError> {
         decompress: args.decompress,
         no_keepalive: args.no_keepalive,
     })
+}
+
+/// The PEM certificates in the file that `--cacert` names.
+///
+/// # Errors
+///
+/// [`SettingsError`] when it cannot be read or holds none.
+pub fn certificates(path: &Path) -> Result<bytes::Bytes, SettingsError> {
+    let pem = std::fs::read(path).map_err(|error| SettingsError::File {
+        flag: "--cacert",
+        path: path.display().to_string(),
+        error,
+    })?;
+    if !pem.windows(27).any(|w| w == b"-----BEGIN CERTIFICATE-----") {
+        return Err(value("--cacert", path.display(), "it holds no PEM certificate"));
+    }
+    Ok(pem.into())
 }
 
 /// Headers that the exchange itself sets.

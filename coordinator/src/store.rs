@@ -58,7 +58,7 @@ pub enum StoreError {
 }
 
 /// The directory of one study.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Store {
     directory: PathBuf,
     /// Whether the directory was made for this study.

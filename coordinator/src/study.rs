@@ -1,5 +1,6 @@
 //! `coordinator study`: blocks of trials, then comparisons.
 
+mod crew;
 mod manifest;
 mod origin;
 mod schedule;
@@ -11,26 +12,27 @@ use fanout_analysis::{
     record::{self, SCHEMA_VERSION, Study},
     statistics, text, validity,
 };
-use fanout_proto::id::TrialId;
 use tokio::time::Instant;
 use tracing::warn;
 
 use crate::{
     arm::Arm,
     cli::Format,
-    drive::{self, Outcome, TrialRequest},
+    drive::{self, Outcome, Stop, TrialRequest},
     exit::{Exit, Failure},
     fetch::announce,
-    ground::{Ground, Signals},
+    ground::{Ground, LocalGround, Signals},
     progress::Bar,
     settings::{SLOPE_CONCURRENCIES, StudyKind, StudySettings},
-    store::{self, Store},
+    store::Store,
     study::{
+        crew::Crew,
         origin::OriginProbe,
         schedule::{Schedule, Turn},
     },
     trial::{AbortReason, End},
     url_list::{Source, UrlList},
+    voice::{Terminal, Voice},
 };
 
 /// An arm slower than this many times the baseline runs in few blocks only.
@@ -54,64 +56,139 @@ struct Entry {
     sampled: bool,
 }
 
-/// Runs a study.
+/// Runs a study on this machine.
 ///
 /// # Errors
 ///
 /// [`Failure`] with the exit code it leads to.
 pub async fn run(settings: StudySettings, format: Format) -> Result<Exit, Failure> {
-    let common = &settings.common;
-    let seed = settings.seed.unwrap_or_else(manifest::fresh_seed);
-    // A list of one's own is checked before any process starts.
-    let own = match &common.source {
-        Source::BuiltIn => None,
-        source => Some(
-            UrlList::open(source, common.repeat, common.skip_invalid).map_err(Failure::usage)?,
-        ),
-    };
-    if let Some(list) = &own {
-        ask_first(&settings, list)?;
-    }
-    let store = Store::create(settings.out.as_deref()).map_err(Failure::usage)?;
+    let voice = Terminal { format };
+    let prepared = Prepared::new(settings, manifest::own_command(), &voice)?;
     let signals = Signals::listen(false).map_err(Failure::incomplete)?;
-    let slots = common.local_slots(&settings.arms);
-    let origin_seed = own.is_none().then_some(seed);
-    let ground = Ground::start(common, slots, origin_seed).await;
-    let mut ground = ground.inspect_err(|_| store.discard())?;
-    let list = match own {
-        Some(list) => Ok(list),
-        None => built_in(&settings, &ground, seed),
-    };
-    let result = match list {
-        Ok(list) => {
-            let mut bench = Bench {
-                settings: &settings,
-                list: &list,
-                ground: &mut ground,
-                signals: &signals,
-            };
-            match settings.kind {
-                StudyKind::Calibrate { studies, inject } => {
-                    bench.calibrate(seed, studies, inject, &store).await
-                }
-                StudyKind::Compare | StudyKind::MemorySlope => {
-                    let (study, ended) = bench.study(seed, Duration::ZERO, &store).await;
-                    conclude_and_show(study, &store, ended, format)
-                }
+    let common = &prepared.settings.common;
+    let slots = common.local_slots(&prepared.settings.arms);
+    let origin_seed = prepared.own.is_none().then_some(prepared.seed);
+    let local = LocalGround::start(common, slots, origin_seed).await;
+    let mut local = local.inspect_err(|_| prepared.store.discard())?;
+    let result = prepared.run(local.ground(), &signals.stop, &voice).await;
+    local.end().await;
+    result
+}
+
+/// A study whose list was checked and whose directory is there; nothing runs.
+#[derive(Debug)]
+pub struct Prepared {
+    settings: StudySettings,
+    seed: u64,
+    /// `None`: the origin's.
+    own: Option<UrlList>,
+    store: Store,
+    command: Vec<String>,
+}
+
+impl Prepared {
+    /// Checks the list and makes the directory; `command` is what was typed.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] with exit code 2.
+    pub fn new(
+        settings: StudySettings,
+        command: Vec<String>,
+        voice: &dyn Voice,
+    ) -> Result<Self, Failure> {
+        let common = &settings.common;
+        let own = match &common.source {
+            Source::BuiltIn => None,
+            source => Some(
+                UrlList::open(source, common.repeat, common.skip_invalid)
+                    .map_err(Failure::usage)?,
+            ),
+        };
+        if let Some(list) = &own {
+            ask_first(&settings, list, voice)?;
+        }
+        let store = Store::create(settings.out.as_deref()).map_err(Failure::usage)?;
+        Ok(Self {
+            seed: settings.seed.unwrap_or_else(manifest::fresh_seed),
+            settings,
+            own,
+            store,
+            command,
+        })
+    }
+
+    /// Takes the directory away again, of a study that will not run.
+    pub fn discard(&self) {
+        self.store.discard();
+    }
+
+    /// The origin that was named for the built-in list.
+    #[must_use]
+    pub fn origin(&self) -> Option<String> {
+        self.settings.common.origin.clone()
+    }
+
+    /// Workers to wait for.
+    #[must_use]
+    pub fn workers(&self) -> u32 {
+        self.settings.common.workers
+    }
+
+    /// Runs it. A study that never began leaves no directory behind.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] with the exit code it leads to.
+    pub async fn run(
+        &self,
+        mut ground: Ground<'_>,
+        stop: &Stop,
+        voice: &dyn Voice,
+    ) -> Result<Exit, Failure> {
+        let made;
+        let list = match &self.own {
+            Some(list) => {
+                // The list is what is fetched; the origin has no part in it.
+                ground.origin = None;
+                list
+            }
+            None => {
+                made = built_in(&self.settings, &ground, self.seed)
+                    .inspect_err(|_| self.store.discard())?;
+                &made
+            }
+        };
+        let mut bench = Bench {
+            settings: &self.settings,
+            command: &self.command,
+            list,
+            ground,
+            stop,
+            voice,
+        };
+        match self.settings.kind {
+            StudyKind::Calibrate { studies, inject } => {
+                bench
+                    .calibrate(self.seed, studies, inject, &self.store)
+                    .await
+            }
+            StudyKind::Compare | StudyKind::MemorySlope => {
+                let (study, ended) = bench.study(self.seed, Duration::ZERO, &self.store).await;
+                conclude_and_show(study, &self.store, ended, voice).await
             }
         }
-        Err(failure) => Err(failure),
-    };
-    ground.end().await;
-    result
+    }
 }
 
 /// What studies run on.
 struct Bench<'a> {
     settings: &'a StudySettings,
+    command: &'a [String],
     list: &'a UrlList,
-    ground: &'a mut Ground,
-    signals: &'a Signals,
+    ground: Ground<'a>,
+    stop: &'a Stop,
+    voice: &'a dyn Voice,
 }
 
 impl Bench<'_> {
@@ -123,27 +200,39 @@ impl Bench<'_> {
         store: &Store,
     ) -> (Study, Result<Ended, Failure>) {
         let entries = entries(self.settings, inject);
+        self.ground.fleet.catch_up();
+        let origin = self.ground.origin.as_mut();
+        let probe = OriginProbe::new(origin.as_ref().and_then(|o| o.urls.first()));
+        if let Some(origin) = origin.filter(|origin| !origin.embedded) {
+            origin.threads = probe.threads().await.unwrap_or_default();
+        }
         let study = Study {
             schema_version: SCHEMA_VERSION,
-            manifest: manifest::describe(self.settings, seed, self.list, self.ground),
+            manifest: manifest::describe(
+                self.settings,
+                seed,
+                self.list,
+                &self.ground,
+                self.command,
+            ),
             arms: entries.iter().map(record_arm).collect(),
             ..Study::default()
         };
-        let probe = OriginProbe::new(self.ground.origin_urls.first());
         let mut runner = Runner {
             settings: self.settings,
             list: self.list,
             schedule: Schedule::new(seed, entries.len(), self.settings.baseline),
             entries,
-            ground: self.ground,
+            crew: Crew::default(),
+            ground: &mut self.ground,
             probe,
             study,
             store,
             began: Instant::now(),
-            trials_started: 0,
-            bar: Bar::new(self.list.len(), String::new()),
+            bar: self.voice.bar(self.list.len(), String::new()),
+            voice: self.voice,
         };
-        let ended = runner.blocks(self.signals).await;
+        let ended = runner.blocks(self.stop).await;
         runner.bar.clear();
         runner.study.manifest.elapsed_s = runner.began.elapsed().as_secs_f64();
         (runner.study, ended)
@@ -164,23 +253,25 @@ impl Bench<'_> {
                 .within(&format!("{number:04}"))
                 .map_err(Failure::usage)?;
             let seed = seed.wrapping_add(number.into());
-            let (mut study, ended) = self.study(seed, inject, &own).await;
+            let (study, ended) = self.study(seed, inject, &own).await;
             if ended? == Ended::Interrupted {
                 own.discard();
                 exit = Exit::Interrupted;
                 break;
             }
-            conclude(&mut study, &Options::default());
-            own.save(&study).map_err(Failure::incomplete)?;
+            let study = conclude_and_save(study, &own).await?;
+            self.voice
+                .study_of_series(&study)
+                .map_err(Failure::incomplete)?;
             let control = study
                 .comparisons
                 .iter()
                 .find(|c| c.metric == statistics::PRIMARY.name && c.arm.ends_with(CONTROL_SUFFIX));
             if let Some(control) = control {
-                eprintln!(
+                self.voice.say(&format!(
                     "study {number} of {studies}: {:.3}× {:?}",
                     control.ratio, control.verdict
-                );
+                ));
                 verdicts.push(control.verdict);
             }
         }
@@ -196,32 +287,48 @@ impl Bench<'_> {
                 found.called, found.studies
             )
         };
-        store::print(&text).map_err(Failure::incomplete)?;
+        self.voice.print(&text).map_err(Failure::incomplete)?;
         Ok(exit)
     }
 }
 
-fn conclude_and_show(
-    mut study: Study,
+async fn conclude_and_show(
+    study: Study,
     store: &Store,
     ended: Result<Ended, Failure>,
-    format: Format,
+    voice: &dyn Voice,
 ) -> Result<Exit, Failure> {
-    study.interrupted = !matches!(ended, Ok(Ended::Complete | Ended::OutOfTime));
-    conclude(&mut study, &Options::default());
+    let interrupted = !matches!(ended, Ok(Ended::Complete | Ended::OutOfTime));
     if study.trials.is_empty() {
         store.discard();
         ended?;
         return Ok(Exit::Interrupted);
     }
-    store.save(&study).map_err(Failure::incomplete)?;
-    store::show(&study, format).map_err(Failure::incomplete)?;
-    eprintln!("report: {}", store.report().display());
+    let study = Study {
+        interrupted,
+        ..study
+    };
+    let study = conclude_and_save(study, store).await?;
+    voice.study(&study, store).map_err(Failure::incomplete)?;
     Ok(match ended? {
         Ended::Interrupted => Exit::Interrupted,
         Ended::Complete | Ended::OutOfTime if comparable(&study) => Exit::Done,
         Ended::Complete | Ended::OutOfTime => Exit::Incomplete,
     })
+}
+
+/// Away from the event loop: on a long study the statistics take a while, and
+/// workers must not think that nobody listens.
+async fn conclude_and_save(mut study: Study, store: &Store) -> Result<Study, Failure> {
+    let store = store.clone();
+    let task = tokio::task::spawn_blocking(move || {
+        conclude(&mut study, &Options::default());
+        store.save(&study).map(|()| study)
+    });
+    match task.await {
+        Ok(saved) => saved.map_err(Failure::incomplete),
+        Err(error) => Err(Failure::incomplete(error)),
+    }
 }
 
 /// Whether every arm has a valid trial.
@@ -232,12 +339,16 @@ fn comparable(study: &Study) -> bool {
 }
 
 /// Where the requests will go, and whether that is wanted.
-fn ask_first(settings: &StudySettings, list: &UrlList) -> Result<(), Failure> {
+fn ask_first(
+    settings: &StudySettings,
+    list: &UrlList,
+    voice: &dyn Voice,
+) -> Result<(), Failure> {
     let (hosts, _) = list.beyond_loopback();
     if hosts.is_empty() {
         return Ok(());
     }
-    announce(list);
+    announce(list, voice);
     let trials = settings.arms.len() as u64 * u64::from(settings.blocks + 1);
     let requests = list.len().saturating_mul(trials);
     if settings.yes {
@@ -250,10 +361,10 @@ fn ask_first(settings: &StudySettings, list: &UrlList) -> Result<(), Failure> {
 }
 
 /// The embedded origin's list: what the kind of study asks for.
-fn built_in(settings: &StudySettings, ground: &Ground, seed: u64) -> Result<UrlList, Failure> {
-    let base = ground
-        .origin_urls
-        .first()
+fn built_in(settings: &StudySettings, ground: &Ground<'_>, seed: u64) -> Result<UrlList, Failure> {
+    let origin = ground.origin.as_ref();
+    let base = origin
+        .and_then(|origin| origin.urls.first())
         .ok_or_else(|| Failure::no_fleet("the origin has no address"))?;
     let repeat = settings.common.repeat;
     let made = match settings.kind {
@@ -309,30 +420,33 @@ enum Ended {
     Interrupted,
 }
 
-struct Runner<'a> {
+struct Runner<'a, 'g> {
     settings: &'a StudySettings,
     list: &'a UrlList,
     entries: Vec<Entry>,
     schedule: Schedule,
-    ground: &'a mut Ground,
+    crew: Crew,
+    ground: &'a mut Ground<'g>,
     probe: OriginProbe,
     study: Study,
     store: &'a Store,
     began: Instant,
-    trials_started: u64,
     bar: Bar,
+    voice: &'a dyn Voice,
 }
 
-impl Runner<'_> {
-    async fn blocks(&mut self, signals: &Signals) -> Result<Ended, Failure> {
+impl Runner<'_, '_> {
+    async fn blocks(&mut self, stop: &Stop) -> Result<Ended, Failure> {
         for block in 0..=self.settings.blocks {
             let budget = self.settings.time_budget;
             if budget.is_some_and(|budget| self.began.elapsed() > budget) {
-                eprintln!("the time budget is used up after {block} blocks");
+                self.voice
+                    .say(&format!("the time budget is used up after {block} blocks"));
                 return Ok(Ended::OutOfTime);
             }
+            self.crew.muster(block, self.ground.fleet, &mut self.study.manifest);
             for turn in self.schedule.block(block) {
-                if self.turn(block, turn, signals).await? == Ended::Interrupted {
+                if self.turn(block, turn, stop).await? == Ended::Interrupted {
                     return Ok(Ended::Interrupted);
                 }
             }
@@ -345,7 +459,12 @@ impl Runner<'_> {
     }
 
     /// One arm's trial in one block, repeated while it is invalid.
-    async fn turn(&mut self, block: u32, turn: Turn, signals: &Signals) -> Result<Ended, Failure> {
+    async fn turn(
+        &mut self,
+        block: u32,
+        turn: Turn,
+        stop: &Stop,
+    ) -> Result<Ended, Failure> {
         if self.is_shortened(turn.arm) && block > SLOW_BLOCKS {
             return Ok(Ended::Complete);
         }
@@ -356,9 +475,9 @@ impl Runner<'_> {
             .flatten()
             .map(|s| Duration::from_secs_f64(s * SLOW_FACTOR).max(Duration::from_millis(200)));
         for retry in 0..=RETRIES {
-            let (outcome, mut trial) = self.trial(block, turn, limit, signals).await?;
+            let (outcome, mut trial) = self.trial(block, turn, limit, stop).await?;
             match &outcome.end {
-                End::Aborted(AbortReason::Cancelled) if signals.stop.cancel.is_cancelled() => {
+                End::Aborted(AbortReason::Cancelled) if stop.cancel.is_cancelled() => {
                     return Ok(Ended::Interrupted);
                 }
                 End::Aborted(AbortReason::Cancelled) => {
@@ -367,6 +486,10 @@ impl Runner<'_> {
                 }
                 End::Aborted(reason @ AbortReason::Setup(_)) => {
                     return Err(Failure::usage(format!("{}: {reason}", trial.arm)));
+                }
+                // On a fleet, workers come back.
+                End::Aborted(reason) if self.ground.patience.is_some() && retry < RETRIES => {
+                    trial.invalid_reasons.push(reason.to_string());
                 }
                 End::Aborted(reason) => {
                     return Err(Failure::no_fleet(format!("{}: {reason}", trial.arm)));
@@ -378,7 +501,11 @@ impl Runner<'_> {
                 }
             }
             trial.valid = trial.invalid_reasons.is_empty() && !trial.discarded;
-            let again = !trial.valid && block > 0 && retry < RETRIES;
+            let lost = matches!(
+                outcome.end,
+                End::Aborted(AbortReason::AllLost(_) | AbortReason::NotReady { .. })
+            );
+            let again = !trial.valid && (block > 0 || lost) && retry < RETRIES;
             self.study.trials.push(trial);
             if !again {
                 break;
@@ -392,14 +519,15 @@ impl Runner<'_> {
         block: u32,
         turn: Turn,
         limit: Option<Duration>,
-        signals: &Signals,
+        stop: &Stop,
     ) -> Result<(Outcome, record::Trial), Failure> {
+        let arm = self.entries[turn.arm].arm;
+        let placement = self
+            .crew
+            .place(block, &arm, self.ground, stop, &mut self.study.manifest)
+            .await?;
         let entry = &self.entries[turn.arm];
         let common = &self.settings.common;
-        let arm = entry.arm;
-        let placement = drive::place(&self.ground.fleet, arm.processes.get(), arm.workers)
-            .map_err(|error| Failure::usage(format!("{arm}: {error}")))?;
-        self.trials_started += 1;
         let blocks = self.settings.blocks;
         self.bar.restart(match block {
             0 => format!("warm-up      {:<20}", entry.name),
@@ -410,7 +538,7 @@ impl Runner<'_> {
         let mut setup = common.setup(&arm, false);
         setup.cpu_work += entry.extra_work;
         let request = TrialRequest {
-            id: TrialId(self.trials_started),
+            id: self.ground.fleet.next_trial(),
             list: self.list,
             setup: &setup,
             pace: &|fetcher| common.pace(&arm, fetcher.0),
@@ -421,13 +549,14 @@ impl Runner<'_> {
             limit,
         };
         let mut outcome = drive::run(
-            &mut self.ground.fleet,
+            self.ground.fleet,
             request,
-            &signals.stop,
+            stop,
             &mut self.bar,
         )
         .await
         .map_err(Failure::incomplete)?;
+        self.crew.note_losses(block, self.ground.fleet, &mut self.study.manifest);
         let mut trial = std::mem::take(&mut outcome.trial);
         trial.origin = self.probe.end(trial.makespan_s).await;
         trial.suspended_s = boot

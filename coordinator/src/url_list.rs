@@ -40,6 +40,13 @@ pub enum Source {
     File(PathBuf),
     /// Standard input.
     Stdin,
+    /// A client's, as it was received.
+    Sent {
+        /// What the client calls it.
+        name: String,
+        /// Where it was put.
+        path: PathBuf,
+    },
     /// The embedded origin's own list.
     BuiltIn,
 }
@@ -49,6 +56,7 @@ impl fmt::Display for Source {
         match self {
             Self::File(path) => path.display().fmt(f),
             Self::Stdin => f.write_str("stdin"),
+            Self::Sent { name, .. } => f.write_str(name),
             Self::BuiltIn => f.write_str("built-in"),
         }
     }
@@ -184,7 +192,7 @@ impl UrlList {
     /// [`ListError`], which names the first bad lines unless `skip_invalid`.
     pub fn open(source: &Source, repeat: u64, skip_invalid: bool) -> Result<Self, ListError> {
         match source {
-            Source::File(path) => {
+            Source::File(path) | Source::Sent { path, .. } => {
                 let file = open_file(path)?;
                 // Pipes and devices can be read only once.
                 let again = file.metadata().is_ok_and(|m| m.is_file());

@@ -148,6 +148,8 @@ pub enum Submitted {
         exit_code: u8,
         /// What a local run would have said.
         message: String,
+        /// Lines before that: where the requests would have gone.
+        said: String,
     },
 }
 
@@ -156,12 +158,15 @@ impl From<Submitted> for wire::Submitted {
         Self {
             answer: Some(match answer {
                 Submitted::Job(id) => submitted::Answer::Job(id.0),
-                Submitted::Refused { exit_code, message } => {
-                    submitted::Answer::Refusal(wire::Refusal {
-                        exit_code: exit_code.into(),
-                        message,
-                    })
-                }
+                Submitted::Refused {
+                    exit_code,
+                    message,
+                    said,
+                } => submitted::Answer::Refusal(wire::Refusal {
+                    exit_code: exit_code.into(),
+                    message,
+                    said,
+                }),
             }),
         }
     }
@@ -176,6 +181,7 @@ impl TryFrom<wire::Submitted> for Submitted {
             submitted::Answer::Refusal(refusal) => Ok(Self::Refused {
                 exit_code: exit_code(refusal.exit_code)?,
                 message: refusal.message,
+                said: refusal.said,
             }),
         }
     }
@@ -496,7 +502,10 @@ mod tests {
                 study: String::new(),
             }],
         };
-        assert_eq!(Status::try_from(wire::StatusReply::from(sent.clone())), Ok(sent));
+        assert_eq!(
+            Status::try_from(wire::StatusReply::from(sent.clone())),
+            Ok(sent)
+        );
     }
 
     #[test]
@@ -510,7 +519,10 @@ mod tests {
                 message: "why".to_owned(),
             }),
         ] {
-            assert_eq!(JobEvent::try_from(wire::JobEvent::from(sent.clone())), Ok(sent));
+            assert_eq!(
+                JobEvent::try_from(wire::JobEvent::from(sent.clone())),
+                Ok(sent)
+            );
         }
         assert_eq!(
             JobEvent::try_from(wire::JobEvent::default()),

@@ -1,23 +1,11 @@
 //! What an operator says, and what is made of it before any socket opens.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use fanout_proto::limits::{FETCHERS_MAX, NAME_MAX_BYTES};
-use tonic::{
-    metadata::AsciiMetadataValue,
-    transport::{Certificate, ClientTlsConfig, Endpoint, Uri},
-};
+use tonic::transport::Endpoint;
 
-use crate::{
-    causes, measure::machine, session::Settings, supervise::FetcherCommand,
-    supervise::TOKEN_VARIABLE,
-};
-
-/// A connection is made within this time, TLS included.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// HTTP/2 pings find a dead peer under a stream that is idle or stuck.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-const PONG_WITHIN: Duration = Duration::from_secs(10);
+use crate::{access::AccessArgs, measure::machine, session::Settings, supervise::FetcherCommand};
 
 /// Arguments of the worker daemon.
 #[derive(Debug, Clone, clap::Args)]
@@ -26,7 +14,7 @@ Examples:
   worker                                        a coordinator on this machine
   worker --coordinator http://10.0.0.5:7143     one elsewhere
   worker --coordinator https://fanout.example:7143 \\
-         --cacert ca.pem --token-file /run/secrets/fanout-token
+         --tls-ca ca.pem --token-file /run/secrets/fanout-token
 
 The worker keeps trying until the coordinator answers, and comes back by itself
 when the connection is lost. SIGTERM or Ctrl-C ends it and all its fetchers.
@@ -51,14 +39,9 @@ pub struct WorkerArgs {
           value_parser = clap::value_parser!(u32).range(1..=i64::from(FETCHERS_MAX)))]
     pub slots: u32,
 
-    /// File that holds the coordinator's token [default: the variable FANOUT_TOKEN]
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-
-    /// PEM file of the authority that signed an https coordinator's certificate
-    /// [default: the system's, else Mozilla's]
-    #[arg(long, value_name = "FILE")]
-    pub cacert: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub access: AccessArgs,
 
     /// End when stdin does: for a worker that must not outlive who started it
     #[arg(long, hide = true)]
@@ -96,9 +79,9 @@ pub enum UsageError {
     /// The token is empty or holds what a header cannot.
     #[error("the token from {0} must be one line of visible ASCII characters")]
     Token(String),
-    /// `--cacert` without TLS.
-    #[error("--cacert is of use only with an https:// coordinator")]
-    CaWithoutTls,
+    /// A `--tls-` flag without TLS.
+    #[error("--tls-ca, --tls-cert and --tls-key are of use only with an https:// coordinator")]
+    FilesWithoutTls,
     /// The roots or the certificate cannot be used.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
@@ -126,11 +109,11 @@ impl TryFrom<WorkerArgs> for Config {
             return Err(UsageError::Name);
         }
         Ok(Self {
-            coordinator: endpoint(&args.coordinator, args.cacert)?,
+            coordinator: args.access.endpoint(&args.coordinator)?,
             session: Settings {
                 name,
                 slots: args.slots,
-                authorization: authorization(args.token_file)?,
+                authorization: args.access.authorization()?,
                 fetcher: FetcherCommand::this_executable(),
             },
             exit_with_stdin: args.exit_with_stdin,
@@ -139,81 +122,10 @@ impl TryFrom<WorkerArgs> for Config {
     }
 }
 
-fn endpoint(url: &str, cacert: Option<PathBuf>) -> Result<Endpoint, UsageError> {
-    let unusable = |reason: &str| UsageError::Coordinator {
-        url: url.to_owned(),
-        reason: reason.to_owned(),
-    };
-    let uri: Uri = url.parse().map_err(|_| unusable("it is not a URL"))?;
-    if uri.host().is_none_or(str::is_empty) {
-        return Err(unusable("it names no host"));
-    }
-    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-        return Err(unusable("it must not have a path"));
-    }
-    let https = match uri.scheme_str() {
-        Some("http") => false,
-        Some("https") => true,
-        _ => return Err(unusable("it must begin with http:// or https://")),
-    };
-    let endpoint = Endpoint::from(uri)
-        .connect_timeout(CONNECT_WITHIN)
-        .http2_keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PONG_WITHIN)
-        .keep_alive_while_idle(true);
-    let secured = match (https, cacert) {
-        (false, None) => return Ok(endpoint),
-        (false, Some(_)) => return Err(UsageError::CaWithoutTls),
-        (true, Some(path)) => {
-            let pem = read("--cacert", path)?;
-            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
-            endpoint.tls_config(tls)
-        }
-        (true, None) => endpoint
-            .clone()
-            .tls_config(ClientTlsConfig::new().with_native_roots())
-            // A slim image has no certificates of its own.
-            .or_else(|_| endpoint.tls_config(ClientTlsConfig::new().with_webpki_roots())),
-    };
-    secured.map_err(|error| UsageError::Tls(causes(&error)))
-}
-
-fn authorization(file: Option<PathBuf>) -> Result<Option<AsciiMetadataValue>, UsageError> {
-    let (token, origin) = match file {
-        Some(path) => {
-            let origin = path.display().to_string();
-            (
-                String::from_utf8_lossy(&read("--token-file", path)?).into_owned(),
-                origin,
-            )
-        }
-        None => match std::env::var(TOKEN_VARIABLE) {
-            Ok(token) if !token.trim().is_empty() => (token, TOKEN_VARIABLE.to_owned()),
-            _ => return Ok(None),
-        },
-    };
-    bearer(token.trim())
-        .map(Some)
-        .ok_or(UsageError::Token(origin))
-}
-
-fn bearer(token: &str) -> Option<AsciiMetadataValue> {
-    if token.is_empty() || !token.bytes().all(|octet| octet.is_ascii_graphic()) {
-        return None;
-    }
-    AsciiMetadataValue::try_from(format!("Bearer {token}")).ok()
-}
-
-fn read(argument: &'static str, path: PathBuf) -> Result<Vec<u8>, UsageError> {
-    fs::read(&path).map_err(|source| UsageError::File {
-        argument,
-        path,
-        source,
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use clap::Parser;
 
@@ -252,10 +164,10 @@ mod tests {
         assert!(refused(&["--coordinator", "http://a/b"]).contains("path"));
         assert!(refused(&["--name", "a\nb"]).contains("--name"));
         assert!(refused(&["--name", ""]).contains("--name"));
-        assert!(refused(&["--cacert", "x.pem"]).contains("https"));
+        assert!(refused(&["--tls-ca", "x.pem"]).contains("https"));
         assert!(refused(&["--token-file", "/nonexistent/token"]).contains("--token-file"));
-        let https = ["--coordinator", "https://a", "--cacert", "/nonexistent/ca"];
-        assert!(refused(&https).contains("--cacert"));
+        let https = ["--coordinator", "https://a", "--tls-ca", "/nonexistent/ca"];
+        assert!(refused(&https).contains("--tls-ca"));
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! on the way is bounded: a full stream stops the reading from the fetchers,
 //! and a fetcher's pipe that is full holds up nobody else.
 
+mod access;
 mod args;
 mod backoff;
 mod daemon;
@@ -22,14 +23,23 @@ mod session;
 mod supervise;
 mod trial;
 
+pub use access::{AccessArgs, token};
 pub use args::{UsageError, WorkerArgs};
 pub use daemon::{Ending, WorkerError, run};
 pub use session::{Parting, SessionError, Settings, attach};
 pub use supervise::FetcherCommand;
 
+/// The facts of this machine or container, as a worker's Hello gives them.
+#[must_use]
+pub fn facts() -> fanout_proto::worker::WorkerFacts {
+    let cgroups = measure::cgroup::Cgroups::find();
+    measure::machine::facts(&cgroups, measure::machine::allowed_cpus())
+}
+
 /// An error with all its causes: a transport's own words are only
 /// "transport error".
-fn causes(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

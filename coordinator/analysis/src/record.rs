@@ -151,6 +151,12 @@ pub struct Worker {
     pub slots: u32,
     /// Its machine or container.
     pub machine: Machine,
+    /// The first block that used it, if it came after the study had begun.
+    #[serde(default)]
+    pub joined_block: Option<u32>,
+    /// The block during which it was lost or left.
+    #[serde(default)]
+    pub left_block: Option<u32>,
 }
 
 /// fanout's own server.

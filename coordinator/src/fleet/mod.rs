@@ -7,16 +7,22 @@
 //! and is cut off.
 
 mod message;
+mod roster;
 mod service;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use fanout_proto::{id::WorkerId, wire, worker::Hello};
+use fanout_proto::{
+    id::{TrialId, WorkerId},
+    wire,
+    worker::Hello,
+};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Status;
 
 pub use message::{MemorySample, WorkerMessage};
+pub use roster::Roster;
 pub use service::{FleetServer, ServeError, Token};
 
 /// Messages from all workers that wait to be taken.
@@ -96,9 +102,16 @@ pub struct Fleet {
     workers: BTreeMap<WorkerId, Attached>,
     events: mpsc::Receiver<RawEvent>,
     traffic: Traffic,
+    trials: u64,
 }
 
 impl Fleet {
+    /// A number for the next trial: one that no worker has heard of.
+    pub fn next_trial(&mut self) -> TrialId {
+        self.trials += 1;
+        TrialId(self.trials)
+    }
+
     /// The workers, in the order in which they came.
     #[must_use]
     pub fn workers(&self) -> &BTreeMap<WorkerId, Attached> {
@@ -114,25 +127,40 @@ impl Fleet {
     /// The next event; cancel-safe. Never ends while the server runs.
     pub async fn next(&mut self) -> FleetEvent {
         loop {
-            match self.events.recv().await {
-                Some(RawEvent::Joined(id, hello, outbox)) => {
-                    self.workers.insert(id, Attached { hello, outbox });
-                    return FleetEvent::Joined(id);
-                }
-                Some(RawEvent::Left(id, reason)) => {
-                    // Whoever was cut off has been told of already.
-                    if self.workers.remove(&id).is_some() {
-                        return FleetEvent::Left(id, reason);
-                    }
-                }
-                Some(RawEvent::Message(id, message, bytes)) => {
-                    self.traffic.bytes_received += bytes;
-                    self.traffic.messages_received += 1;
-                    if self.workers.contains_key(&id) {
-                        return FleetEvent::Message(id, message);
-                    }
-                }
-                None => std::future::pending().await,
+            let Some(raw) = self.events.recv().await else {
+                return std::future::pending().await;
+            };
+            if let Some(event) = self.apply(raw) {
+                return event;
+            }
+        }
+    }
+
+    /// Takes what has happened already, for whoever drives no trial: messages
+    /// of trials that are over are dropped.
+    pub fn catch_up(&mut self) {
+        while let Ok(raw) = self.events.try_recv() {
+            self.apply(raw);
+        }
+    }
+
+    fn apply(&mut self, raw: RawEvent) -> Option<FleetEvent> {
+        match raw {
+            RawEvent::Joined(id, hello, outbox) => {
+                self.workers.insert(id, Attached { hello, outbox });
+                Some(FleetEvent::Joined(id))
+            }
+            // Whoever was cut off has been told of already.
+            RawEvent::Left(id, reason) => self
+                .workers
+                .remove(&id)
+                .map(|_| FleetEvent::Left(id, reason)),
+            RawEvent::Message(id, message, bytes) => {
+                self.traffic.bytes_received += bytes;
+                self.traffic.messages_received += 1;
+                self.workers
+                    .contains_key(&id)
+                    .then_some(FleetEvent::Message(id, message))
             }
         }
     }

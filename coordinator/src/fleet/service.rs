@@ -28,11 +28,14 @@ use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     Request, Response, Status, Streaming,
-    transport::{Server, server::TcpIncoming},
+    service::Routes,
+    transport::{Server, ServerTlsConfig, server::TcpIncoming},
 };
 use tracing::{debug, info, warn};
 
-use super::{EVENTS_MAX, Fleet, OUTBOX_MAX, Outbox, RawEvent, Traffic, WorkerMessage};
+use super::{
+    EVENTS_MAX, Fleet, OUTBOX_MAX, Outbox, RawEvent, Roster, Traffic, WorkerMessage, roster::Place,
+};
 
 /// A worker says Hello within this time or is not let in.
 const HELLO_DEADLINE: Duration = Duration::from_secs(5);
@@ -78,7 +81,9 @@ impl Token {
         Self(Sha256::digest(secret.as_bytes()).into())
     }
 
-    fn fits(&self, header: Option<&str>) -> bool {
+    /// Whether the value of an `authorization` header shows the secret.
+    #[must_use]
+    pub fn fits(&self, header: Option<&str>) -> bool {
         header
             .and_then(|value| value.strip_prefix("Bearer "))
             .is_some_and(|secret| Self::new(secret).0 == self.0)
@@ -90,6 +95,8 @@ impl Token {
 pub struct FleetServer {
     listener: TcpListener,
     token: Option<Token>,
+    tls: Option<ServerTlsConfig>,
+    roster: Roster,
 }
 
 impl FleetServer {
@@ -102,7 +109,25 @@ impl FleetServer {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|error| ServeError::Bind { address, error })?;
-        Ok(Self { listener, token })
+        Ok(Self {
+            listener,
+            token,
+            tls: None,
+            roster: Roster::default(),
+        })
+    }
+
+    /// Speaks TLS only.
+    #[must_use]
+    pub fn with_tls(mut self, tls: ServerTlsConfig) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// The attached workers, for whoever asks while the fleet is driven.
+    #[must_use]
+    pub fn roster(&self) -> Roster {
+        self.roster.clone()
     }
 
     /// The address that workers dial.
@@ -114,10 +139,12 @@ impl FleetServer {
         self.listener.local_addr()
     }
 
-    /// Starts serving; the fleet is driven through what is returned first, the
-    /// second ends when `shutdown` is cancelled and every session is over.
+    /// Starts serving, `others` beside the fleet's own service; the fleet is
+    /// driven through what is returned first, the second ends when `shutdown`
+    /// is cancelled and every session is over.
     pub fn start(
         self,
+        others: Routes,
         shutdown: CancellationToken,
     ) -> (
         Fleet,
@@ -128,21 +155,28 @@ impl FleetServer {
             workers: Default::default(),
             events: receiver,
             traffic: Traffic::default(),
+            trials: 0,
         };
         let sessions = TaskTracker::new();
         let service = Service(Arc::new(Shared {
             events,
             next_id: AtomicU32::new(1),
             token: self.token,
+            roster: self.roster,
             sessions: sessions.clone(),
             shutdown: shutdown.clone(),
         }));
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let serve = async move {
-            let result = Server::builder()
+            let mut builder = Server::builder()
                 .http2_keepalive_interval(Some(Duration::from_secs(10)))
-                .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-                .add_service(GrpcServer::new(service).max_decoding_message_size(MESSAGE_MAX_BYTES))
+                .http2_keepalive_timeout(Some(Duration::from_secs(10)));
+            if let Some(tls) = self.tls {
+                builder = builder.tls_config(tls)?;
+            }
+            let fleet = GrpcServer::new(service).max_decoding_message_size(MESSAGE_MAX_BYTES);
+            let result = builder
+                .add_routes(others.add_service(fleet))
                 .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned())
                 .await;
             shutdown.cancel();
@@ -158,6 +192,7 @@ struct Shared {
     events: mpsc::Sender<RawEvent>,
     next_id: AtomicU32,
     token: Option<Token>,
+    roster: Roster,
     sessions: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -217,14 +252,16 @@ async fn session(shared: Arc<Shared>, mut inbound: Streaming<wire::FromWorker>, 
     // The fleet holds the only outbox: whoever it drops is cut off, because
     // the stream to the worker then ends.
     let weak = outbox.downgrade();
+    let place = shared.roster.enter(id, hello.clone());
     let joined = RawEvent::Joined(id, hello, outbox);
     if shared.events.send(joined).await.is_err() {
         return;
     }
     let reason = tokio::select! {
-        reason = receive(&shared, id, &mut inbound, &weak) => reason,
+        reason = receive(&shared, &place, id, &mut inbound, &weak) => reason,
         () = shared.shutdown.cancelled() => "the coordinator ends".to_owned(),
     };
+    drop(place);
     info!(worker = %id, reason, "worker detached");
     // Fails only when nobody drives the fleet any more.
     let _ = shared.events.send(RawEvent::Left(id, reason)).await;
@@ -273,6 +310,7 @@ async fn introduced(inbound: &mut Streaming<wire::FromWorker>) -> Result<Hello, 
 /// Takes messages until the worker leaves; says why it did.
 async fn receive(
     shared: &Shared,
+    place: &Place,
     id: WorkerId,
     inbound: &mut Streaming<wire::FromWorker>,
     outbox: &mpsc::WeakSender<Result<wire::ToWorker, Status>>,
@@ -285,6 +323,7 @@ async fn receive(
             Ok(None) => return "its stream was cut".to_owned(),
             Err(_) => return format!("it was silent for {} s", patience.as_secs()),
         };
+        place.heard();
         let bytes = message.encoded_len() as u64;
         match WorkerMessage::try_from(message) {
             Ok(WorkerMessage::Heartbeat(sequence)) => {

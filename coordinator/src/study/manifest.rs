@@ -2,18 +2,19 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use fanout_analysis::record::{Http, Machine, Manifest, Origin, Worker};
+use fanout_analysis::record::{Http, Manifest, Origin, Worker};
 use fanout_proto::{
     setup::Method,
-    worker::{Hello, WorkerFacts},
+    worker::Hello,
 };
 
 use crate::{
-    ground::Ground,
+    cli::without_secrets,
+    ground::{Ground, machine},
     ledger::Split,
     placement::list_text,
     settings::StudySettings,
-    url_list::{Source, UrlList},
+    url_list::UrlList,
 };
 
 /// A seed that nobody chose.
@@ -36,7 +37,8 @@ pub(super) fn describe(
     settings: &StudySettings,
     seed: u64,
     list: &UrlList,
-    ground: &Ground,
+    ground: &Ground<'_>,
+    command: &[String],
 ) -> Manifest {
     let common = &settings.common;
     let http = &common.http;
@@ -52,7 +54,7 @@ pub(super) fn describe(
             .strftime("%Y-%m-%dT%H:%M:%SZ")
             .to_string(),
         elapsed_s: 0.0,
-        command: command(settings, seed),
+        command: with_seed(command, settings, seed),
         list: list.source().to_string(),
         urls: list.len(),
         list_sha256: list.sha256().to_owned(),
@@ -92,35 +94,37 @@ pub(super) fn describe(
             cpu_work_s: common.cpu_work.as_secs_f64(),
             cpu_lock: common.cpu_lock,
         },
-        // A local run's worker lives where the coordinator does.
-        coordinator: workers
-            .first()
-            .map(|w| w.machine.clone())
-            .unwrap_or_default(),
+        coordinator: ground.machine.clone(),
         workers,
-        origin: (list.source() == &Source::BuiltIn).then(|| Origin {
-            urls: ground.origin_urls.clone(),
-            threads: u32::try_from(ground.origin_threads).unwrap_or(u32::MAX),
-            embedded: true,
+        origin: ground.origin.as_ref().map(|origin| Origin {
+            urls: origin.urls.clone(),
+            threads: u32::try_from(origin.threads).unwrap_or(u32::MAX),
+            embedded: origin.embedded,
         }),
         facts: facts(settings),
     }
 }
 
 /// The command that repeats the study, the seed included.
-fn command(settings: &StudySettings, seed: u64) -> Vec<String> {
-    let mut command: Vec<_> = std::env::args_os()
-        .map(|arg| arg.to_string_lossy().into_owned())
-        .collect();
-    if let Some(program) = command.first_mut() {
-        // Where the program lies tells nothing, and is nobody's business.
-        *program = "coordinator".to_owned();
-    }
+fn with_seed(command: &[String], settings: &StudySettings, seed: u64) -> Vec<String> {
+    let mut command = command.to_vec();
     if settings.seed.is_none() {
         command.push("--seed".to_owned());
         command.push(seed.to_string());
     }
     command
+}
+
+/// This process's own command line. Where the program lies tells nothing, and
+/// is nobody's business.
+pub(super) fn own_command() -> Vec<String> {
+    let typed: Vec<_> = std::env::args_os()
+        .skip(1)
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect();
+    std::iter::once("coordinator".to_owned())
+        .chain(without_secrets(&typed))
+        .collect()
 }
 
 fn facts(settings: &StudySettings) -> BTreeMap<String, String> {
@@ -155,24 +159,14 @@ const fn build() -> &'static str {
     }
 }
 
-fn worker(id: u32, hello: &Hello) -> Worker {
+pub(super) fn worker(id: u32, hello: &Hello) -> Worker {
     Worker {
         id,
         name: hello.name.clone(),
         version: hello.facts.version.clone(),
         slots: hello.slots,
         machine: machine(&hello.facts),
-    }
-}
-
-fn machine(facts: &WorkerFacts) -> Machine {
-    Machine {
-        kernel: facts.kernel.clone(),
-        architecture: facts.architecture.clone(),
-        cpus: facts.cpus.clone(),
-        memory_bytes: facts.memory_bytes,
-        cgroup: facts.cgroup.clone(),
-        cgroup_cpus: facts.cgroup_cpus,
-        cgroup_memory_bytes: facts.cgroup_memory_bytes,
+        joined_block: None,
+        left_block: None,
     }
 }

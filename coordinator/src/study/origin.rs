@@ -40,6 +40,11 @@ impl OriginProbe {
         }
     }
 
+    /// Threads that the origin serves with, if it answers.
+    pub(super) async fn threads(&self) -> Option<usize> {
+        self.ask("/stats").await.map(|stats| stats.threads)
+    }
+
     /// Lets the origin count anew.
     pub(super) async fn begin(&mut self) {
         self.before = self.ask("/stats/reset").await;

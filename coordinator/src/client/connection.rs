@@ -1,0 +1,151 @@
+//! The way to a coordinator.
+
+use std::time::Duration;
+
+use fanout_analysis::record::Study;
+use fanout_proto::{
+    PROTOCOL_VERSION,
+    control::PROTOCOL_KEY,
+    wire::{self, control_client::ControlClient},
+};
+use fanout_worker::{AccessArgs, causes};
+use tokio::time::timeout;
+use tonic::{
+    Code, Request, Status,
+    metadata::{Ascii, AsciiMetadataValue, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use crate::{cli::ClientArgs, exit::Failure};
+
+/// A coordinator answers a short question within this time.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Which coordinator, and how to get in.
+#[derive(Debug)]
+pub(super) struct Connection {
+    url: String,
+    endpoint: Endpoint,
+    stamp: Stamp,
+}
+
+/// Puts on every request who asks, and in which version.
+#[derive(Debug, Clone)]
+pub(super) struct Stamp {
+    authorization: Option<AsciiMetadataValue>,
+    protocol: MetadataValue<Ascii>,
+}
+
+impl Interceptor for Stamp {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let metadata = request.metadata_mut();
+        metadata.insert(PROTOCOL_KEY, self.protocol.clone());
+        if let Some(value) = &self.authorization {
+            metadata.insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// The coordinator's service for clients.
+pub(super) type Control = ControlClient<InterceptedService<Channel, Stamp>>;
+
+impl Connection {
+    /// Opens nothing yet.
+    pub(super) fn new(url: &str, access: &AccessArgs) -> Result<Self, Failure> {
+        Ok(Self {
+            url: url.to_owned(),
+            endpoint: access.endpoint(url).map_err(Failure::usage)?,
+            stamp: Stamp {
+                authorization: access.authorization().map_err(Failure::usage)?,
+                protocol: PROTOCOL_VERSION.into(),
+            },
+        })
+    }
+
+    pub(super) fn from_args(args: &ClientArgs) -> Result<Self, Failure> {
+        Self::new(&args.coordinator, &args.access)
+    }
+
+    async fn channel(&self) -> Result<Channel, Failure> {
+        self.endpoint.connect().await.map_err(|error| {
+            Failure::no_fleet(format!(
+                "no coordinator at {}: {}; `coordinator serve` starts one",
+                self.url,
+                causes(&error)
+            ))
+        })
+    }
+
+    /// Connects.
+    pub(super) async fn control(&self) -> Result<Control, Failure> {
+        let channel = self.channel().await?;
+        Ok(ControlClient::with_interceptor(channel, self.stamp.clone()))
+    }
+
+    /// What a refused or failed call means for this client.
+    pub(super) fn failure(&self, status: &Status) -> Failure {
+        let reason = match status.message() {
+            "" => causes(status),
+            message => message.to_owned(),
+        };
+        let text = format!("the coordinator at {}: {reason}", self.url);
+        match status.code() {
+            Code::InvalidArgument | Code::NotFound => Failure::usage(text),
+            Code::Internal | Code::DataLoss => Failure::incomplete(text),
+            _ => Failure::no_fleet(text),
+        }
+    }
+
+    /// Asks whether it serves.
+    pub(super) async fn health(&self) -> Result<(), Failure> {
+        let ask = async {
+            let mut health = HealthClient::new(self.channel().await?);
+            let answer = health
+                .check(HealthCheckRequest::default())
+                .await
+                .map_err(|status| self.failure(&status))?;
+            match answer.into_inner().status() {
+                ServingStatus::Serving => Ok(()),
+                other => Err(Failure::no_fleet(format!(
+                    "the coordinator at {} says {}",
+                    self.url,
+                    other.as_str_name()
+                ))),
+            }
+        };
+        timeout(PATIENCE, ask).await.unwrap_or_else(|_| {
+            Err(Failure::no_fleet(format!(
+                "the coordinator at {} did not answer within {} s",
+                self.url,
+                PATIENCE.as_secs()
+            )))
+        })
+    }
+
+    pub(super) async fn read_study(&self, name: &str) -> Result<Study, Failure> {
+        let mut control = self.control().await?;
+        let request = wire::ReadStudyRequest {
+            name: name.to_owned(),
+        };
+        let answer = control.read_study(request).await;
+        let mut parts = answer.map_err(|status| self.failure(&status))?.into_inner();
+        let mut json = Vec::new();
+        while let Some(part) = parts
+            .message()
+            .await
+            .map_err(|status| self.failure(&status))?
+        {
+            json.extend_from_slice(&part.json);
+        }
+        serde_json::from_slice(&json).map_err(|error| {
+            Failure::usage(format!(
+                "{name} is not a study that this version can read: {error}"
+            ))
+        })
+    }
+}

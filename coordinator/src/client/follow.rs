@@ -1,0 +1,302 @@
+//! Follows a job to its end. A connection that breaks is made again where it
+//! was lost: the coordinator keeps what a job says on disk.
+
+use std::time::Duration;
+
+use fanout_proto::{
+    control::{JobDescription, JobEvent, JobFinished, JobProgress},
+    id::JobId,
+    wire,
+};
+use tokio::time::{Instant, sleep};
+use tonic::{Code, Streaming};
+use tracing::debug;
+
+use super::{connection::Connection, output::Output};
+use crate::{
+    drive::{Progress, Stop},
+    exit::{Exit, Failure},
+    ledger::Counts,
+    progress::Bar,
+};
+
+/// A lost coordinator is looked for this long.
+const RECONNECT_PATIENCE: Duration = Duration::from_secs(15);
+/// Time between two tries.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
+
+/// What Ctrl-C does to the job.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ending<'a> {
+    /// It is cancelled; these say when.
+    Cancels(&'a Stop),
+    /// It goes on without this client.
+    Detaches,
+}
+
+type Events = Streaming<wire::JobEvent>;
+
+/// Why the events ended before the job did.
+enum Broken {
+    /// Worth another try.
+    Connection(Failure),
+    Final(Failure),
+}
+
+/// What a job is.
+pub(super) async fn describe(
+    connection: &Connection,
+    job: JobId,
+) -> Result<JobDescription, Failure> {
+    let mut events = open(connection, job, (0, 0)).await.map_err(failure)?;
+    match next(connection, &mut events).await.map_err(failure)? {
+        JobEvent::Job(description) => Ok(description),
+        other => Err(Failure::no_fleet(format!(
+            "the coordinator begins with {other:?}"
+        ))),
+    }
+}
+
+fn failure(broken: Broken) -> Failure {
+    match broken {
+        Broken::Connection(failure) | Broken::Final(failure) => failure,
+    }
+}
+
+async fn open(connection: &Connection, job: JobId, from: (u64, u64)) -> Result<Events, Broken> {
+    let mut control = connection.control().await.map_err(Broken::Connection)?;
+    let request = wire::FollowRequest {
+        job: job.0,
+        journal_from: from.0,
+        results_from: from.1,
+    };
+    let answer = control.follow(request).await;
+    answer
+        .map(tonic::Response::into_inner)
+        .map_err(|status| broken(connection, &status))
+}
+
+fn broken(connection: &Connection, status: &tonic::Status) -> Broken {
+    let failure = connection.failure(status);
+    match status.code() {
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal => {
+            Broken::Connection(failure)
+        }
+        _ => Broken::Final(failure),
+    }
+}
+
+async fn next(connection: &Connection, events: &mut Events) -> Result<JobEvent, Broken> {
+    match events.message().await {
+        Ok(Some(event)) => {
+            JobEvent::try_from(event).map_err(|error| Broken::Final(Failure::no_fleet(error)))
+        }
+        Ok(None) => Err(Broken::Connection(Failure::no_fleet(
+            "the coordinator ended before the job did",
+        ))),
+        Err(status) => Err(broken(connection, &status)),
+    }
+}
+
+/// Follows a job, and ends as it does.
+pub(super) async fn follow(
+    connection: &Connection,
+    job: JobId,
+    output: &mut Output,
+    ending: Ending<'_>,
+) -> Result<Exit, Failure> {
+    let mut view = View::default();
+    let mut deadline = None;
+    let finished = loop {
+        let lost = match follow_once(connection, job, output, &mut view, ending, &mut deadline)
+            .await
+        {
+            Ok(Some(finished)) => break finished,
+            Ok(None) => {
+                view.clear();
+                eprintln!(
+                    "\ndetached; `coordinator attach {job}` follows it again, `coordinator cancel {job}` ends it"
+                );
+                return Ok(Exit::Interrupted);
+            }
+            Err(Broken::Final(failure)) => return Err(failure),
+            Err(Broken::Connection(failure)) => failure,
+        };
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + RECONNECT_PATIENCE);
+        if Instant::now() > deadline {
+            return Err(Failure::no_fleet(format!(
+                "{lost}; if the job goes on, `coordinator attach {job}` follows it again"
+            )));
+        }
+        debug!(%lost, "looking for the coordinator again");
+        sleep(RECONNECT_PAUSE).await;
+    };
+    view.clear();
+    let exit = Exit::from_code(finished.exit_code);
+    let failed = !finished.message.is_empty();
+    output.finish(matches!(exit, Exit::Done | Exit::Incomplete) && !failed)?;
+    if failed {
+        return Err(Failure::new(exit, finished.message));
+    }
+    Ok(exit)
+}
+
+/// One connection's worth; `None`: this client goes.
+async fn follow_once(
+    connection: &Connection,
+    job: JobId,
+    output: &mut Output,
+    view: &mut View,
+    ending: Ending<'_>,
+    deadline: &mut Option<Instant>,
+) -> Result<Option<JobFinished>, Broken> {
+    let mut events = open(connection, job, output.taken).await?;
+    // It answers: the next loss has the whole time again.
+    *deadline = None;
+    let mut told = Told::default();
+    loop {
+        let event = tokio::select! {
+            event = next(connection, &mut events) => event?,
+            said = told.next(ending) => match said {
+                Said::Detach => return Ok(None),
+                Said::Cancel { at_once } => {
+                    cancel(connection, job, at_once).await?;
+                    continue;
+                }
+            },
+        };
+        let wrote = match event {
+            JobEvent::Job(_) => Ok(()),
+            JobEvent::Waiting(ahead) => {
+                view.waiting(ahead);
+                Ok(())
+            }
+            JobEvent::Progress(progress) => {
+                view.progress(progress);
+                Ok(())
+            }
+            JobEvent::Journal(octets) => {
+                view.clear();
+                output.journal(&octets).map_err(Failure::incomplete)
+            }
+            JobEvent::Results(octets) => {
+                view.clear_for_results(output);
+                output.results(&octets)
+            }
+            JobEvent::Finished(finished) => return Ok(Some(finished)),
+        };
+        if let Err(failure) = wrote {
+            // Nobody takes what would come.
+            cancel(connection, job, true).await?;
+            return Err(Broken::Final(failure));
+        }
+    }
+}
+
+async fn cancel(connection: &Connection, job: JobId, at_once: bool) -> Result<(), Broken> {
+    let mut control = connection.control().await.map_err(Broken::Connection)?;
+    let request = wire::CancelRequest {
+        job: job.0,
+        at_once,
+    };
+    match control.cancel(request).await {
+        Ok(_) => Ok(()),
+        Err(status) => Err(broken(connection, &status)),
+    }
+}
+
+/// What the person at this terminal wants.
+enum Said {
+    Cancel { at_once: bool },
+    Detach,
+}
+
+/// What was passed on over this connection.
+#[derive(Debug, Default)]
+struct Told {
+    drained: bool,
+    cancelled: bool,
+}
+
+impl Told {
+    async fn next(&mut self, ending: Ending<'_>) -> Said {
+        let stop = match ending {
+            Ending::Cancels(stop) => stop,
+            Ending::Detaches => {
+                if tokio::signal::ctrl_c().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                return Said::Detach;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancel.cancelled(), if !self.cancelled => {
+                self.cancelled = true;
+                Said::Cancel { at_once: true }
+            }
+            () = stop.drain.cancelled(), if !self.drained && !self.cancelled => {
+                self.drained = true;
+                Said::Cancel { at_once: false }
+            }
+            else => std::future::pending().await,
+        }
+    }
+}
+
+/// How far it is, on a terminal.
+#[derive(Default)]
+struct View {
+    bar: Option<Bar>,
+    what: String,
+    ahead: Option<u32>,
+}
+
+impl View {
+    fn waiting(&mut self, ahead: u32) {
+        if self.ahead != Some(ahead) {
+            self.ahead = Some(ahead);
+            match ahead {
+                0 => eprintln!("next in the queue"),
+                ahead => eprintln!("waiting, {ahead} before it"),
+            }
+        }
+    }
+
+    fn progress(&mut self, progress: JobProgress) {
+        if progress.total == 0 {
+            return;
+        }
+        let bar = self
+            .bar
+            .get_or_insert_with(|| Bar::new(progress.total, progress.what.clone()));
+        if self.what != progress.what {
+            bar.restart(progress.what.clone());
+            self.what = progress.what;
+        }
+        bar.show(&Progress {
+            counts: Counts {
+                completed: progress.completed,
+                failed: progress.failed,
+                abandoned: progress.abandoned,
+                ..Counts::default()
+            },
+            total: progress.total,
+            bytes: progress.bytes,
+            elapsed: progress.elapsed,
+        });
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.clear();
+        }
+    }
+
+    /// Results may go to the terminal that the bar is on.
+    fn clear_for_results(&mut self, output: &Output) {
+        if output.shows_results() {
+            self.clear();
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What talks to a coordinator that serves: jobs are submitted and followed
+//! from here, and end here as they would have ended on a local run.
+
+mod connection;
+mod follow;
+mod output;
+mod status;
+mod submit;
+
+use std::path::Path;
+
+use clap::Parser;
+use fanout_proto::{
+    control::{JobDescription, JobKind},
+    id::JobId,
+    wire,
+};
+
+use self::{
+    connection::Connection,
+    follow::{Ending, follow},
+    output::Output,
+    submit::{List, submit},
+};
+use crate::{
+    cli::{AttachArgs, CancelArgs, Cli, ClientArgs, Command, FetchArgs, StatusArgs, StudyArgs},
+    exit::{Exit, Failure},
+    ground::Signals,
+    settings,
+};
+
+/// Runs a study on a fleet.
+///
+/// # Errors
+///
+/// [`Failure`] with the exit code it leads to.
+pub async fn study(args: &StudyArgs) -> Result<Exit, Failure> {
+    let connection = Connection::new(
+        args.fleet.coordinator.as_deref().unwrap_or_default(),
+        &args.fleet.access,
+    )?;
+    let list = List::open(args.urls.as_deref())?;
+    let certificates = certificates(args.http.cacert.as_deref())?;
+    let output = Output::study(args.out.as_deref(), args.format, args.aa.is_some())?;
+    run(&connection, list, certificates, output, false).await
+}
+
+/// Fetches a list on a fleet.
+///
+/// # Errors
+///
+/// [`Failure`] with the exit code it leads to.
+pub async fn fetch(args: &FetchArgs) -> Result<Exit, Failure> {
+    let connection = Connection::new(
+        args.fleet.coordinator.as_deref().unwrap_or_default(),
+        &args.fleet.access,
+    )?;
+    let list = List::open(Some(&args.urls))?;
+    let certificates = certificates(args.http.cacert.as_deref())?;
+    let output = Output::fetch(args.out.as_deref())?;
+    run(&connection, list, certificates, output, true).await
+}
+
+fn certificates(path: Option<&Path>) -> Result<bytes::Bytes, Failure> {
+    path.map_or(Ok(bytes::Bytes::new()), |path| {
+        settings::certificates(path).map_err(Failure::usage)
+    })
+}
+
+async fn run(
+    connection: &Connection,
+    list: List,
+    certificates: bytes::Bytes,
+    mut output: Output,
+    drains: bool,
+) -> Result<Exit, Failure> {
+    let submitted = submit(connection, list, certificates).await;
+    let job = submitted.inspect_err(|_| output.discard())?;
+    eprintln!("job {job}; should this client go away, `coordinator attach {job}` follows it again");
+    let signals = Signals::listen(drains).map_err(Failure::incomplete)?;
+    follow(connection, job, &mut output, Ending::Cancels(&signals.stop)).await
+}
+
+/// Follows a job again.
+///
+/// # Errors
+///
+/// [`Failure`] with the exit code it leads to.
+pub async fn attach(args: &AttachArgs) -> Result<Exit, Failure> {
+    let connection = Connection::from_args(&args.client)?;
+    let id = JobId(args.job);
+    let job = follow::describe(&connection, id).await?;
+    let mut output = output_of(&job, args)?;
+    follow(&connection, id, &mut output, Ending::Detaches).await
+}
+
+/// Where the job's output goes, as it was submitted or as it is now said.
+fn output_of(job: &JobDescription, args: &AttachArgs) -> Result<Output, Failure> {
+    let line = std::iter::once("coordinator").chain(job.arguments.iter().map(String::as_str));
+    let cli = Cli::try_parse_from(line).map_err(|error| {
+        Failure::usage(format!(
+            "this version does not know the job's command: {error}"
+        ))
+    })?;
+    match (job.kind, cli.command) {
+        (JobKind::Study, Command::Study(typed)) => Output::study(
+            args.out.as_deref().or(typed.out.as_deref()),
+            args.format.unwrap_or(typed.format),
+            typed.aa.is_some(),
+        ),
+        (JobKind::Fetch, Command::Fetch(typed)) => {
+            let was = typed.out.as_deref().and_then(Path::extension);
+            let now = args.out.as_deref().and_then(Path::extension);
+            if let Some(out) = &args.out
+                && was.is_some_and(|was| was == "csv") != now.is_some_and(|now| now == "csv")
+            {
+                return Err(Failure::usage(format!(
+                    "--out {}: the job's records are {}; give the file that ending",
+                    out.display(),
+                    if was.is_some_and(|was| was == "csv") {
+                        "CSV"
+                    } else {
+                        "JSON lines"
+                    },
+                )));
+            }
+            Output::fetch(args.out.as_deref().or(typed.out.as_deref()))
+        }
+        _ => Err(Failure::incomplete(
+            "the coordinator describes the job as what it is not",
+        )),
+    }
+}
+
+/// Cancels a job.
+///
+/// # Errors
+///
+/// [`Failure`] when there is no such job, or no coordinator.
+pub async fn cancel(args: &CancelArgs) -> Result<Exit, Failure> {
+    let connection = Connection::from_args(&args.client)?;
+    let request = wire::CancelRequest {
+        job: args.job,
+        at_once: args.at_once,
+    };
+    let mut control = connection.control().await?;
+    let cancelled = control
+        .cancel(request)
+        .await
+        .map_err(|status| connection.failure(&status))?;
+    let text = match cancelled.into_inner().was_live {
+        true => "cancelled; what there is was saved",
+        false => "it was over already",
+    };
+    crate::store::print(&format!("job {}: {text}", args.job)).map_err(Failure::incomplete)?;
+    Ok(Exit::Done)
+}
+
+/// Shows workers and jobs.
+///
+/// # Errors
+///
+/// [`Failure`] when there is no coordinator.
+pub async fn status(args: &StatusArgs) -> Result<Exit, Failure> {
+    let connection = Connection::from_args(&args.client)?;
+    status::run(&connection, args.format).await
+}
+
+/// Asks whether a coordinator serves.
+///
+/// # Errors
+///
+/// [`Failure`] with exit code 3 when it does not.
+pub async fn health(args: &ClientArgs) -> Result<Exit, Failure> {
+    let connection = Connection::from_args(args)?;
+    connection.health().await?;
+    crate::store::print("serving").map_err(Failure::incomplete)?;
+    Ok(Exit::Done)
+}
+
+/// A study that the coordinator keeps.
+///
+/// # Errors
+///
+/// [`Failure`] when there is none of that name, or no coordinator.
+pub async fn read_study(
+    url: &str,
+    access: &fanout_worker::AccessArgs,
+    name: &str,
+) -> Result<fanout_analysis::record::Study, Failure> {
+    let connection = Connection::new(url, access)?;
+    connection.read_study(name).await
+}

@@ -1,0 +1,156 @@
+//! Hands a job in: what was typed, and what the typed names stand for.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+use bytes::Bytes;
+use fanout_proto::{
+    control::{Submission, Submitted},
+    id::JobId,
+    limits::PART_MAX_BYTES,
+    wire::{self, submit_part::Part},
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::connection::Connection;
+use crate::exit::{Exit, Failure};
+
+/// Parts of the list on their way; the rest is read when there is room.
+const PARTS_MAX: usize = 4;
+
+/// The list to be sent.
+pub(super) struct List {
+    name: Option<String>,
+    content: Option<Box<dyn Read + Send>>,
+}
+
+impl List {
+    /// Opens it: a file, `-`, or none for the built-in one.
+    pub(super) fn open(urls: Option<&Path>) -> Result<Self, Failure> {
+        Ok(match urls {
+            None => Self {
+                name: None,
+                content: None,
+            },
+            Some(path) if path == Path::new("-") => Self {
+                name: Some("stdin".to_owned()),
+                content: Some(Box::new(io::stdin())),
+            },
+            Some(path) => {
+                let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+                Self {
+                    name: Some(path.display().to_string()),
+                    content: Some(Box::new(file)),
+                }
+            }
+        })
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::usage(format!(
+        "cannot read the URL list {}: {error}",
+        path.display()
+    ))
+}
+
+/// Submits what this process was asked to do; the answer is the job's number.
+pub(super) async fn submit(
+    connection: &Connection,
+    list: List,
+    certificates: Bytes,
+) -> Result<JobId, Failure> {
+    let submission = Submission {
+        arguments: arguments()?,
+        list_name: list.name.clone(),
+        ca_certificates: certificates,
+    };
+    let (parts, stream) = mpsc::channel(PARTS_MAX);
+    let mut control = connection.control().await?;
+    let first = Part::Submission(submission.into());
+    if parts.send(part(first)).await.is_err() {
+        return Err(Failure::no_fleet("the submission could not be sent"));
+    }
+    let name = list.name.unwrap_or_default();
+    let reader = list.content.map(|content| {
+        // Standard input may keep anybody waiting.
+        tokio::task::spawn_blocking(move || send_list(content, &parts))
+    });
+    let answer = control.submit(ReceiverStream::new(stream)).await;
+    let answer = match answer {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => return Err(connection.failure(&status)),
+    };
+    if let Some(reader) = reader
+        && let Ok(Err(error)) = reader.await
+    {
+        return Err(unreadable(Path::new(&name), &error));
+    }
+    match Submitted::try_from(answer).map_err(Failure::no_fleet)? {
+        Submitted::Job(id) => Ok(id),
+        Submitted::Refused {
+            exit_code,
+            message,
+            said,
+        } => {
+            eprint!("{said}");
+            Err(Failure::new(Exit::from_code(exit_code), message))
+        }
+    }
+}
+
+fn part(part: Part) -> wire::SubmitPart {
+    wire::SubmitPart { part: Some(part) }
+}
+
+/// Reads the list to its end. A coordinator that takes no more of it has
+/// answered already.
+fn send_list(
+    mut content: Box<dyn Read + Send>,
+    parts: &mpsc::Sender<wire::SubmitPart>,
+) -> io::Result<()> {
+    loop {
+        let mut octets = vec![0; PART_MAX_BYTES];
+        let count = match content.read(&mut octets) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        octets.truncate(count);
+        if parts
+            .blocking_send(part(Part::List(octets.into())))
+            .is_err()
+        {
+            return Ok(());
+        }
+    }
+}
+
+/// What was typed; an origin that came from the environment is said aloud,
+/// since the coordinator has an environment of its own.
+fn arguments() -> Result<Vec<String>, Failure> {
+    let mut arguments = std::env::args_os()
+        .skip(1)
+        .map(|argument| {
+            argument.into_string().map_err(|argument| {
+                Failure::usage(format!(
+                    "{}: a fleet takes arguments in UTF-8 only",
+                    argument.display()
+                ))
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let named = |argument: &String| argument == "--origin" || argument.starts_with("--origin=");
+    if let Ok(origin) = std::env::var("FANOUT_ORIGIN")
+        && !origin.is_empty()
+        && !arguments.iter().any(named)
+    {
+        arguments.push(format!("--origin={origin}"));
+    }
+    Ok(arguments)
+}

@@ -1,0 +1,200 @@
+//! What the operator of a daemon says, checked before any socket opens.
+
+use std::{fs, net::SocketAddr, path::PathBuf};
+
+use fanout_worker::UsageError;
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+
+use crate::{cli::ServeArgs, fleet::Token, settings};
+
+/// Jobs that may wait, at most.
+const QUEUE_MAX: u32 = 10_000;
+
+/// A daemon that may not be started like this.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Everybody could run fetches from here.
+    #[error(
+        "{flag} {address} can be reached from other machines, and whoever reaches it could make the \
+         workers fetch anything: give it a token (--token-file FILE or FANOUT_TOKEN), or say \
+         --allow-unauthenticated if nobody else can reach that network"
+    )]
+    Open {
+        /// The flag.
+        flag: &'static str,
+        /// What it says.
+        address: SocketAddr,
+    },
+    /// The token.
+    #[error(transparent)]
+    Token(#[from] UsageError),
+    /// A token and its opposite.
+    #[error("--allow-unauthenticated and a token contradict each other; leave one out")]
+    Contradiction,
+    /// Certificates without the server's own.
+    #[error(
+        "--tls-ca asks workers and clients for certificates; that needs --tls-cert and --tls-key too"
+    )]
+    CaAlone,
+    /// A file that a flag names.
+    #[error("{flag} {path}: {error}")]
+    File {
+        /// The flag.
+        flag: &'static str,
+        /// The file.
+        path: String,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// `--queue` out of range.
+    #[error("--queue {0}: 1 to {QUEUE_MAX} jobs can wait")]
+    Queue(u32),
+    /// `--origin`.
+    #[error(transparent)]
+    Origin(#[from] settings::SettingsError),
+}
+
+/// A daemon's settings.
+#[derive(Debug)]
+pub(super) struct Config {
+    pub(super) listen: SocketAddr,
+    pub(super) http_listen: SocketAddr,
+    pub(super) data: PathBuf,
+    pub(super) token: Option<Token>,
+    pub(super) tls: Option<ServerTlsConfig>,
+    pub(super) queue: usize,
+    pub(super) origin: Option<String>,
+}
+
+impl TryFrom<ServeArgs> for Config {
+    type Error = ConfigError;
+
+    fn try_from(args: ServeArgs) -> Result<Self, ConfigError> {
+        let secret = fanout_worker::token(args.token_file.as_deref())?;
+        if secret.is_some() && args.allow_unauthenticated {
+            return Err(ConfigError::Contradiction);
+        }
+        let certificates = args.tls_ca.is_some();
+        for (flag, address, safe) in [
+            ("--listen", args.listen, certificates),
+            ("--http-listen", args.http_listen, false),
+        ] {
+            let guarded = secret.is_some() || args.allow_unauthenticated || safe;
+            if !address.ip().is_loopback() && !guarded {
+                return Err(ConfigError::Open { flag, address });
+            }
+        }
+        let read = |flag: &'static str, path: &PathBuf| {
+            fs::read(path).map_err(|error| ConfigError::File {
+                flag,
+                path: path.display().to_string(),
+                error,
+            })
+        };
+        let mut tls = None;
+        if let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) {
+            let identity =
+                Identity::from_pem(read("--tls-cert", certificate)?, read("--tls-key", key)?);
+            tls = Some(ServerTlsConfig::new().identity(identity));
+        }
+        if let Some(path) = &args.tls_ca {
+            let config = tls.ok_or(ConfigError::CaAlone)?;
+            let authority = Certificate::from_pem(read("--tls-ca", path)?);
+            tls = Some(config.client_ca_root(authority));
+        }
+        if args.queue == 0 || args.queue > QUEUE_MAX {
+            return Err(ConfigError::Queue(args.queue));
+        }
+        Ok(Self {
+            listen: args.listen,
+            http_listen: args.http_listen,
+            data: args.data,
+            token: secret.as_deref().map(Token::new),
+            tls,
+            queue: usize::try_from(args.queue).unwrap_or(usize::MAX),
+            origin: args
+                .origin
+                .as_deref()
+                .map(settings::origin_url)
+                .transpose()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+
+    fn config(args: &[&str]) -> Result<Config, String> {
+        let line = [&["coordinator", "serve"], args].concat();
+        match Cli::try_parse_from(line)
+            .map_err(|e| e.to_string())?
+            .command
+        {
+            Command::Serve(args) => Config::try_from(*args).map_err(|e| e.to_string()),
+            _ => unreachable!("serve was typed"),
+        }
+    }
+
+    #[test]
+    fn loopback_is_the_default_and_asks_for_nothing() {
+        let config = config(&[]).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:7143");
+        assert_eq!(config.http_listen.to_string(), "127.0.0.1:8080");
+        assert!(config.token.is_none() && config.tls.is_none());
+    }
+
+    #[test]
+    fn an_open_address_asks_for_a_token_or_a_word() {
+        let open = ["--listen", "0.0.0.0:7143"];
+        assert!(
+            config(&open)
+                .unwrap_err()
+                .starts_with("--listen 0.0.0.0:7143 can be reached")
+        );
+        assert!(
+            config(&["--http-listen", "[::]:80"])
+                .unwrap_err()
+                .contains("--allow-unauthenticated")
+        );
+        assert!(config(&[&open[..], &["--allow-unauthenticated"]].concat()).is_ok());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "s3cret\n").unwrap();
+        let token = ["--token-file", file.path().to_str().unwrap()];
+        assert!(config(&[&open[..], &token].concat()).is_ok());
+        let both = [&token[..], &["--allow-unauthenticated"]].concat();
+        assert!(config(&both).unwrap_err().contains("contradict"));
+    }
+
+    #[test]
+    fn values_out_of_range_are_named() {
+        assert!(
+            config(&["--queue", "0"])
+                .unwrap_err()
+                .starts_with("--queue 0")
+        );
+        assert!(
+            config(&["--origin", "origin:80"])
+                .unwrap_err()
+                .starts_with("--origin origin:80")
+        );
+        assert!(
+            config(&["--tls-ca", "x"])
+                .unwrap_err()
+                .contains("--tls-cert")
+        );
+        let missing = [
+            "--tls-cert",
+            "/nonexistent/c",
+            "--tls-key",
+            "/nonexistent/k",
+        ];
+        assert!(
+            config(&missing)
+                .unwrap_err()
+                .starts_with("--tls-cert /nonexistent/c")
+        );
+    }
+}

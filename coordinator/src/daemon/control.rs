@@ -1,0 +1,324 @@
+//! The gRPC service for clients.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use fanout_proto::{
+    PROTOCOL_VERSION, WireError,
+    control::{
+        JobDescription, JobEvent, JobState, PROTOCOL_KEY, Status as DaemonStatus, Submission,
+        Submitted,
+    },
+    id::JobId,
+    limits::{LIST_MAX_BYTES, PART_MAX_BYTES},
+    wire::{self, control_server::Control as ControlRpc, submit_part::Part},
+};
+use tokio::{fs::File, io::AsyncWriteExt, sync::mpsc, time::Instant};
+use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, Streaming, service::Interceptor};
+use tracing::{info, warn};
+
+use super::{
+    jobs::{Cancelled, Job, Jobs},
+    output::Tail,
+    plan::{Checked, Plan, Received},
+};
+use crate::{
+    cli::without_secrets,
+    fleet::{Roster, Token},
+};
+
+/// Events on their way to one follower; the rest is read when there is room.
+const EVENTS_MAX: usize = 4;
+/// A client sends the next part of its list within this time.
+const PART_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Lets those in that show the token and speak this version's protocol.
+#[derive(Debug, Clone)]
+pub(super) struct Gate(pub(super) Option<Token>);
+
+impl Interceptor for Gate {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        let text = |key: &str| request.metadata().get(key).and_then(|v| v.to_str().ok());
+        if let Some(token) = &self.0
+            && !token.fits(text("authorization"))
+        {
+            warn!(peer = ?request.remote_addr(), "refused a client: wrong or missing token");
+            return Err(Status::unauthenticated(
+                "wrong or missing token; pass the coordinator's with --token-file or FANOUT_TOKEN",
+            ));
+        }
+        let theirs: u32 = text(PROTOCOL_KEY).and_then(|v| v.parse().ok()).unwrap_or(0);
+        if theirs != PROTOCOL_VERSION {
+            let older = if theirs < PROTOCOL_VERSION {
+                "client"
+            } else {
+                "coordinator"
+            };
+            return Err(Status::failed_precondition(format!(
+                "the client speaks protocol {theirs}, this coordinator is fanout {} with protocol \
+                 {PROTOCOL_VERSION}: upgrade the {older}",
+                env!("CARGO_PKG_VERSION"),
+            )));
+        }
+        Ok(request)
+    }
+}
+
+/// What the service stands on.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) jobs: Jobs,
+    pub(super) roster: Roster,
+    pub(super) origin: Option<String>,
+    pub(super) began: Instant,
+}
+
+impl Desk {
+    /// What there is, and what it does.
+    pub(super) fn status(&self) -> DaemonStatus {
+        DaemonStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime: self.began.elapsed(),
+            queue_max: u32::try_from(self.jobs.queue_max()).unwrap_or(u32::MAX),
+            workers: self.roster.workers(),
+            jobs: self.jobs.list(),
+        }
+    }
+
+    fn job(&self, id: u64) -> Result<Arc<Job>, Status> {
+        self.jobs.get(JobId(id)).ok_or_else(|| {
+            Status::not_found(format!(
+                "there is no job {id}; `coordinator status` shows those there are"
+            ))
+        })
+    }
+}
+
+/// The service; clones share the desk.
+#[derive(Debug, Clone)]
+pub(super) struct Service(pub(super) Arc<Desk>);
+
+type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send + 'static>>;
+
+fn invalid(error: &WireError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+#[tonic::async_trait]
+impl ControlRpc for Service {
+    type FollowStream = Events<wire::JobEvent>;
+    type ReadStudyStream = Events<wire::StudyPart>;
+
+    async fn submit(
+        &self,
+        request: Request<Streaming<wire::SubmitPart>>,
+    ) -> Result<Response<wire::Submitted>, Status> {
+        let peer = request.remote_addr();
+        let answer = submit(&self.0, request.into_inner()).await?;
+        match &answer {
+            Submitted::Job(id) => info!(job = %id, ?peer, "job submitted"),
+            Submitted::Refused { message, .. } => info!(?peer, message, "job refused"),
+        }
+        Ok(Response::new(answer.into()))
+    }
+
+    async fn follow(
+        &self,
+        request: Request<wire::FollowRequest>,
+    ) -> Result<Response<Self::FollowStream>, Status> {
+        let request = request.into_inner();
+        let job = self.0.job(request.job)?;
+        let (events, stream) = mpsc::channel(EVENTS_MAX);
+        // Ends with the job, or with the client that it speaks to.
+        tokio::spawn(async move {
+            let follow = follow(&job, request.journal_from, request.results_from, &events);
+            tokio::select! {
+                ended = follow => if let Err(Some(status)) = ended {
+                    // A client that is gone needs no reason.
+                    let _ = events.send(Err(status)).await;
+                },
+                () = events.closed() => {}
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn cancel(
+        &self,
+        request: Request<wire::CancelRequest>,
+    ) -> Result<Response<wire::Cancelled>, Status> {
+        let request = request.into_inner();
+        self.0.job(request.job)?;
+        let cancelled = self.0.jobs.cancel(JobId(request.job), request.at_once);
+        Ok(Response::new(wire::Cancelled {
+            was_live: matches!(cancelled, Some(Cancelled::Running | Cancelled::Waiting)),
+        }))
+    }
+
+    async fn status(
+        &self,
+        _: Request<wire::StatusRequest>,
+    ) -> Result<Response<wire::StatusReply>, Status> {
+        Ok(Response::new(self.0.status().into()))
+    }
+
+    async fn read_study(
+        &self,
+        request: Request<wire::ReadStudyRequest>,
+    ) -> Result<Response<Self::ReadStudyStream>, Status> {
+        let name = request.into_inner().name;
+        let path = self.0.jobs.data().study_file(&name, "study.json");
+        let path = path.ok_or_else(|| {
+            Status::not_found(
+                "no study of that name is kept here; the coordinator's page lists them",
+            )
+        })?;
+        let json = tokio::fs::read(path).await.map_err(|error| {
+            Status::internal(format!("the coordinator cannot read the study: {error}"))
+        })?;
+        let json = bytes::Bytes::from(json);
+        let parts = (0..json.len()).step_by(PART_MAX_BYTES).map(move |start| {
+            let end = (start + PART_MAX_BYTES).min(json.len());
+            Ok(wire::StudyPart {
+                json: json.slice(start..end),
+            })
+        });
+        Ok(Response::new(Box::pin(tokio_stream::iter(parts))))
+    }
+}
+
+async fn submit(
+    desk: &Arc<Desk>,
+    mut parts: Streaming<wire::SubmitPart>,
+) -> Result<Submitted, Status> {
+    let first = next(&mut parts).await?;
+    let Some(Part::Submission(submission)) = first else {
+        return Err(invalid(&WireError::Missing("submission")));
+    };
+    let submission = Submission::try_from(submission).map_err(|error| invalid(&error))?;
+    let admission = desk
+        .jobs
+        .admit()
+        .map_err(|full| Status::resource_exhausted(full.to_string()))?;
+    let directory = admission.directory().map_err(Status::internal)?.to_owned();
+    let list = match submission.list_name {
+        None => None,
+        Some(_) => Some(receive_list(&mut parts, &directory.join("list")).await?),
+    };
+    let received = Received {
+        submission,
+        id: admission.id,
+        directory,
+        list,
+    };
+    let check = {
+        let desk = desk.clone();
+        // A long list takes a while to read, and workers wait for nobody.
+        tokio::task::spawn_blocking(move || {
+            let checked = Plan::new(&received, desk.jobs.data(), desk.origin.as_deref());
+            (received, checked)
+        })
+    };
+    let (received, checked) = check
+        .await
+        .map_err(|error| Status::internal(error.to_string()))?;
+    let Checked { kind, plan, said } = match checked {
+        Ok(checked) => checked,
+        Err(refused) => {
+            return Ok(Submitted::Refused {
+                exit_code: refused.failure.exit.code(),
+                message: refused.failure.to_string(),
+                said: refused.said,
+            });
+        }
+    };
+    let id = admission.id;
+    let description = JobDescription {
+        id,
+        kind,
+        arguments: without_secrets(&received.submission.arguments),
+    };
+    admission
+        .queue(description, plan, &said)
+        .map_err(Status::unavailable)?;
+    Ok(Submitted::Job(id))
+}
+
+async fn next(parts: &mut Streaming<wire::SubmitPart>) -> Result<Option<Part>, Status> {
+    match tokio::time::timeout(PART_PATIENCE, parts.next()).await {
+        Ok(Some(part)) => part?
+            .part
+            .map(Some)
+            .ok_or_else(|| invalid(&WireError::Missing("part"))),
+        Ok(None) => Ok(None),
+        Err(_) => Err(Status::deadline_exceeded(
+            "the client sent nothing for too long",
+        )),
+    }
+}
+
+/// Writes a list to disk as it comes.
+async fn receive_list(
+    parts: &mut Streaming<wire::SubmitPart>,
+    path: &std::path::Path,
+) -> Result<std::path::PathBuf, Status> {
+    let write = |error: std::io::Error| {
+        Status::resource_exhausted(format!("the coordinator cannot keep the list: {error}"))
+    };
+    let mut file = File::create(path).await.map_err(write)?;
+    let mut length = 0_u64;
+    while let Some(part) = next(parts).await? {
+        let Part::List(octets) = part else {
+            return Err(invalid(&WireError::Inconsistent("a submission comes once")));
+        };
+        length += octets.len() as u64;
+        if length > LIST_MAX_BYTES {
+            return Err(Status::resource_exhausted(format!(
+                "the list is longer than the {LIST_MAX_BYTES} octets that a fleet takes"
+            )));
+        }
+        file.write_all(&octets).await.map_err(write)?;
+    }
+    file.flush().await.map_err(write)?;
+    Ok(path.to_owned())
+}
+
+/// Tells one client everything. The state is looked at before the files are:
+/// whoever is told the end was told all before it.
+async fn follow(
+    job: &Job,
+    journal_from: u64,
+    results_from: u64,
+    events: &mpsc::Sender<Result<wire::JobEvent, Status>>,
+) -> Result<(), Option<Status>> {
+    let send = async |event: JobEvent| events.send(Ok(event.into())).await.map_err(|_| None);
+    let unreadable = |error: std::io::Error| {
+        Some(Status::internal(format!(
+            "the coordinator cannot read the job's output: {error}"
+        )))
+    };
+    let mut state = job.watch();
+    let mut journal = Tail::new(vec![job.journal()], journal_from);
+    let mut results = Tail::new(job.results(), results_from);
+    send(JobEvent::Job(job.description.clone())).await?;
+    loop {
+        let now = state.borrow_and_update().clone();
+        while let Some(octets) = journal.read().map_err(unreadable)? {
+            send(JobEvent::Journal(octets)).await?;
+        }
+        while let Some(octets) = results.read().map_err(unreadable)? {
+            send(JobEvent::Results(octets)).await?;
+        }
+        match now {
+            JobState::Waiting(ahead) => send(JobEvent::Waiting(ahead)).await?,
+            JobState::Running(progress) => send(JobEvent::Progress(progress)).await?,
+            JobState::Finished(finished) => {
+                return send(JobEvent::Finished(finished)).await;
+            }
+        }
+        if state.changed().await.is_err() {
+            // The job was forgotten; it is over, so its state has said so.
+            return Ok(());
+        }
+    }
+}

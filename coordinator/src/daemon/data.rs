@@ -1,0 +1,260 @@
+//! The daemon's directory:
+//!
+//! ```text
+//! lock                  held while a daemon uses it
+//! studies/NAME/         study.json, trials.csv, report.html; kept for good
+//! jobs/ID/              job.json, journal, results*, list, ca.pem; the last ones are kept
+//! ```
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use fanout_proto::{
+    control::{JobDescription, JobFinished, JobKind},
+    id::JobId,
+};
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+/// A file of a job that says what it is.
+const JOB: &str = "job.json";
+/// Files of a study that are shown to whoever asks.
+pub(super) const STUDY_FILES: [(&str, &str); 3] = [
+    ("report.html", "text/html; charset=utf-8"),
+    ("study.json", "application/json"),
+    ("trials.csv", "text/csv; charset=utf-8"),
+];
+
+/// A directory that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// It cannot be written.
+    #[error("cannot use {path} for the daemon's data: {error}; name another directory with --data")]
+    Write {
+        /// Which one.
+        path: String,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Another daemon uses it.
+    #[error("another coordinator uses {0}; name another directory with --data")]
+    Taken(String),
+}
+
+/// The daemon's directory, which nobody else uses while this value lives.
+#[derive(Debug)]
+pub(super) struct Data {
+    root: PathBuf,
+    _lock: File,
+}
+
+/// A job, as it is kept.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    kind: String,
+    arguments: Vec<String>,
+    study: String,
+    finished: Option<KeptEnd>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptEnd {
+    exit_code: u8,
+    message: String,
+}
+
+/// A job of an earlier daemon.
+#[derive(Debug)]
+pub(super) struct Earlier {
+    pub(super) job: JobDescription,
+    pub(super) study: String,
+    /// `None`: it was not over when that daemon ended.
+    pub(super) finished: Option<JobFinished>,
+}
+
+impl Data {
+    /// Makes the directory and takes it for this process.
+    pub(super) fn open(root: &Path) -> Result<Self, DataError> {
+        let write = |error| DataError::Write {
+            path: root.display().to_string(),
+            error,
+        };
+        fs::create_dir_all(root.join("studies")).map_err(write)?;
+        fs::create_dir_all(root.join("jobs")).map_err(write)?;
+        let lock = File::create(root.join("lock")).map_err(write)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(DataError::Taken(root.display().to_string()));
+            }
+            Err(error) => return Err(write(error.into())),
+        }
+        Ok(Self {
+            root: root.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    fn job_directory(&self, id: JobId) -> PathBuf {
+        self.root.join("jobs").join(id.to_string())
+    }
+
+    /// Makes a job's directory.
+    pub(super) fn create_job(&self, id: JobId) -> io::Result<PathBuf> {
+        let directory = self.job_directory(id);
+        fs::create_dir_all(&directory)?;
+        Ok(directory)
+    }
+
+    /// Takes a job's directory away.
+    pub(super) fn remove_job(&self, id: JobId) {
+        if let Err(error) = fs::remove_dir_all(self.job_directory(id)) {
+            warn!(job = %id, %error, "cannot remove a job's files");
+        }
+    }
+
+    /// Keeps what a job is, and how it ended.
+    pub(super) fn keep_job(
+        &self,
+        job: &JobDescription,
+        study: &str,
+        finished: Option<&JobFinished>,
+    ) -> io::Result<()> {
+        let kept = Kept {
+            kind: job.kind.name().to_owned(),
+            arguments: job.arguments.clone(),
+            study: study.to_owned(),
+            finished: finished.map(|finished| KeptEnd {
+                exit_code: finished.exit_code,
+                message: finished.message.clone(),
+            }),
+        };
+        let path = self.job_directory(job.id).join(JOB);
+        let part = crate::results::part_name(&path);
+        fs::write(&part, serde_json::to_vec(&kept)?)?;
+        fs::rename(part, path)
+    }
+
+    /// The jobs of earlier daemons, in order; what cannot be read is removed.
+    pub(super) fn earlier_jobs(&self) -> io::Result<Vec<Earlier>> {
+        let mut jobs = Vec::new();
+        for entry in fs::read_dir(self.root.join("jobs"))? {
+            let entry = entry?;
+            let id = entry.file_name().to_str().and_then(|n| n.parse().ok());
+            let Some(id) = id.map(JobId) else {
+                continue;
+            };
+            match earlier(id, &entry.path()) {
+                Some(job) => jobs.push(job),
+                None => self.remove_job(id),
+            }
+        }
+        jobs.sort_by_key(|earlier| earlier.job.id);
+        Ok(jobs)
+    }
+
+    /// Where a new study is kept: its time, and the job's number.
+    pub(super) fn study_directory(&self, id: JobId, now: jiff::Timestamp) -> (String, PathBuf) {
+        let name = format!("{}-{id}", now.strftime("%Y-%m-%dT%H%M%SZ"));
+        let path = self.root.join("studies").join(&name);
+        (name, path)
+    }
+
+    /// The studies that are complete, newest first.
+    pub(super) fn studies(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.root.join("studies")) else {
+            return Vec::new();
+        };
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| self.study_file(name, "study.json").is_some())
+            .collect();
+        names.sort_unstable_by(|a, b| b.cmp(a));
+        names
+    }
+
+    /// A file of a study, if there is such a one.
+    pub(super) fn study_file(&self, study: &str, file: &str) -> Option<PathBuf> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let known = STUDY_FILES.iter().any(|(name, _)| *name == file);
+        if study.is_empty() || !study.chars().all(plain) || !known {
+            return None;
+        }
+        let path = self.root.join("studies").join(study).join(file);
+        path.is_file().then_some(path)
+    }
+}
+
+fn earlier(id: JobId, directory: &Path) -> Option<Earlier> {
+    let kept: Kept = serde_json::from_slice(&fs::read(directory.join(JOB)).ok()?).ok()?;
+    let kinds = [JobKind::Study, JobKind::Fetch];
+    let kind = kinds.into_iter().find(|kind| kind.name() == kept.kind)?;
+    Some(Earlier {
+        job: JobDescription {
+            id,
+            kind,
+            arguments: kept.arguments,
+        },
+        study: kept.study,
+        finished: kept.finished.map(|end| JobFinished {
+            exit_code: end.exit_code,
+            message: end.message,
+        }),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_studys_own_files_are_found() {
+        let place = tempfile::tempdir().unwrap();
+        let data = Data::open(place.path()).unwrap();
+        let (name, path) = data.study_directory(JobId(3), jiff::Timestamp::UNIX_EPOCH);
+        assert_eq!(name, "1970-01-01T000000Z-3");
+        fs::create_dir(&path).unwrap();
+        assert!(data.studies().is_empty(), "it is not complete");
+        fs::write(path.join("study.json"), "{}").unwrap();
+        fs::write(path.join("other"), "").unwrap();
+        assert_eq!(data.studies(), [name.clone()]);
+        assert!(data.study_file(&name, "study.json").is_some());
+        assert!(data.study_file(&name, "other").is_none());
+        assert!(data.study_file(&name, "report.html").is_none());
+        for bad in ["", "..", "../studies", ".", "a/b", "a%2f"] {
+            assert!(data.study_file(bad, "study.json").is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn jobs_are_found_again_and_the_directory_has_one_user() {
+        let place = tempfile::tempdir().unwrap();
+        let data = Data::open(place.path()).unwrap();
+        assert!(matches!(Data::open(place.path()), Err(DataError::Taken(_))));
+        let job = |id| JobDescription {
+            id: JobId(id),
+            kind: JobKind::Fetch,
+            arguments: vec!["fetch".to_owned()],
+        };
+        for id in [10, 9] {
+            data.create_job(JobId(id)).unwrap();
+        }
+        let finished = JobFinished {
+            exit_code: 1,
+            message: "why".to_owned(),
+        };
+        data.keep_job(&job(9), "", Some(&finished)).unwrap();
+        data.keep_job(&job(10), "", None).unwrap();
+        data.create_job(JobId(11)).unwrap();
+        let found = data.earlier_jobs().unwrap();
+        assert_eq!(found.len(), 2, "the one that says nothing is gone");
+        assert_eq!(found[0].job, job(9));
+        assert_eq!(found[0].finished, Some(finished));
+        assert_eq!((found[1].job.id, &found[1].finished), (JobId(10), &None));
+        assert!(!place.path().join("jobs/11").exists());
+    }
+}

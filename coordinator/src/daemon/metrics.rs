@@ -1,0 +1,190 @@
+//! `/metrics`, in Prometheus' text format.
+
+use std::fmt::Write;
+
+use fanout_proto::control::{JobState, Status};
+
+/// The content type of the text format.
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What the process itself costs.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Process {
+    pub(super) cpu_s: Option<f64>,
+    pub(super) resident_bytes: Option<u64>,
+}
+
+impl Process {
+    /// Reads it; what cannot be read stays unknown.
+    pub(super) fn now() -> Self {
+        let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        let pages = std::fs::read_to_string("/proc/self/statm").ok();
+        let pages = pages.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+        let page_bytes = u64::try_from(rustix::param::page_size()).ok();
+        Self {
+            cpu_s: std::time::Duration::try_from(cpu)
+                .ok()
+                .map(|cpu| cpu.as_secs_f64()),
+            resident_bytes: pages.zip(page_bytes).map(|(pages, bytes)| pages * bytes),
+        }
+    }
+}
+
+/// The text; `finished` counts jobs that ended well and otherwise.
+pub(super) fn text(status: &Status, finished: [u64; 2], process: Process) -> String {
+    let mut text = String::new();
+    let mut metric = |name: &str, kind: &str, help: &str, values: &[(&str, String)]| {
+        // Writing into a string does not fail.
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (labels, value) in values {
+            let _ = writeln!(text, "{name}{labels} {value}");
+        }
+    };
+    let workers = &status.workers;
+    let slots: u64 = workers.iter().map(|w| u64::from(w.slots)).sum();
+    let silent = workers.iter().map(|w| w.silent).max().unwrap_or_default();
+    let count = |is: fn(&JobState) -> bool| {
+        let jobs = status.jobs.iter().filter(|job| is(&job.state));
+        jobs.count().to_string()
+    };
+    let running = status.jobs.iter().find_map(|job| match &job.state {
+        JobState::Running(progress) => Some(progress),
+        _ => None,
+    });
+    let version = format!("{{version=\"{}\"}}", status.version);
+    metric(
+        "fanout_build_info",
+        "gauge",
+        "The version that serves.",
+        &[(&version, "1".to_owned())],
+    );
+    metric(
+        "fanout_uptime_seconds",
+        "gauge",
+        "Since the coordinator started.",
+        &[("", status.uptime.as_secs_f64().to_string())],
+    );
+    metric(
+        "fanout_workers",
+        "gauge",
+        "Attached workers.",
+        &[("", workers.len().to_string())],
+    );
+    metric(
+        "fanout_slots",
+        "gauge",
+        "Fetchers that the workers can run.",
+        &[("", slots.to_string())],
+    );
+    metric(
+        "fanout_worker_silence_seconds_max",
+        "gauge",
+        "Time since the last message of the worker that is silent longest.",
+        &[("", silent.as_secs_f64().to_string())],
+    );
+    metric(
+        "fanout_jobs",
+        "gauge",
+        "Jobs that run or wait.",
+        &[
+            (
+                "{state=\"running\"}",
+                count(|s| matches!(s, JobState::Running(_))),
+            ),
+            (
+                "{state=\"waiting\"}",
+                count(|s| matches!(s, JobState::Waiting(_))),
+            ),
+        ],
+    );
+    metric(
+        "fanout_jobs_finished_total",
+        "counter",
+        "Jobs that are over, since the coordinator started.",
+        &[
+            ("{result=\"done\"}", finished[0].to_string()),
+            ("{result=\"other\"}", finished[1].to_string()),
+        ],
+    );
+    if let Some(progress) = running {
+        let done = progress.completed + progress.failed + progress.abandoned;
+        metric(
+            "fanout_trial_urls",
+            "gauge",
+            "URLs of the trial that runs.",
+            &[("", progress.total.to_string())],
+        );
+        metric(
+            "fanout_trial_urls_done",
+            "gauge",
+            "Of those, the ones that are done.",
+            &[("", done.to_string())],
+        );
+    }
+    if let Some(cpu_s) = process.cpu_s {
+        metric(
+            "process_cpu_seconds_total",
+            "counter",
+            "CPU time of the coordinator.",
+            &[("", cpu_s.to_string())],
+        );
+    }
+    if let Some(bytes) = process.resident_bytes {
+        metric(
+            "process_resident_memory_bytes",
+            "gauge",
+            "Resident memory of the coordinator.",
+            &[("", bytes.to_string())],
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn every_metric_has_a_help_and_a_type() {
+        let status = Status {
+            version: "1.2.3".to_owned(),
+            uptime: Duration::from_millis(1500),
+            queue_max: 1,
+            workers: Vec::new(),
+            jobs: Vec::new(),
+        };
+        let process = Process {
+            cpu_s: Some(0.25),
+            resident_bytes: None,
+        };
+        insta::assert_snapshot!(text(&status, [2, 1], process), @r#"
+        # HELP fanout_build_info The version that serves.
+        # TYPE fanout_build_info gauge
+        fanout_build_info{version="1.2.3"} 1
+        # HELP fanout_uptime_seconds Since the coordinator started.
+        # TYPE fanout_uptime_seconds gauge
+        fanout_uptime_seconds 1.5
+        # HELP fanout_workers Attached workers.
+        # TYPE fanout_workers gauge
+        fanout_workers 0
+        # HELP fanout_slots Fetchers that the workers can run.
+        # TYPE fanout_slots gauge
+        fanout_slots 0
+        # HELP fanout_worker_silence_seconds_max Time since the last message of the worker that is silent longest.
+        # TYPE fanout_worker_silence_seconds_max gauge
+        fanout_worker_silence_seconds_max 0
+        # HELP fanout_jobs Jobs that run or wait.
+        # TYPE fanout_jobs gauge
+        fanout_jobs{state="running"} 0
+        fanout_jobs{state="waiting"} 0
+        # HELP fanout_jobs_finished_total Jobs that are over, since the coordinator started.
+        # TYPE fanout_jobs_finished_total counter
+        fanout_jobs_finished_total{result="done"} 2
+        fanout_jobs_finished_total{result="other"} 1
+        # HELP process_cpu_seconds_total CPU time of the coordinator.
+        # TYPE process_cpu_seconds_total counter
+        process_cpu_seconds_total 0.25
+        "#);
+    }
+}

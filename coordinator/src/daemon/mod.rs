@@ -1,0 +1,282 @@
+//! `coordinator serve`: workers attach, clients submit, one job runs at a time.
+//!
+//! ```text
+//!  clients ══ Control ── jobs ──► run, the one owner of the fleet ◄── Fleet ══ workers
+//!                         │            │
+//!  browsers ── pages ─────┴── files ◄──┘ journal, results, studies
+//! ```
+
+mod config;
+mod control;
+mod data;
+mod jobs;
+mod metrics;
+mod output;
+mod pages;
+mod plan;
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use fanout_proto::{
+    FILE_DESCRIPTOR_SET,
+    control::JobFinished,
+    wire::{control_server::ControlServer, fleet_server},
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::service::{Routes, interceptor::InterceptedService};
+use tracing::{info, warn};
+
+use self::{
+    config::Config,
+    control::{Desk, Gate, Service},
+    data::Data,
+    jobs::{Job, Jobs},
+    output::Output,
+    plan::Plan,
+};
+use crate::{
+    cli::ServeArgs,
+    drive::Stop,
+    exit::{Exit, Failure},
+    fetch::Fetch,
+    fleet::{Fleet, FleetServer},
+    ground::{Ground, Origin, machine},
+};
+
+/// A job waits this long for the workers that it asks for.
+const GATHER_PATIENCE: Duration = Duration::from_secs(60);
+/// A study that has lost its last worker waits this long for one to come back.
+const RETURN_PATIENCE: Duration = Duration::from_secs(30);
+/// Sessions and pages end within this time.
+const END_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Serves until it is told to end.
+///
+/// # Errors
+///
+/// [`Failure`] with exit code 2 when it cannot serve as it is asked to.
+pub async fn run(args: ServeArgs) -> Result<Exit, Failure> {
+    let config = Config::try_from(args).map_err(Failure::usage)?;
+    let data = Data::open(&config.data).map_err(Failure::usage)?;
+    let jobs = Jobs::new(data, config.queue).map_err(Failure::usage)?;
+    let mut server = FleetServer::bind(config.listen, config.token.clone())
+        .await
+        .map_err(Failure::usage)?;
+    let pages = TcpListener::bind(config.http_listen)
+        .await
+        .map_err(|error| {
+            Failure::usage(format!(
+                "cannot listen on {}: {error}; choose another address with --http-listen",
+                config.http_listen
+            ))
+        })?;
+    let (grpc_at, pages_at) = addresses(&server, &pages).map_err(Failure::usage)?;
+    let tls = config.tls.is_some();
+    if let Some(tls) = config.tls {
+        server = server.with_tls(tls);
+    }
+    let desk = Arc::new(Desk {
+        jobs: jobs.clone(),
+        roster: server.roster(),
+        origin: config.origin,
+        began: Instant::now(),
+    });
+    let routes = routes(&desk, Gate(config.token.clone())).await?;
+    let shutdown = CancellationToken::new();
+    let (fleet, grpc) = server.start(routes, shutdown.clone());
+    let mut grpc = tokio::spawn(grpc);
+    let mut pages = tokio::spawn(pages::serve(
+        pages,
+        pages_at,
+        desk.clone(),
+        config.token,
+        shutdown.clone(),
+    ));
+    let signals = Signals::listen().map_err(Failure::incomplete)?;
+    announce(grpc_at, pages_at, tls, &config.data);
+    let ended = tokio::select! {
+        exit = work(fleet, &jobs, signals) => Ok(exit),
+        ended = &mut grpc => Err(Failure::incomplete(match ended {
+            Ok(Ok(())) => "the gRPC server ended by itself".to_owned(),
+            Ok(Err(error)) => fanout_worker::causes(&error),
+            Err(error) => error.to_string(),
+        })),
+    };
+    shutdown.cancel();
+    if ended.is_ok() && timeout(END_DEADLINE, &mut grpc).await.is_err() {
+        grpc.abort();
+    }
+    if timeout(END_DEADLINE, &mut pages).await.is_err() {
+        pages.abort();
+    }
+    ended
+}
+
+fn addresses(
+    server: &FleetServer,
+    pages: &TcpListener,
+) -> std::io::Result<(SocketAddr, SocketAddr)> {
+    Ok((server.address()?, pages.local_addr()?))
+}
+
+/// Where it is, on standard output: a program that starts it reads that.
+fn announce(grpc: SocketAddr, pages: SocketAddr, tls: bool, data: &Path) {
+    let scheme = if tls { "https" } else { "http" };
+    let text = format!("coordinator {scheme}://{grpc}\npages http://{pages}\n");
+    if let Err(error) = crate::store::print(&text) {
+        warn!(%error, "cannot say where it serves");
+    }
+    info!(%grpc, %pages, data = %data.display(), "serving");
+}
+
+/// The services beside the fleet's own.
+async fn routes(desk: &Arc<Desk>, gate: Gate) -> Result<Routes, Failure> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<ControlServer<Service>>().await;
+    health
+        .set_service_status(
+            fleet_server::SERVICE_NAME,
+            tonic_health::ServingStatus::Serving,
+        )
+        .await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(Failure::incomplete)?;
+    let control = ControlServer::new(Service(desk.clone()));
+    Ok(Routes::new(InterceptedService::new(control, gate))
+        .add_service(health_service)
+        .add_service(reflection))
+}
+
+/// What ends the daemon.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> Exit {
+        tokio::select! {
+            _ = self.interrupt.recv() => Exit::Interrupted,
+            _ = self.terminate.recv() => Exit::Done,
+        }
+    }
+}
+
+/// Runs job after job until a signal comes; then the running one is cancelled
+/// and saved, and the workers are sent away. A second signal ends all at once.
+async fn work(mut fleet: Fleet, jobs: &Jobs, mut signals: Signals) -> Exit {
+    let over = CancellationToken::new();
+    let run = async {
+        loop {
+            let (job, plan) = tokio::select! {
+                biased;
+                () = over.cancelled() => break,
+                next = jobs.next() => next,
+                _ = fleet.next() => continue,
+            };
+            let finished = run_job(&job, plan, &mut fleet).await;
+            jobs.finish(&job, finished);
+        }
+    };
+    let end = async {
+        let exit = signals.next().await;
+        info!("ending");
+        jobs.close();
+        over.cancel();
+        exit
+    };
+    let quit = async |signals: &mut Signals| {
+        signals.next().await;
+        std::process::exit(Exit::Interrupted.code().into())
+    };
+    let exit = {
+        tokio::pin!(run);
+        let exit = tokio::select! {
+            () = &mut run => Exit::Done,
+            exit = end => exit,
+        };
+        tokio::select! {
+            () = run => {}
+            () = quit(&mut signals) => {}
+        }
+        exit
+    };
+    fleet.dismiss("the coordinator ends");
+    exit
+}
+
+/// Runs one job on the fleet, whatever comes of it.
+async fn run_job(job: &Arc<Job>, plan: Plan, fleet: &mut Fleet) -> JobFinished {
+    info!(job = %job.description.id, "job starts");
+    let result = match Output::open(job.clone()) {
+        Ok(output) => carry_out(job, plan, &output, fleet).await,
+        Err(error) => Err(plan::cannot_keep(&error)),
+    };
+    // Whatever it was read from is not needed any more.
+    let _ = std::fs::remove_file(job.directory.join("list"));
+    match result {
+        Ok(exit) => JobFinished {
+            exit_code: exit.code(),
+            message: String::new(),
+        },
+        Err(failure) => JobFinished {
+            exit_code: failure.exit.code(),
+            message: failure.to_string(),
+        },
+    }
+}
+
+async fn carry_out(
+    job: &Job,
+    plan: Plan,
+    output: &Output,
+    fleet: &mut Fleet,
+) -> Result<Exit, Failure> {
+    if let Err(failure) = gather(fleet, plan.workers(), &job.stop).await {
+        plan.discard();
+        return Err(failure);
+    }
+    let ground = Ground {
+        fleet,
+        origin: plan.origin().map(|url| Origin {
+            urls: vec![url],
+            threads: 0,
+            embedded: false,
+        }),
+        machine: machine(&fanout_worker::facts()),
+        patience: Some(RETURN_PATIENCE),
+    };
+    match plan {
+        Plan::Study(study, _) => study.run(ground, &job.stop, output).await,
+        Plan::Fetch(settings, list) => {
+            Fetch::new(&settings, &list, output)?
+                .run(ground, &job.stop)
+                .await
+        }
+    }
+}
+
+async fn gather(fleet: &mut Fleet, wanted: u32, stop: &Stop) -> Result<(), Failure> {
+    let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+    fleet.catch_up();
+    tokio::select! {
+        gathered = fleet.gather(wanted, GATHER_PATIENCE) => gathered.map_err(Failure::no_fleet),
+        () = stop.cancel.cancelled() => Err(Failure::interrupted("cancelled while it waited for workers")),
+        () = stop.drain.cancelled() => Err(Failure::interrupted("cancelled while it waited for workers")),
+    }
+}

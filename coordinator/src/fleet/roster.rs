@@ -1,0 +1,120 @@
+//! Who is attached, for whoever asks while somebody else drives the fleet.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use fanout_proto::{control::WorkerStatus, id::WorkerId, worker::Hello};
+use tokio::time::Instant;
+
+/// The attached workers. Sessions write it; clones read the same one.
+#[derive(Debug, Clone, Default)]
+pub struct Roster(Arc<Mutex<BTreeMap<WorkerId, Entry>>>);
+
+#[derive(Debug)]
+struct Entry {
+    hello: Hello,
+    since: Instant,
+    heard_ms: Arc<AtomicU64>,
+}
+
+/// A session's place on the roster; it ends with this value.
+#[derive(Debug)]
+pub(super) struct Place {
+    roster: Roster,
+    id: WorkerId,
+    since: Instant,
+    heard_ms: Arc<AtomicU64>,
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Roster {
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<WorkerId, Entry>> {
+        // Every change is one call: a panic elsewhere leaves it whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn enter(&self, id: WorkerId, hello: Hello) -> Place {
+        let since = Instant::now();
+        let heard_ms = Arc::new(AtomicU64::new(0));
+        let entry = Entry {
+            hello,
+            since,
+            heard_ms: heard_ms.clone(),
+        };
+        self.entries().insert(id, entry);
+        Place {
+            roster: self.clone(),
+            id,
+            since,
+            heard_ms,
+        }
+    }
+
+    /// Everyone who is there, in the order in which they came.
+    #[must_use]
+    pub fn workers(&self) -> Vec<WorkerStatus> {
+        let entries = self.entries();
+        let each = entries.iter().map(|(id, entry)| {
+            let attached = entry.since.elapsed();
+            let heard = Duration::from_millis(entry.heard_ms.load(Ordering::Relaxed));
+            WorkerStatus {
+                id: *id,
+                name: entry.hello.name.clone(),
+                slots: entry.hello.slots,
+                facts: entry.hello.facts.clone(),
+                attached,
+                silent: attached.saturating_sub(heard),
+            }
+        });
+        each.collect()
+    }
+}
+
+impl Place {
+    /// The worker has just spoken.
+    pub(super) fn heard(&self) {
+        self.heard_ms
+            .store(millis(self.since.elapsed()), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.roster.entries().remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fanout_proto::worker::WorkerFacts;
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_counts_from_the_last_message() {
+        let roster = Roster::default();
+        let hello = Hello {
+            name: "w".to_owned(),
+            slots: 3,
+            facts: WorkerFacts::default(),
+        };
+        let place = roster.enter(WorkerId(4), hello);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        place.heard();
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let workers = roster.workers();
+        assert_eq!((workers[0].id, workers[0].slots), (WorkerId(4), 3));
+        assert_eq!(workers[0].attached, Duration::from_secs(7));
+        assert_eq!(workers[0].silent, Duration::from_secs(2));
+        drop(place);
+        assert!(roster.workers().is_empty());
+    }
+}
