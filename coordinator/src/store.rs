@@ -61,8 +61,8 @@ pub enum StoreError {
 #[derive(Debug, Clone)]
 pub struct Store {
     directory: PathBuf,
-    /// Whether the directory was made for this study.
-    made: bool,
+    /// Directories that were made for this study, the innermost first.
+    made: Vec<PathBuf>,
 }
 
 impl Store {
@@ -76,7 +76,9 @@ impl Store {
             Some(directory) => directory.to_owned(),
             None => study::default_directory(jiff::Timestamp::now()),
         };
-        let made = !directory.exists();
+        let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let made = directory.ancestors().take_while(missing);
+        let made = made.map(Path::to_owned).collect();
         let probe = directory.join(".part");
         fs::create_dir_all(&directory)
             .and_then(|()| fs::write(&probe, ""))
@@ -156,10 +158,14 @@ impl Store {
 
     /// Takes the directory away again if it was made for a study that never began.
     pub fn discard(&self) {
-        if self.made {
-            // Only if it is empty; what cannot be removed does no harm.
+        if !self.made.is_empty() {
             let _ = fs::remove_file(part_name(&self.directory.join(STUDY)));
-            let _ = fs::remove_dir(&self.directory);
+        }
+        // Only if they are empty; what cannot be removed does no harm.
+        for directory in &self.made {
+            if fs::remove_dir(directory).is_err() {
+                break;
+            }
         }
     }
 }

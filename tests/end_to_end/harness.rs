@@ -58,6 +58,39 @@ impl Place {
         path
     }
 
+    /// Starts a coordinator that serves, on ports of its own.
+    pub(crate) fn serve(&self, args: &[&str]) -> Serving {
+        self.serve_at("127.0.0.1:0", args)
+    }
+
+    pub(crate) fn serve_at(&self, listen: &str, args: &[&str]) -> Serving {
+        let fixed = [
+            "serve",
+            "--listen",
+            listen,
+            "--http-listen",
+            "127.0.0.1:0",
+            "--data",
+            "data",
+        ];
+        let mut child = self
+            .command(&[&fixed, args].concat())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("the coordinator starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+        let mut address = |what: &str| {
+            let line = lines.next().expect("a line").expect("text");
+            let url = line.strip_prefix(what).expect("it says where it is");
+            url.trim().to_owned()
+        };
+        Serving {
+            url: address("coordinator "),
+            pages: address("pages "),
+            process: Started { child },
+        }
+    }
+
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_coordinator"));
         command
@@ -66,6 +99,8 @@ impl Place {
             .env(MARK, &self.mark)
             .env_remove("RUST_LOG")
             .env_remove("FANOUT_COORDINATOR")
+            .env_remove("FANOUT_ORIGIN")
+            .env_remove("FANOUT_TOKEN")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -141,7 +176,7 @@ impl Place {
     /// Waits until no process of this test is left.
     pub(crate) fn assert_nothing_left(&self) {
         wait_for("every process to end", || {
-            let left: usize = ["worker", "origin", "fetcher", "study", "fetch"]
+            let left: usize = ["worker", "origin", "fetcher", "study", "fetch", "serve", "attach"]
                 .iter()
                 .map(|word| self.processes(word).len())
                 .sum();
@@ -163,6 +198,18 @@ impl Started {
 
     pub(crate) fn finish(self) -> Ran {
         Ran::new(self.output())
+    }
+
+    /// For one whose output was taken over.
+    pub(crate) fn finish_quietly(mut self) -> Ran {
+        let status = wait_for("the coordinator to end", || {
+            self.child.try_wait().expect("it can be waited for")
+        });
+        Ran::new(Output {
+            status,
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+        })
     }
 
     fn output(mut self) -> Output {
@@ -195,6 +242,62 @@ impl Drop for Started {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
+    }
+}
+
+/// A coordinator that serves; killed if it is dropped.
+pub(crate) struct Serving {
+    pub(crate) url: String,
+    pub(crate) pages: String,
+    pub(crate) process: Started,
+}
+
+impl Serving {
+    /// What `status --format json` says.
+    pub(crate) fn status(&self, place: &Place) -> serde_json::Value {
+        let args = ["status", "--format", "json", "--coordinator", &self.url];
+        serde_json::from_str(&place.run(&args).expect(0).stdout).expect("JSON")
+    }
+
+    /// Starts a worker, and waits until it is attached.
+    pub(crate) fn worker(&self, place: &Place, name: &str) -> Started {
+        let worker = place.start(&["worker", "--coordinator", &self.url, "--name", name]);
+        self.attached(place, name);
+        worker
+    }
+
+    /// Waits until a worker of this name is attached.
+    pub(crate) fn attached(&self, place: &Place, name: &str) {
+        wait_for("the worker", || {
+            let status = self.status(place);
+            let workers = status["workers"].as_array()?;
+            workers.iter().any(|w| w["name"] == name).then_some(())
+        });
+    }
+
+    /// Waits until a job is in this state.
+    pub(crate) fn job(&self, place: &Place, id: u64, state: &str) -> serde_json::Value {
+        wait_for("the job's state", || {
+            let status = self.status(place);
+            let jobs = status["jobs"].as_array()?;
+            let job = jobs.iter().find(|job| job["id"] == id)?;
+            (job["state"] == state).then(|| job.clone())
+        })
+    }
+
+    /// The answer to a GET of a path on the pages: status line, header, body.
+    pub(crate) fn get(&self, path: &str, headers: &str) -> String {
+        let address = self.pages.strip_prefix("http://").expect("plain HTTP");
+        let mut stream = std::net::TcpStream::connect(address).expect("the pages are there");
+        let host = match headers.contains("Host:") {
+            true => String::new(),
+            false => format!("Host: {address}\r\n"),
+        };
+        write!(stream, "GET {path} HTTP/1.1\r\n{host}{headers}Connection: close\r\n\r\n")
+            .expect("it can be asked");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
     }
 }
 

@@ -6,5 +6,6 @@
 mod bad_input;
 mod faults;
 mod fetch;
+mod fleet;
 mod harness;
 mod study;

@@ -12,7 +12,7 @@ const QUEUE_MAX: u32 = 10_000;
 
 /// A daemon that may not be started like this.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(super) enum ConfigError {
     /// Everybody could run fetches from here.
     #[error(
         "{flag} {address} can be reached from other machines, and whoever reaches it could make the \

@@ -31,7 +31,7 @@ pub(super) const STUDY_FILES: [(&str, &str); 3] = [
 
 /// A directory that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum DataError {
+pub(super) enum DataError {
     /// It cannot be written.
     #[error("cannot use {path} for the daemon's data: {error}; name another directory with --data")]
     Write {
