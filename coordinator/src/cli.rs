@@ -231,10 +231,20 @@ pub struct ServeArgs {
     #[arg(long, help_heading = "Access")]
     pub allow_unauthenticated: bool,
     /// PEM certificate: gRPC then speaks TLS only.
-    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "Access")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_key",
+        help_heading = "Access"
+    )]
     pub tls_cert: Option<PathBuf>,
     /// Its private key, PEM.
-    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Access")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_cert",
+        help_heading = "Access"
+    )]
     pub tls_key: Option<PathBuf>,
     /// PEM file of the authority that must have signed the workers' and clients' certificates.
     #[arg(long, value_name = "FILE", help_heading = "Access")]
@@ -473,9 +483,21 @@ mod tests {
 
     #[test]
     fn values_of_headers_are_not_kept() {
-        let typed = ["fetch", "--header", "Authorization: x", "--header=B: y", "a: b"];
+        let typed = [
+            "fetch",
+            "--header",
+            "Authorization: x",
+            "--header=B: y",
+            "a: b",
+        ];
         let typed = typed.map(str::to_owned);
-        let kept = ["fetch", "--header", "Authorization: …", "--header=B: …", "a: b"];
+        let kept = [
+            "fetch",
+            "--header",
+            "Authorization: …",
+            "--header=B: …",
+            "a: b",
+        ];
         assert_eq!(without_secrets(&typed), kept);
     }
 }

@@ -164,7 +164,10 @@ pub fn announce(list: &UrlList, voice: &dyn Voice) {
     const SHOWN: usize = 10;
     let (hosts, others) = list.beyond_loopback();
     if list.skipped_lines() > 0 {
-        voice.say(&format!("left out {} lines that are no URLs", list.skipped_lines()));
+        voice.say(&format!(
+            "left out {} lines that are no URLs",
+            list.skipped_lines()
+        ));
     }
     if hosts.is_empty() {
         return;

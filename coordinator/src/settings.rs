@@ -537,7 +537,13 @@ fn check_on_fleet(fleet: &FleetArgs, needs_origin: bool) -> Result<(), SettingsE
 
 /// The base URL of `--origin`, without a slash at its end.
 pub(crate) fn origin_url(text: &str) -> Result<String, SettingsError> {
-    let bad = || value("--origin", text, "give its base URL, like http://origin:8080");
+    let bad = || {
+        value(
+            "--origin",
+            text,
+            "give its base URL, like http://origin:8080",
+        )
+    };
     let url = url::Url::parse(text).map_err(|_| bad())?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
         return Err(bad());
@@ -618,7 +624,11 @@ pub fn certificates(path: &Path) -> Result<bytes::Bytes, SettingsError> {
         error,
     })?;
     if !pem.windows(27).any(|w| w == b"-----BEGIN CERTIFICATE-----") {
-        return Err(value("--cacert", path.display(), "it holds no PEM certificate"));
+        return Err(value(
+            "--cacert",
+            path.display(),
+            "it holds no PEM certificate",
+        ));
     }
     Ok(pem.into())
 }

@@ -189,7 +189,7 @@ pub fn load(path: &Path) -> Result<(Study, Store), StoreError> {
     }
     let store = Store {
         directory: directory.to_owned(),
-        made: false,
+        made: Vec::new(),
     };
     let name = file.display().to_string();
     let text = fs::read(&file).map_err(|error| StoreError::Read {

@@ -339,11 +339,7 @@ fn comparable(study: &Study) -> bool {
 }
 
 /// Where the requests will go, and whether that is wanted.
-fn ask_first(
-    settings: &StudySettings,
-    list: &UrlList,
-    voice: &dyn Voice,
-) -> Result<(), Failure> {
+fn ask_first(settings: &StudySettings, list: &UrlList, voice: &dyn Voice) -> Result<(), Failure> {
     let (hosts, _) = list.beyond_loopback();
     if hosts.is_empty() {
         return Ok(());
@@ -444,7 +440,8 @@ impl Runner<'_, '_> {
                     .say(&format!("the time budget is used up after {block} blocks"));
                 return Ok(Ended::OutOfTime);
             }
-            self.crew.muster(block, self.ground.fleet, &mut self.study.manifest);
+            self.crew
+                .muster(block, self.ground.fleet, &mut self.study.manifest);
             for turn in self.schedule.block(block) {
                 if self.turn(block, turn, stop).await? == Ended::Interrupted {
                     return Ok(Ended::Interrupted);
@@ -459,12 +456,7 @@ impl Runner<'_, '_> {
     }
 
     /// One arm's trial in one block, repeated while it is invalid.
-    async fn turn(
-        &mut self,
-        block: u32,
-        turn: Turn,
-        stop: &Stop,
-    ) -> Result<Ended, Failure> {
+    async fn turn(&mut self, block: u32, turn: Turn, stop: &Stop) -> Result<Ended, Failure> {
         if self.is_shortened(turn.arm) && block > SLOW_BLOCKS {
             return Ok(Ended::Complete);
         }
@@ -548,15 +540,11 @@ impl Runner<'_, '_> {
             memory_interval: entry.sampled.then_some(drive::MEMORY_INTERVAL),
             limit,
         };
-        let mut outcome = drive::run(
-            self.ground.fleet,
-            request,
-            stop,
-            &mut self.bar,
-        )
-        .await
-        .map_err(Failure::incomplete)?;
-        self.crew.note_losses(block, self.ground.fleet, &mut self.study.manifest);
+        let mut outcome = drive::run(self.ground.fleet, request, stop, &mut self.bar)
+            .await
+            .map_err(Failure::incomplete)?;
+        self.crew
+            .note_losses(block, self.ground.fleet, &mut self.study.manifest);
         let mut trial = std::mem::take(&mut outcome.trial);
         trial.origin = self.probe.end(trial.makespan_s).await;
         trial.suspended_s = boot

@@ -8,14 +8,20 @@ use serde_json::Value;
 use crate::harness::{Place, read, records, wait_for};
 
 fn ids(text: &str) -> Vec<u64> {
-    records(text).iter().map(|r| r["id"].as_u64().unwrap()).collect()
+    records(text)
+        .iter()
+        .map(|r| r["id"].as_u64().unwrap())
+        .collect()
 }
 
 #[track_caller]
 fn assert_each_once(text: &str, count: u64) {
     let ids = ids(text);
     assert_eq!(ids.len() as u64, count);
-    assert_eq!(ids.into_iter().collect::<BTreeSet<_>>(), (0..count).collect());
+    assert_eq!(
+        ids.into_iter().collect::<BTreeSet<_>>(),
+        (0..count).collect()
+    );
 }
 
 #[test]
@@ -26,14 +32,32 @@ fn a_study_on_a_fleet_is_like_one_here() {
     let workers = [serving.worker(&place, "one"), serving.worker(&place, "two")];
     let ran = place
         .run(&[
-            "study", "--coordinator", &serving.url, "--workers", "2", "--blocks", "2", "--out", "kept",
-            "--format", "json", "--arm", "2xasync:8", "--arm", "2xasync:8/1w",
+            "study",
+            "--coordinator",
+            &serving.url,
+            "--workers",
+            "2",
+            "--blocks",
+            "2",
+            "--out",
+            "kept",
+            "--format",
+            "json",
+            "--arm",
+            "2xasync:8",
+            "--arm",
+            "2xasync:8/1w",
         ])
         .expect(0);
     let study: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(study["manifest"]["origin"]["embedded"], false);
     assert_eq!(study["manifest"]["origin"]["threads"], 1);
-    let names: Vec<_> = study["manifest"]["workers"].as_array().unwrap().iter().map(|w| &w["name"]).collect();
+    let names: Vec<_> = study["manifest"]["workers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|w| &w["name"])
+        .collect();
     assert_eq!(names, ["one", "two"]);
     for trial in study["trials"].as_array().unwrap() {
         assert_eq!(trial["completed"], 1000, "{trial}");
@@ -44,15 +68,39 @@ fn a_study_on_a_fleet_is_like_one_here() {
     for file in ["study.json", "trials.csv", "report.html"] {
         assert!(!read(&place.path("kept").join(file)).is_empty());
     }
-    assert!(ran.stderr.contains("report: kept/report.html"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("report: kept/report.html"),
+        "{}",
+        ran.stderr
+    );
     // The coordinator keeps it too, shows it, and hands it out by its name.
     let job = serving.job(&place, 1, "finished");
     let name = job["study"].as_str().unwrap();
-    assert!(serving.get("/", "").contains(&format!("/studies/{name}/report.html")));
+    assert!(
+        serving
+            .get("/", "")
+            .contains(&format!("/studies/{name}/report.html"))
+    );
     let page = serving.get(&format!("/studies/{name}/report.html"), "");
-    assert!(page.starts_with("HTTP/1.1 200") && page.contains("Content-Security-Policy") || page.contains("content-security-policy"));
-    assert!(serving.get(&format!("/studies/{name}/job.json"), "").starts_with("HTTP/1.1 404"));
-    let again = place.run(&["report", name, "--coordinator", &serving.url, "--format", "csv"]).expect(0);
+    assert!(
+        page.starts_with("HTTP/1.1 200") && page.contains("Content-Security-Policy")
+            || page.contains("content-security-policy")
+    );
+    assert!(
+        serving
+            .get(&format!("/studies/{name}/job.json"), "")
+            .starts_with("HTTP/1.1 404")
+    );
+    let again = place
+        .run(&[
+            "report",
+            name,
+            "--coordinator",
+            &serving.url,
+            "--format",
+            "csv",
+        ])
+        .expect(0);
     assert_eq!(again.stdout, read(&place.path("kept/trials.csv")));
     drop((workers, serving, origin));
     place.assert_nothing_left();
@@ -70,7 +118,10 @@ fn a_fetch_on_a_fleet_is_like_one_here() {
     let ran = fetch(&["--arm", "4xasync:8"]).expect(0);
     assert_each_once(&ran.stdout, 300);
     assert!(ran.stderr.contains("300 URLs: 300 ok"), "{}", ran.stderr);
-    let workers: BTreeSet<_> = records(&ran.stdout).iter().map(|r| r["worker"].as_str().unwrap().to_owned()).collect();
+    let workers: BTreeSet<_> = records(&ran.stdout)
+        .iter()
+        .map(|r| r["worker"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(workers.len(), 2);
     fetch(&["--out", "got.csv"]).expect(0);
     let csv = read(&place.path("got.csv"));
@@ -80,10 +131,18 @@ fn a_fetch_on_a_fleet_is_like_one_here() {
     // A list from standard input, told as it goes.
     let list = format!("{}/a\n{}/b\n", origin.base, origin.base);
     let ran = place
-        .run_with_input(&["fetch", "-", "-v", "--coordinator", &serving.url], list.as_bytes())
+        .run_with_input(
+            &["fetch", "-", "-v", "--coordinator", &serving.url],
+            list.as_bytes(),
+        )
         .expect(0);
     assert_eq!(ran.records().len(), 2);
-    assert_eq!(ran.stderr.lines().filter(|l| l.starts_with("done")).count(), 2, "{}", ran.stderr);
+    assert_eq!(
+        ran.stderr.lines().filter(|l| l.starts_with("done")).count(),
+        2,
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]
@@ -94,23 +153,39 @@ fn what_cannot_be_run_is_refused_with_the_words_of_a_local_run() {
     let serving = place.serve(&[]);
     let url = serving.url.as_str();
     let refused = |args: &[&str]| {
-        let ran = place.run(&[args, &["--coordinator", url]].concat()).expect(2);
+        let ran = place
+            .run(&[args, &["--coordinator", url]].concat())
+            .expect(2);
         ran.stderr
     };
     assert!(refused(&["study"]).contains("--origin URL or FANOUT_ORIGIN"));
-    assert!(refused(&["study", "--local-workers", "2"]).contains("--local-workers 2: with --coordinator"));
+    assert!(
+        refused(&["study", "--local-workers", "2"])
+            .contains("--local-workers 2: with --coordinator")
+    );
     assert!(refused(&["study", "--placement", "shared"]).contains("on a fleet each worker"));
     assert!(refused(&["fetch", "bad.txt"]).contains("the URL list bad.txt holds 1 line"));
     assert!(refused(&["fetch", "missing.txt"]).contains("cannot read the URL list missing.txt"));
     assert!(refused(&["fetch", "bad.txt", "--arm", "fibers"]).contains("fibers"));
     let far = refused(&["study", "far.txt"]);
-    assert!(far.contains("1  example.com") && far.contains("pass --yes"), "{far}");
+    assert!(
+        far.contains("1  example.com") && far.contains("pass --yes"),
+        "{far}"
+    );
     assert!(refused(&["attach", "7"]).contains("there is no job 7"));
     assert!(refused(&["cancel", "7"]).contains("there is no job 7"));
     // None of it left anything.
     assert!(!place.path("studies").exists());
-    assert_eq!(std::fs::read_dir(place.path("data/jobs")).unwrap().count(), 0);
-    assert_eq!(std::fs::read_dir(place.path("data/studies")).unwrap().count(), 0);
+    assert_eq!(
+        std::fs::read_dir(place.path("data/jobs")).unwrap().count(),
+        0
+    );
+    assert_eq!(
+        std::fs::read_dir(place.path("data/studies"))
+            .unwrap()
+            .count(),
+        0
+    );
     assert_eq!(serving.status(&place)["jobs"].as_array().unwrap().len(), 0);
 }
 
@@ -124,12 +199,25 @@ fn a_second_job_waits_and_a_cancelled_one_ends() {
     let _worker = serving.worker(&place, "one");
     let url = ["--coordinator", serving.url.as_str()];
     let start = |args: &[&str]| place.start(&[args, &url].concat());
-    let slow = start(&["fetch", "slow.txt", "--arm", "async:2", "--out", "slow.jsonl"]);
+    let slow = start(&[
+        "fetch",
+        "slow.txt",
+        "--arm",
+        "async:2",
+        "--out",
+        "slow.jsonl",
+    ]);
     serving.job(&place, 1, "running");
     let second = start(&["fetch", "fast.txt", "--out", "fast.jsonl"]);
     assert_eq!(serving.job(&place, 2, "waiting")["ahead"], 1);
-    let third = place.run(&[&["fetch", "fast.txt"][..], &url].concat()).expect(3);
-    assert!(third.stderr.contains("1 jobs wait already"), "{}", third.stderr);
+    let third = place
+        .run(&[&["fetch", "fast.txt"][..], &url].concat())
+        .expect(3);
+    assert!(
+        third.stderr.contains("1 jobs wait already"),
+        "{}",
+        third.stderr
+    );
     place.run(&["cancel", "1", url[0], url[1]]).expect(0);
     let slow = slow.finish().expect(130);
     assert!(slow.stderr.contains("slow.jsonl.part"), "{}", slow.stderr);
@@ -147,7 +235,14 @@ fn a_client_that_goes_away_leaves_its_job_and_finds_it_again() {
     let serving = place.serve(&[]);
     let _worker = serving.worker(&place, "one");
     let client = place.start(&[
-        "fetch", "urls.txt", "--arm", "async:4", "--out", "got.jsonl", "--coordinator", &serving.url,
+        "fetch",
+        "urls.txt",
+        "--arm",
+        "async:4",
+        "--out",
+        "got.jsonl",
+        "--coordinator",
+        &serving.url,
     ]);
     wait_for("some records", || {
         let text = std::fs::read_to_string(place.path("got.jsonl.part")).ok()?;
@@ -159,9 +254,16 @@ fn a_client_that_goes_away_leaves_its_job_and_finds_it_again() {
     place.run(&attach).expect(0);
     assert_each_once(&read(&place.path("got.jsonl")), 200);
     // And once more, when it is long over, to another place.
-    place.run(&[&attach[..], &["--out", "again.jsonl"]].concat()).expect(0);
-    assert_eq!(read(&place.path("again.jsonl")), read(&place.path("got.jsonl")));
-    let wrong = place.run(&[&attach[..], &["--out", "again.csv"]].concat()).expect(2);
+    place
+        .run(&[&attach[..], &["--out", "again.jsonl"]].concat())
+        .expect(0);
+    assert_eq!(
+        read(&place.path("again.jsonl")),
+        read(&place.path("got.jsonl"))
+    );
+    let wrong = place
+        .run(&[&attach[..], &["--out", "again.csv"]].concat())
+        .expect(2);
     assert!(wrong.stderr.contains("JSON lines"), "{}", wrong.stderr);
 }
 
@@ -172,13 +274,25 @@ fn ctrl_c_cancels_a_study_and_keeps_what_there_is() {
     let serving = place.serve(&[]);
     let _worker = serving.worker(&place, "one");
     let client = place.start(&[
-        "study", "--arm", "async:32", "--blocks", "500", "--out", "kept", "--origin", &origin.base,
-        "--coordinator", &serving.url,
+        "study",
+        "--arm",
+        "async:32",
+        "--blocks",
+        "500",
+        "--out",
+        "kept",
+        "--origin",
+        &origin.base,
+        "--coordinator",
+        &serving.url,
     ]);
     let job = serving.job(&place, 1, "running");
     let study = job["study"].as_str().unwrap();
     wait_for("the first blocks", || {
-        place.path(&format!("data/studies/{study}/study.json.part")).exists().then_some(())
+        place
+            .path(&format!("data/studies/{study}/study.json.part"))
+            .exists()
+            .then_some(())
     });
     client.signal(Signal::INT);
     let ran = client.finish().expect(130);
@@ -195,13 +309,25 @@ fn a_killed_worker_loses_nothing_and_comes_back_in_the_next_block() {
     let _one = serving.worker(&place, "one");
     let two = serving.worker(&place, "two");
     let client = place.start(&[
-        "study", "--arm", "2xasync:16", "--blocks", "6", "--out", "kept", "--format", "json",
-        "--coordinator", &serving.url,
+        "study",
+        "--arm",
+        "2xasync:16",
+        "--blocks",
+        "6",
+        "--out",
+        "kept",
+        "--format",
+        "json",
+        "--coordinator",
+        &serving.url,
     ]);
     let job = serving.job(&place, 1, "running");
     let study = job["study"].as_str().unwrap();
     wait_for("the first block", || {
-        place.path(&format!("data/studies/{study}/study.json.part")).exists().then_some(())
+        place
+            .path(&format!("data/studies/{study}/study.json.part"))
+            .exists()
+            .then_some(())
     });
     two.signal(Signal::KILL);
     drop(two);
@@ -211,11 +337,17 @@ fn a_killed_worker_loses_nothing_and_comes_back_in_the_next_block() {
     let workers = study["manifest"]["workers"].as_array().unwrap();
     let of = |name: &str| workers.iter().find(|w| w["name"] == name).unwrap();
     assert!(of("two")["left_block"].is_u64(), "{workers:?}");
-    assert!(of("again")["joined_block"].as_u64() >= of("two")["left_block"].as_u64(), "{workers:?}");
+    assert!(
+        of("again")["joined_block"].as_u64() >= of("two")["left_block"].as_u64(),
+        "{workers:?}"
+    );
     assert_eq!(of("one")["joined_block"], Value::Null);
     for trial in study["trials"].as_array().unwrap() {
         assert_eq!(trial["completed"], 1000, "{trial}");
-        assert!(!(trial["degraded"] == true && trial["valid"] == true), "{trial}");
+        assert!(
+            !(trial["degraded"] == true && trial["valid"] == true),
+            "{trial}"
+        );
     }
 }
 
@@ -226,7 +358,15 @@ fn the_last_worker_may_come_back_during_a_study() {
     let serving = place.serve(&["--origin", &origin.base]);
     let only = serving.worker(&place, "only");
     let client = place.start(&[
-        "study", "--arm", "async:16", "--blocks", "3", "--format", "json", "--coordinator", &serving.url,
+        "study",
+        "--arm",
+        "async:16",
+        "--blocks",
+        "3",
+        "--format",
+        "json",
+        "--coordinator",
+        &serving.url,
     ]);
     serving.job(&place, 1, "running");
     only.signal(Signal::KILL);
@@ -234,7 +374,11 @@ fn the_last_worker_may_come_back_during_a_study() {
     let _again = serving.worker(&place, "again");
     let ran = client.finish().expect(0);
     let study: Value = serde_json::from_str(&ran.stdout).unwrap();
-    let valid = study["trials"].as_array().unwrap().iter().filter(|t| t["valid"] == true);
+    let valid = study["trials"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|t| t["valid"] == true);
     assert!(valid.count() >= 6, "{}", ran.stderr);
 }
 
@@ -247,7 +391,16 @@ fn workers_come_back_to_a_coordinator_that_was_started_again() {
     let serving = place.serve(&[]);
     let _worker = serving.worker(&place, "one");
     let url = serving.url.clone();
-    let client = place.start(&["fetch", "slow.txt", "--arm", "async:2", "--out", "slow.jsonl", "--coordinator", &url]);
+    let client = place.start(&[
+        "fetch",
+        "slow.txt",
+        "--arm",
+        "async:2",
+        "--out",
+        "slow.jsonl",
+        "--coordinator",
+        &url,
+    ]);
     wait_for("some records", || {
         let text = std::fs::read_to_string(place.path("slow.jsonl.part")).ok()?;
         (text.lines().count() > 8).then_some(())
@@ -260,7 +413,9 @@ fn workers_come_back_to_a_coordinator_that_was_started_again() {
     let serving = place.serve_at(url.strip_prefix("http://").unwrap(), &[]);
     serving.attached(&place, "one");
     assert_eq!(serving.job(&place, 1, "finished")["exit_code"], 130);
-    let ran = place.run(&["fetch", "urls.txt", "--coordinator", &url]).expect(0);
+    let ran = place
+        .run(&["fetch", "urls.txt", "--coordinator", &url])
+        .expect(0);
     assert_each_once(&ran.stdout, 5);
     assert_eq!(serving.job(&place, 2, "finished")["exit_code"], 0);
 }
@@ -270,15 +425,33 @@ fn without_workers_or_coordinator_the_exit_code_says_so() {
     let place = Place::new();
     place.write("urls.txt", "http://127.0.0.1:9/\n");
     let nobody = ["--coordinator", "http://127.0.0.1:9"];
-    for args in [&["health"][..], &["status"], &["fetch", "urls.txt"], &["cancel", "1"]] {
+    for args in [
+        &["health"][..],
+        &["status"],
+        &["fetch", "urls.txt"],
+        &["cancel", "1"],
+    ] {
         let ran = place.run(&[args, &nobody].concat()).expect(3);
-        assert!(ran.stderr.contains("no coordinator at http://127.0.0.1:9"), "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains("no coordinator at http://127.0.0.1:9"),
+            "{}",
+            ran.stderr
+        );
     }
     let serving = place.serve(&[]);
     let here = ["--coordinator", serving.url.as_str()];
-    assert_eq!(place.run(&[&["health"][..], &here].concat()).expect(0).stdout, "serving\n");
+    assert_eq!(
+        place
+            .run(&[&["health"][..], &here].concat())
+            .expect(0)
+            .stdout,
+        "serving\n"
+    );
     let _worker = serving.worker(&place, "one");
-    let table = place.run(&[&["status"][..], &here].concat()).expect(0).stdout;
+    let table = place
+        .run(&[&["status"][..], &here].concat())
+        .expect(0)
+        .stdout;
     assert!(table.contains("one") && table.contains("64"), "{table}");
     // Whoever waits for workers can be cancelled.
     let client = place.start(&[&["fetch", "urls.txt", "--workers", "2"][..], &here].concat());
@@ -291,19 +464,43 @@ fn without_workers_or_coordinator_the_exit_code_says_so() {
 #[test]
 fn an_open_address_needs_a_token_and_a_token_is_asked_for() {
     let place = Place::new();
-    let open = ["serve", "--listen", "0.0.0.0:0", "--http-listen", "127.0.0.1:0"];
+    let open = [
+        "serve",
+        "--listen",
+        "0.0.0.0:0",
+        "--http-listen",
+        "127.0.0.1:0",
+    ];
     let ran = place.run(&open).expect(2);
-    assert!(ran.stderr.contains("--allow-unauthenticated"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("--allow-unauthenticated"),
+        "{}",
+        ran.stderr
+    );
     place.write("token", "s3cret\n");
     let serving = place.serve(&["--token-file", "token"]);
     let url = ["--coordinator", serving.url.as_str()];
     let ran = place.run(&[&["status"][..], &url].concat()).expect(3);
-    assert!(ran.stderr.contains("wrong or missing token"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("wrong or missing token"),
+        "{}",
+        ran.stderr
+    );
     place.write("other", "guess\n");
-    place.run(&[&["status", "--token-file", "other"][..], &url].concat()).expect(3);
-    let worker = place.run(&[&["worker", "--token-file", "other"][..], &url].concat()).expect(3);
-    assert!(worker.stderr.contains("wrong or missing token"), "{}", worker.stderr);
-    let status = place.run(&[&["status", "--token-file", "token"][..], &url].concat()).expect(0);
+    place
+        .run(&[&["status", "--token-file", "other"][..], &url].concat())
+        .expect(3);
+    let worker = place
+        .run(&[&["worker", "--token-file", "other"][..], &url].concat())
+        .expect(3);
+    assert!(
+        worker.stderr.contains("wrong or missing token"),
+        "{}",
+        worker.stderr
+    );
+    let status = place
+        .run(&[&["status", "--token-file", "token"][..], &url].concat())
+        .expect(0);
     assert!(status.stdout.contains("no workers"), "{}", status.stdout);
     // A probe needs none; browsers and Prometheus do.
     place.run(&[&["health"][..], &url].concat()).expect(0);
@@ -312,7 +509,10 @@ fn an_open_address_needs_a_token_and_a_token_is_asked_for() {
     let metrics = serving.get("/metrics", "Authorization: Bearer s3cret\r\n");
     assert!(metrics.contains("\nfanout_workers 0\n"), "{metrics}");
     // A name that somebody else made point here gets nothing.
-    let elsewhere = serving.get("/", "Host: evil.example\r\nAuthorization: Bearer s3cret\r\n");
+    let elsewhere = serving.get(
+        "/",
+        "Host: evil.example\r\nAuthorization: Bearer s3cret\r\n",
+    );
     assert!(elsewhere.starts_with("HTTP/1.1 421"), "{elsewhere}");
 }
 
@@ -321,13 +521,28 @@ fn one_directory_serves_one_coordinator() {
     let place = Place::new();
     let _serving = place.serve(&[]);
     let ran = place
-        .run(&["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--data", "data"])
+        .run(&[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--http-listen",
+            "127.0.0.1:0",
+            "--data",
+            "data",
+        ])
         .expect(2);
-    assert!(ran.stderr.contains("another coordinator uses data"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("another coordinator uses data"),
+        "{}",
+        ran.stderr
+    );
 }
 
 /// A certificate and its key, signed by `authority` or by itself.
-fn certificate(name: &str, authority: Option<&rcgen::Issuer<'_, rcgen::KeyPair>>) -> (String, rcgen::KeyPair, rcgen::CertificateParams) {
+fn certificate(
+    name: &str,
+    authority: Option<&rcgen::Issuer<'_, rcgen::KeyPair>>,
+) -> (String, rcgen::KeyPair, rcgen::CertificateParams) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
     let certificate = match authority {
@@ -352,20 +567,36 @@ fn tls_shows_who_is_who_on_both_sides() {
         place.write(&format!("{file}.key"), key.serialize_pem());
     }
     let serving = place.serve(&[
-        "--tls-cert", "server.pem", "--tls-key", "server.key", "--tls-ca", "ca.pem",
+        "--tls-cert",
+        "server.pem",
+        "--tls-key",
+        "server.key",
+        "--tls-ca",
+        "ca.pem",
     ]);
     let port = serving.url.rsplit(':').next().unwrap();
     let url = format!("https://localhost:{port}");
     let known = [
-        "--coordinator", &url, "--tls-ca", "ca.pem", "--tls-cert", "client.pem", "--tls-key", "client.key",
+        "--coordinator",
+        &url,
+        "--tls-ca",
+        "ca.pem",
+        "--tls-cert",
+        "client.pem",
+        "--tls-key",
+        "client.key",
     ];
     let origin = place.origin();
     place.write("urls.txt", origin.list(20, ""));
     let _worker = place.start(&[&["worker", "--name", "one"], &known[..]].concat());
-    let ran = place.run(&[&["fetch", "urls.txt"], &known[..]].concat()).expect(0);
+    let ran = place
+        .run(&[&["fetch", "urls.txt"], &known[..]].concat())
+        .expect(0);
     assert_each_once(&ran.stdout, 20);
     // Without a certificate of one's own, or without the authority, nothing goes.
-    place.run(&["status", "--coordinator", &url, "--tls-ca", "ca.pem"]).expect(3);
+    place
+        .run(&["status", "--coordinator", &url, "--tls-ca", "ca.pem"])
+        .expect(3);
     place.run(&["status", "--coordinator", &url]).expect(3);
     let plain = format!("http://localhost:{port}");
     place.run(&["status", "--coordinator", &plain]).expect(3);

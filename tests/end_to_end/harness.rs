@@ -176,10 +176,12 @@ impl Place {
     /// Waits until no process of this test is left.
     pub(crate) fn assert_nothing_left(&self) {
         wait_for("every process to end", || {
-            let left: usize = ["worker", "origin", "fetcher", "study", "fetch", "serve", "attach"]
-                .iter()
-                .map(|word| self.processes(word).len())
-                .sum();
+            let left: usize = [
+                "worker", "origin", "fetcher", "study", "fetch", "serve", "attach",
+            ]
+            .iter()
+            .map(|word| self.processes(word).len())
+            .sum();
             (left == 0).then_some(())
         });
     }
@@ -293,8 +295,11 @@ impl Serving {
             true => String::new(),
             false => format!("Host: {address}\r\n"),
         };
-        write!(stream, "GET {path} HTTP/1.1\r\n{host}{headers}Connection: close\r\n\r\n")
-            .expect("it can be asked");
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\n{host}{headers}Connection: close\r\n\r\n"
+        )
+        .expect("it can be asked");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("it answers");
         answer

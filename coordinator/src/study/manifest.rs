@@ -3,10 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use fanout_analysis::record::{Http, Manifest, Origin, Worker};
-use fanout_proto::{
-    setup::Method,
-    worker::Hello,
-};
+use fanout_proto::{setup::Method, worker::Hello};
 
 use crate::{
     cli::without_secrets,
