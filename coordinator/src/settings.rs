@@ -609,6 +609,7 @@ fn http_settings(args: &HttpArgs) -> Result<HttpSettings, SettingsError> {
         ca_certificates,
         decompress: args.decompress,
         no_keepalive: args.no_keepalive,
+        deny_private: false,
     })
 }
 

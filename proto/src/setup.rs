@@ -157,6 +157,9 @@ pub struct HttpSettings {
     pub decompress: bool,
     /// A new connection for every request.
     pub no_keepalive: bool,
+    /// Connect to public addresses only. It is the worker's own policy: it does
+    /// not travel with a setup, and no coordinator can lift it.
+    pub deny_private: bool,
 }
 
 impl Default for HttpSettings {
@@ -173,6 +176,7 @@ impl Default for HttpSettings {
             ca_certificates: bytes::Bytes::new(),
             decompress: false,
             no_keepalive: false,
+            deny_private: false,
         }
     }
 }
@@ -342,6 +346,7 @@ impl TryFrom<wire::Setup> for Setup {
                 ca_certificates: setup.ca_certificates,
                 decompress: setup.decompress,
                 no_keepalive: setup.no_keepalive,
+                deny_private: false,
             },
             report_starts: setup.report_starts,
             cpu_work: Duration::from_micros(setup.cpu_work_us),

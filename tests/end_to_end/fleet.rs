@@ -601,3 +601,55 @@ fn tls_shows_who_is_who_on_both_sides() {
     let plain = format!("http://localhost:{port}");
     place.run(&["status", "--coordinator", &plain]).expect(3);
 }
+
+#[test]
+fn a_worker_may_keep_to_public_addresses() {
+    let place = Place::new();
+    let origin = place.origin();
+    let port = origin.base.rsplit(':').next().unwrap();
+    place.write(
+        "urls.txt",
+        format!(
+            "{}/a\nhttp://localhost:{port}/b\nhttp://[::1]:{port}/c\nhttp://2130706433:{port}/d\n\
+             http://169.254.169.254/latest/meta-data\nhttp://10.0.0.1/\n",
+            origin.base
+        ),
+    );
+    let serving = place.serve(&[]);
+    let _worker = place.start(&["worker", "--coordinator", &serving.url, "--deny-private"]);
+    for arm in ["async:2", "threads:2", "threads:2@ureq", "async:2@reqwest"] {
+        let ran = place
+            .run(&[
+                "fetch",
+                "urls.txt",
+                "--arm",
+                arm,
+                "--coordinator",
+                &serving.url,
+            ])
+            .expect(0);
+        let records = ran.records();
+        assert_eq!(records.len(), 6);
+        for record in records {
+            assert_eq!(record["outcome"], "forbidden", "{arm}: {record}");
+        }
+        assert!(ran.stderr.contains("private addresses"), "{}", ran.stderr);
+    }
+    let stats = body_of(&origin.base, "/stats");
+    assert!(stats.contains("\"requests\":0"), "{stats}");
+}
+
+/// The body of a GET over plain HTTP.
+fn body_of(base: &str, path: &str) -> String {
+    use std::io::{Read, Write};
+    let address = base.strip_prefix("http://").unwrap();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}

@@ -43,6 +43,11 @@ pub struct WorkerArgs {
     #[allow(missing_docs)]
     pub access: AccessArgs,
 
+    /// Fetch from public addresses only: neither from this machine or network nor from a cloud's
+    /// metadata service. For fleets that take lists from others
+    #[arg(long, env = "FANOUT_DENY_PRIVATE")]
+    pub deny_private: bool,
+
     /// End when stdin does: for a worker that must not outlive who started it
     #[arg(long, hide = true)]
     pub exit_with_stdin: bool,
@@ -114,7 +119,7 @@ impl TryFrom<WorkerArgs> for Config {
                 name,
                 slots: args.slots,
                 authorization: args.access.authorization()?,
-                fetcher: FetcherCommand::this_executable(),
+                fetcher: FetcherCommand::this_executable().deny_private(args.deny_private),
             },
             exit_with_stdin: args.exit_with_stdin,
             once: args.once,

@@ -96,7 +96,10 @@ impl Connection {
         let text = format!("the coordinator at {}: {reason}", self.url);
         match status.code() {
             Code::InvalidArgument | Code::NotFound => Failure::usage(text),
-            Code::Internal | Code::DataLoss => Failure::incomplete(text),
+            // With a cause, it is the connection that failed, and not the coordinator.
+            Code::Internal | Code::DataLoss if std::error::Error::source(status).is_none() => {
+                Failure::incomplete(text)
+            }
             _ => Failure::no_fleet(text),
         }
     }

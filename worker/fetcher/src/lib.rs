@@ -40,6 +40,9 @@ use pipes::Pipes;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use session::Instruction;
 
+/// The argument by which a worker keeps its fetchers to public addresses.
+pub const DENY_PRIVATE: &str = "--deny-private";
+
 /// The whole life of a fetcher process.
 ///
 /// To be called before any runtime or thread exists. Standard input and output
@@ -63,7 +66,10 @@ pub fn run() -> ExitCode {
 fn live() -> Result<(), Ending> {
     let mut pipes = Pipes::new()?;
     match pipes.wait_next()? {
-        Instruction::Setup(setup) => models::run(*setup, pipes),
+        Instruction::Setup(mut setup) => {
+            setup.http.deny_private = std::env::args_os().any(|arg| arg == DENY_PRIVATE);
+            models::run(*setup, pipes)
+        }
         // The session lets nothing else through first.
         _ => Err(Ending::EarlyHold),
     }

@@ -61,6 +61,15 @@ impl FetcherCommand {
         Self::new("/proc/self/exe", vec!["fetcher".into()])
     }
 
+    /// Keeps it to public addresses, if it is one of ours.
+    #[must_use]
+    pub fn deny_private(mut self, deny: bool) -> Self {
+        if deny {
+            self.arguments.push(fanout_fetcher::DENY_PRIVATE.into());
+        }
+        self
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         if let Some(own_name) = std::env::args_os()

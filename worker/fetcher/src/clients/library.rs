@@ -22,6 +22,7 @@ use crate::{
         target::Target,
     },
     failure::Failure,
+    resolve::{LookupError, Policy},
 };
 
 /// What every fetch of a study has in common.
@@ -36,6 +37,7 @@ pub(crate) struct LibraryPlan {
     redirects: u32,
     max_body_bytes: u64,
     decompress: bool,
+    policy: Policy,
 }
 
 impl LibraryPlan {
@@ -59,6 +61,7 @@ impl LibraryPlan {
             redirects: http.redirects,
             max_body_bytes: http.max_body_bytes,
             decompress: http.decompress,
+            policy: Policy::new(http.deny_private),
         })
     }
 
@@ -115,13 +118,27 @@ impl LibraryFetch {
     }
 
     /// Where the next request goes, and its headers.
-    pub(crate) fn request<'a>(&self, plan: &'a LibraryPlan) -> (&Target, &'a HeaderMap) {
+    pub(crate) fn request<'a>(
+        &self,
+        plan: &'a LibraryPlan,
+    ) -> Result<(&Target, &'a HeaderMap), Failure> {
+        let target = self.course.target();
+        // A library may connect to an address in the URL without asking the resolver.
+        if let Some(address) = target.ip()
+            && !plan.policy.allows(address)
+        {
+            let denied = LookupError::Denied {
+                host: target.host().to_owned(),
+                address,
+            };
+            return Err(Failure::new(denied.outcome(), denied.to_string()));
+        }
         let headers = if self.course.is_at_first_origin() {
             &plan.headers
         } else {
             &plan.public_headers
         };
-        (self.course.target(), headers)
+        Ok((target, headers))
     }
 
     /// Whether no redirect was followed yet.

@@ -35,7 +35,7 @@ use crate::{
     desk::Fetched,
     ending::SetupError,
     failure::{Failure, tls_error},
-    resolve::{LookupError, Resolver},
+    resolve::{LookupError, Policy, Resolver},
     tls,
 };
 
@@ -73,7 +73,10 @@ impl ReqwestShared {
             .connect_timeout(http.connect_timeout)
             .pool_max_idle_per_host(if http.no_keepalive { 0 } else { slots })
             .tcp_nodelay(true)
-            .dns_resolver(Names(Arc::new(Resolver::new(counters.clone()))))
+            .dns_resolver(Names(Arc::new(Resolver::new(
+                counters.clone(),
+                Policy::new(http.deny_private),
+            ))))
             .connector_layer(Watch {
                 counters: counters.clone(),
             })
@@ -114,7 +117,7 @@ impl ReqwestShared {
         }
         cause(&|error| {
             let lookup = error.downcast_ref::<LookupError>()?;
-            Some(Failure::new(Outcome::Dns, lookup.to_string()))
+            Some(Failure::new(lookup.outcome(), lookup.to_string()))
         })
         .or_else(|| {
             cause(&|error| {
@@ -212,7 +215,7 @@ async fn exchange(
     start: Instant,
 ) -> Result<(), Failure> {
     let plan = &shared.plan;
-    let (target, headers) = fetch.request(plan);
+    let (target, headers) = fetch.request(plan)?;
     let mut response = shared
         .client
         .request(plan.method.clone(), target.as_str())

@@ -38,7 +38,7 @@ use crate::{
     drive::READ_BYTES,
     ending::SetupError,
     failure::{Failure, tls_error},
-    resolve::{LookupError, Resolver},
+    resolve::{LookupError, Policy, Resolver},
     tls::{self, Roots},
 };
 
@@ -130,7 +130,10 @@ impl UreqShared {
             inner: ().chain(TcpConnector::default()).chain(RustlsConnector::default()),
             counters: counters.clone(),
         };
-        let resolver = Names(Resolver::new(counters.clone()));
+        let resolver = Names(Resolver::new(
+            counters.clone(),
+            Policy::new(http.deny_private),
+        ));
         Ok(Self {
             agent: Agent::with_parts(config, connector, resolver),
             plan: LibraryPlan::new(http)?,
@@ -174,7 +177,7 @@ impl Ureq {
 
     fn exchange(&mut self, shared: &UreqShared, start: Instant) -> Result<(), Failure> {
         let plan = &shared.plan;
-        let (target, headers) = self.fetch.request(plan);
+        let (target, headers) = self.fetch.request(plan)?;
         let mut request = Request::builder()
             .method(&plan.method)
             .uri(target.as_str())
@@ -234,7 +237,7 @@ impl UreqShared {
             Error::Timeout(Timeout::Connect) => self.connect_passed(Outcome::Connect, "connecting"),
             Error::Timeout(_) => self.plan.timed_out(),
             Error::Other(error) => match error.downcast_ref::<LookupError>() {
-                Some(error) => Failure::new(Outcome::Dns, error.to_string()),
+                Some(error) => Failure::new(error.outcome(), error.to_string()),
                 None => Failure::protocol(error.to_string()),
             },
             Error::HostNotFound => Failure::new(Outcome::Dns, "the name has no address"),

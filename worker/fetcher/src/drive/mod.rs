@@ -20,7 +20,7 @@ use crate::{
     ending::SetupError,
     exchange::fetch::{Fetch, FetchPlan},
     failure::Failure,
-    resolve::{LookupError, Resolver},
+    resolve::{LookupError, Policy, Resolver},
     tls,
 };
 
@@ -48,7 +48,10 @@ impl Core {
         Ok(Self {
             plan: FetchPlan::new(http)?,
             tls: tls::client_config(http)?,
-            resolver: Arc::new(Resolver::new(counters.clone())),
+            resolver: Arc::new(Resolver::new(
+                counters.clone(),
+                Policy::new(http.deny_private),
+            )),
             counters,
             timeout: http.timeout,
             connect_timeout: http.connect_timeout,
@@ -104,7 +107,7 @@ impl ConnectLimits {
     fn unresolved(self, core: &Core, error: &LookupError) -> Failure {
         match error {
             LookupError::TimedOut => self.passed(core, Outcome::Dns, "resolving the name"),
-            error => Failure::new(Outcome::Dns, error.to_string()),
+            error => Failure::new(error.outcome(), error.to_string()),
         }
     }
 

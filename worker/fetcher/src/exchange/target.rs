@@ -207,7 +207,6 @@ impl Target {
     }
 
     /// The host as an address, if it is one.
-    #[cfg(test)]
     pub(crate) fn ip(&self) -> Option<std::net::IpAddr> {
         self.host().parse().ok()
     }

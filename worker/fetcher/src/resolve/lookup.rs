@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use fanout_proto::completion::Outcome;
 use hickory_proto::{
     op::{Message, MessageType, Query, ResponseCode},
     rr::{DNSClass, Name, RData, RecordType},
@@ -32,9 +33,22 @@ pub(crate) enum LookupError {
     NoAddress(String),
     #[error("no name server could answer for '{host}': {last}")]
     Servers { host: String, last: String },
+    /// The worker's policy is against it.
+    #[error("this worker does not fetch from private addresses, and '{host}' is at {address}")]
+    Denied { host: String, address: IpAddr },
     /// The one who asked ran out of time.
     #[error("the name server took too long")]
     TimedOut,
+}
+
+impl LookupError {
+    /// What a URL with this host comes to.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Denied { .. } => Outcome::Forbidden,
+            _ => Outcome::Dns,
+        }
+    }
 }
 
 /// What to do next.

@@ -8,6 +8,7 @@
 mod ask;
 mod config;
 mod lookup;
+mod policy;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -18,6 +19,7 @@ use std::{
 
 use config::{Hosts, ResolverConfig};
 pub(crate) use lookup::LookupError;
+pub(crate) use policy::Policy;
 use tokio::{sync::Notify, time::timeout_at};
 
 use crate::counters::Counters;
@@ -38,6 +40,7 @@ pub(crate) struct Resolver {
     counters: Arc<Counters>,
     system: OnceLock<(Hosts, ResolverConfig)>,
     known: Mutex<Known>,
+    policy: Policy,
 }
 
 /// What is known, and what is being found out.
@@ -74,11 +77,12 @@ enum Part {
 }
 
 impl Resolver {
-    pub(crate) fn new(counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(counters: Arc<Counters>, policy: Policy) -> Self {
         Self {
             counters,
             system: OnceLock::new(),
             known: Mutex::default(),
+            policy,
         }
     }
 
@@ -88,13 +92,14 @@ impl Resolver {
             counters,
             system: OnceLock::from((hosts, config)),
             known: Mutex::default(),
+            policy: Policy::Any,
         }
     }
 
     /// The host's addresses; blocks until they are there.
     pub(crate) fn lookup_blocking(&self, host: &str, deadline: Instant) -> LookupResult {
         match literal(host) {
-            Some(addresses) => Ok(addresses),
+            Some(addresses) => self.admit_literal(host, addresses),
             None => self.find_blocking(host, deadline),
         }
     }
@@ -110,7 +115,7 @@ impl Resolver {
                     Some(addresses) => Ok(addresses),
                     None => ask::blocking(self.config(), &host, deadline),
                 };
-                self.land(&host, &flight, result)
+                self.land(&host, &flight, self.admit(&host, result))
             }
         }
     }
@@ -118,7 +123,7 @@ impl Resolver {
     /// The host's addresses, on the event loop.
     pub(crate) async fn lookup(&self, host: &str, deadline: Instant) -> LookupResult {
         if let Some(addresses) = literal(host) {
-            return Ok(addresses);
+            return self.admit_literal(host, addresses);
         }
         match self.part(host) {
             Part::Known(result) => result,
@@ -128,9 +133,27 @@ impl Resolver {
                     Some(addresses) => Ok(addresses),
                     None => ask::on_loop(self.config(), &host, deadline).await,
                 };
-                self.land(&host, &flight, result)
+                self.land(&host, &flight, self.admit(&host, result))
             }
         }
+    }
+
+    fn admit_literal(&self, host: &str, addresses: Addresses) -> LookupResult {
+        match self.policy {
+            Policy::Any => Ok(addresses),
+            Policy::PublicOnly => {
+                let admitted = self.policy.admit(host, addresses.to_vec())?;
+                Ok(admitted.into())
+            }
+        }
+    }
+
+    fn admit(
+        &self,
+        host: &str,
+        result: Result<Vec<IpAddr>, LookupError>,
+    ) -> Result<Vec<IpAddr>, LookupError> {
+        result.and_then(|addresses| self.policy.admit(host, addresses))
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
