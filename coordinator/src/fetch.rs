@@ -172,7 +172,7 @@ pub fn announce(list: &UrlList, voice: &dyn Voice) {
     if hosts.is_empty() {
         return;
     }
-    voice.say(&format!("requests per host:"));
+    voice.say("requests per host:");
     for host in hosts.iter().take(SHOWN) {
         voice.say(&format!("  {:>9}  {}", host.urls, host.host));
     }

@@ -273,6 +273,7 @@ impl StudyBuilder {
                 version: "0.1.0".into(),
                 slots: 64,
                 machine: machine.clone(),
+                ..Worker::default()
             }],
             coordinator: machine,
             origin: Some(Origin {

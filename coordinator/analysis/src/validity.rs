@@ -363,10 +363,31 @@ pub(crate) fn caveats(study: &Study) -> Vec<String> {
         shared_machine(study),
         different_totals(study),
         shortened(study),
+        changed_fleet(study),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Whoever joined or left while the study ran.
+fn changed_fleet(study: &Study) -> Option<String> {
+    let each = study.manifest.workers.iter().filter_map(|worker| {
+        let span = match (worker.joined_block, worker.left_block) {
+            (None, None) => return None,
+            (Some(from), None) => format!("from block {from} on"),
+            (None, Some(until)) => format!("until block {until}"),
+            (Some(from), Some(until)) => format!("from block {from} until block {until}"),
+        };
+        Some(format!("{} {span}", worker.name))
+    });
+    let each: Vec<_> = each.collect();
+    (!each.is_empty()).then(|| {
+        format!(
+            "The fleet changed: {}. Newcomers are used from the next block on.",
+            each.join("; ")
+        )
+    })
 }
 
 fn noisy_control(study: &Study) -> Option<String> {
@@ -759,6 +780,25 @@ mod tests {
         The arms do not all have the same number of URLs in flight (processes × concurrency): 1 in sequential; 32 in threads:32, async:32, 32xsequential, 2xasync:16, threads:32@ureq, async:32@reqwest.
         Fewer blocks for sequential: takes more than five times as long as the baseline: 3 blocks only.
         "#);
+    }
+
+    #[test]
+    fn a_fleet_that_changed_is_told() {
+        let mut study = fixture::study();
+        assert_eq!(changed_fleet(&study), None);
+        let worker = |name: &str, joined_block, left_block| crate::record::Worker {
+            name: name.to_owned(),
+            joined_block,
+            left_block,
+            ..Default::default()
+        };
+        study.manifest.workers = vec![
+            worker("a", None, None),
+            worker("b", None, Some(2)),
+            worker("c", Some(3), None),
+            worker("d", Some(3), Some(5)),
+        ];
+        assert_snapshot!(changed_fleet(&study).unwrap(), @"The fleet changed: b until block 2; c from block 3 on; d from block 3 until block 5. Newcomers are used from the next block on.");
     }
 
     #[test]

@@ -215,7 +215,7 @@ async fn submit(
         let desk = desk.clone();
         // A long list takes a while to read, and workers wait for nobody.
         tokio::task::spawn_blocking(move || {
-            let checked = Plan::new(&received, desk.jobs.data(), desk.origin.as_deref());
+            let checked = Plan::of(&received, desk.jobs.data(), desk.origin.as_deref());
             (received, checked)
         })
     };

@@ -221,7 +221,7 @@ mod tests {
         assert!(data.studies().is_empty(), "it is not complete");
         fs::write(path.join("study.json"), "{}").unwrap();
         fs::write(path.join("other"), "").unwrap();
-        assert_eq!(data.studies(), [name.clone()]);
+        assert_eq!(data.studies(), std::slice::from_ref(&name));
         assert!(data.study_file(&name, "study.json").is_some());
         assert!(data.study_file(&name, "other").is_none());
         assert!(data.study_file(&name, "report.html").is_none());

@@ -72,7 +72,7 @@ pub(super) struct Received {
 
 impl Plan {
     /// Checks a submission. Reads the list through once: not for an event loop.
-    pub(super) fn new(
+    pub(super) fn of(
         received: &Received,
         data: &Data,
         origin: Option<&str>,
