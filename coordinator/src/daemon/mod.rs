@@ -280,3 +280,67 @@ async fn gather(fleet: &mut Fleet, wanted: u32, stop: &Stop) -> Result<(), Failu
         () = stop.drain.cancelled() => Err(Failure::interrupted("cancelled while it waited for workers")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::Token;
+    use tokio_stream::StreamExt;
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    use tonic_reflection::pb::v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    };
+
+    #[tokio::test]
+    async fn probes_and_grpcurl_find_their_way_without_the_token() {
+        let place = tempfile::tempdir().unwrap();
+        let jobs = Jobs::new(Data::open(place.path()).unwrap(), 1).unwrap();
+        let token = Token::new("s3cret");
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let server = FleetServer::bind(loopback, Some(token.clone()))
+            .await
+            .unwrap();
+        let url = format!("http://{}", server.address().unwrap());
+        let desk = Arc::new(Desk {
+            jobs,
+            roster: server.roster(),
+            origin: None,
+            began: Instant::now(),
+        });
+        let routes = routes(&desk, Gate(Some(token))).await.unwrap();
+        let shutdown = CancellationToken::new();
+        let (_fleet, serve) = server.start(routes, shutdown.clone());
+        let serve = tokio::spawn(serve);
+
+        let mut health = HealthClient::connect(url.clone()).await.unwrap();
+        for service in ["", "fanout.v1.Fleet", "fanout.v1.Control"] {
+            let request = HealthCheckRequest {
+                service: service.to_owned(),
+            };
+            let answer = health.check(request).await.unwrap().into_inner();
+            assert_eq!(answer.status().as_str_name(), "SERVING", "{service}");
+        }
+        let mut reflection = ServerReflectionClient::connect(url).await.unwrap();
+        let request = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        let asked = tokio_stream::iter([request]);
+        let mut answers = reflection
+            .server_reflection_info(asked)
+            .await
+            .unwrap()
+            .into_inner();
+        let answer = answers.next().await.unwrap().unwrap().message_response;
+        let Some(MessageResponse::ListServicesResponse(services)) = answer else {
+            panic!("it lists no services: {answer:?}");
+        };
+        let names: Vec<_> = services.service.iter().map(|s| s.name.as_str()).collect();
+        assert!(names.contains(&"fanout.v1.Fleet"), "{names:?}");
+        assert!(names.contains(&"fanout.v1.Control"), "{names:?}");
+        drop((health, answers, reflection));
+        shutdown.cancel();
+        serve.await.unwrap().unwrap();
+    }
+}
