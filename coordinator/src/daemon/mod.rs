@@ -313,7 +313,9 @@ mod tests {
         let (_fleet, serve) = server.start(routes, shutdown.clone());
         let serve = tokio::spawn(serve);
 
-        let mut health = HealthClient::connect(url.clone()).await.unwrap();
+        let endpoint = tonic::transport::Endpoint::from_shared(url).unwrap();
+        let channel = endpoint.connect().await.unwrap();
+        let mut health = HealthClient::new(channel.clone());
         for service in ["", "fanout.v1.Fleet", "fanout.v1.Control"] {
             let request = HealthCheckRequest {
                 service: service.to_owned(),
@@ -321,7 +323,7 @@ mod tests {
             let answer = health.check(request).await.unwrap().into_inner();
             assert_eq!(answer.status().as_str_name(), "SERVING", "{service}");
         }
-        let mut reflection = ServerReflectionClient::connect(url).await.unwrap();
+        let mut reflection = ServerReflectionClient::new(channel);
         let request = ServerReflectionRequest {
             host: String::new(),
             message_request: Some(MessageRequest::ListServices(String::new())),
