@@ -195,7 +195,7 @@ fn summarise(
         .requests_per_s
         .map_or(String::new(), |rate| format!(", {rate:.0}/s"));
     let took = elapsed.map_or(String::new(), |e| {
-        format!(" in {:.2} s{rate}", e.as_secs_f64())
+        format!(" in {:.3} s{rate}", e.as_secs_f64())
     });
     let left = list.len() - counts.done();
     voice.say(&format!(
