@@ -72,6 +72,16 @@ fn sum<T: Copy + std::iter::Sum>(parts: impl Iterator<Item = Option<T>>) -> Opti
     parts.filter(|p| !p.is_empty()).map(|p| p.into_iter().sum())
 }
 
+/// Memory over time, by the trapezoidal rule; `None` if a sample is not known.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53 bytes")]
+fn held_over_time(memory: &[MemoryPoint]) -> Option<f64> {
+    let pieces = memory.windows(2).map(|pair| {
+        let mean = f64::midpoint(pair[0].pss_bytes? as f64, pair[1].pss_bytes? as f64);
+        Some(mean * (pair[1].elapsed_s - pair[0].elapsed_s))
+    });
+    sum(pieces)
+}
+
 impl Figures {
     /// Nothing yet.
     #[must_use]
@@ -270,6 +280,7 @@ impl Figures {
             pss_peak_bytes: peak(held_pss, |p| p.pss_bytes),
             uss_peak_bytes: peak(held_uss, |p| p.uss_bytes),
             hwm_sum_bytes: sum(held().map(|h| h.and_then(|h| h.hwm_bytes))),
+            pss_byte_s: held_over_time(&memory),
             cgroup_peak_bytes: sum(usages().map(|u| u.cgroup_peak_bytes)),
             cgroup_sock_bytes: sum(usages().map(|u| u.cgroup_sock_bytes)),
             cgroup_kernel_stack_bytes: sum(usages().map(|u| u.cgroup_kernel_stack_bytes)),

@@ -244,6 +244,10 @@ pub struct Trial {
     pub pss_peak_bytes: Option<u64>,
     /// Peak of the fetchers' summed unique set size.
     pub uss_peak_bytes: Option<u64>,
+    /// The fetchers' summed proportional set size, integrated from Go to the hold:
+    /// how much memory was held for how long.
+    #[serde(default)]
+    pub pss_byte_s: Option<f64>,
     /// Sum of every fetcher's peak resident memory.
     pub hwm_sum_bytes: Option<u64>,
     /// Peak memory of the workers' cgroups.

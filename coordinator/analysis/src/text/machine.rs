@@ -104,6 +104,7 @@ const HEAD: &[Field] = &[
     fields!(maybe "pss_peak_bytes" pss_peak_bytes),
     fields!(maybe "uss_peak_bytes" uss_peak_bytes),
     fields!(maybe "hwm_sum_bytes" hwm_sum_bytes),
+    fields!(maybe "pss_byte_s" pss_byte_s),
     fields!(maybe "cgroup_peak_bytes" cgroup_peak_bytes),
     fields!(maybe "cgroup_sock_bytes" cgroup_sock_bytes),
     fields!(maybe "cgroup_kernel_stack_bytes" cgroup_kernel_stack_bytes),

@@ -194,21 +194,43 @@ fn one_scaling(group: &Scaling) -> String {
 /// Memory per URL in flight, where arms differ in their concurrency only.
 #[must_use]
 pub fn memory(study: &Study) -> Vec<String> {
-    study
-        .memory_slopes
+    let slopes = study.memory_slopes.iter().map(|slope| {
+        format!(
+            "Memory of {} ({}): {}{} per URL in flight, from {} to {}.",
+            slope.family,
+            slope.metric,
+            format::bytes(slope.bytes_per_request.value),
+            in_brackets(ends(&slope.bytes_per_request, format::bytes)),
+            format::count(slope.in_flight[0].into()),
+            format::count(slope.in_flight[1].into())
+        )
+    });
+    held_over_time(study).into_iter().chain(slopes).collect()
+}
+
+/// How much memory each arm holds for how long.
+fn held_over_time(study: &Study) -> Option<String> {
+    let arms: Vec<String> = summaries(study)
         .iter()
-        .map(|slope| {
-            format!(
-                "Memory of {} ({}): {}{} per URL in flight, from {} to {}.",
-                slope.family,
-                slope.metric,
-                format::bytes(slope.bytes_per_request.value),
-                in_brackets(ends(&slope.bytes_per_request, format::bytes)),
-                format::count(slope.in_flight[0].into()),
-                format::count(slope.in_flight[1].into())
-            )
+        .filter_map(|summary| {
+            let held = summary.median(|trial| {
+                let urls = trial.completed + trial.failed;
+                (urls > 0).then_some(())?;
+                Some(trial.pss_byte_s? / 1e6 / urls as f64 * 1e3)
+            })?;
+            Some(format!(
+                "{} {}",
+                summary.arm.name,
+                format::significant(held)
+            ))
         })
-        .collect()
+        .collect();
+    (!arms.is_empty()).then(|| {
+        format!(
+            "Memory held over time, in MB·s per 1,000 URLs: {}.",
+            arms.join(", ")
+        )
+    })
 }
 
 fn in_brackets(text: Option<String>) -> String {
