@@ -447,6 +447,11 @@ impl Runner<'_, '_> {
                     return Ok(Ended::Interrupted);
                 }
             }
+            for turn in self.turns_again(block) {
+                if self.turn(block, turn, stop).await? == Ended::Interrupted {
+                    return Ok(Ended::Interrupted);
+                }
+            }
             self.shorten(block);
             if let Err(error) = self.store.keep_part(&self.study) {
                 warn!(%error, "cannot keep the study so far");
@@ -497,13 +502,50 @@ impl Runner<'_, '_> {
                 outcome.end,
                 End::Aborted(AbortReason::AllLost(_) | AbortReason::NotReady { .. })
             );
-            let again = !trial.valid && (block > 0 || lost) && retry < RETRIES;
             self.study.trials.push(trial);
+            let latest = self.study.trials.len() - 1;
+            self.turn_away_outvoted(|at, _| at == latest);
+            let again = !self.study.trials[latest].valid && (block > 0 || lost) && retry < RETRIES;
             if !again {
                 break;
             }
         }
         Ok(Ended::Complete)
+    }
+
+    /// Turns away those of the chosen trials that fetched something else than
+    /// most did.
+    fn turn_away_outvoted(&mut self, chosen: impl Fn(usize, &record::Trial) -> bool) {
+        for (at, reason) in validity::outvoted(&self.study) {
+            let trial = &mut self.study.trials[at];
+            if chosen(at, trial) {
+                trial.valid = false;
+                trial.invalid_reasons.push(reason);
+            }
+        }
+    }
+
+    /// Arms whose trial in this block was believed until later ones showed
+    /// that most fetch something else; they get another turn.
+    fn turns_again(&mut self, block: u32) -> Vec<Turn> {
+        let before = self.has_valid(block);
+        self.turn_away_outvoted(|_, trial| trial.block == block);
+        let after = self.has_valid(block);
+        let lost = before.iter().zip(after).enumerate();
+        lost.filter(|(_, (before, after))| **before && !after)
+            .map(|(arm, _)| Turn { arm })
+            .collect()
+    }
+
+    /// For every arm, whether it has a trial in this block that may be compared.
+    fn has_valid(&self, block: u32) -> Vec<bool> {
+        let trials = &self.study.trials;
+        let has = |name: &str| {
+            trials
+                .iter()
+                .any(|trial| trial.block == block && trial.valid && trial.arm == name)
+        };
+        self.entries.iter().map(|entry| has(&entry.name)).collect()
     }
 
     async fn trial(

@@ -3,9 +3,14 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    ops::Range,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -370,5 +375,46 @@ impl Drop for Origin {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
         let _ = self.child.wait();
+    }
+}
+
+/// A server that is not fanout's own: every page has 10 octets, those of some
+/// requests, by their number, have 100.
+pub(crate) struct Server {
+    pub(crate) base: String,
+}
+
+impl Server {
+    /// It ends with the test's process.
+    pub(crate) fn start(larger: Vec<Range<usize>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let base = format!("http://{}", listener.local_addr().expect("an address"));
+        let (larger, count) = (Arc::new(larger), Arc::new(AtomicUsize::new(0)));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (stream, larger) = (stream.expect("a connection"), Arc::clone(&larger));
+                let count = Arc::clone(&count);
+                // Ends when the client closes the connection.
+                thread::spawn(move || {
+                    let mut to = stream.try_clone().expect("a second handle");
+                    for line in BufReader::new(stream).lines() {
+                        if !line.is_ok_and(|line| line.is_empty()) {
+                            continue;
+                        }
+                        let number = count.fetch_add(1, Ordering::SeqCst);
+                        let size = match larger.iter().any(|range| range.contains(&number)) {
+                            true => 100,
+                            false => 10,
+                        };
+                        let page = "x".repeat(size);
+                        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n");
+                        if to.write_all((head + &page).as_bytes()).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        Self { base }
     }
 }

@@ -1,6 +1,8 @@
+use std::ops::Range;
+
 use serde_json::Value;
 
-use crate::harness::{Place, read};
+use crate::harness::{Place, Server, read};
 
 #[test]
 fn a_study_compares_its_arms_and_keeps_everything() {
@@ -194,4 +196,64 @@ fn the_baseline_can_be_run_against_itself() {
     );
     assert!(place.path("kept/0001/study.json").exists());
     assert!(place.path("kept/0002/report.html").exists());
+}
+
+/// Two arms and the control over ten URLs: thirty requests a block.
+fn study_of_changing_pages(larger: Vec<Range<usize>>) -> Value {
+    let place = Place::new();
+    let server = Server::start(larger);
+    let list: String = (0..10).map(|i| format!("{}/{i}\n", server.base)).collect();
+    place.write("urls.txt", list);
+    let ran = place
+        .run(&[
+            "study",
+            "urls.txt",
+            "--blocks",
+            "2",
+            "--format",
+            "json",
+            "--arm",
+            "sequential",
+            "--arm",
+            "async:2",
+        ])
+        .expect(0);
+    serde_json::from_str(&ran.stdout).unwrap()
+}
+
+fn of_block(study: &Value, block: u64) -> Vec<&Value> {
+    let trials = study["trials"].as_array().unwrap();
+    trials.iter().filter(|t| t["block"] == block).collect()
+}
+
+#[test]
+fn a_trial_that_fetched_something_else_is_run_again() {
+    // The last trial of the first block, then the first one of the second.
+    let study = study_of_changing_pages(vec![50..60, 70..80]);
+    for (block, at) in [(1, 2), (2, 0)] {
+        let trials = of_block(&study, block);
+        assert_eq!(trials.len(), 4, "{trials:#?}");
+        let (stray, again) = (trials[at], trials[at + 1]);
+        assert_eq!(stray["valid"], false, "{stray}");
+        let reason = stray["invalid_reasons"][0].as_str().unwrap();
+        assert!(reason.starts_with("its bodies have 1000 B"), "{reason}");
+        assert_eq!(again["arm"], stray["arm"]);
+        assert_eq!(again["valid"], true, "{again}");
+    }
+}
+
+#[test]
+fn a_trial_that_is_outvoted_later_is_run_again() {
+    // The very first trial: only the next ones show that it is the stray.
+    let study = study_of_changing_pages(vec![30..40]);
+    let trials = of_block(&study, 1);
+    let stray = trials[0];
+    assert_eq!(stray["valid"], false, "{stray}");
+    let valid = |arm: &Value| {
+        let mut of_arm = trials.iter().filter(|t| t["arm"] == *arm);
+        of_arm.any(|t| t["valid"] == true)
+    };
+    for arm in study["arms"].as_array().unwrap() {
+        assert!(valid(&arm["name"]), "{} in {trials:#?}", arm["name"]);
+    }
 }

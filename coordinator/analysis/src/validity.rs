@@ -207,20 +207,38 @@ fn base_urls(manifest: &Manifest) -> u64 {
 /// with the reason. What most trials agree on is taken as right.
 #[must_use]
 pub fn disagreements(study: &Study) -> Vec<(usize, String)> {
-    let fetched: Vec<(usize, &Trial)> = study
-        .trials
-        .iter()
-        .enumerate()
-        .filter(|(_, trial)| trial.valid && !trial.degraded)
-        .filter(|(_, trial)| {
-            let arm = study.arms.iter().find(|arm| arm.name == trial.arm);
-            arm.is_some_and(|arm| arm.client != "null")
-        })
-        .collect();
+    disagreeing(study, &fetched(study))
+}
+
+/// Those disagreements that are settled while the study runs: fewer than half
+/// of the trials disagree, so it is known which are to be repeated.
+#[must_use]
+pub fn outvoted(study: &Study) -> Vec<(usize, String)> {
+    let fetched = fetched(study);
+    let mut disagreeing = disagreeing(study, &fetched);
+    if disagreeing.len() * 2 >= fetched.len() {
+        disagreeing.clear();
+    }
+    disagreeing
+}
+
+/// Trials whose bodies and statuses can be compared, by their position.
+fn fetched(study: &Study) -> Vec<(usize, &Trial)> {
+    let fetches = |trial: &Trial| {
+        let arm = study.arms.iter().find(|arm| arm.name == trial.arm);
+        arm.is_some_and(|arm| arm.client != "null")
+    };
+    let trials = study.trials.iter().enumerate();
+    trials
+        .filter(|(_, trial)| trial.valid && !trial.degraded && fetches(trial))
+        .collect()
+}
+
+fn disagreeing(study: &Study, fetched: &[(usize, &Trial)]) -> Vec<(usize, String)> {
     if study.manifest.origin.is_some() {
-        differing(&fetched)
+        differing(fetched)
     } else {
-        straying(&fetched)
+        straying(fetched)
     }
 }
 
@@ -721,6 +739,13 @@ mod tests {
         3: its bodies have 33,279,999 octets, those of the other trials 33,280,000
         5: its statuses (999 × 200, 1 × 503) differ from those of the other trials (1,000 × 200)
         "#);
+        assert_eq!(outvoted(&study), disagreements(&study));
+        // One against one, nobody knows which is right.
+        let mut undecided = study.clone();
+        undecided.trials.drain(..3);
+        undecided.trials.truncate(2);
+        assert_ne!(disagreements(&undecided), []);
+        assert_eq!(outvoted(&undecided), []);
         // With failures, how far bodies came is a matter of moments.
         for trial in &mut study.trials {
             trial.failed = 1;
