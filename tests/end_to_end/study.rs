@@ -199,9 +199,9 @@ fn the_baseline_can_be_run_against_itself() {
 }
 
 /// Two arms and the control over ten URLs: thirty requests a block.
-fn study_of_changing_pages(larger: Vec<Range<usize>>) -> Value {
+fn study_of_changing_pages(larger: &[Range<usize>]) -> Value {
     let place = Place::new();
-    let server = Server::start(larger);
+    let server = Server::start(larger.to_vec());
     let list: String = (0..10).map(|i| format!("{}/{i}\n", server.base)).collect();
     place.write("urls.txt", list);
     let ran = place
@@ -229,7 +229,7 @@ fn of_block(study: &Value, block: u64) -> Vec<&Value> {
 #[test]
 fn a_trial_that_fetched_something_else_is_run_again() {
     // The last trial of the first block, then the first one of the second.
-    let study = study_of_changing_pages(vec![50..60, 70..80]);
+    let study = study_of_changing_pages(&[50..60, 70..80]);
     for (block, at) in [(1, 2), (2, 0)] {
         let trials = of_block(&study, block);
         assert_eq!(trials.len(), 4, "{trials:#?}");
@@ -245,7 +245,7 @@ fn a_trial_that_fetched_something_else_is_run_again() {
 #[test]
 fn a_trial_that_is_outvoted_later_is_run_again() {
     // The very first trial: only the next ones show that it is the stray.
-    let study = study_of_changing_pages(vec![30..40]);
+    let study = study_of_changing_pages(std::slice::from_ref(&(30..40)));
     let trials = of_block(&study, 1);
     let stray = trials[0];
     assert_eq!(stray["valid"], false, "{stray}");
