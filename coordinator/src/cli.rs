@@ -66,8 +66,8 @@ pub enum Command {
     Attach(AttachArgs),
     /// Cancel a job.
     Cancel(CancelArgs),
-    /// Ask whether a coordinator serves: for probes.
-    Health(ClientArgs),
+    /// Ask whether a coordinator serves, a worker is attached or an origin answers: for probes.
+    Health(HealthArgs),
     /// Run a worker: it starts, feeds, measures and reaps fetchers.
     Worker(WorkerArgs),
     /// Run the embedded origin: a server whose delays, sizes and faults its URLs ask for.
@@ -267,6 +267,20 @@ pub struct ClientArgs {
     pub access: AccessArgs,
 }
 
+/// `health`.
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub client: ClientArgs,
+    /// Ask whether a worker of this name is attached to the coordinator [without a name: the host's].
+    #[arg(long, value_name = "NAME", num_args = 0..=1)]
+    pub worker: Option<Option<String>>,
+    /// Ask whether an origin answers here.
+    #[arg(long, value_name = "URL", conflicts_with = "worker")]
+    pub origin: Option<String>,
+}
+
 /// `status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -409,6 +423,10 @@ pub struct FleetArgs {
     /// Wait until N workers are attached [default: 1].
     #[arg(long, value_name = "N")]
     pub workers: Option<u32>,
+    /// Where browsers find that coordinator's pages. Without --out a study is then kept there only,
+    /// and its link is printed.
+    #[arg(long, value_name = "URL", env = "FANOUT_PAGES")]
+    pub pages: Option<String>,
     /// An origin that runs already, for the built-in list; a fleet's workers must reach it.
     #[arg(long, value_name = "URL", env = "FANOUT_ORIGIN")]
     pub origin: Option<String>,

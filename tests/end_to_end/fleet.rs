@@ -107,6 +107,28 @@ fn a_study_on_a_fleet_is_like_one_here() {
 }
 
 #[test]
+fn a_study_may_stay_with_the_coordinator() {
+    let place = Place::new();
+    let serving = place.serve(&[]);
+    let _worker = serving.worker(&place, "one");
+    let origin = place.origin();
+    let pages = ["--pages", "http://localhost:1", "--origin", &origin.base];
+    let study = ["study", "--arm", "async:8@null", "--blocks", "1"];
+    let here = ["--coordinator", serving.url.as_str()];
+    let ran = place.run(&[&study[..], &here, &pages].concat()).expect(0);
+    assert!(ran.stdout.contains("async:8@null"), "{}", ran.stdout);
+    let name = ran
+        .stderr
+        .split_once("report: http://localhost:1/studies/")
+        .and_then(|(_, rest)| rest.split_once("/report.html"))
+        .expect("a link")
+        .0;
+    assert!(!place.path("studies").exists(), "no copy here");
+    let page = serving.get(&format!("/studies/{name}/report.html"), "");
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+}
+
+#[test]
 fn a_fetch_on_a_fleet_is_like_one_here() {
     let place = Place::new();
     let origin = place.origin();
@@ -447,7 +469,16 @@ fn without_workers_or_coordinator_the_exit_code_says_so() {
             .stdout,
         "serving\n"
     );
+    let one = [&["health", "--worker", "one"][..], &here].concat();
+    assert!(
+        place
+            .run(&one)
+            .expect(3)
+            .stderr
+            .contains("no worker called one"),
+    );
     let _worker = serving.worker(&place, "one");
+    assert_eq!(place.run(&one).expect(0).stdout, "one is attached\n");
     let table = place
         .run(&[&["status"][..], &here].concat())
         .expect(0)

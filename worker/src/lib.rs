@@ -26,6 +26,7 @@ mod trial;
 pub use access::{AccessArgs, token};
 pub use args::{UsageError, WorkerArgs};
 pub use daemon::{Ending, WorkerError, run};
+pub use measure::machine::host_name;
 pub use session::{Parting, SessionError, Settings, attach};
 pub use supervise::FetcherCommand;
 

@@ -3,6 +3,7 @@
 
 mod connection;
 mod follow;
+mod health;
 mod output;
 mod status;
 mod submit;
@@ -23,7 +24,7 @@ use self::{
     submit::{List, submit},
 };
 use crate::{
-    cli::{AttachArgs, CancelArgs, Cli, ClientArgs, Command, FetchArgs, StatusArgs, StudyArgs},
+    cli::{AttachArgs, CancelArgs, Cli, Command, FetchArgs, HealthArgs, StatusArgs, StudyArgs},
     exit::{Exit, Failure},
     ground::Signals,
     settings,
@@ -41,8 +42,20 @@ pub async fn study(args: &StudyArgs) -> Result<Exit, Failure> {
     )?;
     let list = List::open(args.urls.as_deref())?;
     let certificates = certificates(args.http.cacert.as_deref())?;
-    let output = Output::study(args.out.as_deref(), args.format, args.aa.is_some())?;
-    run(&connection, list, certificates, output, false).await
+    let series = args.aa.is_some();
+    let pages = args.fleet.pages.as_deref().filter(|_| args.out.is_none());
+    let output = match pages {
+        Some(_) => Output::study_elsewhere(args.format, series),
+        None => Output::study(args.out.as_deref(), args.format, series)?,
+    };
+    let (job, exit) = run(&connection, list, certificates, output, false).await?;
+    if let Some(pages) = pages
+        && let Some(study) = status::study_of(&connection, job).await?
+    {
+        let pages = pages.trim_end_matches('/');
+        eprintln!("report: {pages}/studies/{study}/report.html");
+    }
+    Ok(exit)
 }
 
 /// Fetches a list on a fleet.
@@ -58,7 +71,8 @@ pub async fn fetch(args: &FetchArgs) -> Result<Exit, Failure> {
     let list = List::open(Some(&args.urls))?;
     let certificates = certificates(args.http.cacert.as_deref())?;
     let output = Output::fetch(args.out.as_deref())?;
-    run(&connection, list, certificates, output, true).await
+    let (_, exit) = run(&connection, list, certificates, output, true).await?;
+    Ok(exit)
 }
 
 fn certificates(path: Option<&Path>) -> Result<bytes::Bytes, Failure> {
@@ -73,12 +87,13 @@ async fn run(
     certificates: bytes::Bytes,
     mut output: Output,
     drains: bool,
-) -> Result<Exit, Failure> {
+) -> Result<(JobId, Exit), Failure> {
     let submitted = submit(connection, list, certificates).await;
     let job = submitted.inspect_err(|_| output.discard())?;
     eprintln!("job {job}; should this client go away, `coordinator attach {job}` follows it again");
     let signals = Signals::listen(drains).map_err(Failure::incomplete)?;
-    follow(connection, job, &mut output, Ending::Cancels(&signals.stop)).await
+    let exit = follow(connection, job, &mut output, Ending::Cancels(&signals.stop)).await?;
+    Ok((job, exit))
 }
 
 /// Follows a job again.
@@ -166,16 +181,13 @@ pub async fn status(args: &StatusArgs) -> Result<Exit, Failure> {
     status::run(&connection, args.format).await
 }
 
-/// Asks whether a coordinator serves.
+/// Asks whether a coordinator serves, a worker is attached, or an origin answers.
 ///
 /// # Errors
 ///
-/// [`Failure`] with exit code 3 when it does not.
-pub async fn health(args: &ClientArgs) -> Result<Exit, Failure> {
-    let connection = Connection::from_args(args)?;
-    connection.health().await?;
-    crate::store::print("serving").map_err(Failure::incomplete)?;
-    Ok(Exit::Done)
+/// [`Failure`] with exit code 3 when not.
+pub async fn health(args: &HealthArgs) -> Result<Exit, Failure> {
+    health::run(args).await
 }
 
 /// A study that the coordinator keeps.

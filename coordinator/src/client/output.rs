@@ -26,7 +26,8 @@ pub(super) struct Output {
 
 enum Kind {
     Study {
-        store: Store,
+        /// Where a copy is kept, if one is.
+        store: Option<Store>,
         terminal: Terminal,
         series: bool,
         studies: Lines,
@@ -69,7 +70,7 @@ impl Output {
         }
     }
 
-    /// A study's directory and its table on standard output.
+    /// A study's directory, and its table on standard output.
     pub(super) fn study(out: Option<&Path>, format: Format, series: bool) -> Result<Self, Failure> {
         if let Some(out) = out
             && out.join("study.json").exists()
@@ -79,13 +80,23 @@ impl Output {
                 out.display()
             )));
         }
-        Ok(Self::new(Kind::Study {
-            store: Store::create(out).map_err(Failure::usage)?,
+        let store = Store::create(out).map_err(Failure::usage)?;
+        Ok(Self::study_in(Some(store), format, series))
+    }
+
+    /// A study's table on standard output, and no copy of it here.
+    pub(super) fn study_elsewhere(format: Format, series: bool) -> Self {
+        Self::study_in(None, format, series)
+    }
+
+    fn study_in(store: Option<Store>, format: Format, series: bool) -> Self {
+        Self::new(Kind::Study {
+            store,
             terminal: Terminal { format },
             series,
             studies: Lines::default(),
             count: 0,
-        }))
+        })
     }
 
     /// A fetch's results file, or standard output.
@@ -116,7 +127,11 @@ impl Output {
     /// The job never was: nothing of it stays.
     pub(super) fn discard(&self) {
         match &self.kind {
-            Kind::Study { store, .. } => store.discard(),
+            Kind::Study { store, .. } => {
+                if let Some(store) = store {
+                    store.discard();
+                }
+            }
             Kind::Fetch {
                 file: Some((_, path)),
                 ..
@@ -164,6 +179,12 @@ impl Output {
                         ))
                     })?;
                     *count += 1;
+                    let Some(store) = store else {
+                        if !*series {
+                            store::show(&study, terminal.format).map_err(Failure::incomplete)?;
+                        }
+                        continue;
+                    };
                     if *series {
                         let own = store
                             .within(&format!("{count:04}"))
@@ -188,7 +209,11 @@ impl Output {
     pub(super) fn finish(&mut self, whole: bool) -> Result<(), Failure> {
         match &mut self.kind {
             // Goes away only if it is empty.
-            Kind::Study { store, .. } => store.discard(),
+            Kind::Study { store, .. } => {
+                if let Some(store) = store {
+                    store.discard();
+                }
+            }
             Kind::Fetch { file, .. } => {
                 if let Some((file, path)) = file {
                     file.sync_all().map_err(Failure::incomplete)?;
