@@ -10,3 +10,4 @@ mod fetch;
 mod fleet;
 mod harness;
 mod study;
+mod version;
