@@ -12,7 +12,7 @@ const HASH_DIGITS: &str = "--short=12";
 
 /// A git checkout whose top is the workspace's folder.
 #[derive(Debug)]
-pub struct Checkout {
+pub(crate) struct Checkout {
     root: PathBuf,
 }
 
@@ -20,8 +20,7 @@ impl Checkout {
     /// The checkout at `root`; `None` where there is none, where git is not
     /// installed or may not read it, and where `root` lies within somebody
     /// else's checkout.
-    #[must_use]
-    pub fn at(root: &Path) -> Option<Self> {
+    pub(crate) fn at(root: &Path) -> Option<Self> {
         let checkout = Self {
             root: root.to_owned(),
         };
@@ -31,8 +30,7 @@ impl Checkout {
     }
 
     /// Files of which one changes whenever the commit does.
-    #[must_use]
-    pub fn head_files(&self) -> Vec<PathBuf> {
+    pub(crate) fn head_files(&self) -> Vec<PathBuf> {
         let mut names = vec!["HEAD".to_owned(), "logs/HEAD".to_owned()];
         names.extend(self.git(["symbolic-ref", "--quiet", "HEAD"]));
         names.push("packed-refs".to_owned());
@@ -45,8 +43,7 @@ impl Checkout {
     }
 
     /// The commit, marked if `sources` differ from it; `None` before the first.
-    #[must_use]
-    pub fn build(&self, sources: &[PathBuf]) -> Option<String> {
+    pub(crate) fn build(&self, sources: &[PathBuf]) -> Option<String> {
         let commit = self.git(["rev-parse", HASH_DIGITS, "--verify", "HEAD"])?;
         let status = ["status", "--porcelain", "--untracked-files=normal", "--"];
         let status = status.map(OsStr::new).into_iter();

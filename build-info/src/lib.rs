@@ -12,34 +12,30 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use checkout::Checkout;
+use checkout::Checkout;
 
 /// Says what a program was built from where there is no checkout; also
 /// outranks the checkout.
-pub const VARIABLE: &str = "FANOUT_BUILD";
+const VARIABLE: &str = "FANOUT_BUILD";
 /// Longest value of [`VARIABLE`].
 const BUILD_MAX_BYTES: usize = 64;
 
 /// The version cannot be told.
 #[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// [`VARIABLE`] is not what may follow a version's `+`.
+enum BuildError {
     #[error(
         "{VARIABLE}='{0}' cannot stand in a version: give a commit or a build's number, at most \
          {BUILD_MAX_BYTES} letters, digits, dots and hyphens"
     )]
     Variable(String),
-    /// A variable that cargo sets for build scripts is missing.
     #[error("{0} is not set: this is for build scripts, which cargo runs")]
     Cargo(&'static str),
-    /// The sources are not where the manifest is.
     #[error("the workspace's folder cannot be found: {0}")]
     Root(#[from] io::Error),
 }
 
 /// What a package is built from, below the workspace's folder.
-#[must_use]
-pub fn sources(packages: &[&str]) -> Vec<PathBuf> {
+fn sources(packages: &[&str]) -> Vec<PathBuf> {
     let all = packages.iter().map(Path::new).flat_map(|package| {
         ["src", "Cargo.toml", "build.rs", "fanout.proto"].map(|name| package.join(name))
     });
@@ -52,12 +48,15 @@ pub fn sources(packages: &[&str]) -> Vec<PathBuf> {
 /// `FANOUT_LONG_VERSION` with the target and the profile. `packages` are the
 /// folders of the workspace that it is built from, its own among them; the
 /// commit, and whether they differ from it, are looked at again when they
-/// change, never for other changes.
-///
-/// # Errors
-///
-/// [`BuildError`]; that there is no commit to be found is none.
-pub fn emit(packages: &[&str]) -> Result<(), BuildError> {
+/// change, never for other changes. That there is no commit to be found is no
+/// error; any that there is ends the build.
+pub fn emit(packages: &[&str]) {
+    if let Err(error) = describe(packages) {
+        tell(&format!("cargo::error={error}"));
+    }
+}
+
+fn describe(packages: &[&str]) -> Result<(), BuildError> {
     let variable = |name| env::var(name).map_err(|_| BuildError::Cargo(name));
     let root = Path::new(&variable("CARGO_MANIFEST_DIR")?)
         .join("..")

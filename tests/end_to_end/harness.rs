@@ -193,9 +193,13 @@ pub(crate) struct Started {
 }
 
 impl Started {
-    pub(crate) fn signal(&self, signal: Signal) {
+    pub(crate) fn id(&self) -> Pid {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.expect("a process id"), signal).expect("the process is there");
+        pid.expect("a process id")
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.id(), signal).expect("the process is there");
     }
 
     pub(crate) fn finish(self) -> Ran {
