@@ -32,6 +32,16 @@ pub(crate) fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T
     }
 }
 
+/// Says that a test cannot run for want of `what`, which must be there in CI.
+pub(crate) fn absent<T>(what: &str) -> Option<T> {
+    assert!(
+        std::env::var_os("FANOUT_CI").is_none(),
+        "{what} is missing, and CI skips nothing"
+    );
+    eprintln!("skipped: needs {what}");
+    None
+}
+
 /// A directory of its own, and the processes that were started there.
 pub(crate) struct Place {
     directory: TempDir,
@@ -131,8 +141,17 @@ impl Place {
 
     /// Starts the coordinator in the background.
     pub(crate) fn start(&self, args: &[&str]) -> Started {
+        self.start_as(self.command(args))
+    }
+
+    /// Starts what was made of a [`command`](Self::command).
+    pub(crate) fn start_as(&self, mut command: Command) -> Started {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         Started {
-            child: self.command(args).spawn().expect("the coordinator starts"),
+            child: command.spawn().expect("the coordinator starts"),
         }
     }
 

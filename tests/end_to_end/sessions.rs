@@ -51,9 +51,10 @@ fn a_frozen_worker_is_found_loses_nothing_and_comes_back() {
     let serving = place.serve(&[]);
     let _one = serving.worker(&place, "one");
     let two = serving.worker(&place, "two");
-    let url = ["--coordinator", serving.url.as_str()];
-    let fetch = |args: &[&str]| [&["fetch", "urls.txt", "--workers", "2"], args, &url].concat();
-    let client = place.start(&fetch(&["--arm", "2xasync:4", "--out", "got.jsonl"]));
+    let fetch = ["fetch", "urls.txt", "--workers", "2"];
+    let fetch = [&fetch[..], &["--coordinator", &serving.url]].concat();
+    let slowly = ["--arm", "2xasync:4", "--out", "got.jsonl"];
+    let client = place.start(&[&fetch[..], &slowly].concat());
     wait_for("records of the worker that is to freeze", || {
         let text = fs::read_to_string(place.path("got.jsonl.part")).ok()?;
         text.contains("\"two\"").then_some(())
@@ -81,7 +82,8 @@ fn a_frozen_worker_is_found_loses_nothing_and_comes_back() {
     wait_for("the fetcher of the lost session to end", || {
         place.processes("fetcher").is_empty().then_some(())
     });
-    let ran = place.run(&fetch(&["--arm", "2xasync:32"])).expect(0);
+    let ran = place.run(&[&fetch[..], &["--arm", "2xasync:32"]].concat());
+    let ran = ran.expect(0);
     assert_each_once(&ran.stdout, URLS);
     let workers: BTreeSet<_> = ran
         .records()
