@@ -36,6 +36,8 @@ def schema_errors(thing, version):
         kubernetes_validate.validate(thing, version, strict=True)
     except kubernetes_validate.ValidationError as error:
         return [f"{name(thing)}: {'.'.join(map(str, error.path))}: {error.message} (in {version})"]
+    except kubernetes_validate.SchemaNotFoundError:
+        return [f"{name(thing)}: {version} has no {thing['kind']} of {thing['apiVersion']}"]
     return []
 
 
