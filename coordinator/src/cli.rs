@@ -23,7 +23,7 @@ nothing fetched; 3 no fleet; 130 interrupted, what there is was saved.";
 
 /// The coordinator's command line.
 #[derive(Debug, Parser)]
-#[command(name = "coordinator", version, about = ABOUT, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "coordinator", version = env!("FANOUT_LONG_VERSION"), about = ABOUT, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

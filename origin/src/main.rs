@@ -10,7 +10,7 @@ use fanout_origin::OriginArgs;
 use tracing_subscriber::EnvFilter;
 
 #[derive(Debug, Parser)]
-#[command(name = "origin", version)]
+#[command(name = "origin", version = env!("FANOUT_LONG_VERSION"))]
 struct Cli {
     #[command(flatten)]
     origin: OriginArgs,

@@ -37,6 +37,16 @@ pub(crate) fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T
     }
 }
 
+/// Says that a test cannot run for want of `what`, which must be there in CI.
+pub(crate) fn absent<T>(what: &str) -> Option<T> {
+    assert!(
+        std::env::var_os("FANOUT_CI").is_none(),
+        "{what} is missing, and CI skips nothing"
+    );
+    eprintln!("skipped: needs {what}");
+    None
+}
+
 /// A directory of its own, and the processes that were started there.
 pub(crate) struct Place {
     directory: TempDir,
@@ -136,8 +146,17 @@ impl Place {
 
     /// Starts the coordinator in the background.
     pub(crate) fn start(&self, args: &[&str]) -> Started {
+        self.start_as(self.command(args))
+    }
+
+    /// Starts what was made of a [`command`](Self::command).
+    pub(crate) fn start_as(&self, mut command: Command) -> Started {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         Started {
-            child: self.command(args).spawn().expect("the coordinator starts"),
+            child: command.spawn().expect("the coordinator starts"),
         }
     }
 
@@ -198,9 +217,13 @@ pub(crate) struct Started {
 }
 
 impl Started {
-    pub(crate) fn signal(&self, signal: Signal) {
+    pub(crate) fn id(&self) -> Pid {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.expect("a process id"), signal).expect("the process is there");
+        pid.expect("a process id")
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.id(), signal).expect("the process is there");
     }
 
     pub(crate) fn finish(self) -> Ran {

@@ -9,4 +9,6 @@ mod faults;
 mod fetch;
 mod fleet;
 mod harness;
+mod sessions;
 mod study;
+mod version;

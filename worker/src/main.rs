@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Starts, feeds, measures and reaps fetchers for a fanout coordinator
 #[derive(Parser)]
-#[command(name = "worker", version)]
+#[command(name = "worker", version = env!("FANOUT_LONG_VERSION"))]
 struct Cli {
     #[command(flatten)]
     worker: WorkerArgs,

@@ -42,7 +42,7 @@ pub struct Study {
 /// Under which conditions a study ran.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Manifest {
-    /// fanout's version.
+    /// fanout's version; behind its `+` the commit that it was built from.
     pub version: String,
     /// When the study started, UTC, RFC 3339.
     pub started: String,
@@ -145,7 +145,7 @@ pub struct Worker {
     pub id: u32,
     /// Its name.
     pub name: String,
-    /// fanout's version there.
+    /// fanout's version there; behind its `+` the commit that it was built from.
     pub version: String,
     /// Fetchers that it runs at most.
     pub slots: u32,

@@ -57,7 +57,7 @@ impl Interceptor for Gate {
             return Err(Status::failed_precondition(format!(
                 "the client speaks protocol {theirs}, this coordinator is fanout {} with protocol \
                  {PROTOCOL_VERSION}: upgrade the {older}",
-                env!("CARGO_PKG_VERSION"),
+                env!("FANOUT_VERSION"),
             )));
         }
         Ok(request)
@@ -77,7 +77,7 @@ impl Desk {
     /// What there is, and what it does.
     pub(super) fn status(&self) -> DaemonStatus {
         DaemonStatus {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: env!("FANOUT_VERSION").to_owned(),
             uptime: self.began.elapsed(),
             queue_max: u32::try_from(self.jobs.queue_max()).unwrap_or(u32::MAX),
             workers: self.roster.workers(),

@@ -301,7 +301,7 @@ async fn introduced(inbound: &mut Streaming<wire::FromWorker>) -> Result<Hello, 
             "worker '{}' is fanout {version} with protocol {theirs}, this coordinator is fanout {} with \
              protocol {PROTOCOL_VERSION}: upgrade the {older}",
             hello.name,
-            env!("CARGO_PKG_VERSION"),
+            env!("FANOUT_VERSION"),
         ));
     }
     Hello::try_from(hello).map_err(|error| format!("its Hello is not valid: {error}"))

@@ -39,7 +39,7 @@ pub(crate) fn facts(cgroups: &Cgroups, cpus: Vec<u32>) -> WorkerFacts {
     let system = uname();
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     WorkerFacts {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: env!("FANOUT_VERSION").to_owned(),
         kernel: system.release().to_string_lossy().into_owned(),
         architecture: system.machine().to_string_lossy().into_owned(),
         cpus,

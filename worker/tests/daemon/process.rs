@@ -403,7 +403,7 @@ fn version() {
     let said = output.expect("it runs").stdout;
     assert_eq!(
         said,
-        concat!("worker ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()
+        concat!("worker ", env!("FANOUT_LONG_VERSION"), "\n").as_bytes()
     );
 }
 

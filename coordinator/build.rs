@@ -1,0 +1,13 @@
+//! Tells the program its version and commit.
+
+fn main() {
+    fanout_build_info::emit(&[
+        "build-info",
+        "coordinator",
+        "coordinator/analysis",
+        "origin",
+        "proto",
+        "worker",
+        "worker/fetcher",
+    ]);
+}
