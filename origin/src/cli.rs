@@ -39,16 +39,22 @@ URL always gets the same ones.
     size=64 | 4k | 1M | 1k..64k                          of the body (at most 1G)
     status=503    retry-after=2    interim=3 (102s before)
     headers=10 (fields more)       header-size=1M (a long one)
-    chunked | close (body to the connection's end)       gzip | br | zstd
+    chunked | close (body to the connection's end)
+    gzip | br | zstd    bomb (with one of them: zeros, up to 20,000 octets in one)
     redirect=3 (a chain, the rest kept) | redirect=loop | redirect-to=URL
     slow=10 (octets of the body a second) | slow-head=10 (of all) | split (octet by octet)
     idle-close (closes after the response, unannounced)
 
   what goes wrong (one of)
     stall | reset | truncate, each with =before, in-head, after-head, in-body or after
-    endless[=body|head]    length-lie    extra (a second response)
-    bad-chunk[=size|huge|no-crlf|endless]    bad-head[=garbage|none|nul|two-lengths|space]
+    endless[=body|head]    length-lie[=short|long]    extra (a second response)
+    bad-chunk[=size|huge|no-crlf|endless|trailers]
+    bad-head[=garbage|none|nul|control|cr|two-lengths|space|switch]
     if-reused (only on a connection that has served a request before)
+
+  what goes wrong with TLS, by the name asked for (all lead to this machine)
+    https://expired.localhost:PORT/    wrong-name | self-signed | unknown-issuer
+    https://stall.localhost:PORT/      reset | close | plain (no TLS at all)
 
   what was served
     /stats          counters in JSON            /stats/reset    the same, then anew
@@ -58,6 +64,7 @@ Examples:
   origin --listen 127.0.0.1:0                     on a free port; the first line says which
   origin --tls-listen 127.0.0.1:8443 --write-certificate origin.pem
   curl --cacert origin.pem 'https://localhost:8443/?size=1k'
+  curl --cacert origin.pem 'https://expired.localhost:8443/'     curl: (60) … certificate has expired
   curl -i 'http://127.0.0.1:8080/7?delay=lognormal:20ms:0.5&size=1k..64k'
   curl -iL 'http://127.0.0.1:8080/?redirect=3&gzip' --compressed
   curl 'http://127.0.0.1:8080/?truncate'          curl: (18) … bytes remaining to read";
@@ -73,11 +80,11 @@ pub struct OriginArgs {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
     pub listen: SocketAddr,
 
-    /// Serve HTTPS here too, with a certificate made at the start
+    /// Serve HTTPS here too, with certificates made at the start
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub tls_listen: Option<SocketAddr>,
 
-    /// Write the certificate to FILE, for clients to trust (PEM)
+    /// Write the authority's certificate to FILE, for clients to trust (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_listen")]
     pub write_certificate: Option<PathBuf>,
 

@@ -1,5 +1,5 @@
-//! What bodies are made of: one shared pattern of text, and its content
-//! codings. Nothing here is allocated by size: a body of a GiB is a few
+//! What bodies are made of: one shared pattern of text, or zeros, and their
+//! content codings. Nothing here is allocated by size: a body of a GiB is a few
 //! references to shared blocks that are sent over and over.
 //!
 //! This works for codings too, because each of the three formats is a
@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
-use crate::query::Coding;
+use crate::query::{Coding, Fill};
 
 /// The pattern repeats after this many octets.
 const LINE: &[u8; 64] = b"fanout origin: a line of 64 octets, all text, with a newline...\n";
@@ -20,6 +20,7 @@ pub(crate) const PATTERN_BYTES: usize = 64 * 1024;
 const SMALL_BLOCK_BYTES: usize = 4 * 1024;
 
 static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| LINE.repeat(PATTERN_BYTES / LINE.len()));
+static ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| vec![0; PATTERN_BYTES]);
 
 /// The start of every body, before content coding; it goes on repeating
 /// itself.
@@ -100,17 +101,17 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// `size` octets of the pattern, as they are or encoded.
-    pub(crate) fn new(size: u64, coding: Option<Coding>) -> Self {
+    /// `size` octets of the pattern or of zeros, as they are or encoded.
+    pub(crate) fn new(size: u64, coding: Option<Coding>, fill: Fill) -> Self {
         let mut content = Self {
             pieces: [Piece::NONE; 6],
             count: 0,
         };
         match coding {
-            None => content.push(Piece::pattern(size)),
-            Some(Coding::Gzip) => content.gzip(size),
-            Some(Coding::Brotli) => content.brotli(size),
-            Some(Coding::Zstd) => content.zstd(size),
+            None => content.push(plain(fill, size)),
+            Some(Coding::Gzip) => content.gzip(size, fill),
+            Some(Coding::Brotli) => content.brotli(size, fill),
+            Some(Coding::Zstd) => content.zstd(size, fill),
         }
         content
     }
@@ -134,18 +135,21 @@ impl Content {
 
     /// RFC 1952 around RFC 1951: compressed blocks, then a stored block, then
     /// checksum and size.
-    fn gzip(&mut self, size: u64) {
+    fn gzip(&mut self, size: u64, fill: Fill) {
         // Deflate, no name, no time, an unknown system.
         const HEADER: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
         let parts = Parts::of(size);
-        let shared = &*DEFLATED;
+        let shared = match fill {
+            Fill::Text => &*DEFLATED,
+            Fill::Zeros => &*DEFLATED_ZEROS,
+        };
         self.push(Piece::all(HEADER));
         self.push(Piece::cycle(&shared.large, shared.large.len(), parts.large));
         self.push(Piece::cycle(&shared.small, shared.small.len(), parts.small));
         let [low, high] = parts.rest.to_le_bytes();
         // The last block, stored: its length and the complement of it.
         self.push(Piece::short(&[1, low, high, !low, !high]));
-        self.push(Piece::pattern(u64::from(parts.rest)));
+        self.push(plain(fill, u64::from(parts.rest)));
         let size_mod = u32::try_from(size & u64::from(u32::MAX)).expect("masked to 32 bits");
         let mut trailer = [0; 8];
         trailer[..4].copy_from_slice(&shared.checksum(size).to_le_bytes());
@@ -153,8 +157,8 @@ impl Content {
         self.push(Piece::short(&trailer));
     }
 
-    /// RFC 7932: uncompressed meta-blocks.
-    fn brotli(&mut self, size: u64) {
+    /// RFC 7932: uncompressed meta-blocks of the pattern, compressed ones of zeros.
+    fn brotli(&mut self, size: u64, fill: Fill) {
         // A window of 16 bits, then an empty meta-block that ends on an
         // octet, so that all that follow begin on one (section 9.2).
         const HEADER: &[u8] = &[0b0000_1100];
@@ -163,25 +167,44 @@ impl Content {
         let parts = Parts::of(size);
         let rest = u64::from(parts.rest) + parts.small * octets(SMALL_BLOCK_BYTES);
         self.push(Piece::all(HEADER));
-        self.push(Piece::cycle(&BROTLI_BLOCK, BROTLI_BLOCK.len(), parts.large));
+        let block: &'static [u8] = match fill {
+            Fill::Text => &BROTLI_BLOCK,
+            Fill::Zeros => &BROTLI_ZEROS,
+        };
+        self.push(Piece::cycle(block, block.len(), parts.large));
         if rest > 0 {
             self.push(Piece::short(&brotli_block_header(rest)));
-            self.push(Piece::pattern(rest));
+            self.push(plain(fill, rest));
         }
         self.push(Piece::all(END));
     }
 
-    /// RFC 8878: raw blocks.
-    fn zstd(&mut self, size: u64) {
+    /// RFC 8878: raw blocks of the pattern, blocks of one repeated octet of zeros.
+    fn zstd(&mut self, size: u64, fill: Fill) {
         // The magic number; no size, checksum or dictionary; a window of
         // 128 KiB, which is also the largest block (section 3.1.1).
         const HEADER: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x38];
         let parts = Parts::of(size);
         let rest = u64::from(parts.rest) + parts.small * octets(SMALL_BLOCK_BYTES);
         self.push(Piece::all(HEADER));
-        self.push(Piece::cycle(&ZSTD_BLOCK, ZSTD_BLOCK.len(), parts.large));
+        let block: &'static [u8] = match fill {
+            Fill::Text => &ZSTD_BLOCK,
+            Fill::Zeros => &ZSTD_ZEROS,
+        };
+        self.push(Piece::cycle(block, block.len(), parts.large));
         self.push(Piece::short(&zstd_block_header(rest, true)));
-        self.push(Piece::pattern(rest));
+        self.push(plain(fill, rest));
+    }
+}
+
+/// A body's first octets, not encoded.
+fn plain(fill: Fill, length: u64) -> Piece {
+    match fill {
+        Fill::Text => Piece::pattern(length),
+        Fill::Zeros => Piece::Cycle {
+            source: &ZEROS,
+            length,
+        },
     }
 }
 
@@ -206,35 +229,40 @@ impl Parts {
     }
 }
 
-/// Blocks of the pattern, compressed, and what their checksums are.
+/// Blocks of a body, compressed, and what their checksums are.
 struct Deflated {
+    source: &'static [u8],
     large: Vec<u8>,
     small: Vec<u8>,
     /// The checksum of 2ⁱ small blocks, at i.
     doublings: Vec<Crc>,
 }
 
-static DEFLATED: LazyLock<Deflated> = LazyLock::new(|| {
-    let mut first = Crc::new();
-    first.update(&pattern()[..SMALL_BLOCK_BYTES]);
-    let mut doublings = vec![first];
-    // 2¹⁹ blocks of 4 KiB are 2 GiB, above any size.
-    while let Some(last) = doublings.last().filter(|_| doublings.len() < 19) {
-        let mut next = Crc::new();
-        next.combine(last);
-        next.combine(last);
-        doublings.push(next);
-    }
-    Deflated {
-        large: deflate(pattern()),
-        small: deflate(&pattern()[..SMALL_BLOCK_BYTES]),
-        doublings,
-    }
-});
+static DEFLATED: LazyLock<Deflated> = LazyLock::new(|| Deflated::new(pattern()));
+static DEFLATED_ZEROS: LazyLock<Deflated> = LazyLock::new(|| Deflated::new(&ZEROS));
 
 impl Deflated {
-    /// The checksum of the first `size` octets of the pattern, from the
-    /// checksums of its blocks.
+    fn new(source: &'static [u8]) -> Self {
+        let mut first = Crc::new();
+        first.update(&source[..SMALL_BLOCK_BYTES]);
+        let mut doublings = vec![first];
+        // 2¹⁹ blocks of 4 KiB are 2 GiB, above any size.
+        while let Some(last) = doublings.last().filter(|_| doublings.len() < 19) {
+            let mut next = Crc::new();
+            next.combine(last);
+            next.combine(last);
+            doublings.push(next);
+        }
+        Self {
+            source,
+            large: deflate(source),
+            small: deflate(&source[..SMALL_BLOCK_BYTES]),
+            doublings,
+        }
+    }
+
+    /// The checksum of the first `size` octets of a body, from the checksums
+    /// of its blocks.
     fn checksum(&self, size: u64) -> u32 {
         let parts = Parts::of(size);
         let blocks = size / octets(SMALL_BLOCK_BYTES);
@@ -244,7 +272,7 @@ impl Deflated {
                 crc.combine(doubling);
             }
         }
-        crc.update(&pattern()[..usize::from(parts.rest)]);
+        crc.update(&self.source[..usize::from(parts.rest)]);
         crc.sum()
     }
 }
@@ -278,9 +306,60 @@ fn brotli_block_header(length: u64) -> [u8; 3] {
     three_octets((length - 1) << 3 | 1 << 19)
 }
 
+/// A block of zeros as one meta-block (section 9.2) that inserts a zero and
+/// copies it, then an empty one that ends on an octet.
+static BROTLI_ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let length = octets(PATTERN_BYTES);
+    let mut bits = Bits::default();
+    // Not the last; four digits of length - 1; not uncompressed.
+    bits.push(0, 1).push(0, 2).push(length - 1, 16).push(0, 1);
+    // One block type each of literals, commands and distances; no postfix
+    // bits, no direct distances; one context mode, one tree each.
+    bits.push(0, 3).push(0, 2).push(0, 4).push(0, 2).push(0, 2);
+    // Three simple prefix codes of one symbol, which so takes no bits
+    // (section 3.4): the literal 0; the command that inserts 1 and copies by
+    // length code 23 (section 5); the distance code 16 (section 4).
+    for (symbol, width) in [(0, 8), (399, 10), (16, 6)] {
+        bits.push(1, 2).push(0, 2).push(symbol, width);
+    }
+    // The copy's length above 2118, in 24 bits; the distance 1, in one.
+    bits.push(length - 1 - 2118, 24).push(0, 1);
+    // Not the last; no digits of length, so metadata; reserved; none of it.
+    bits.push(0, 1).push(3, 2).push(0, 1).push(0, 2);
+    bits.into_octets()
+});
+
+/// Bits from the lowest of the first octet on.
+#[derive(Default)]
+struct Bits {
+    bits: u128,
+    count: u32,
+}
+
+impl Bits {
+    fn push(&mut self, value: u64, width: u32) -> &mut Self {
+        self.bits |= u128::from(value) << self.count;
+        self.count += width;
+        self
+    }
+
+    /// Zeros up to the next octet's edge follow.
+    fn into_octets(self) -> Vec<u8> {
+        let length = usize::try_from(self.count.div_ceil(8)).expect("at most 16");
+        self.bits.to_le_bytes()[..length].to_vec()
+    }
+}
+
 static ZSTD_BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut block = zstd_block_header(octets(PATTERN_BYTES), false).to_vec();
     block.extend_from_slice(pattern());
+    block
+});
+
+/// A block of one octet, repeated (section 3.1.1.2.2).
+static ZSTD_ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut block = three_octets(octets(PATTERN_BYTES) << 3 | 1 << 1).to_vec();
+    block.push(0);
     block
 });
 
@@ -325,8 +404,8 @@ mod tests {
     #[test]
     fn gzip_decodes_to_the_pattern() {
         for size in SIZES {
-            let plain = flat(&Content::new(size, None));
-            let coded = flat(&Content::new(size, Some(Coding::Gzip)));
+            let plain = flat(&Content::new(size, None, Fill::Text));
+            let coded = flat(&Content::new(size, Some(Coding::Gzip), Fill::Text));
             let mut decoded = Vec::new();
             // The decoder checks the checksum and the size.
             flate2::bufread::GzDecoder::new(&coded[..])
@@ -339,8 +418,8 @@ mod tests {
     #[test]
     fn brotli_decodes_to_the_pattern() {
         for size in SIZES {
-            let plain = flat(&Content::new(size, None));
-            let coded = flat(&Content::new(size, Some(Coding::Brotli)));
+            let plain = flat(&Content::new(size, None, Fill::Text));
+            let coded = flat(&Content::new(size, Some(Coding::Brotli), Fill::Text));
             let mut decoded = Vec::new();
             brotli_decompressor::BrotliDecompress(&mut &coded[..], &mut decoded).unwrap();
             assert_eq!(decoded, plain, "{size}");
@@ -350,17 +429,41 @@ mod tests {
     #[test]
     fn zstd_decodes_to_the_pattern() {
         for size in SIZES {
-            let plain = flat(&Content::new(size, None));
-            let coded = flat(&Content::new(size, Some(Coding::Zstd)));
+            let plain = flat(&Content::new(size, None, Fill::Text));
+            let coded = flat(&Content::new(size, Some(Coding::Zstd), Fill::Text));
             let decoded = zstd::decode_all(&coded[..]).unwrap();
             assert_eq!(decoded, plain, "{size}");
         }
     }
 
     #[test]
+    fn bombs_decode_to_zeros_and_are_small() {
+        let bomb = |size, coding| Content::new(size, Some(coding), Fill::Zeros);
+        for size in SIZES {
+            let plain = vec![0; usize::try_from(size).unwrap()];
+            let mut decoded = Vec::new();
+            let coded = flat(&bomb(size, Coding::Gzip));
+            flate2::bufread::GzDecoder::new(&coded[..])
+                .read_to_end(&mut decoded)
+                .unwrap();
+            assert_eq!(decoded, plain, "gzip {size}");
+            decoded.clear();
+            let coded = flat(&bomb(size, Coding::Brotli));
+            brotli_decompressor::BrotliDecompress(&mut &coded[..], &mut decoded).unwrap();
+            assert_eq!(decoded, plain, "br {size}");
+            let coded = flat(&bomb(size, Coding::Zstd));
+            assert_eq!(zstd::decode_all(&coded[..]).unwrap(), plain, "zstd {size}");
+        }
+        let ratio = |coding| (1 << 30) / bomb(1 << 30, coding).length();
+        assert!(ratio(Coding::Gzip) > 500, "{}", ratio(Coding::Gzip));
+        assert!(ratio(Coding::Brotli) > 5000, "{}", ratio(Coding::Brotli));
+        assert!(ratio(Coding::Zstd) > 16_000, "{}", ratio(Coding::Zstd));
+    }
+
+    #[test]
     fn a_gibibyte_is_small_on_the_wire_and_its_checksum_is_right() {
         let size = 1 << 30;
-        let coded = Content::new(size, Some(Coding::Gzip));
+        let coded = Content::new(size, Some(Coding::Gzip), Fill::Text);
         assert!(coded.length() * 200 < size, "{}", coded.length());
         // Against a checksum taken the long way, over 16 MiB.
         let mut slow = Crc::new();

@@ -27,6 +27,8 @@ pub(crate) struct Behaviour<'q> {
     pub(crate) framing: Framing,
     /// The body's content coding.
     pub(crate) coding: Option<Coding>,
+    /// What the body is made of.
+    pub(crate) fill: Fill,
     /// Where the client is sent instead.
     pub(crate) redirect: Option<Redirect<'q>>,
     /// Extra header fields.
@@ -67,6 +69,15 @@ pub(crate) enum Coding {
     Zstd,
 }
 
+/// What a body is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// A line of text, over and over.
+    Text,
+    /// Zeros, which every coding shrinks most.
+    Zeros,
+}
+
 /// Where a redirect leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Redirect<'q> {
@@ -94,8 +105,8 @@ pub(crate) enum Pace {
 pub(crate) enum Fault {
     /// The response ends early.
     Cut(Stage, Ending),
-    /// `Content-Length` is half of what is sent.
-    LengthLie,
+    /// `Content-Length` is not what is sent.
+    LengthLie(Lie),
     /// The chunked coding is broken.
     BadChunk(BadChunk),
     /// The head is none, or a dangerous one.
@@ -134,6 +145,15 @@ pub(crate) enum Ending {
     Close,
 }
 
+/// How a length lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// It is half of what is sent.
+    Short,
+    /// It is twice what is sent, and the connection stays open.
+    Long,
+}
+
 /// How the chunked coding is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BadChunk {
@@ -145,6 +165,8 @@ pub(crate) enum BadChunk {
     NoCrlf,
     /// A size line that never ends.
     Endless,
+    /// Trailers that never end.
+    Trailers,
 }
 
 /// How the head is broken.
@@ -156,10 +178,16 @@ pub(crate) enum BadHead {
     None,
     /// A NUL within a header value.
     Nul,
+    /// Another control character within a header value.
+    Control,
+    /// A CR within a header value, without an LF.
+    Cr,
     /// Two `Content-Length` fields that differ.
     TwoLengths,
     /// A field name with a space before the colon.
     SpaceInName,
+    /// Another protocol, which nobody asked for.
+    Switch,
 }
 
 /// A query that asks for nothing that the origin knows.
@@ -203,6 +231,14 @@ pub enum QueryError {
         /// The parameter.
         name: &'static str,
     },
+    /// A parameter means nothing without another.
+    #[error("{name} needs {needs} beside it")]
+    Alone {
+        /// The parameter.
+        name: &'static str,
+        /// What would do.
+        needs: &'static str,
+    },
     /// Two parameters exclude each other.
     #[error("{first} and {second} exclude each other: leave one out")]
     Conflict {
@@ -214,7 +250,7 @@ pub enum QueryError {
 }
 
 /// Every parameter, in the order of the reference.
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 28] = [
     "delay",
     "size",
     "status",
@@ -224,6 +260,7 @@ const NAMES: [&str; 27] = [
     "gzip",
     "br",
     "zstd",
+    "bomb",
     "redirect",
     "redirect-to",
     "idle-close",
@@ -272,6 +309,7 @@ struct Reading<'q> {
     retry_after_s: Set<u32>,
     framing: Set<Framing>,
     coding: Set<Coding>,
+    bomb: Set<()>,
     redirect: Set<Redirect<'q>>,
     headers: Set<u32>,
     header_size: Set<u64>,
@@ -302,6 +340,10 @@ impl<'q> Reading<'q> {
             "gzip" => self.coding("gzip", value, Coding::Gzip),
             "br" => self.coding("br", value, Coding::Brotli),
             "zstd" => self.coding("zstd", value, Coding::Zstd),
+            "bomb" => {
+                flag("bomb", value)?;
+                set(&mut self.bomb, "bomb", ())
+            }
             "redirect" => {
                 let redirect = redirect(value)?;
                 set(&mut self.redirect, "redirect", redirect)
@@ -346,19 +388,25 @@ impl<'q> Reading<'q> {
             "reset" => self.cut("reset", value, Stage::Before, Ending::Reset),
             "truncate" => self.cut("truncate", value, Stage::InBody, Ending::Close),
             "length-lie" => {
-                flag("length-lie", value)?;
-                set(&mut self.fault, "length-lie", Fault::LengthLie)
+                let lie = one_of(
+                    "length-lie",
+                    value.unwrap_or("short"),
+                    "short or long",
+                    &[("short", Lie::Short), ("long", Lie::Long)],
+                )?;
+                set(&mut self.fault, "length-lie", Fault::LengthLie(lie))
             }
             "bad-chunk" => {
                 let how = one_of(
                     "bad-chunk",
                     value.unwrap_or("size"),
-                    "size, huge, no-crlf or endless",
+                    "size, huge, no-crlf, endless or trailers",
                     &[
                         ("size", BadChunk::Size),
                         ("huge", BadChunk::Huge),
                         ("no-crlf", BadChunk::NoCrlf),
                         ("endless", BadChunk::Endless),
+                        ("trailers", BadChunk::Trailers),
                     ],
                 )?;
                 set(&mut self.fault, "bad-chunk", Fault::BadChunk(how))
@@ -367,13 +415,16 @@ impl<'q> Reading<'q> {
                 let how = one_of(
                     "bad-head",
                     value.unwrap_or("garbage"),
-                    "garbage, none, nul, two-lengths or space",
+                    "garbage, none, nul, control, cr, two-lengths, space or switch",
                     &[
                         ("garbage", BadHead::Garbage),
                         ("none", BadHead::None),
                         ("nul", BadHead::Nul),
+                        ("control", BadHead::Control),
+                        ("cr", BadHead::Cr),
                         ("two-lengths", BadHead::TwoLengths),
                         ("space", BadHead::SpaceInName),
+                        ("switch", BadHead::Switch),
                     ],
                 )?;
                 set(&mut self.fault, "bad-head", Fault::BadHead(how))
@@ -449,7 +500,7 @@ impl<'q> Reading<'q> {
         let conflict = |first, second| Err(QueryError::Conflict { first, second });
         if let (Some((first, framing)), Some((second, fault))) = (self.framing, self.fault) {
             let sensible = match fault {
-                Fault::LengthLie | Fault::BadHead(BadHead::TwoLengths) => false,
+                Fault::LengthLie(_) | Fault::BadHead(BadHead::TwoLengths) => false,
                 Fault::BadChunk(_) => framing == Framing::Chunked,
                 _ => true,
             };
@@ -462,6 +513,12 @@ impl<'q> Reading<'q> {
         {
             return conflict(first, second);
         }
+        if self.bomb.is_some() && self.coding.is_none() {
+            return Err(QueryError::Alone {
+                name: "bomb",
+                needs: "gzip, br or zstd",
+            });
+        }
         if let (Some((first, ())), Some((second, Framing::Close))) = (self.idle_close, self.framing)
         {
             return conflict(first, second);
@@ -473,6 +530,10 @@ impl<'q> Reading<'q> {
             retry_after_s: value(self.retry_after_s),
             framing: value(self.framing).unwrap_or(Framing::Length),
             coding: value(self.coding),
+            fill: match self.bomb {
+                Some(_) => Fill::Zeros,
+                None => Fill::Text,
+            },
             redirect: value(self.redirect),
             headers: value(self.headers).unwrap_or(0),
             header_size: value(self.header_size),
@@ -674,6 +735,8 @@ mod tests {
         assert_eq!(fault("truncate"), Fault::Cut(Stage::InBody, Ending::Close));
         assert_eq!(fault("bad-chunk"), Fault::BadChunk(BadChunk::Size));
         assert_eq!(fault("bad-head=nul"), Fault::BadHead(BadHead::Nul));
+        assert_eq!(fault("length-lie"), Fault::LengthLie(Lie::Short));
+        assert_eq!(fault("length-lie=long"), Fault::LengthLie(Lie::Long));
         assert_eq!(fault("endless"), Fault::EndlessBody);
         assert_eq!(fault("endless=head"), Fault::EndlessHead);
     }
@@ -708,6 +771,13 @@ mod tests {
         assert!(error("redirect=0").contains("from 1 to 1000"));
         assert!(error("redirect-to=/a%0d%0aSet-Cookie:x").contains("without control characters"));
         assert!(error("redirect-to=/%zz").contains("percent-encoded"));
+    }
+
+    #[test]
+    fn a_bomb_needs_a_coding() {
+        assert_eq!(parse("bomb&br").unwrap().fill, Fill::Zeros);
+        assert_eq!(parse("br").unwrap().fill, Fill::Text);
+        assert_eq!(error("bomb"), "bomb needs gzip, br or zstd beside it");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use crate::{
     content::{Content, PATTERN_BYTES, Piece, pattern},
     limits::{INLINE_MAX_BYTES, SLOW_WRITES_PER_S, WRITE_MAX_BYTES},
     query::{
-        BadChunk, BadHead, Behaviour, Coding, Ending, Fault, Framing, Pace, Redirect, Stage,
-        decoded, next_hop,
+        BadChunk, BadHead, Behaviour, Coding, Ending, Fault, Fill, Framing, Lie, Pace, Redirect,
+        Stage, decoded, next_hop,
     },
 };
 
@@ -143,9 +143,9 @@ impl Response {
             framing => framing,
         };
         let content = if asked.status == 205 {
-            Content::new(0, None)
+            Content::new(0, None, Fill::Text)
         } else {
-            Content::new(size, asked.coding)
+            Content::new(size, asked.coding, asked.fill)
         };
         let keep_alive = manner.keep_alive && framing != Framing::Close;
         let announced = Manner {
@@ -160,11 +160,16 @@ impl Response {
         self.status = Some(asked.status);
         let bodiless = matches!(asked.status, 204 | 304);
 
-        if let Some(Fault::BadHead(how @ (BadHead::Garbage | BadHead::None))) = fault {
+        if let Some(Fault::BadHead(how @ (BadHead::Garbage | BadHead::None | BadHead::Switch))) =
+            fault
+        {
             self.status = None;
             self.after = After::CutOff;
             match how {
                 BadHead::None => self.push_content(&content),
+                BadHead::Switch => self.push_text(
+                    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+                ),
                 _ => self.push_text(b"SSH-2.0-origin this is no HTTP\r\n"),
             }
             return;
@@ -271,6 +276,8 @@ impl Response {
                 return;
             }
             Some(Fault::BadHead(BadHead::Nul)) => self.push_text(b"X-Bad: a\0b\r\n"),
+            Some(Fault::BadHead(BadHead::Control)) => self.push_text(b"X-Bad: a\x01b\r\n"),
+            Some(Fault::BadHead(BadHead::Cr)) => self.push_text(b"X-Bad: a\rb\r\n"),
             Some(Fault::BadHead(BadHead::SpaceInName)) => self.push_text(b"X-Bad : a\r\n"),
             _ => {}
         }
@@ -289,7 +296,8 @@ impl Response {
                 Framing::Length => {
                     let length = content.length();
                     match fault {
-                        Some(Fault::LengthLie) => self.push_length(length / 2),
+                        Some(Fault::LengthLie(Lie::Short)) => self.push_length(length / 2),
+                        Some(Fault::LengthLie(Lie::Long)) => self.push_length(length * 2),
                         Some(Fault::BadHead(BadHead::TwoLengths)) => {
                             self.push_length(length);
                             self.push_length(length + 1);
@@ -316,6 +324,10 @@ impl Response {
                 }
                 BadChunk::NoCrlf => self.push_text(b"4\r\nbody0\r\n\r\n"),
                 BadChunk::Endless => self.push_cycle(&ZEROS, u64::MAX),
+                BadChunk::Trailers => {
+                    self.push_text(b"4\r\nbody\r\n0\r\n");
+                    self.push_cycle(&FILLER, u64::MAX);
+                }
             },
             _ => {
                 self.body_bytes = content.length();
@@ -849,12 +861,16 @@ mod tests {
     #[test]
     fn broken_heads_and_bodies_are_broken_as_named() {
         assert!(text("size=10&length-lie").contains("Content-Length: 5\r\n\r\nfanout ori"));
+        assert!(text("size=10&length-lie=long").contains("Content-Length: 20\r\n\r\nfanout ori"));
         assert!(text("bad-chunk").ends_with("chunked\r\n\r\nsize\r\nbody\r\n0\r\n\r\n"));
         assert!(text("bad-chunk=huge").contains("\r\n10000000000000004\r\n"));
         assert!(text("bad-chunk=no-crlf").ends_with("4\r\nbody0\r\n\r\n"));
         assert!(text("bad-head").starts_with("SSH-2.0"));
         assert_eq!(text("bad-head=none&size=6"), "fanout");
         assert!(text("bad-head=nul").contains("X-Bad: a\0b\r\n"));
+        assert!(text("bad-head=control").contains("X-Bad: a\u{1}b\r\n"));
+        assert!(text("bad-head=cr").contains("X-Bad: a\rb\r\n"));
+        assert!(text("bad-head=switch").starts_with("HTTP/1.1 101 "));
         assert!(text("bad-head=space").contains("X-Bad : a\r\n"));
         let two = text("bad-head=two-lengths&size=3");
         assert!(two.contains("Content-Length: 3\r\nContent-Length: 4\r\n"));
@@ -878,6 +894,7 @@ mod tests {
             "endless&chunked",
             "endless=head",
             "bad-chunk=endless",
+            "bad-chunk=trailers",
         ] {
             let response = rendered(query, PLAIN);
             let some = flat(&response, WRITE_MAX_BYTES, 3 << 20);

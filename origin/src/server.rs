@@ -21,22 +21,24 @@ use rustix::{
     io::Errno,
     net::{SocketFlags, accept_with, listen, sockopt::set_tcp_nodelay},
 };
+use rustls::server::Acceptor;
 use tokio::{
-    io::unix::AsyncFd,
+    io::{AsyncReadExt, AsyncWriteExt, unix::AsyncFd},
     runtime::{Handle, Runtime},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     connection,
     limits::{
-        ACCEPT_PAUSE, BACKLOG, CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, THREADS_MAX,
+        ACCEPT_PAUSE, BACKLOG, CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, STALL_MAX,
+        THREADS_MAX,
     },
     stats::{Counters, Stats, Tally},
     timer::Timer,
-    tls::{Identity, TlsError},
+    tls::{Greeting, Identities, TlsError},
     watch::watch,
 };
 
@@ -162,10 +164,10 @@ impl Origin {
         let mut https = None;
         let mut doors = vec![Door::new(listeners.http, None)?];
         if let Some(listener) = listeners.https {
-            let identity = Identity::generate()?;
+            let identities = Identities::generate()?;
             https = Some(listener.local_addr()?);
-            certificate_pem = Some(identity.certificate_pem);
-            doors.push(Door::new(listener, Some(identity.config.into()))?);
+            certificate_pem = Some(identities.certificate_pem.clone());
+            doors.push(Door::new(listener, Some(Arc::new(identities)))?);
         }
 
         let counters = Arc::new(Counters::new(count));
@@ -236,7 +238,8 @@ impl Origin {
         std::iter::once(http).chain(https).collect()
     }
 
-    /// The certificate that HTTPS clients must trust, in PEM; `None` without HTTPS.
+    /// The certificate of the authority that HTTPS clients must trust, in PEM;
+    /// `None` without HTTPS.
     #[must_use]
     pub fn certificate_pem(&self) -> Option<&str> {
         self.certificate_pem.as_deref()
@@ -363,11 +366,11 @@ fn run_thread(
 /// A listener, and what a connection through it goes through.
 struct Door {
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Identities>>,
 }
 
 impl Door {
-    fn new(listener: TcpListener, tls: Option<TlsAcceptor>) -> io::Result<Self> {
+    fn new(listener: TcpListener, tls: Option<Arc<Identities>>) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         // Connections inherit this: the last piece of a body must not wait
         // for the acknowledgement of the one before.
@@ -433,14 +436,14 @@ async fn receive(
     }
 }
 
-type OpenDoor = (AsyncFd<OwnedFd>, Option<TlsAcceptor>);
+type OpenDoor = (AsyncFd<OwnedFd>, Option<Arc<Identities>>);
 
 /// The next connection through any door; the one at `first` is asked first,
 /// so that none is starved.
 async fn next_connection(
     doors: &[OpenDoor],
     first: usize,
-) -> Result<(OwnedFd, Option<TlsAcceptor>), Errno> {
+) -> Result<(OwnedFd, Option<Arc<Identities>>), Errno> {
     const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
     poll_fn(|cx| {
         let (before, after) = doors.split_at(first);
@@ -465,7 +468,7 @@ async fn next_connection(
 /// One connection from its acceptance to its end; the permit is given back then.
 async fn welcome(
     socket: OwnedFd,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Identities>>,
     worker: Arc<Worker>,
     _permit: OwnedSemaphorePermit,
 ) {
@@ -480,8 +483,24 @@ async fn welcome(
         connection::serve(stream, &worker).await;
         return;
     };
-    let handshake = worker.timer.within(HANDSHAKE_TIMEOUT, tls.accept(stream));
-    match handshake.await {
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
+    let shaken = match worker.timer.within(HANDSHAKE_TIMEOUT, hello).await {
+        Some(Ok(start)) => match tls.greet(start.client_hello().server_name()) {
+            Greeting::Shake(config) => {
+                let rest = start.into_stream(config);
+                worker.timer.within(HANDSHAKE_TIMEOUT, rest).await
+            }
+            greeting => {
+                drop(worker.tally().connection());
+                // Whatever comes of it, the client asked for it.
+                let _ = disappoint(start, &greeting, &worker).await;
+                return;
+            }
+        },
+        Some(Err(error)) => Some(Err(error)),
+        None => None,
+    };
+    match shaken {
         Some(Ok(stream)) => connection::serve(stream, &worker).await,
         Some(Err(error)) => {
             drop(worker.tally().connection());
@@ -490,6 +509,35 @@ async fn welcome(
         None => {
             drop(worker.tally().connection());
             tracing::debug!("TLS handshake took too long");
+        }
+    }
+}
+
+/// Gives a client what it asked for instead of a handshake.
+async fn disappoint(
+    start: StartHandshake<tokio::net::TcpStream>,
+    greeting: &Greeting,
+    worker: &Worker,
+) -> io::Result<()> {
+    let mut socket = start.io;
+    match greeting {
+        Greeting::Shake(_) | Greeting::Close => Ok(()),
+        Greeting::Reset => socket.set_zero_linger(),
+        Greeting::Plain => {
+            const NO_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+            let sent = worker
+                .timer
+                .within(worker.idle_timeout, socket.write_all(NO_TLS));
+            sent.await.unwrap_or(Ok(()))
+        }
+        Greeting::Stall => {
+            let gone = async {
+                let mut octets = [0; 256];
+                while socket.read(&mut octets).await? > 0 {}
+                Ok(())
+            };
+            let stalled = worker.timer.within(STALL_MAX, gone);
+            stalled.await.unwrap_or(Ok(()))
         }
     }
 }

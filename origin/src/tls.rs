@@ -1,23 +1,48 @@
-//! HTTPS: a certificate made at the start, good for this machine's names.
+//! HTTPS: certificates made at the start, good for this machine's names, and
+//! bad ones for those who ask for them by name.
 
 use std::sync::Arc;
 
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
 use rustls::{
     ServerConfig,
     crypto::ring,
-    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
 };
 
 /// The names that the certificate is good for. `origin` is what a compose
 /// file calls the origin's container.
 const NAMES: [&str; 4] = ["localhost", "127.0.0.1", "::1", "origin"];
+/// Names directly below this one choose what goes wrong.
+const PARENT: &str = ".localhost";
 
-/// A self-signed certificate and its key.
-pub(crate) struct Identity {
-    /// For clients, which must trust it.
+/// Who the origin is to its clients.
+#[derive(Debug)]
+pub(crate) struct Identities {
+    /// The authority's certificate, for clients, which must trust it.
     pub(crate) certificate_pem: String,
-    /// For the server.
-    pub(crate) config: Arc<ServerConfig>,
+    good: Arc<ServerConfig>,
+    wrong_name: Arc<ServerConfig>,
+    expired: Arc<ServerConfig>,
+    self_signed: Arc<ServerConfig>,
+    unknown_issuer: Arc<ServerConfig>,
+}
+
+/// How a client is met that has said which name it wants.
+#[derive(Debug)]
+pub(crate) enum Greeting {
+    /// With this identity.
+    Shake(Arc<ServerConfig>),
+    /// With nothing more; the connection stays open.
+    Stall,
+    /// With a reset.
+    Reset,
+    /// With the connection's end.
+    Close,
+    /// With plain HTTP.
+    Plain,
 }
 
 /// Why there is no HTTPS.
@@ -31,20 +56,86 @@ pub enum TlsError {
     Config(#[from] rustls::Error),
 }
 
-impl Identity {
-    /// A new key and certificate. The provider is named, so that nothing
+impl Identities {
+    /// New keys and certificates. The provider is named, so that nothing
     /// depends on what the process has installed.
     pub(crate) fn generate() -> Result<Self, TlsError> {
-        let made = rcgen::generate_simple_self_signed(NAMES.map(str::to_owned))?;
-        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], PrivateKeyDer::from(key))?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let key = KeyPair::generate()?;
+        let trusted = authority("fanout origin")?;
+        let stranger = authority("nobody knows this one")?;
+        let good = CertificateParams::new(NAMES.map(str::to_owned))?;
+        let elsewhere = CertificateParams::new(["elsewhere.invalid".to_owned()])?;
+        let named = |label: &str| CertificateParams::new([format!("{label}{PARENT}")]);
+        let mut expired = named("expired")?;
+        expired.not_before = date_time_ymd(2019, 1, 1);
+        expired.not_after = date_time_ymd(2020, 1, 1);
+        let self_signed = named("self-signed")?.self_signed(&key)?;
+        let unknown = named("unknown-issuer")?.signed_by(&key, &stranger)?;
         Ok(Self {
-            certificate_pem: made.cert.pem(),
-            config: Arc::new(config),
+            certificate_pem: trusted.pem(),
+            good: config(good.signed_by(&key, &trusted)?.der(), &key)?,
+            wrong_name: config(elsewhere.signed_by(&key, &trusted)?.der(), &key)?,
+            expired: config(expired.signed_by(&key, &trusted)?.der(), &key)?,
+            self_signed: config(self_signed.der(), &key)?,
+            unknown_issuer: config(unknown.der(), &key)?,
         })
+    }
+
+    /// How a client is met that asks for this name, or for none.
+    pub(crate) fn greet(&self, name: Option<&str>) -> Greeting {
+        let shake = |config: &Arc<ServerConfig>| Greeting::Shake(Arc::clone(config));
+        match name.and_then(|name| name.strip_suffix(PARENT)) {
+            Some("wrong-name") => shake(&self.wrong_name),
+            Some("expired") => shake(&self.expired),
+            Some("self-signed") => shake(&self.self_signed),
+            Some("unknown-issuer") => shake(&self.unknown_issuer),
+            Some("stall") => Greeting::Stall,
+            Some("reset") => Greeting::Reset,
+            Some("close") => Greeting::Close,
+            Some("plain") => Greeting::Plain,
+            _ => shake(&self.good),
+        }
+    }
+}
+
+/// Somebody who vouches for others.
+fn authority(name: &str) -> Result<CertifiedIssuer<'static, KeyPair>, TlsError> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, name);
+    Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
+}
+
+fn config(
+    certificate: &CertificateDer<'static>,
+    key: &KeyPair,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_below_localhost_choose() {
+        let identities = Identities::generate().unwrap();
+        let is_good = |name: Option<&str>| match identities.greet(name) {
+            Greeting::Shake(config) => Arc::ptr_eq(&config, &identities.good),
+            _ => false,
+        };
+        for name in [None, Some("localhost"), Some("origin"), Some("expired")] {
+            assert!(is_good(name), "{name:?}");
+        }
+        assert!(is_good(Some("expired.example")) && is_good(Some("any.localhost")));
+        for label in ["wrong-name", "expired", "self-signed", "stall", "plain"] {
+            assert!(!is_good(Some(&format!("{label}.localhost"))), "{label}");
+        }
     }
 }

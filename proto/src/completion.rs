@@ -5,7 +5,8 @@ use std::fmt;
 use crate::{
     WireError,
     id::UrlId,
-    limits::{BATCH_MAX_URLS, DETAIL_MAX_BYTES, DETAILS_MAX},
+    limits::{BATCH_MAX_URLS, BODY_MAX_BYTES, DETAIL_MAX_BYTES, DETAILS_MAX, TIME_MAX},
+    text::plain,
     wire,
 };
 
@@ -180,6 +181,28 @@ fn truncated(text: &str) -> &str {
     &text[..text.floor_char_boundary(DETAIL_MAX_BYTES)]
 }
 
+fn at_most(
+    field: &'static str,
+    column: &[u64],
+    max: u64,
+    range: &'static str,
+) -> Result<(), WireError> {
+    match column.iter().max() {
+        Some(&value) if value > max => Err(WireError::OutOfRange {
+            field,
+            value,
+            range,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Sums over whole trials stay far from overflowing with these.
+fn times(field: &'static str, column: &[u64]) -> Result<(), WireError> {
+    let max = u64::try_from(TIME_MAX.as_micros()).unwrap_or(u64::MAX);
+    at_most(field, column, max, "0 to ten years")
+}
+
 impl TryFrom<wire::CompletionBatch> for CompletionBatch {
     type Error = WireError;
 
@@ -212,6 +235,12 @@ impl TryFrom<wire::CompletionBatch> for CompletionBatch {
                 "the waits of a completion batch differ in length",
             ));
         }
+        times("starts_us", &m.starts_us)?;
+        times("connects_us", &m.connects_us)?;
+        times("first_bytes_us", &m.first_bytes_us)?;
+        times("durations_us", &m.durations_us)?;
+        times("waits_us", &m.waits_us)?;
+        at_most("body_bytes", &m.body_bytes, BODY_MAX_BYTES, "0 to 2^48")?;
         let mut id = 0_u64;
         let mut completions = Vec::with_capacity(count);
         for i in 0..count {
@@ -258,7 +287,7 @@ impl TryFrom<wire::CompletionBatch> for CompletionBatch {
                     range: "the batch",
                 });
             }
-            details.push((detail.index, truncated(&detail.text).to_owned()));
+            details.push((detail.index, plain(&detail.text, DETAIL_MAX_BYTES)));
         }
         Ok(Self {
             completions,
@@ -301,6 +330,7 @@ impl TryFrom<wire::StartedBatch> for StartedBatch {
                 "the columns of a started batch differ in length or are too long",
             ));
         }
+        times("starts_us", &m.starts_us)?;
         let mut id = 0_u64;
         Ok(Self {
             starts: m
@@ -321,13 +351,17 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn time() -> impl Strategy<Value = u64> {
+        0..=u64::try_from(TIME_MAX.as_micros()).unwrap()
+    }
+
     fn completion() -> impl Strategy<Value = Completion> {
         (
             any::<u64>(),
             prop::sample::select(&Outcome::ALL[..13]),
             prop::option::of(100_u16..1000),
-            (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()),
-            prop::option::of(1..u64::MAX),
+            (0..=BODY_MAX_BYTES, time(), time(), time()),
+            prop::option::of(time().prop_map(|us| us.max(1))),
             any::<u32>(),
         )
             .prop_map(
@@ -355,7 +389,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn completions_survive_the_wire(mut completions in prop::collection::vec(completion(), 1..20), detail in ".{0,300}", wait_us in prop::option::of(any::<u64>())) {
+        fn completions_survive_the_wire(mut completions in prop::collection::vec(completion(), 1..20), detail in ".{0,300}", wait_us in prop::option::of(time())) {
             for completion in &mut completions {
                 completion.wait_us = wait_us;
             }
@@ -368,11 +402,11 @@ mod tests {
             prop_assert!(builder.is_empty());
             prop_assert_eq!(&batch.completions[..completions.len()], &completions[..]);
             prop_assert_eq!(batch.details[0].0 as usize, completions.len());
-            prop_assert!(detail.starts_with(&batch.details[0].1));
+            prop_assert_eq!(&batch.details[0].1, &plain(&detail, DETAIL_MAX_BYTES));
         }
 
         #[test]
-        fn starts_survive_the_wire(starts in prop::collection::vec((any::<u64>(), any::<u64>()), 0..20)) {
+        fn starts_survive_the_wire(starts in prop::collection::vec((any::<u64>(), time()), 0..20)) {
             let batch = StartedBatch { starts: starts.into_iter().map(|(id, us)| (UrlId(id), us)).collect() };
             prop_assert_eq!(StartedBatch::try_from(wire::StartedBatch::from(&batch)), Ok(batch));
         }
@@ -409,6 +443,12 @@ mod tests {
         assert!(refused(|m| m.statuses[0] = 99));
         assert!(refused(|m| m.statuses[0] = 70_000));
         assert!(refused(|m| m.slots.clear()));
+        assert!(refused(|m| m.starts_us[0] = u64::MAX));
+        assert!(refused(|m| m.connects_us[0] = u64::MAX));
+        assert!(refused(|m| m.first_bytes_us[0] = u64::MAX));
+        assert!(refused(|m| m.durations_us[0] = u64::MAX));
+        assert!(refused(|m| m.waits_us = vec![u64::MAX]));
+        assert!(refused(|m| m.body_bytes[0] = u64::MAX));
         assert!(refused(|m| m.waits_us = vec![1, 2]));
         assert!(refused(|m| m.details.push(wire::FailureDetail {
             index: 1,

@@ -8,6 +8,7 @@ use crate::{
     WireError,
     id::{JobId, WorkerId},
     limits::{ARGUMENTS_MAX, SUBMISSION_MAX_BYTES},
+    text::is_plain,
     wire::{self, job_event, job_status, submitted},
     worker::WorkerFacts,
 };
@@ -127,7 +128,7 @@ impl TryFrom<wire::Submission> for Submission {
         }
         let list_name = submission.list_name.map(|name| {
             // It stands in reports and on terminals.
-            name.chars().filter(|c| !c.is_control()).take(256).collect()
+            name.chars().filter(|c| is_plain(*c)).take(256).collect()
         });
         Ok(Self {
             arguments: submission.arguments,
@@ -417,7 +418,10 @@ impl TryFrom<wire::WorkerStatus> for WorkerStatus {
             id: WorkerId(worker.id),
             name: worker.name,
             slots: worker.slots,
-            facts: worker.facts.ok_or(WireError::Missing("facts"))?.into(),
+            facts: worker
+                .facts
+                .ok_or(WireError::Missing("facts"))?
+                .try_into()?,
             attached: Duration::from_micros(worker.attached_us),
             silent: Duration::from_micros(worker.silent_us),
         })

@@ -112,6 +112,13 @@ impl TryFrom<wire::LeaseBatch> for LeaseBatch {
         if batch.lengths.iter().any(|l| *l as usize > URL_MAX_BYTES) {
             return Err(WireError::Inconsistent("a URL is longer than 16 KiB"));
         }
+        if batch.text.len() > BATCH_MAX_BYTES {
+            return Err(WireError::OutOfRange {
+                field: "text",
+                value: batch.text.len() as u64,
+                range: "0 to 256 KiB",
+            });
+        }
         let total: u64 = batch.lengths.iter().copied().map(u64::from).sum();
         if total != batch.text.len() as u64 {
             return Err(WireError::Inconsistent(
@@ -240,5 +247,13 @@ mod tests {
         assert!(refused(|b| b.ids.push(1)));
         assert!(refused(|b| b.first_id = u64::MAX));
         assert!(refused(|b| b.lengths = vec![u32::MAX, 2]));
+        assert!(refused(|b| {
+            b.lengths = vec![1; BATCH_MAX_URLS + 1];
+            b.text = vec![0; BATCH_MAX_URLS + 1].into();
+        }));
+        assert!(refused(|b| {
+            b.lengths = vec![16 * 1024; 17];
+            b.text = vec![0; 17 * 16 * 1024].into();
+        }));
     }
 }

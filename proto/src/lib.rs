@@ -12,6 +12,7 @@ pub mod lease;
 pub mod limits;
 pub mod report;
 pub mod setup;
+pub mod text;
 pub mod worker;
 
 /// Types generated from `fanout.proto`.

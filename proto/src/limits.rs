@@ -18,8 +18,17 @@ pub const FETCHERS_MAX: u32 = 4096;
 pub const DETAIL_MAX_BYTES: usize = 240;
 /// Most failure details in one batch; failures past that carry none.
 pub const DETAILS_MAX: usize = 64;
-/// Longest name of a worker, in octets.
+/// Longest name of a worker, and longest fact about its machine, in octets.
 pub const NAME_MAX_BYTES: usize = 128;
+/// Processors that a worker may name.
+pub const CPUS_MAX: usize = 4096;
+/// Longest reason that a peer gives for something, in octets; more is cut off.
+pub const REASON_MAX_BYTES: usize = 2048;
+/// Longest time that a fetcher may tell: no trial runs for ten years.
+pub const TIME_MAX: std::time::Duration = std::time::Duration::from_secs(10 * 366 * 24 * 3600);
+/// Most octets that a body can have: a response of a mebibyte a second would
+/// take ten years.
+pub const BODY_MAX_BYTES: u64 = 1 << 48;
 /// Completions leave a fetcher at the latest this long after the first of a batch.
 pub const FLUSH_AFTER: std::time::Duration = std::time::Duration::from_millis(20);
 /// Largest response header section, in octets.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{WireError, id::FetcherId, wire};
+use crate::{WireError, id::FetcherId, text, wire};
 
 /// The fetcher's own counters, as it reports them at the hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -217,7 +217,7 @@ impl TryFrom<wire::FetcherExited> for FetcherExited {
             report: m.report.map(Into::into),
             held: m.held.map(Into::into).unwrap_or_default(),
             usage: m.usage.map(Into::into),
-            reason: m.reason,
+            reason: text::reason(&m.reason),
         })
     }
 }

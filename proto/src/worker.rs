@@ -2,7 +2,8 @@
 
 use crate::{
     WireError,
-    limits::{FETCHERS_MAX, NAME_MAX_BYTES},
+    limits::{CPUS_MAX, FETCHERS_MAX, NAME_MAX_BYTES},
+    text::{is_plain, plain},
     wire,
 };
 
@@ -68,7 +69,7 @@ impl TryFrom<wire::Hello> for Hello {
                 reason: "1 to 128 octets are needed",
             });
         }
-        if m.name.chars().any(char::is_control) {
+        if !m.name.chars().all(is_plain) {
             return Err(WireError::Invalid {
                 field: "name",
                 reason: "it holds a control character",
@@ -84,7 +85,7 @@ impl TryFrom<wire::Hello> for Hello {
         Ok(Self {
             name: m.name,
             slots: m.slots,
-            facts: facts.into(),
+            facts: facts.try_into()?,
         })
     }
 }
@@ -104,17 +105,82 @@ impl From<&WorkerFacts> for wire::WorkerFacts {
     }
 }
 
-impl From<wire::WorkerFacts> for WorkerFacts {
-    fn from(facts: wire::WorkerFacts) -> Self {
-        Self {
-            version: facts.version,
-            kernel: facts.kernel,
-            architecture: facts.architecture,
+impl TryFrom<wire::WorkerFacts> for WorkerFacts {
+    type Error = WireError;
+
+    fn try_from(facts: wire::WorkerFacts) -> Result<Self, WireError> {
+        if facts.cpus.len() > CPUS_MAX {
+            return Err(WireError::OutOfRange {
+                field: "cpus",
+                value: facts.cpus.len() as u64,
+                range: "0 to 4096 processors",
+            });
+        }
+        // What a machine calls itself is not its worker's fault.
+        let text = |text: &str| plain(text, NAME_MAX_BYTES);
+        Ok(Self {
+            version: text(&facts.version),
+            kernel: text(&facts.kernel),
+            architecture: text(&facts.architecture),
             cpus: facts.cpus,
             memory_bytes: facts.memory_bytes,
-            cgroup_cpus: facts.cgroup_cpus.filter(|cpus| cpus.is_finite()),
+            cgroup_cpus: facts
+                .cgroup_cpus
+                .filter(|cpus| cpus.is_finite() && *cpus >= 0.0),
             cgroup_memory_bytes: facts.cgroup_memory_bytes,
-            cgroup: facts.cgroup,
+            cgroup: text(&facts.cgroup),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello(
+        change: impl FnOnce(&mut wire::Hello, &mut wire::WorkerFacts),
+    ) -> Result<Hello, String> {
+        let mut message = wire::Hello::from(&Hello {
+            name: "w".to_owned(),
+            slots: 1,
+            facts: WorkerFacts::default(),
+        });
+        let mut facts = message.facts.take().unwrap_or_default();
+        change(&mut message, &mut facts);
+        message.facts = Some(facts);
+        Hello::try_from(message).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_hello_that_makes_no_sense_is_refused_by_field() {
+        assert!(hello(|_, _| {}).is_ok());
+        let name = |name: String| hello(|m, _| m.name = name).unwrap_err();
+        let needed = "name is not valid: 1 to 128 octets are needed";
+        assert_eq!(name(String::new()), needed);
+        assert_eq!(name("x".repeat(NAME_MAX_BYTES + 1)), needed);
+        for text in ["a\nb", "\x1b[31m", "\u{202e}lufrednow"] {
+            let control = "name is not valid: it holds a control character";
+            assert_eq!(name(text.to_owned()), control);
         }
+        assert_eq!(
+            hello(|m, _| m.slots = u32::MAX).unwrap_err(),
+            "slots is 4294967295, outside 1 to 4096"
+        );
+        assert_eq!(
+            hello(|_, facts| facts.cpus = vec![0; CPUS_MAX + 1]).unwrap_err(),
+            "cpus is 4097, outside 0 to 4096 processors"
+        );
+    }
+
+    #[test]
+    fn facts_are_made_harmless() {
+        let hello = hello(|_, facts| {
+            facts.kernel = "6\n\x1b[2J".repeat(100);
+            facts.cgroup_cpus = Some(f64::NAN);
+        });
+        let facts = hello.unwrap().facts;
+        assert_eq!(facts.kernel.len(), NAME_MAX_BYTES);
+        assert!(facts.kernel.starts_with("6  [2J6"));
+        assert_eq!(facts.cgroup_cpus, None);
     }
 }

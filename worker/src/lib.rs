@@ -17,6 +17,8 @@ mod access;
 mod args;
 mod backoff;
 mod daemon;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod measure;
 mod message;
 mod session;

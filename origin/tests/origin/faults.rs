@@ -92,6 +92,14 @@ fn a_content_length_may_lie() {
     let mut extra = [0; 10];
     client.stream.read_exact(&mut extra).unwrap();
     assert_eq!(extra[..], BODY.as_bytes()[10..]);
+    // Or promise more than comes, and leave the client to wait for it.
+    let mut client = Client::new(&origin);
+    client.ask("/?size=10&length-lie=long");
+    assert!(client.head().contains("Content-Length: 20\r\n"));
+    let mut half = [0; 10];
+    client.stream.read_exact(&mut half).unwrap();
+    assert_eq!(half, BODY.as_bytes()[..10]);
+    assert!(client.hears_nothing());
 }
 
 #[test]
@@ -141,6 +149,7 @@ fn what_is_endless_lasts_until_the_client_leaves() {
         "endless&chunked",
         "endless=head",
         "bad-chunk=endless",
+        "bad-chunk=trailers",
     ] {
         let mut client = Client::new(&origin);
         client.ask(&format!("/?{query}"));
@@ -148,6 +157,6 @@ fn what_is_endless_lasts_until_the_client_leaves() {
         client.stream.read_exact(&mut some).unwrap();
     }
     let stats = eventually(&origin, |stats| stats.connections_open == 0);
-    assert!(stats.sent_bytes >= 4 << 20);
+    assert!(stats.sent_bytes >= 5 << 20);
     assert_eq!((stats.body_bytes, stats.concurrency), (0, 0));
 }

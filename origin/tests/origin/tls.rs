@@ -60,6 +60,42 @@ fn the_certificate_is_good_for_its_names() {
 }
 
 #[test]
+fn what_is_wrong_is_chosen_by_name() {
+    let origin = origin();
+    let refusal = |label: &str| {
+        let mut client = connect(&origin, &format!("{label}.localhost"));
+        let error = io::Write::write(&mut client.stream, b"GET").unwrap_err();
+        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(rustls::Error::InvalidCertificate(what)) => format!("{what:?}"),
+            _ => format!("{:?}", error.kind()),
+        }
+    };
+    assert!(refusal("wrong-name").starts_with("NotValidForName"));
+    assert!(refusal("expired").starts_with("Expired"));
+    assert_eq!(refusal("self-signed"), "UnknownIssuer");
+    assert_eq!(refusal("unknown-issuer"), "UnknownIssuer");
+    assert_eq!(refusal("reset"), "ConnectionReset");
+    assert_eq!(refusal("close"), "UnexpectedEof");
+    assert_eq!(refusal("plain"), "InvalidData");
+    let stats = eventually(&origin, |stats| stats.connections_unused == 7);
+    assert_eq!(stats.connections_accepted, 0);
+}
+
+#[test]
+fn a_handshake_may_stall() {
+    let origin = origin();
+    let mut client = connect(&origin, "stall.localhost");
+    let socket = &client.stream.sock;
+    socket
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    let error = io::Write::write(&mut client.stream, b"GET").unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    // And the origin goes on.
+    assert_eq!(connect(&origin, "localhost").get("/").body.len(), 64);
+}
+
+#[test]
 fn base_urls_name_both_schemes() {
     let origin = origin();
     let https = origin.https_addr().unwrap();

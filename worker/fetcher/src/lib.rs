@@ -23,6 +23,8 @@ mod drive;
 mod ending;
 mod exchange;
 mod failure;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gauge;
 mod models;
 mod outbox;

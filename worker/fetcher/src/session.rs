@@ -21,7 +21,7 @@ pub(crate) enum Instruction {
 }
 
 impl Instruction {
-    fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Setup(_) => "Setup",
             Self::Leases(_) => "Leases",

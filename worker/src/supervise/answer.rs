@@ -6,7 +6,7 @@ use prost::Message;
 
 /// A frame from a fetcher.
 #[derive(Debug, PartialEq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// Of no concern to the worker, and not decoded.
     Forward(Bytes),
     Ready,

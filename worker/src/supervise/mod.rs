@@ -21,6 +21,8 @@ use prost::Message;
 use tokio::{io::unix::AsyncFd, sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+#[cfg(fuzzing)]
+pub(crate) use answer::Answer;
 pub(crate) use outbox::Outbox;
 pub use start::FetcherCommand;
 pub(crate) use start::{Killer, Process, Started, TOKEN_VARIABLE, pipe_bytes, start};

@@ -177,14 +177,16 @@ impl LibraryFetch {
 
     /// Octets of the body.
     pub(crate) fn body(&mut self, octets: &[u8]) -> Result<Reading, Failure> {
-        self.sink.push(octets)?;
-        Ok(
-            if self.location.is_some() && self.sink.received() > DRAIN_MAX_BYTES {
-                Reading::Enough
-            } else {
-                Reading::On
-            },
-        )
+        if self.location.is_none() {
+            self.sink.push(octets)?;
+            return Ok(Reading::On);
+        }
+        self.sink.skip(octets);
+        Ok(if self.sink.received() > DRAIN_MAX_BYTES {
+            Reading::Enough
+        } else {
+            Reading::On
+        })
     }
 
     /// The response is dealt with: whether a redirect leads to another request.

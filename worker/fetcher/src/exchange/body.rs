@@ -86,12 +86,19 @@ impl BodySink {
     }
 
     pub(crate) fn push(&mut self, octets: &[u8]) -> Result<(), Failure> {
-        self.received += octets.len() as u64;
-        self.check_length(self.received)?;
+        let received = self.received.saturating_add(octets.len() as u64);
+        // Counted up to the limit, however the body was cut into pieces.
+        self.received = received.min(self.limit);
+        self.check_length(received)?;
         match &mut self.decoder {
             Some(decoder) => decoder.push(octets),
             None => Ok(()),
         }
+    }
+
+    /// Counts octets of a body that nobody wants and so nothing limits or decodes.
+    pub(crate) fn skip(&mut self, octets: &[u8]) {
+        self.received += octets.len() as u64;
     }
 
     /// The body is over.
@@ -371,6 +378,19 @@ mod tests {
             verdict(Coding::Brotli, 59_999, &[&brotli(&[1; 60_000])]),
             Err(Outcome::TooLarge)
         );
+    }
+
+    #[test]
+    fn no_more_is_counted_than_is_allowed() {
+        for piece in [1, 3, 100] {
+            let mut sink = BodySink::new(10);
+            let failure = [b'x'; 100]
+                .chunks(piece)
+                .find_map(|octets| sink.push(octets).err())
+                .unwrap();
+            assert_eq!(failure.outcome, Outcome::TooLarge);
+            assert_eq!(sink.received(), 10);
+        }
     }
 
     #[test]

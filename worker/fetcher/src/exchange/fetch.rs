@@ -143,14 +143,22 @@ impl Fetch {
             }
         }
         let sink = &mut self.sink;
-        match self.response.body(octets, |data| sink.push(data))? {
+        let is_redirect = self.location.is_some();
+        let body = self.response.body(octets, |data| {
+            if is_redirect {
+                sink.skip(data);
+                return Ok(());
+            }
+            sink.push(data)
+        })?;
+        match body {
             Body::Over { excess } => {
                 self.sink.finish()?;
                 Ok(Progress::Over {
                     keep: self.persistent && excess == 0,
                 })
             }
-            Body::More if self.location.is_some() && self.sink.received() > DRAIN_MAX_BYTES => {
+            Body::More if is_redirect && self.sink.received() > DRAIN_MAX_BYTES => {
                 Ok(Progress::Over { keep: false })
             }
             Body::More => Ok(Progress::More),
@@ -177,7 +185,14 @@ impl Fetch {
         self.status
     }
 
-    /// Octets of the last response's body, before content decoding.
+    /// Octets that are kept from one piece to the next.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.response.held_bytes()
+    }
+
+    /// Octets of the last response's body, before content decoding; of a
+    /// redirect's, as many as were read.
     pub(crate) fn body_bytes(&self) -> u64 {
         self.sink.received()
     }
@@ -297,6 +312,14 @@ mod tests {
         let mut fetch = started(&plan, "http://a/");
         let head = "HTTP/1.1 302 Found\r\nlocation: /\r\ncontent-length: 70000\r\n\r\n";
         assert_eq!(exchange(&mut fetch, &plan, head).1, GIVEN_UP);
+        assert_eq!(fetch.follow(&plan), Ok(true));
+    }
+
+    #[test]
+    fn no_limit_is_for_the_bodies_of_redirects() {
+        let plan = plan(|http| http.max_body_bytes = 10);
+        let mut fetch = started(&plan, "http://a/");
+        assert_eq!(exchange(&mut fetch, &plan, &redirect("/", 20)).1, KEPT);
         assert_eq!(fetch.follow(&plan), Ok(true));
     }
 

@@ -1,37 +1,26 @@
 //! One response, received in pieces of any size.
 //!
-//! `ureq-proto` decides what a head means and where a body ends, but for the
-//! plain heads that [`plain_head`] reads by itself; here its input is gathered
-//! and held to limits.
+//! `httparse` splits a head into its fields; what they mean for the body is
+//! decided here, as RFC 9112 has it (section 6.3), and held to limits. Plain
+//! heads, which are nearly all, are read by [`plain_head`].
+
+use std::mem::MaybeUninit;
 
 use fanout_proto::{
     completion::Outcome,
     limits::{HEADER_MAX_BYTES, HEADERS_MAX},
     setup::Method,
 };
-use http::{HeaderMap, Request, Version, header};
-use ureq_proto::{
-    BodyMode,
-    client::{Call, MAX_RESPONSE_HEADERS, RecvResponseResult, SendRequestResult, state},
-};
+use httparse::{Error, Header, ParserConfig, Status};
 
-use super::{body::Coding, course::is_redirect, plain_head};
+use super::{body::Coding, chunked::Chunked, course::is_redirect, plain_head};
 use crate::failure::Failure;
-
-const _: () = assert!(MAX_RESPONSE_HEADERS == HEADERS_MAX);
 
 /// Interim (1xx) responses before the final one.
 const INTERIM_MAX: u8 = 16;
-/// A chunk's size line, or a line of trailers.
-const CHUNK_LINE_MAX_BYTES: usize = 4096;
-/// Octets of framing that one octet of a chunked body may cost: a size line
-/// has at most 22, its data's end two.
-const CHUNK_OVERHEAD_MAX: u64 = 32;
 /// Heads shorter than this are looked at with every piece, longer ones only at
 /// a line's end: so a head that dribbles costs no quadratic time.
 const EAGER_HEAD_BYTES: usize = 1024;
-/// Chunk data is unframed in steps that stay in the nearest cache.
-const STEP_BYTES: usize = 2048;
 
 /// What the head of a response says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +53,8 @@ pub(crate) enum Body {
 pub(crate) struct Response {
     state: State,
     interim: u8,
+    /// Octets of blank lines before a status line.
+    blank: usize,
 }
 
 #[derive(Debug)]
@@ -71,25 +62,9 @@ enum State {
     /// The head's octets so far; empty when one piece holds it all.
     Head(Vec<u8>),
     Length(u64),
-    Chunked(Box<Chunked>),
+    Chunked(Chunked),
     UntilClose,
     Over,
-}
-
-struct Chunked {
-    call: Call<state::RecvBody>,
-    /// The beginning of a line whose end has not come yet.
-    line: Vec<u8>,
-    framing: u64,
-    data: u64,
-}
-
-impl std::fmt::Debug for Chunked {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Chunked")
-            .field("data", &self.data)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Response {
@@ -97,12 +72,13 @@ impl Response {
         Self {
             state: State::Head(Vec::new()),
             interim: 0,
+            blank: 0,
         }
     }
 
     /// Whether no octet of this response, or of an interim one, has come.
     pub(crate) fn is_untouched(&self) -> bool {
-        self.interim == 0 && self.awaits_first_octet()
+        self.interim == 0 && self.blank == 0 && self.awaits_first_octet()
     }
 
     /// Whether the next octet is the first of the final response, as far as is known.
@@ -113,6 +89,15 @@ impl Response {
     /// Whether the head is not whole yet.
     pub(crate) fn awaits_head(&self) -> bool {
         matches!(self.state, State::Head(_))
+    }
+
+    /// Octets that are kept from one piece to the next.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn held_bytes(&self) -> usize {
+        match &self.state {
+            State::Head(gathered) => gathered.capacity(),
+            _ => 0,
+        }
     }
 
     /// Takes octets of the head: it and the count of octets taken once it is
@@ -135,12 +120,19 @@ impl Response {
         let input = if before > 0 { &gathered[..] } else { octets };
         let mut used = 0;
         let found = loop {
+            // Dropped at once: gathered, they would be looked at again and again.
+            let blank = blank_lines(&input[used..]);
+            used += blank;
+            self.blank += blank;
+            check_head_length(self.blank)?;
             match parse(method, &input[used..])? {
                 Parsed::Final(length, head, body) => {
+                    check_head_length(length)?;
                     used += length;
                     break Some((head, body));
                 }
                 Parsed::Interim(length) => {
+                    check_head_length(length)?;
                     used += length;
                     self.interim += 1;
                     if self.interim > INTERIM_MAX {
@@ -152,7 +144,6 @@ impl Response {
         };
         match found {
             Some((head, body)) => {
-                check_head_length(used)?;
                 self.state = body;
                 Ok(Some((head, used - before)))
             }
@@ -227,42 +218,15 @@ impl Response {
     }
 }
 
-impl Chunked {
-    // Out of line for the sake of its caller's frame.
-    #[inline(never)]
-    fn receive(
-        &mut self,
-        octets: &[u8],
-        sink: &mut impl FnMut(&[u8]) -> Result<(), Failure>,
-    ) -> Result<Body, Failure> {
-        let mut line = std::mem::take(&mut self.line);
-        let gathered = !line.is_empty();
-        if gathered {
-            line.extend_from_slice(octets);
+/// The length of the blank lines at the start.
+fn blank_lines(octets: &[u8]) -> usize {
+    let mut length = 0;
+    loop {
+        length += match &octets[length..] {
+            [b'\n', ..] => 1,
+            [b'\r', b'\n', ..] => 2,
+            _ => return length,
         }
-        let mut rest = if gathered { &line[..] } else { octets };
-        let mut data = [0; STEP_BYTES];
-        loop {
-            let (used, produced) = self.call.read(rest, &mut data).map_err(not_http)?;
-            sink(&data[..produced])?;
-            rest = &rest[used..];
-            self.data += produced as u64;
-            self.framing += (used - produced) as u64;
-            if self.framing > HEADER_MAX_BYTES as u64 + self.data * CHUNK_OVERHEAD_MAX {
-                return Err(Failure::protocol("the trailers are too long"));
-            }
-            if self.call.can_proceed() {
-                return Ok(Body::Over { excess: rest.len() });
-            }
-            if used == 0 {
-                break;
-            }
-        }
-        if rest.len() > CHUNK_LINE_MAX_BYTES {
-            return Err(Failure::protocol("a line of the chunked body is too long"));
-        }
-        self.line = rest.to_vec();
-        Ok(Body::More)
     }
 }
 
@@ -285,7 +249,7 @@ fn parse(method: Method, octets: &[u8]) -> Result<Parsed, Failure> {
     parse_any(method, octets)
 }
 
-/// What `ureq-proto` makes of a final response's head.
+/// What is made of a final response's head without the shortcut for plain ones.
 #[cfg(test)]
 pub(crate) fn judge(method: Method, octets: &[u8]) -> Result<Option<(usize, Head)>, Failure> {
     Ok(match parse_any(method, octets)? {
@@ -297,90 +261,134 @@ pub(crate) fn judge(method: Method, octets: &[u8]) -> Result<Option<(usize, Head
 // Out of line for the sake of its caller's frame.
 #[inline(never)]
 fn parse_any(method: Method, octets: &[u8]) -> Result<Parsed, Failure> {
-    let mut call = parser(method).map_err(not_http)?;
-    let (used, response) = call.try_response(octets, false).map_err(not_http)?;
-    let Some(response) = response else {
-        return Ok(if used > 0 {
-            Parsed::Interim(used)
-        } else {
-            Parsed::Incomplete
-        });
-    };
-    let status = response.status().as_u16();
-    if status == 101 {
-        return Err(Failure::protocol("the server switched protocols unasked"));
-    }
-    let mut persistent = persists(response.version(), response.headers());
-    let (state, length) = match call.proceed() {
-        Some(RecvResponseResult::RecvBody(call)) => match call.body_mode() {
-            BodyMode::LengthDelimited(length) => (State::Length(length), Some(length)),
-            BodyMode::Chunked => (
-                State::Chunked(Box::new(Chunked {
-                    call,
-                    line: Vec::new(),
-                    framing: 0,
-                    data: 0,
-                })),
-                None,
-            ),
-            BodyMode::CloseDelimited => {
-                persistent = false;
-                (State::UntilClose, None)
-            }
-            BodyMode::NoBody => (State::Over, Some(0)),
-        },
-        Some(RecvResponseResult::Redirect(_) | RecvResponseResult::Cleanup(_)) | None => {
-            (State::Over, Some(0))
+    let mut fields = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut []);
+    let used = match ParserConfig::default().parse_response_with_uninit_headers(
+        &mut response,
+        octets,
+        &mut fields,
+    ) {
+        Ok(Status::Complete(used)) => used,
+        Ok(Status::Partial) => return Ok(Parsed::Incomplete),
+        Err(Error::TooManyHeaders) => {
+            return Err(Failure::protocol(format!(
+                "the response has more than {HEADERS_MAX} header fields"
+            )));
         }
+        Err(error) => return Err(Failure::protocol(format!("not HTTP/1.1: {error}"))),
     };
-    let field = |name| response.headers().get_all(name).iter().next_back();
+    let status = match response.code {
+        Some(101) => {
+            return Err(Failure::protocol("the server switched protocols unasked"));
+        }
+        Some(100..200) => return Ok(Parsed::Interim(used)),
+        Some(status @ 200..) => status,
+        Some(0..100) | None => return Err(Failure::protocol("a status below 100")),
+    };
+    let fields = Fields(response.headers);
+    let old = response.version == Some(0);
+    let state = framing(method, status, old, &fields)?;
+    let length = match &state {
+        State::Length(length) => Some(*length),
+        State::Over => Some(0),
+        _ => None,
+    };
     let head = Head {
         status,
-        persistent,
+        persistent: !matches!(state, State::UntilClose) && persists(status, old, &fields),
         location: is_redirect(status)
-            .then(|| field(header::LOCATION).map(|value| value.as_bytes().into()))
+            .then(|| fields.last("location").map(Into::into))
             .flatten(),
-        coding: field(header::CONTENT_ENCODING)
-            .and_then(|value| Coding::from_field(value.as_bytes())),
+        coding: fields.last("content-encoding").and_then(Coding::from_field),
         length,
     };
     Ok(Parsed::Final(used, head, state))
 }
 
-/// A call that waits for its response. The request itself is written from a
-/// template; of it, only the method matters to the response.
-fn parser(method: Method) -> Result<Call<state::RecvResponse>, ureq_proto::Error> {
-    let mut request = Request::new(());
-    *request.method_mut() = match method {
-        Method::Get => http::Method::GET,
-        Method::Head => http::Method::HEAD,
-    };
-    let mut call = Call::new(request)?.proceed();
-    call.write(&mut [0; 32])?;
-    match call.proceed()? {
-        Some(SendRequestResult::RecvResponse(call)) => Ok(call),
-        _ => Err(ureq_proto::Error::OutputOverflow),
+/// A head's fields; names are compared without regard to case.
+struct Fields<'a>(&'a [Header<'a>]);
+
+impl<'a> Fields<'a> {
+    fn all(&self, name: &'static str) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a> {
+        self.0
+            .iter()
+            .filter(move |field| field.name.eq_ignore_ascii_case(name))
+            .map(|field| field.value)
+    }
+
+    fn last(&self, name: &'static str) -> Option<&'a [u8]> {
+        self.all(name).next_back()
+    }
+
+    fn has(&self, name: &'static str) -> bool {
+        self.last(name).is_some()
+    }
+
+    /// The elements of a list (RFC 9110, section 5.6.1), empty ones left out.
+    fn elements(&self, name: &'static str) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a> {
+        self.all(name)
+            .flat_map(|value| value.split(|octet| *octet == b','))
+            .map(<[u8]>::trim_ascii)
+            .filter(|element| !element.is_empty())
+    }
+
+    /// The body's length, if it is named; all names of it must agree.
+    fn length(&self) -> Result<Option<u64>, Failure> {
+        let mut length = None;
+        for element in self
+            .all("content-length")
+            .flat_map(|value| value.split(|octet| *octet == b','))
+        {
+            let here = plain_head::digits(element.trim_ascii())
+                .ok_or_else(|| Failure::protocol("the Content-Length is no number"))?;
+            if length.replace(here).is_some_and(|before| before != here) {
+                return Err(Failure::protocol("two lengths that differ"));
+            }
+        }
+        Ok(length)
     }
 }
 
-/// RFC 9112 section 9.3; and section 6.3: a message with both framings may be
-/// an attempt at smuggling, after which the connection is closed.
-fn persists(version: Version, headers: &HeaderMap) -> bool {
-    let has = |token: &str| {
-        headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|element| element.trim().eq_ignore_ascii_case(token))
-    };
-    let ambiguous = headers.contains_key(header::TRANSFER_ENCODING)
-        && headers.contains_key(header::CONTENT_LENGTH);
-    !ambiguous && !has("close") && (version == Version::HTTP_11 || has("keep-alive"))
+/// Where the body ends (RFC 9112, section 6.3).
+fn framing(method: Method, status: u16, old: bool, fields: &Fields<'_>) -> Result<State, Failure> {
+    if method == Method::Head || matches!(status, 204 | 304) {
+        return Ok(State::Over);
+    }
+    if fields.has("transfer-encoding") {
+        if old {
+            return Err(Failure::protocol("a transfer coding in HTTP/1.0"));
+        }
+        // Whatever else was applied: only chunks tell where they end.
+        let is_chunked = fields
+            .elements("transfer-encoding")
+            .next_back()
+            .is_some_and(|last| last.eq_ignore_ascii_case(b"chunked"));
+        return Ok(match is_chunked {
+            true => State::Chunked(Chunked::new()),
+            false => State::UntilClose,
+        });
+    }
+    Ok(match fields.length()? {
+        Some(length) => State::Length(length),
+        None => State::UntilClose,
+    })
 }
 
-fn not_http(error: ureq_proto::Error) -> Failure {
-    Failure::protocol(error.to_string())
+/// Whether the connection can serve another request (RFC 9112, section 9.3),
+/// and whether it should: not after two framings, which may be an attempt at
+/// smuggling (section 6.3), nor after a 204 that announces a body all the same.
+fn persists(status: u16, old: bool, fields: &Fields<'_>) -> bool {
+    let has = |token: &[u8]| {
+        fields
+            .elements("connection")
+            .any(|element| element.eq_ignore_ascii_case(token))
+    };
+    let chunked = fields.has("transfer-encoding");
+    let ambiguous = match status {
+        204 => chunked || fields.all("content-length").any(|length| length != b"0"),
+        _ => chunked && fields.has("content-length"),
+    };
+    !ambiguous && !has(b"close") && (!old || has(b"keep-alive"))
 }
 
 fn check_head_length(length: usize) -> Result<(), Failure> {
@@ -548,6 +556,46 @@ mod tests {
         let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
         refused(format!("{chunked}{}", "1".repeat(5000)));
         refused(format!("{chunked}0\r\n{}", "a: b\r\n".repeat(20_000)));
+    }
+
+    #[test]
+    fn blank_lines_before_a_response_are_dropped_up_to_a_limit() {
+        let mut response = Response::new();
+        assert!(response.is_untouched());
+        for _ in 0..HEADER_MAX_BYTES {
+            assert_eq!(response.head(Method::Get, b"\n"), Ok(None));
+            assert!(response.held_bytes() < 10 && !response.is_untouched());
+        }
+        assert!(response.head(Method::Get, b"\n").is_err());
+    }
+
+    #[test]
+    fn a_head_has_its_own_length_whatever_came_before_it() {
+        let long = |status: &str| {
+            format!(
+                "HTTP/1.1 {status}\r\na: {}\r\ncontent-length: 0\r\n\r\n",
+                "b".repeat(HEADER_MAX_BYTES - 100)
+            )
+        };
+        let text = long("103 x") + &long("200 OK");
+        for piece in [1000, text.len()] {
+            let pieces: Vec<_> = text.as_bytes().chunks(piece).collect();
+            let whole = Some(Ok((200, Vec::new(), 0)));
+            assert_eq!(receive(Method::Get, &pieces, false), whole);
+        }
+    }
+
+    #[test]
+    fn after_two_framings_or_a_204_that_announces_a_body_the_connection_is_given_up() {
+        assert!(!keeps(
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 1\r\n\r\n"
+        ));
+        assert!(!keeps("HTTP/1.1 204 x\r\ncontent-length: 1\r\n\r\n"));
+        assert!(!keeps(
+            "HTTP/1.1 204 x\r\ntransfer-encoding: chunked\r\n\r\n"
+        ));
+        assert!(keeps("HTTP/1.1 204 x\r\ncontent-length: 0\r\n\r\n"));
+        assert!(keeps("HTTP/1.1 304 x\r\ncontent-length: 1\r\n\r\n"));
     }
 
     #[test]

@@ -1,0 +1,23 @@
+//! What the fuzz targets call: the edge at which a worker's octets come in.
+
+use crate::session::Session;
+
+/// Reads what a worker wrote, in these pieces, like the fetcher does: a word
+/// for each instruction, and what ended it, if anything did.
+pub fn instructions<'a>(
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> (Vec<&'static str>, Option<String>) {
+    let mut session = Session::new();
+    let mut found = Vec::new();
+    for piece in pieces {
+        session.buffer().extend_from_slice(piece);
+        loop {
+            match session.next() {
+                Ok(None) => break,
+                Ok(Some(instruction)) => found.push(instruction.name()),
+                Err(error) => return (found, Some(error.to_string())),
+            }
+        }
+    }
+    (found, None)
+}
