@@ -376,6 +376,44 @@ fn static_shards_outlive_their_fetchers() {
     assert_eq!(h.world.end, Some(End::Done));
 }
 
+#[test]
+fn a_lost_worker_costs_a_url_one_lease_only() {
+    let two = WorkerId(2);
+    let mut h = Harness::new(Plan {
+        placement: vec![W, W, W, W, two],
+        ..plan(1_000, 5, 4)
+    });
+    h.all_ready();
+    // Room for what the first of them held.
+    for id in (1..4).map(FetcherId) {
+        h.complete(id, 3);
+    }
+    let leased = h.trial.ledger().leased();
+    let held_by_two = h.world.held[&FetcherId(4)].len() as u64;
+    h.send(Event::WorkerLost(W));
+    assert_eq!(h.trial.counts().requeued, leased - held_by_two);
+    assert!(!h.trial.ledger().has_suspects());
+    let after = h.world.batches.iter().rev().take(2);
+    assert!(after.into_iter().all(|(id, _)| *id == FetcherId(4)));
+}
+
+#[test]
+fn what_is_lost_before_the_barrier_goes_to_those_that_wait_there() {
+    let mut h = Harness::new(Plan {
+        placement: vec![WorkerId(2), W, W],
+        ..plan(1, 3, 4)
+    });
+    h.send(Event::Ready(FetcherId(0)));
+    h.send(Event::Ready(FetcherId(1)));
+    assert_eq!(h.world.held[&FetcherId(0)], [UrlId(0)]);
+    h.send(Event::WorkerLost(WorkerId(2)));
+    assert_eq!(h.world.held[&FetcherId(1)], [UrlId(0)]);
+    h.send(Event::Ready(FetcherId(2)));
+    h.complete(FetcherId(1), 1);
+    h.finish();
+    assert_eq!(h.world.end, Some(End::Done));
+}
+
 #[derive(Debug, Clone)]
 enum Fault {
     Complete(prop::sample::Index, usize),
