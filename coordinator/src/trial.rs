@@ -21,7 +21,7 @@ use fanout_proto::{
     completion::{Completion, CompletionBatch},
     id::{FetcherId, UrlId, WorkerId},
     limits::{BATCH_MAX_URLS, CREDIT_MAX_URLS},
-    report::FetcherExited,
+    report::{Exit, FetcherExited},
 };
 
 use crate::ledger::{Booked, Counts, Ledger, Split};
@@ -39,6 +39,8 @@ const PREPARE_DEADLINE: Duration = Duration::from_secs(60);
 const REAP_DEADLINE: Duration = Duration::from_secs(60);
 /// From Finish to the last reaped fetcher.
 const FINISH_DEADLINE: Duration = Duration::from_secs(30);
+/// Fetchers killed before they were ready, until a trial is given up.
+const KILLED_AT_START_MAX: u32 = 3;
 /// Fetchers lost in a row, without a URL completed in between, before a trial is given up.
 const FRUITLESS_MAX: u32 = 64;
 
@@ -215,6 +217,7 @@ pub struct Trial {
     next_fetcher: u32,
     stop_at: Option<Duration>,
     fruitless: u32,
+    killed_at_start: u32,
     last_loss: String,
     losses: Losses,
     recovering_since: Option<Duration>,
@@ -249,6 +252,7 @@ impl Trial {
             next_fetcher: 0,
             stop_at: None,
             fruitless: 0,
+            killed_at_start: 0,
             last_loss: String::new(),
             losses: Losses::default(),
             recovering_since: None,
@@ -464,7 +468,13 @@ impl Trial {
             exited.reason
         };
         if life == Life::Starting && self.phase == Phase::Preparing {
-            return self.abort(AbortReason::Setup(reason), commands);
+            // Whoever was killed may get on the next time; a worker also kills
+            // those that cannot be set up, and they do not.
+            let killed = matches!(exited.exit, Exit::Signal(_) | Exit::OutOfMemory);
+            self.killed_at_start += u32::from(killed);
+            if !killed || self.killed_at_start > KILLED_AT_START_MAX {
+                return self.abort(AbortReason::Setup(reason), commands);
+            }
         }
         self.lose(now, id, reason, commands);
     }

@@ -9,4 +9,6 @@ mod faults;
 mod fetch;
 mod fleet;
 mod harness;
+mod proxy;
+mod storms;
 mod study;

@@ -69,6 +69,8 @@ pub(crate) struct Judge {
     pub(crate) requeued: u64,
     pub(crate) ignored: u64,
     pub(crate) lost: u64,
+    /// URLs that were lost twice and are being tried.
+    suspects: u64,
     /// URLs that were lost and are not done.
     recovering: u64,
     recovering_since: Option<Duration>,
@@ -98,6 +100,7 @@ impl Judge {
             requeued: 0,
             ignored: 0,
             lost: 0,
+            suspects: 0,
             recovering: 0,
             recovering_since: None,
             recovery: None,
@@ -180,6 +183,7 @@ impl Judge {
         self.url(id).place = Place::Done;
         self.leased -= 1;
         self.recovering -= u64::from(before.losses > 0);
+        self.suspects -= u64::from(before.losses == LOSSES_MAX - 1);
         let fetcher = self.fetcher(holder);
         fetcher.held -= 1;
         fetcher.tries_suspect = false;
@@ -320,6 +324,8 @@ impl Judge {
             if losses == 2 {
                 assert_eq!((count, held_before), (1, 0), "a suspect is tried alone");
                 self.fetcher(id).tries_suspect = true;
+                self.suspects += 1;
+                assert_eq!(self.suspects, 1, "one suspect at a time");
             }
         }
         self.pending -= count as u64;

@@ -26,6 +26,8 @@ pub(crate) enum Fault {
     NeverReady,
     /// The next fetcher cannot be started.
     NeverStarted,
+    /// From now on every fetcher dies at its start.
+    Plague,
     /// A fetcher completes a URL that is not its own.
     Invent(u32, u64),
     /// A fetcher writes what makes no sense.
@@ -78,10 +80,10 @@ impl Schedule {
     pub(crate) fn from_seed(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let rng = &mut rng;
-        let urls = if rng.random_ratio(1, 20) {
-            rng.random_range(100..400)
-        } else {
-            rng.random_range(1..40)
+        let urls = match rng.random_range(0..20) {
+            0 => rng.random_range(100..400),
+            1..=5 => rng.random_range(1..4),
+            _ => rng.random_range(4..40),
         };
         let workers = rng.random_range(1..=4_u32);
         let fetchers = rng.random_range(1..=6_usize);
@@ -123,10 +125,15 @@ impl Schedule {
             .expect("some");
         // Most faults fall into the time that the run takes without any.
         let lanes = (fetchers as u64) * u64::from(concurrency);
+        let early = rng.random_ratio(1, 6);
         let span = 100 * MS + urls * exchange.1 / lanes + 4 * delay.1;
         let count = rng.random_range(0..=6);
         let mut faults: Vec<_> = (0..count)
-            .map(|_| (rng.random_range(0..=span), Self::fault(rng)))
+            .map(|_| {
+                // Before the barrier opens, or at any time.
+                let most = if early { 40 * MS } else { span };
+                (rng.random_range(0..=most), Self::fault(rng))
+            })
             .collect();
         if rng.random_ratio(1, 10) {
             let stop = if rng.random_ratio(1, 4) {
@@ -161,6 +168,7 @@ impl Schedule {
             12..=15 => Fault::FreezeFetcher(who, some_time(rng)),
             16 if rng.random_ratio(1, 4) => Fault::SlowDeath(3600 * SECOND),
             16 => Fault::SlowDeath(some_time(rng)),
+            17 if rng.random_ratio(1, 2) => Fault::Plague,
             17 => Fault::NeverReady,
             18 => Fault::NeverStarted,
             19..=20 => Fault::Invent(who, rng.random_range(0..400)),

@@ -211,6 +211,7 @@ pub(crate) struct World {
     slow_death: Option<u64>,
     never_ready: bool,
     never_started: bool,
+    plague: bool,
     /// Everybody goes on by then.
     calm: u64,
     steps: u64,
@@ -242,6 +243,7 @@ impl World {
             slow_death: None,
             never_ready: false,
             never_started: false,
+            plague: false,
             calm: 0,
             steps: 0,
             schedule,
@@ -606,6 +608,9 @@ impl World {
         self.worker(id).processes.insert(fetcher, process);
         let now = self.instant();
         self.decide(id, Input::Started(fetcher, now));
+        if self.plague {
+            self.die(id, fetcher, Exit::Signal(11), 5 * MS);
+        }
         let set_up = AtWorker::In(fetcher, InFetcher::SetUp);
         self.soon((4 * MS, 30 * MS), id, set_up);
     }
@@ -754,6 +759,7 @@ impl World {
                 }
             }
             Fault::SlowDeath(time) => self.slow_death = Some(time),
+            Fault::Plague => self.plague = true,
             Fault::NeverReady => self.never_ready = true,
             Fault::NeverStarted => self.never_started = true,
             Fault::Invent(who, url) => {
