@@ -461,6 +461,7 @@ impl<'a, S: Sink> Drive<'a, S> {
                 Command::Lost(fetcher, reason) => {
                     let worker = self.trial.worker_of(fetcher).unwrap_or_default();
                     let who = who(&self.names, &self.went, worker, fetcher);
+                    warn!(worker = who.worker, %fetcher, reason, "a fetcher was lost");
                     self.sink.lost(&who, &reason);
                     continue;
                 }
@@ -572,6 +573,10 @@ impl<'a, S: Sink> Drive<'a, S> {
         trial.abandoned = counts.abandoned;
         trial.requeued = counts.requeued;
         trial.duplicates_ignored = counts.duplicates_ignored;
+        let losses = self.trial.losses();
+        trial.fetchers_lost = losses.fetchers;
+        trial.notice_s = losses.notice.map(|time| time.as_secs_f64());
+        trial.recovery_s = losses.recovery.map(|time| time.as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let completed = counts.completed as f64;
         trial.requests_per_s = trial.makespan_s.map(|s| completed / s);

@@ -2,10 +2,13 @@
 
 use std::{io, time::Duration};
 
+use fanout_analysis::record;
+
 use crate::{
     drive::{self, DriveError, Stop, TrialRequest},
     exit::{Exit, Failure},
     ground::{Ground, LocalGround, Signals},
+    ledger::Counts,
     progress::{Bar, WithBar},
     results::{Destination, Results, part_name},
     settings::FetchSettings,
@@ -221,10 +224,54 @@ fn summarise(
             .map_or(String::new(), |(_, text)| format!("  for example: {text}"));
         voice.say(&format!("{kind:>14}  {count}{example}"));
     }
+    for line in losses(counts, trial) {
+        voice.say(&line);
+    }
+}
+
+/// What was lost on the way and made good, for people.
+fn losses(counts: &Counts, trial: &record::Trial) -> Vec<String> {
+    let mut lines = Vec::new();
+    if trial.fetchers_lost > 0 {
+        let noticed = trial.notice_s.map_or(String::new(), |s| {
+            format!(", noticed within {s:.3} s of their last sign of life")
+        });
+        lines.push(format!("fetchers lost: {}{noticed}", trial.fetchers_lost));
+    }
     if counts.requeued > 0 || counts.duplicates_ignored > 0 {
-        voice.say(&format!(
-            "{} leases were lost and went out again, {} late or double completions were ignored",
+        let recovered = trial.recovery_s.map_or(String::new(), |s| {
+            format!(" and were made good within {s:.3} s")
+        });
+        lines.push(format!(
+            "{} leases were lost{recovered}, {} late or double completions were ignored",
             counts.requeued, counts.duplicates_ignored
         ));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_told_with_the_time_to_recover() {
+        let told = |counts: Counts, trial: record::Trial| losses(&counts, &trial).join("\n");
+        assert_eq!(told(Counts::default(), record::Trial::default()), "");
+        let counts = Counts {
+            requeued: 8,
+            duplicates_ignored: 1,
+            ..Counts::default()
+        };
+        let trial = record::Trial {
+            fetchers_lost: 2,
+            notice_s: Some(0.0512),
+            recovery_s: Some(0.25),
+            ..record::Trial::default()
+        };
+        insta::assert_snapshot!(told(counts, trial), @"
+        fetchers lost: 2, noticed within 0.051 s of their last sign of life
+        8 leases were lost and were made good within 0.250 s, 1 late or double completions were ignored
+        ");
     }
 }

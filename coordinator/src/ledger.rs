@@ -88,6 +88,8 @@ pub struct Ledger {
     /// Lost twice: these are suspected of killing fetchers.
     alone: VecDeque<UrlId>,
     leased: FxHashMap<UrlId, Lease>,
+    /// Lost at least once, and not done.
+    recovering: u64,
     /// One bit a URL.
     done: Vec<u64>,
     counts: Counts,
@@ -117,6 +119,7 @@ impl Ledger {
             again: VecDeque::new(),
             alone: VecDeque::new(),
             leased: FxHashMap::default(),
+            recovering: 0,
             done: vec![0; words],
             counts: Counts::default(),
         }
@@ -150,6 +153,12 @@ impl Ledger {
     #[must_use]
     pub fn leased(&self) -> u64 {
         self.leased.len() as u64
+    }
+
+    /// URLs whose lease was lost and that are not done.
+    #[must_use]
+    pub fn recovering(&self) -> u64 {
+        self.recovering
     }
 
     /// URLs that are not done.
@@ -221,6 +230,7 @@ impl Ledger {
         match self.leased.get(&id) {
             Some(lease) if lease.fetcher == fetcher => {
                 let attempt = lease.losses + 1;
+                self.recovering -= u64::from(lease.losses > 0);
                 self.leased.remove(&id);
                 self.mark_done(id);
                 if outcome == Outcome::Ok {
@@ -255,7 +265,9 @@ impl Ledger {
         let mut abandoned = Vec::new();
         for (id, losses) in lost {
             self.leased.remove(&id);
+            self.recovering += u64::from(losses == 1);
             if losses >= LOSSES_MAX {
+                self.recovering -= 1;
                 self.mark_done(id);
                 self.counts.abandoned += 1;
                 abandoned.push(id);
@@ -324,6 +336,7 @@ mod tests {
             Booked::Counted { attempt: 2 }
         );
         assert!(ledger.lose(B).is_empty());
+        assert_eq!(ledger.recovering(), 1);
         assert!(ledger.lease(A, None, 9).is_empty());
         assert_eq!(ledger.lease_suspect(A), Some(UrlId(0)));
         assert_eq!(ledger.lose(A), [UrlId(0)]);
@@ -336,7 +349,7 @@ mod tests {
                 ..Counts::default()
             }
         );
-        assert_eq!(ledger.remaining(), 0);
+        assert_eq!((ledger.remaining(), ledger.recovering()), (0, 0));
     }
 
     #[test]

@@ -24,6 +24,9 @@ use crate::{
 /// Octets gathered before they are written.
 const BUFFER_BYTES: usize = 256 * 1024;
 
+/// So many of the URLs that were given up are named at the end.
+const ABANDONED_TOLD: usize = 5;
+
 /// The form of a results file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -164,6 +167,8 @@ pub struct Results<'a> {
     lines: String,
     /// Of every kind of failure, the first one in words.
     examples: BTreeMap<Outcome, String>,
+    /// URLs among the examples that were given up.
+    abandoned_told: usize,
 }
 
 fn to_io(error: ListError) -> io::Error {
@@ -206,6 +211,7 @@ impl<'a> Results<'a> {
             spans: Vec::new(),
             lines: String::new(),
             examples: BTreeMap::new(),
+            abandoned_told: 0,
         })
     }
 
@@ -361,6 +367,14 @@ impl Sink for Results<'_> {
                 attempt: crate::ledger::LOSSES_MAX,
             };
             self.output.push(&record)?;
+            if self.abandoned_told < ABANDONED_TOLD {
+                self.abandoned_told += 1;
+                let told = self.examples.entry(Outcome::Abandoned).or_default();
+                if !told.is_empty() {
+                    told.push_str(", ");
+                }
+                told.push_str(record.url);
+            }
         }
         Ok(())
     }

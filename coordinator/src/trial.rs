@@ -21,7 +21,7 @@ use fanout_proto::{
     completion::{Completion, CompletionBatch},
     id::{FetcherId, UrlId, WorkerId},
     limits::{BATCH_MAX_URLS, CREDIT_MAX_URLS},
-    report::FetcherExited,
+    report::{Exit, FetcherExited},
 };
 
 use crate::ledger::{Booked, Counts, Ledger, Split};
@@ -35,8 +35,12 @@ const RATE_WINDOW: Duration = Duration::from_millis(200);
 const SILENCE_GRACE: Duration = Duration::from_secs(5);
 /// From Prepare to the last Ready.
 const PREPARE_DEADLINE: Duration = Duration::from_secs(60);
+/// From Kill to the reaped fetcher; then its place stays empty.
+const REAP_DEADLINE: Duration = Duration::from_secs(60);
 /// From Finish to the last reaped fetcher.
 const FINISH_DEADLINE: Duration = Duration::from_secs(30);
+/// Fetchers killed before they were ready, until a trial is given up.
+const KILLED_AT_START_MAX: u32 = 3;
 /// Fetchers lost in a row, without a URL completed in between, before a trial is given up.
 const FRUITLESS_MAX: u32 = 64;
 
@@ -128,6 +132,19 @@ pub enum End {
     Aborted(AbortReason),
 }
 
+/// What was lost on the way, and how long it took to be made good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Fetchers, those of lost workers included.
+    pub fetchers: u32,
+    /// From a fetcher's last sign of life, its Ready or a completion, to the
+    /// moment at which its loss was noticed; the longest.
+    pub notice: Option<Duration>,
+    /// From that moment to the end of the last URL that went out again; the
+    /// longest. Losses that overlap count as one.
+    pub recovery: Option<Duration>,
+}
+
 /// Why a trial ended before every URL was done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AbortReason {
@@ -178,8 +195,9 @@ struct Fetcher {
     last_progress: Duration,
     /// Gets nothing but one suspect at a time.
     solo: bool,
-    /// Its place is free only when it has been reaped.
-    replace_when_reaped: bool,
+    /// It was told to die: its place is free only when it has been reaped,
+    /// which is waited for until then.
+    dying_until: Option<Duration>,
 }
 
 impl Fetcher {
@@ -199,7 +217,10 @@ pub struct Trial {
     next_fetcher: u32,
     stop_at: Option<Duration>,
     fruitless: u32,
+    killed_at_start: u32,
     last_loss: String,
+    losses: Losses,
+    recovering_since: Option<Duration>,
     degraded: bool,
     went: Option<Duration>,
     last_completion: Option<Duration>,
@@ -231,7 +252,10 @@ impl Trial {
             next_fetcher: 0,
             stop_at: None,
             fruitless: 0,
+            killed_at_start: 0,
             last_loss: String::new(),
+            losses: Losses::default(),
+            recovering_since: None,
             degraded: false,
             went: None,
             last_completion: None,
@@ -262,6 +286,12 @@ impl Trial {
     #[must_use]
     pub fn is_degraded(&self) -> bool {
         self.degraded
+    }
+
+    /// What was lost so far.
+    #[must_use]
+    pub fn losses(&self) -> Losses {
+        self.losses
     }
 
     /// When the barrier opened.
@@ -315,6 +345,7 @@ impl Trial {
             Event::Cancel => self.abort(AbortReason::Cancelled, commands),
             Event::Tick => self.tick(now, commands),
         }
+        self.watch_recovery(now);
         self.advance(now, commands);
     }
 
@@ -338,7 +369,7 @@ impl Trial {
                 rate_since: now,
                 last_progress: now,
                 solo: false,
-                replace_when_reaped: false,
+                dying_until: None,
             },
         );
         commands.push(Command::Prepare(worker, id));
@@ -420,9 +451,10 @@ impl Trial {
         let life = fetcher.life;
         let draining = matches!(self.phase, Phase::Draining { .. });
         if !fetcher.is_live() {
-            if std::mem::take(&mut fetcher.replace_when_reaped) {
+            if fetcher.dying_until.take().is_some() {
                 let (worker, shard) = (fetcher.worker, fetcher.shard);
                 self.replace(now, worker, shard, commands);
+                self.top_up_all(commands);
             }
             return;
         }
@@ -436,7 +468,13 @@ impl Trial {
             exited.reason
         };
         if life == Life::Starting && self.phase == Phase::Preparing {
-            return self.abort(AbortReason::Setup(reason), commands);
+            // Whoever was killed may get on the next time; a worker also kills
+            // those that cannot be set up, and they do not.
+            let killed = matches!(exited.exit, Exit::Signal(_) | Exit::OutOfMemory);
+            self.killed_at_start += u32::from(killed);
+            if !killed || self.killed_at_start > KILLED_AT_START_MAX {
+                return self.abort(AbortReason::Setup(reason), commands);
+            }
         }
         self.lose(now, id, reason, commands);
     }
@@ -454,7 +492,7 @@ impl Trial {
         self.lose_until(now, id, reason, false, commands);
     }
 
-    /// Takes a fetcher's leases back; one that is `alive` is replaced when it is reaped.
+    /// Gives a fetcher up; one that is `alive` is replaced when it is reaped.
     fn lose_until(
         &mut self,
         now: Duration,
@@ -466,26 +504,40 @@ impl Trial {
         let Some(fetcher) = self.fetchers.get_mut(&id).filter(|f| f.is_live()) else {
             return;
         };
+        fetcher.dying_until = alive.then_some(now + REAP_DEADLINE);
         let (worker, shard) = (fetcher.worker, fetcher.shard);
+        self.fruitless += 1;
+        self.take_back(now, id, reason, commands);
+        if !alive {
+            self.replace(now, worker, shard, commands);
+        }
+        self.top_up_all(commands);
+    }
+
+    /// Takes a lost fetcher's leases back.
+    fn take_back(
+        &mut self,
+        now: Duration,
+        id: FetcherId,
+        reason: String,
+        commands: &mut Vec<Command>,
+    ) {
+        let Some(fetcher) = self.fetchers.get_mut(&id) else {
+            return;
+        };
         fetcher.life = Life::Lost;
         fetcher.outstanding = 0;
+        self.losses.fetchers += 1;
+        let silence = now.saturating_sub(fetcher.last_progress);
+        self.losses.notice = self.losses.notice.max(Some(silence));
         self.degraded = true;
         let abandoned = self.ledger.lose(id);
-        self.fruitless += 1;
         if !abandoned.is_empty() {
             self.last_completion = Some(now);
             commands.push(Command::Abandoned(abandoned));
         }
         self.last_loss.clone_from(&reason);
         commands.push(Command::Lost(id, reason));
-        if alive {
-            if let Some(fetcher) = self.fetchers.get_mut(&id) {
-                fetcher.replace_when_reaped = true;
-            }
-        } else {
-            self.replace(now, worker, shard, commands);
-        }
-        self.top_up_all(commands);
     }
 
     /// Starts another fetcher in a lost one's place, if that leads anywhere.
@@ -513,25 +565,23 @@ impl Trial {
             return;
         };
         *life = WorkerLife::Lost;
+        // All of them, before anything is leased again: what one held must not
+        // go to another that is gone as well.
         let there: Vec<_> = self
             .fetchers
-            .iter()
-            .filter(|(_, fetcher)| fetcher.worker == worker && fetcher.is_live())
-            .map(|(id, _)| *id)
-            .collect();
-        for id in there {
-            self.lose(now, id, format!("worker {worker} was lost"), commands);
-        }
-        // Nobody will tell of those that were being killed there.
-        let killed: Vec<_> = self
-            .fetchers
-            .values_mut()
-            .filter(|fetcher| fetcher.worker == worker)
-            .filter_map(|fetcher| {
-                std::mem::take(&mut fetcher.replace_when_reaped).then_some(fetcher.shard)
+            .iter_mut()
+            .filter(|(_, fetcher)| fetcher.worker == worker)
+            .filter_map(|(id, fetcher)| {
+                // Nobody will tell of those that were being killed there.
+                let killed = fetcher.dying_until.take().is_some();
+                (killed || fetcher.is_live()).then_some((*id, fetcher.is_live(), fetcher.shard))
             })
             .collect();
-        for shard in killed {
+        self.fruitless += u32::from(!there.is_empty());
+        for (id, is_live, shard) in there {
+            if is_live {
+                self.take_back(now, id, format!("worker {worker} was lost"), commands);
+            }
             self.ledger.release_shard(shard);
         }
         self.top_up_all(commands);
@@ -558,11 +608,32 @@ impl Trial {
                 self.kill(now, id, reason, commands);
             }
         }
+        let mut given_up = false;
+        for fetcher in self.fetchers.values_mut() {
+            if fetcher.dying_until.is_some_and(|until| now > until) {
+                fetcher.dying_until = None;
+                self.ledger.release_shard(fetcher.shard);
+                given_up = true;
+            }
+        }
+        if given_up {
+            self.top_up_all(commands);
+        }
+    }
+
+    /// URLs that were lost are either all done again or they are not.
+    fn watch_recovery(&mut self, now: Duration) {
+        if self.ledger.recovering() > 0 {
+            self.recovering_since.get_or_insert(now);
+        } else if let Some(since) = self.recovering_since.take() {
+            let took = now.saturating_sub(since);
+            self.losses.recovery = self.losses.recovery.max(Some(took));
+        }
     }
 
     /// Moves on to the next phase when the present one is over.
     fn advance(&mut self, now: Duration, commands: &mut Vec<Command>) {
-        let coming = |f: &&Fetcher| f.is_live() || f.replace_when_reaped;
+        let coming = |f: &&Fetcher| f.is_live() || f.dying_until.is_some();
         let live = self.fetchers.values().filter(coming).count();
         match self.phase {
             Phase::Preparing | Phase::Running if self.ledger.remaining() == 0 => {
@@ -659,13 +730,14 @@ impl Trial {
     }
 
     fn top_up_all(&mut self, commands: &mut Vec<Command>) {
-        let running: Vec<_> = self
+        // Also those that wait at the barrier: nobody would ask for them later.
+        let able: Vec<_> = self
             .fetchers
             .iter()
-            .filter(|(_, f)| f.life == Life::Running)
+            .filter(|(_, f)| matches!(f.life, Life::Ready | Life::Running))
             .map(|(id, _)| *id)
             .collect();
-        for id in running {
+        for id in able {
             self.top_up(id, commands);
         }
     }

@@ -160,6 +160,15 @@ impl Place {
         }
     }
 
+    /// Starts one whose words nobody reads.
+    pub(crate) fn start_quietly(&self, args: &[&str]) -> Started {
+        let mut command = self.command(args);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Started {
+            child: command.spawn().expect("the coordinator starts"),
+        }
+    }
+
     /// Starts an origin; it ends with the value that is returned.
     pub(crate) fn origin(&self) -> Origin {
         let mut child = self
@@ -217,13 +226,13 @@ pub(crate) struct Started {
 }
 
 impl Started {
-    pub(crate) fn id(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         pid.expect("a process id")
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(self.id(), signal).expect("the process is there");
+        kill_process(self.pid(), signal).expect("the process is there");
     }
 
     pub(crate) fn finish(self) -> Ran {

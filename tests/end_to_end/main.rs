@@ -9,6 +9,8 @@ mod faults;
 mod fetch;
 mod fleet;
 mod harness;
+mod proxy;
 mod sessions;
+mod storms;
 mod study;
 mod version;

@@ -59,7 +59,7 @@ fn a_frozen_worker_is_found_loses_nothing_and_comes_back() {
         let text = fs::read_to_string(place.path("got.jsonl.part")).ok()?;
         text.contains("\"two\"").then_some(())
     });
-    let frozen = family(&place, two.id());
+    let frozen = family(&place, two.pid());
     assert_eq!(frozen.len(), 2, "the worker and its fetcher");
     send(&frozen, Signal::STOP);
     let ran: Ran = client.finish().expect(0);

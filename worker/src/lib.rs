@@ -23,12 +23,13 @@ mod measure;
 mod message;
 mod session;
 mod supervise;
-mod trial;
+pub mod trial;
 
 pub use access::{AccessArgs, token};
 pub use args::{UsageError, WorkerArgs};
 pub use daemon::{Ending, WorkerError, run};
 pub use measure::machine::host_name;
+pub use message::MemorySample;
 pub use session::{Parting, SessionError, Settings, attach};
 pub use supervise::FetcherCommand;
 

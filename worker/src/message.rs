@@ -146,14 +146,17 @@ fn bounded(field: &'static str, octets: Bytes) -> Result<Bytes, WireError> {
 
 /// Memory of a trial's fetchers together, at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct MemorySample {
+pub struct MemorySample {
     /// Since Go.
-    pub(crate) elapsed: Duration,
+    pub elapsed: Duration,
     /// Fetchers that could be read.
-    pub(crate) fetchers: u32,
-    pub(crate) pss_bytes: Option<u64>,
-    pub(crate) uss_bytes: Option<u64>,
-    pub(crate) threads: u32,
+    pub fetchers: u32,
+    /// Their proportional set size.
+    pub pss_bytes: Option<u64>,
+    /// Their unique set size.
+    pub uss_bytes: Option<u64>,
+    /// Their threads.
+    pub threads: u32,
 }
 
 impl MemorySample {

@@ -2,7 +2,8 @@
 //!
 //! Pure: [`Trial::on`] takes what happened and when, and answers with what is
 //! to be done. Owns the invariants that each fetcher is told as exited exactly
-//! once, and that the trial is over only when all of them are reaped.
+//! once, and that the trial is over only when all of them are reaped. It is
+//! public so that fault schedules can couple it with the coordinator's trial.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,11 +16,11 @@ use tokio::time::Instant;
 use crate::message::MemorySample;
 
 /// A fetcher says Ready within this time of its start.
-pub(crate) const READY_WITHIN: Duration = Duration::from_secs(30);
+pub const READY_WITHIN: Duration = Duration::from_secs(30);
 /// A fetcher reports within this time of Hold.
-pub(crate) const REPORT_WITHIN: Duration = Duration::from_secs(5);
+pub const REPORT_WITHIN: Duration = Duration::from_secs(5);
 /// A fetcher ends within this time of Exit.
-pub(crate) const EXIT_WITHIN: Duration = Duration::from_secs(5);
+pub const EXIT_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where a fetcher is in its life.
 ///
@@ -95,28 +96,40 @@ enum Phase {
 
 /// Something that happened.
 #[derive(Debug, Clone)]
-pub(crate) enum Input {
-    /// Orders of the coordinator.
+pub enum Input {
+    /// The coordinator opens the barrier.
     Go,
+    /// The coordinator wants the fetchers held, measured, ended and reaped.
     Finish,
+    /// The coordinator gives a fetcher up.
     Kill(FetcherId),
+    /// The coordinator gives the trial up.
     Abort,
     /// A fetcher's process was started, at this moment.
     Started(FetcherId, Instant),
+    /// A fetcher's process could not be started, for this reason.
     NotStarted(FetcherId, String),
-    /// What a fetcher did.
+    /// A fetcher's model was set up at this moment.
     Ready(FetcherId, Instant),
+    /// Go was in a fetcher's pipe at this moment.
     GoWritten(FetcherId, Instant),
+    /// A fetcher holds, and reports.
     Report(FetcherId, FetcherReport),
+    /// A fetcher cannot work as it was told to, for this reason.
     SetupFailed(FetcherId, String),
+    /// What a fetcher writes makes no sense, for this reason.
     Broken(FetcherId, String),
     /// What was asked for with [`Action::Measure`].
     Measured(FetcherId, HeldFigures),
     /// A fetcher was reaped.
     Ended {
+        /// Which one.
         fetcher: FetcherId,
+        /// How.
         exit: Exit,
+        /// What the kernel says that it used.
         usage: Option<ResourceUsage>,
+        /// The end of what it wrote to stderr.
         last_words: String,
     },
     /// Time went by.
@@ -125,16 +138,21 @@ pub(crate) enum Input {
 
 /// A message to a fetcher that the trial decides on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Control {
+pub enum Control {
+    /// Start.
     Go,
+    /// Report, and stay as you are.
     Hold,
+    /// End.
     Exit,
 }
 
 /// Something to be done.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Action {
+pub enum Action {
+    /// Write this into a fetcher's pipe.
     Write(FetcherId, Control),
+    /// End a fetcher's process.
     Kill(FetcherId),
     /// Read /proc of a fetcher that holds, then say [`Input::Measured`].
     Measure(FetcherId),
@@ -142,7 +160,9 @@ pub(crate) enum Action {
     TellReady(FetcherId, Duration),
     /// Go is in every fetcher's pipe.
     LetGo,
+    /// Tell the coordinator of memory.
     TellMemory(MemorySample),
+    /// Tell the coordinator that a fetcher was reaped.
     TellExited(Box<FetcherExited>),
     /// Nothing is left of the trial; always the last.
     Over,
@@ -150,7 +170,7 @@ pub(crate) enum Action {
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Trial {
+pub struct Trial {
     phase: Phase,
     members: BTreeMap<FetcherId, Member>,
     go: Option<Instant>,
@@ -160,7 +180,13 @@ pub(crate) struct Trial {
 }
 
 impl Trial {
-    pub(crate) fn new() -> Self {
+    /// A trial without fetchers yet.
+    #[expect(
+        clippy::new_without_default,
+        reason = "a trial is begun, never a default"
+    )]
+    #[must_use]
+    pub fn new() -> Self {
         Self {
             phase: Phase::Preparing,
             members: BTreeMap::new(),
@@ -175,7 +201,7 @@ impl Trial {
     /// that id, or if the trial is coming to its end. While the trial runs, it
     /// is a replacement, and waits at no barrier.
     #[must_use]
-    pub(crate) fn add(&mut self, fetcher: FetcherId) -> bool {
+    pub fn add(&mut self, fetcher: FetcherId) -> bool {
         if !matches!(self.phase, Phase::Preparing | Phase::Running)
             || self.members.contains_key(&fetcher)
         {
@@ -193,14 +219,14 @@ impl Trial {
     }
 
     /// Whether `fetcher` is being killed by this worker.
-    pub(crate) fn is_condemned(&self, fetcher: FetcherId) -> bool {
+    pub fn is_condemned(&self, fetcher: FetcherId) -> bool {
         self.members
             .get(&fetcher)
             .is_some_and(|member| member.condemned.is_some())
     }
 
     /// Whether `fetcher` may be given more leases.
-    pub(crate) fn takes_leases(&self, fetcher: FetcherId) -> bool {
+    pub fn takes_leases(&self, fetcher: FetcherId) -> bool {
         matches!(self.phase, Phase::Preparing | Phase::Running)
             && self
                 .members
@@ -209,7 +235,7 @@ impl Trial {
     }
 
     /// Fetchers that have not been reaped, also those yet to be started.
-    pub(crate) fn living(&self) -> impl Iterator<Item = FetcherId> {
+    pub fn living(&self) -> impl Iterator<Item = FetcherId> {
         self.members
             .iter()
             .filter(|(_, member)| member.life != Life::Reaped)
@@ -217,7 +243,7 @@ impl Trial {
     }
 
     /// Fetchers whose memory is sampled: those that were let go and live.
-    pub(crate) fn running(&self) -> impl Iterator<Item = FetcherId> {
+    pub fn running(&self) -> impl Iterator<Item = FetcherId> {
         let running = self.phase == Phase::Running;
         self.members
             .iter()
@@ -226,27 +252,27 @@ impl Trial {
     }
 
     /// When Go arrived.
-    pub(crate) fn gone_since(&self) -> Option<Instant> {
+    pub fn gone_since(&self) -> Option<Instant> {
         self.go
     }
 
     /// From Go's arrival to its being in the last fetcher's pipe.
-    pub(crate) fn barrier(&self) -> Duration {
+    pub fn barrier(&self) -> Duration {
         self.barrier
     }
 
     /// Memory samples taken.
-    pub(crate) fn memory_samples(&self) -> u32 {
+    pub fn memory_samples(&self) -> u32 {
         self.memory_samples
     }
 
     /// Counts a memory sample that was taken while the fetchers ran.
-    pub(crate) fn count_memory_sample(&mut self) {
+    pub fn count_memory_sample(&mut self) {
         self.memory_samples = self.memory_samples.saturating_add(1);
     }
 
     /// When [`Input::Tick`] is due next.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         let phase = match self.phase {
             Phase::Holding { until } | Phase::Exiting { until } => Some(until),
             _ => None,
@@ -264,7 +290,7 @@ impl Trial {
     }
 
     /// Takes in what happened at `now`; appends what is to be done to `actions`.
-    pub(crate) fn on(&mut self, now: Instant, input: Input, actions: &mut Vec<Action>) {
+    pub fn on(&mut self, now: Instant, input: Input, actions: &mut Vec<Action>) {
         match input {
             Input::Go => self.go(now, actions),
             Input::Finish => self.finish(now, actions),

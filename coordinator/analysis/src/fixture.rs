@@ -396,6 +396,9 @@ fn lose_a_trial(study: &mut Study) {
     lost.degraded = true;
     lost.valid = false;
     lost.requeued = 3;
+    lost.fetchers_lost = 1;
+    lost.notice_s = Some(0.004);
+    lost.recovery_s = Some(0.02);
     lost.makespan_s = lost.makespan_s.map(|s| s * 1.4);
     lost.invalid_reasons = vec!["a fetcher was lost: ended by signal 9".into()];
     study.trials.insert(at, lost);

@@ -224,6 +224,17 @@ pub struct Trial {
     pub requeued: u64,
     /// Completions of URLs that were done already.
     pub duplicates_ignored: u64,
+    /// Fetchers that were lost, those of lost workers included.
+    #[serde(default)]
+    pub fetchers_lost: u32,
+    /// From a lost fetcher's last sign of life, its Ready or a completion, to the
+    /// moment at which its loss was noticed; the longest. `None`: none was lost.
+    #[serde(default)]
+    pub notice_s: Option<f64>,
+    /// From noticing a loss to the end of the last URL that was leased again; the
+    /// longest, where losses that overlap count as one. `None`: none was.
+    #[serde(default)]
+    pub recovery_s: Option<f64>,
     /// Octets of bodies.
     pub bytes: u64,
     /// Completed, per second of makespan.

@@ -55,18 +55,16 @@ fn lost(trial: &Trial) -> Option<String> {
     if !trial.degraded || (workers.is_empty() && !trial.invalid_reasons.is_empty()) {
         return None;
     }
-    Some(if workers.is_empty() {
-        format!(
-            "a fetcher was lost: {} leased again",
-            counted_were(trial.requeued, "URL")
-        )
-    } else {
-        format!(
-            "{} was lost: {} leased again",
-            listed(&workers),
-            counted_were(trial.requeued, "URL")
-        )
-    })
+    let who = match (workers.is_empty(), trial.fetchers_lost) {
+        (false, _) => format!("{} was lost", listed(&workers)),
+        (true, 0 | 1) => "a fetcher was lost".to_owned(),
+        (true, lost) => format!("{lost} fetchers were lost"),
+    };
+    let again = counted_were(trial.requeued, "URL");
+    let done = trial.recovery_s.map_or(String::new(), |took| {
+        format!(" and done within {}", format::duration(took))
+    });
+    Some(format!("{who}: {again} leased again{done}"))
 }
 
 fn abandoned(trial: &Trial) -> Option<String> {
@@ -633,6 +631,7 @@ mod tests {
     #[test]
     fn losses_are_told() {
         assert_snapshot!(refused(|t| { t.degraded = true; t.requeued = 12 }), @"a fetcher was lost: 12 URLs were leased again");
+        assert_snapshot!(refused(|t| { t.degraded = true; t.requeued = 9; t.fetchers_lost = 2; t.recovery_s = Some(0.31) }), @"2 fetchers were lost: 9 URLs were leased again and done within 310 ms");
         assert_snapshot!(refused(|t| { t.degraded = true; t.workers[0].lost = true }), @"local-1 was lost: 0 URLs were leased again");
         assert_snapshot!(refused(|t| { t.abandoned = 1; t.completed -= 1 }), @"1 URL was abandoned after three lost leases");
         assert_snapshot!(refused(|t| t.completed -= 400), @"600 of 1,000 URLs were done");

@@ -301,6 +301,7 @@ fn a_silent_fetcher_is_lost_but_an_idle_one_is_not() {
 fn setup_failures_end_the_trial_with_the_reason() {
     let mut h = Harness::new(plan(3, 2, 2));
     let mut failed = exited(FetcherId(1), false);
+    failed.exit = Exit::Code(1);
     failed.reason = "no descriptors".to_owned();
     h.send(Event::Exited(failed));
     assert_eq!(
@@ -309,6 +310,27 @@ fn setup_failures_end_the_trial_with_the_reason() {
             "no descriptors".to_owned()
         )))
     );
+}
+
+#[test]
+fn a_fetcher_that_is_killed_at_its_start_is_started_again_a_few_times() {
+    let mut h = Harness::new(plan(3, 2, 2));
+    h.send(Event::Ready(FetcherId(0)));
+    for id in (1..=3).map(FetcherId) {
+        h.send(Event::Exited(exited(id, false)));
+        assert_eq!(h.world.end, None);
+    }
+    let mut once_more = Harness::new(plan(3, 1, 2));
+    once_more.send(Event::Exited(exited(FetcherId(0), false)));
+    once_more.all_ready();
+    once_more.complete(FetcherId(1), 3);
+    once_more.finish();
+    assert_eq!(once_more.world.end, Some(End::Done));
+    h.send(Event::Exited(exited(FetcherId(4), false)));
+    assert!(matches!(
+        h.world.end,
+        Some(End::Aborted(AbortReason::Setup(_)))
+    ));
 }
 
 #[test]
@@ -372,6 +394,49 @@ fn static_shards_outlive_their_fetchers() {
         h.complete(FetcherId(0), 4);
     }
     assert_eq!(h.trial.counts().completed, 100);
+    h.finish();
+    assert_eq!(h.world.end, Some(End::Done));
+}
+
+#[test]
+fn a_lost_worker_costs_a_url_one_lease_only() {
+    let two = WorkerId(2);
+    // So short a list that each fetcher may hold more when there are fewer.
+    let mut h = Harness::new(Plan {
+        placement: vec![W, W, W, W, two],
+        ..plan(20, 5, 4)
+    });
+    h.all_ready();
+    assert_eq!(h.trial.ledger().leased(), 20);
+    let before = h.world.batches.len();
+    h.send(Event::WorkerLost(W));
+    assert_eq!(h.trial.counts().requeued, 16);
+    assert!(!h.trial.ledger().has_suspects());
+    let after = &h.world.batches[before..];
+    assert!(!after.is_empty() && after.iter().all(|(id, _)| *id == FetcherId(4)));
+    assert_eq!(h.trial.losses().fetchers, 4);
+    h.now += ms(70);
+    for _ in 0..20 {
+        h.complete(FetcherId(4), 20);
+    }
+    assert_eq!(h.trial.losses().recovery, Some(ms(70)));
+    h.finish();
+    assert_eq!(h.world.end, Some(End::Done));
+}
+
+#[test]
+fn what_is_lost_before_the_barrier_goes_to_those_that_wait_there() {
+    let mut h = Harness::new(Plan {
+        placement: vec![WorkerId(2), W, W],
+        ..plan(1, 3, 4)
+    });
+    h.send(Event::Ready(FetcherId(0)));
+    h.send(Event::Ready(FetcherId(1)));
+    assert_eq!(h.world.held[&FetcherId(0)], [UrlId(0)]);
+    h.send(Event::WorkerLost(WorkerId(2)));
+    assert_eq!(h.world.held[&FetcherId(1)], [UrlId(0)]);
+    h.send(Event::Ready(FetcherId(2)));
+    h.complete(FetcherId(1), 1);
     h.finish();
     assert_eq!(h.world.end, Some(End::Done));
 }
