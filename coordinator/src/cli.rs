@@ -66,8 +66,8 @@ pub enum Command {
     Attach(AttachArgs),
     /// Cancel a job.
     Cancel(CancelArgs),
-    /// Ask whether a coordinator serves: for probes.
-    Health(ClientArgs),
+    /// Ask whether a coordinator serves, a worker is attached or an origin answers: for probes.
+    Health(HealthArgs),
     /// Run a worker: it starts, feeds, measures and reaps fetchers.
     Worker(WorkerArgs),
     /// Run the embedded origin: a server whose delays, sizes and faults its URLs ask for.
@@ -134,6 +134,10 @@ pub struct StudyArgs {
     /// 600 and 1,800 in flight, on an embedded origin that answers after 300 ms.
     #[arg(long, conflicts_with = "urls")]
     pub memory_slope: bool,
+    /// Where a browser finds the coordinator's pages: without --out a fleet's study is then kept by
+    /// the coordinator alone, and its address is told.
+    #[arg(long, value_name = "URL", env = "FANOUT_PAGES")]
+    pub pages: Option<String>,
     /// Go ahead with a list that points beyond this machine.
     #[arg(long)]
     pub yes: bool,
@@ -288,6 +292,20 @@ pub enum StatusFormat {
     Json,
 }
 
+/// `health`.
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// Ask the coordinator whether the worker NAME is attached [default name: the host's].
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
+    pub worker: Option<String>,
+    /// Ask an origin instead of a coordinator. It does not count the question.
+    #[arg(long, value_name = "URL", conflicts_with = "worker")]
+    pub origin: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub client: ClientArgs,
+}
+
 /// `attach`.
 #[derive(Debug, Args)]
 pub struct AttachArgs {
@@ -409,6 +427,9 @@ pub struct FleetArgs {
     /// Wait until N workers are attached [default: 1].
     #[arg(long, value_name = "N")]
     pub workers: Option<u32>,
+    /// Wait so long for the coordinator to serve (30s) [default: it must do so by now].
+    #[arg(long, value_name = "DURATION", env = "FANOUT_WAIT")]
+    pub wait: Option<String>,
     /// An origin that runs already, for the built-in list; a fleet's workers must reach it.
     #[arg(long, value_name = "URL", env = "FANOUT_ORIGIN")]
     pub origin: Option<String>,

@@ -36,6 +36,12 @@ pub fn facts() -> fanout_proto::worker::WorkerFacts {
     measure::machine::facts(&cgroups, measure::machine::allowed_cpus())
 }
 
+/// What a worker on this machine or in this container is called unless it is told.
+#[must_use]
+pub fn host_name() -> String {
+    measure::machine::host_name()
+}
+
 /// An error with all its causes: a transport's own words are only
 /// "transport error".
 #[must_use]

@@ -3,6 +3,7 @@
 
 mod connection;
 mod follow;
+mod health;
 mod output;
 mod status;
 mod submit;
@@ -19,11 +20,11 @@ use fanout_proto::{
 use self::{
     connection::Connection,
     follow::{Ending, follow},
-    output::Output,
+    output::{Keep, Output},
     submit::{List, submit},
 };
 use crate::{
-    cli::{AttachArgs, CancelArgs, Cli, ClientArgs, Command, FetchArgs, StatusArgs, StudyArgs},
+    cli::{AttachArgs, CancelArgs, Cli, Command, FetchArgs, FleetArgs, HealthArgs, StatusArgs, StudyArgs},
     exit::{Exit, Failure},
     ground::Signals,
     settings,
@@ -35,13 +36,11 @@ use crate::{
 ///
 /// [`Failure`] with the exit code it leads to.
 pub async fn study(args: &StudyArgs) -> Result<Exit, Failure> {
-    let connection = Connection::new(
-        args.fleet.coordinator.as_deref().unwrap_or_default(),
-        &args.fleet.access,
-    )?;
+    let connection = reach(&args.fleet).await?;
     let list = List::open(args.urls.as_deref())?;
     let certificates = certificates(args.http.cacert.as_deref())?;
-    let output = Output::study(args.out.as_deref(), args.format, args.aa.is_some())?;
+    let keep = Keep::new(args.out.as_deref(), args.pages.as_deref());
+    let output = Output::study(keep, args.format, args.aa.is_some())?;
     run(&connection, list, certificates, output, false).await
 }
 
@@ -51,14 +50,21 @@ pub async fn study(args: &StudyArgs) -> Result<Exit, Failure> {
 ///
 /// [`Failure`] with the exit code it leads to.
 pub async fn fetch(args: &FetchArgs) -> Result<Exit, Failure> {
-    let connection = Connection::new(
-        args.fleet.coordinator.as_deref().unwrap_or_default(),
-        &args.fleet.access,
-    )?;
+    let connection = reach(&args.fleet).await?;
     let list = List::open(Some(&args.urls))?;
     let certificates = certificates(args.http.cacert.as_deref())?;
     let output = Output::fetch(args.out.as_deref())?;
     run(&connection, list, certificates, output, true).await
+}
+
+/// The coordinator that is to run a job.
+async fn reach(args: &FleetArgs) -> Result<Connection, Failure> {
+    let url = args.coordinator.as_deref().unwrap_or_default();
+    let connection = Connection::new(url, &args.access)?;
+    if let Some(patience) = settings::patience(args).map_err(Failure::usage)? {
+        connection.wait(patience).await?;
+    }
+    Ok(connection)
 }
 
 fn certificates(path: Option<&Path>) -> Result<bytes::Bytes, Failure> {
@@ -78,7 +84,23 @@ async fn run(
     let job = submitted.inspect_err(|_| output.discard())?;
     eprintln!("job {job}; should this client go away, `coordinator attach {job}` follows it again");
     let signals = Signals::listen(drains).map_err(Failure::incomplete)?;
-    follow(connection, job, &mut output, Ending::Cancels(&signals.stop)).await
+    let ended = follow(connection, job, &mut output, Ending::Cancels(&signals.stop)).await;
+    tell_address(connection, job, &output).await;
+    ended
+}
+
+/// Says where a browser finds the study that the coordinator keeps.
+async fn tell_address(connection: &Connection, job: JobId, output: &Output) {
+    let Some(pages) = output.pages() else { return };
+    let status = match connection.status().await {
+        Ok(status) => status,
+        // The study was shown, and is kept all the same.
+        Err(failure) => return tracing::debug!(%failure, "cannot ask for the study's name"),
+    };
+    let found = status.jobs.iter().find(|known| known.job.id == job);
+    if let Some(found) = found.filter(|known| !known.study.is_empty()) {
+        eprintln!("report: {pages}/studies/{}/report.html", found.study);
+    }
 }
 
 /// Follows a job again.
@@ -91,7 +113,9 @@ pub async fn attach(args: &AttachArgs) -> Result<Exit, Failure> {
     let id = JobId(args.job);
     let job = follow::describe(&connection, id).await?;
     let mut output = output_of(&job, args)?;
-    follow(&connection, id, &mut output, Ending::Detaches).await
+    let ended = follow(&connection, id, &mut output, Ending::Detaches).await;
+    tell_address(&connection, id, &output).await;
+    ended
 }
 
 /// Where the job's output goes, as it was submitted or as it is now said.
@@ -104,7 +128,10 @@ fn output_of(job: &JobDescription, args: &AttachArgs) -> Result<Output, Failure>
     })?;
     match (job.kind, cli.command) {
         (JobKind::Study, Command::Study(typed)) => Output::study(
-            args.out.as_deref().or(typed.out.as_deref()),
+            Keep::new(
+                args.out.as_deref().or(typed.out.as_deref()),
+                typed.pages.as_deref(),
+            ),
             args.format.unwrap_or(typed.format),
             typed.aa.is_some(),
         ),
@@ -166,16 +193,13 @@ pub async fn status(args: &StatusArgs) -> Result<Exit, Failure> {
     status::run(&connection, args.format).await
 }
 
-/// Asks whether a coordinator serves.
+/// Asks whether a coordinator, worker or origin is well.
 ///
 /// # Errors
 ///
-/// [`Failure`] with exit code 3 when it does not.
-pub async fn health(args: &ClientArgs) -> Result<Exit, Failure> {
-    let connection = Connection::from_args(args)?;
-    connection.health().await?;
-    crate::store::print("serving").map_err(Failure::incomplete)?;
-    Ok(Exit::Done)
+/// [`Failure`] with exit code 3 when it is not.
+pub async fn health(args: &HealthArgs) -> Result<Exit, Failure> {
+    health::run(args).await
 }
 
 /// A study that the coordinator keeps.

@@ -24,9 +24,27 @@ pub(super) struct Output {
     pub(super) taken: (u64, u64),
 }
 
+/// Where a study is kept beside the coordinator's own store.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Keep<'a> {
+    /// Here: the directory, or one named after the time.
+    Here(Option<&'a Path>),
+    /// Nowhere else; these are the coordinator's pages.
+    Pages(&'a str),
+}
+
+impl<'a> Keep<'a> {
+    pub(super) fn new(out: Option<&'a Path>, pages: Option<&'a str>) -> Self {
+        match pages.filter(|url| !url.is_empty()) {
+            Some(url) if out.is_none() => Self::Pages(url),
+            _ => Self::Here(out),
+        }
+    }
+}
+
 enum Kind {
     Study {
-        store: Store,
+        kept: Kept,
         terminal: Terminal,
         series: bool,
         studies: Lines,
@@ -37,6 +55,12 @@ enum Kind {
         /// The results file, if it is not standard output.
         file: Option<(File, PathBuf)>,
     },
+}
+
+/// [`Keep`], carried out.
+enum Kept {
+    Here(Store),
+    Pages(String),
 }
 
 /// Cuts octets into lines.
@@ -70,22 +94,35 @@ impl Output {
     }
 
     /// A study's directory and its table on standard output.
-    pub(super) fn study(out: Option<&Path>, format: Format, series: bool) -> Result<Self, Failure> {
-        if let Some(out) = out
-            && out.join("study.json").exists()
-        {
-            return Err(Failure::usage(format!(
-                "--out {}: a study is kept there already; name another directory",
-                out.display()
-            )));
-        }
+    pub(super) fn study(keep: Keep<'_>, format: Format, series: bool) -> Result<Self, Failure> {
+        let kept = match keep {
+            Keep::Here(Some(out)) if out.join("study.json").exists() => {
+                return Err(Failure::usage(format!(
+                    "--out {}: a study is kept there already; name another directory",
+                    out.display()
+                )));
+            }
+            Keep::Here(out) => Kept::Here(Store::create(out).map_err(Failure::usage)?),
+            Keep::Pages(url) => Kept::Pages(url.trim_end_matches('/').to_owned()),
+        };
         Ok(Self::new(Kind::Study {
-            store: Store::create(out).map_err(Failure::usage)?,
+            kept,
             terminal: Terminal { format },
             series,
             studies: Lines::default(),
             count: 0,
         }))
+    }
+
+    /// The coordinator's pages, if the study is kept there alone.
+    pub(super) fn pages(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Study {
+                kept: Kept::Pages(url),
+                ..
+            } => Some(url),
+            _ => None,
+        }
     }
 
     /// A fetch's results file, or standard output.
@@ -116,7 +153,10 @@ impl Output {
     /// The job never was: nothing of it stays.
     pub(super) fn discard(&self) {
         match &self.kind {
-            Kind::Study { store, .. } => store.discard(),
+            Kind::Study {
+                kept: Kept::Here(store),
+                ..
+            } => store.discard(),
             Kind::Fetch {
                 file: Some((_, path)),
                 ..
@@ -124,7 +164,7 @@ impl Output {
                 // An empty file that stays does no harm.
                 let _ = std::fs::remove_file(part_name(path));
             }
-            Kind::Fetch { file: None, .. } => {}
+            Kind::Study { .. } | Kind::Fetch { file: None, .. } => {}
         }
     }
 
@@ -151,7 +191,7 @@ impl Output {
                 .and_then(|()| writer.flush())
                 .map_err(|error| Failure::incomplete(format!("cannot write the results: {error}"))),
             Kind::Study {
-                store,
+                kept,
                 terminal,
                 series,
                 studies,
@@ -164,14 +204,19 @@ impl Output {
                         ))
                     })?;
                     *count += 1;
-                    if *series {
-                        let own = store
+                    match (&*kept, *series) {
+                        (Kept::Here(store), true) => store
                             .within(&format!("{count:04}"))
-                            .map_err(Failure::usage)?;
-                        own.save(&study).map_err(Failure::incomplete)?;
-                    } else {
-                        store.save(&study).map_err(Failure::incomplete)?;
-                        terminal.study(&study, store).map_err(Failure::incomplete)?;
+                            .map_err(Failure::usage)?
+                            .save(&study)
+                            .map_err(Failure::incomplete)?,
+                        (Kept::Here(store), false) => {
+                            store.save(&study).map_err(Failure::incomplete)?;
+                            terminal.study(&study, store).map_err(Failure::incomplete)?;
+                        }
+                        (Kept::Pages(_), true) => {}
+                        (Kept::Pages(_), false) => store::show(&study, terminal.format)
+                            .map_err(Failure::incomplete)?,
                     }
                 }
                 Ok(())
@@ -188,7 +233,11 @@ impl Output {
     pub(super) fn finish(&mut self, whole: bool) -> Result<(), Failure> {
         match &mut self.kind {
             // Goes away only if it is empty.
-            Kind::Study { store, .. } => store.discard(),
+            Kind::Study {
+                kept: Kept::Here(store),
+                ..
+            } => store.discard(),
+            Kind::Study { .. } => {}
             Kind::Fetch { file, .. } => {
                 if let Some((file, path)) = file {
                     file.sync_all().map_err(Failure::incomplete)?;

@@ -2,10 +2,7 @@
 
 use std::fmt::Write;
 
-use fanout_proto::{
-    control::{JobState, JobStatus, Status, WorkerStatus},
-    wire,
-};
+use fanout_proto::control::{JobState, JobStatus, Status, WorkerStatus};
 use serde::Serialize;
 
 use super::connection::Connection;
@@ -16,10 +13,7 @@ use crate::{
 };
 
 pub(super) async fn run(connection: &Connection, format: StatusFormat) -> Result<Exit, Failure> {
-    let mut control = connection.control().await?;
-    let answer = control.status(wire::StatusRequest {}).await;
-    let answer = answer.map_err(|status| connection.failure(&status))?;
-    let status = Status::try_from(answer.into_inner()).map_err(Failure::no_fleet)?;
+    let status = connection.status().await?;
     let text = match format {
         StatusFormat::Table => table(&status),
         StatusFormat::Json => json(&status).map_err(Failure::incomplete)?,
