@@ -134,6 +134,10 @@ pub struct StudyArgs {
     /// 600 and 1,800 in flight, on an embedded origin that answers after 300 ms.
     #[arg(long, conflicts_with = "urls")]
     pub memory_slope: bool,
+    /// Where a browser finds the coordinator's pages: without --out a fleet's study is then kept by
+    /// the coordinator alone, and its address is told.
+    #[arg(long, value_name = "URL", env = "FANOUT_PAGES")]
+    pub pages: Option<String>,
     /// Go ahead with a list that points beyond this machine.
     #[arg(long)]
     pub yes: bool,
@@ -267,20 +271,6 @@ pub struct ClientArgs {
     pub access: AccessArgs,
 }
 
-/// `health`.
-#[derive(Debug, Args)]
-pub struct HealthArgs {
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub client: ClientArgs,
-    /// Ask whether a worker of this name is attached to the coordinator [without a name: the host's].
-    #[arg(long, value_name = "NAME", num_args = 0..=1)]
-    pub worker: Option<Option<String>>,
-    /// Ask whether an origin answers here.
-    #[arg(long, value_name = "URL", conflicts_with = "worker")]
-    pub origin: Option<String>,
-}
-
 /// `status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -300,6 +290,20 @@ pub enum StatusFormat {
     Table,
     /// For programs.
     Json,
+}
+
+/// `health`.
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// Ask the coordinator whether the worker NAME is attached [default name: the host's].
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
+    pub worker: Option<String>,
+    /// Ask an origin instead of a coordinator. It does not count the question.
+    #[arg(long, value_name = "URL", conflicts_with = "worker")]
+    pub origin: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub client: ClientArgs,
 }
 
 /// `attach`.
@@ -423,10 +427,9 @@ pub struct FleetArgs {
     /// Wait until N workers are attached [default: 1].
     #[arg(long, value_name = "N")]
     pub workers: Option<u32>,
-    /// Where browsers find that coordinator's pages. Without --out a study is then kept there only,
-    /// and its link is printed.
-    #[arg(long, value_name = "URL", env = "FANOUT_PAGES")]
-    pub pages: Option<String>,
+    /// Wait so long for the coordinator to serve (30s) [default: it must do so by now].
+    #[arg(long, value_name = "DURATION", env = "FANOUT_WAIT")]
+    pub wait: Option<String>,
     /// An origin that runs already, for the built-in list; a fleet's workers must reach it.
     #[arg(long, value_name = "URL", env = "FANOUT_ORIGIN")]
     pub origin: Option<String>,

@@ -674,6 +674,12 @@ fn parse_header(text: &str) -> Result<(String, String), SettingsError> {
     Ok((name.to_owned(), content.trim().to_owned()))
 }
 
+/// How long to wait for a coordinator, if at all.
+pub(crate) fn patience(args: &FleetArgs) -> Result<Option<Duration>, SettingsError> {
+    let text = args.wait.as_deref().filter(|text| !text.is_empty());
+    text.map(|text| duration("--wait", text)).transpose()
+}
+
 fn duration(flag: &'static str, text: &str) -> Result<Duration, SettingsError> {
     text.parse::<jiff::SignedDuration>()
         .ok()

@@ -5,6 +5,8 @@ mod manifest;
 mod origin;
 mod schedule;
 
+pub(crate) use origin::client as origin_client;
+
 use std::{io::IsTerminal, path::PathBuf, time::Duration};
 
 use fanout_analysis::{

@@ -28,7 +28,6 @@ pub mod trial;
 pub use access::{AccessArgs, token};
 pub use args::{UsageError, WorkerArgs};
 pub use daemon::{Ending, WorkerError, run};
-pub use measure::machine::host_name;
 pub use message::MemorySample;
 pub use session::{Parting, SessionError, Settings, attach};
 pub use supervise::FetcherCommand;
@@ -38,6 +37,12 @@ pub use supervise::FetcherCommand;
 pub fn facts() -> fanout_proto::worker::WorkerFacts {
     let cgroups = measure::cgroup::Cgroups::find();
     measure::machine::facts(&cgroups, measure::machine::allowed_cpus())
+}
+
+/// What a worker on this machine or in this container is called unless it is told.
+#[must_use]
+pub fn host_name() -> String {
+    measure::machine::host_name()
 }
 
 /// An error with all its causes: a transport's own words are only

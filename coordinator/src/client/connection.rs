@@ -9,7 +9,7 @@ use fanout_proto::{
     wire::{self, control_client::ControlClient},
 };
 use fanout_worker::{AccessArgs, causes};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tonic::{
     Code, Request, Status,
     metadata::{Ascii, AsciiMetadataValue, MetadataValue},
@@ -19,11 +19,15 @@ use tonic::{
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
+use tracing::debug;
 
 use crate::{cli::ClientArgs, exit::Failure};
 
 /// A coordinator answers a short question within this time.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two questions whether it serves.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Which coordinator, and how to get in.
 #[derive(Debug)]
@@ -102,6 +106,27 @@ impl Connection {
             }
             _ => Failure::no_fleet(text),
         }
+    }
+
+    /// Waits until it serves.
+    pub(super) async fn wait(&self, patience: Duration) -> Result<(), Failure> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match self.health().await {
+                Ok(()) => return Ok(()),
+                Err(failure) if Instant::now() >= deadline => return Err(failure),
+                Err(failure) => debug!(%failure, "waiting for the coordinator"),
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Its workers and jobs.
+    pub(super) async fn status(&self) -> Result<fanout_proto::control::Status, Failure> {
+        let mut control = self.control().await?;
+        let answer = control.status(wire::StatusRequest {}).await;
+        let answer = answer.map_err(|status| self.failure(&status))?;
+        fanout_proto::control::Status::try_from(answer.into_inner()).map_err(Failure::no_fleet)
     }
 
     /// Asks whether it serves.

@@ -20,11 +20,14 @@ use fanout_proto::{
 use self::{
     connection::Connection,
     follow::{Ending, follow},
-    output::Output,
+    output::{Keep, Output},
     submit::{List, submit},
 };
 use crate::{
-    cli::{AttachArgs, CancelArgs, Cli, Command, FetchArgs, HealthArgs, StatusArgs, StudyArgs},
+    cli::{
+        AttachArgs, CancelArgs, Cli, Command, FetchArgs, FleetArgs, HealthArgs, StatusArgs,
+        StudyArgs,
+    },
     exit::{Exit, Failure},
     ground::Signals,
     settings,
@@ -36,26 +39,12 @@ use crate::{
 ///
 /// [`Failure`] with the exit code it leads to.
 pub async fn study(args: &StudyArgs) -> Result<Exit, Failure> {
-    let connection = Connection::new(
-        args.fleet.coordinator.as_deref().unwrap_or_default(),
-        &args.fleet.access,
-    )?;
+    let connection = reach(&args.fleet).await?;
     let list = List::open(args.urls.as_deref())?;
     let certificates = certificates(args.http.cacert.as_deref())?;
-    let series = args.aa.is_some();
-    let pages = args.fleet.pages.as_deref().filter(|_| args.out.is_none());
-    let output = match pages {
-        Some(_) => Output::study_elsewhere(args.format, series),
-        None => Output::study(args.out.as_deref(), args.format, series)?,
-    };
-    let (job, exit) = run(&connection, list, certificates, output, false).await?;
-    if let Some(pages) = pages
-        && let Some(study) = status::study_of(&connection, job).await?
-    {
-        let pages = pages.trim_end_matches('/');
-        eprintln!("report: {pages}/studies/{study}/report.html");
-    }
-    Ok(exit)
+    let keep = Keep::new(args.out.as_deref(), args.pages.as_deref());
+    let output = Output::study(keep, args.format, args.aa.is_some())?;
+    run(&connection, list, certificates, output, false).await
 }
 
 /// Fetches a list on a fleet.
@@ -64,15 +53,21 @@ pub async fn study(args: &StudyArgs) -> Result<Exit, Failure> {
 ///
 /// [`Failure`] with the exit code it leads to.
 pub async fn fetch(args: &FetchArgs) -> Result<Exit, Failure> {
-    let connection = Connection::new(
-        args.fleet.coordinator.as_deref().unwrap_or_default(),
-        &args.fleet.access,
-    )?;
+    let connection = reach(&args.fleet).await?;
     let list = List::open(Some(&args.urls))?;
     let certificates = certificates(args.http.cacert.as_deref())?;
     let output = Output::fetch(args.out.as_deref())?;
-    let (_, exit) = run(&connection, list, certificates, output, true).await?;
-    Ok(exit)
+    run(&connection, list, certificates, output, true).await
+}
+
+/// The coordinator that is to run a job.
+async fn reach(args: &FleetArgs) -> Result<Connection, Failure> {
+    let url = args.coordinator.as_deref().unwrap_or_default();
+    let connection = Connection::new(url, &args.access)?;
+    if let Some(patience) = settings::patience(args).map_err(Failure::usage)? {
+        connection.wait(patience).await?;
+    }
+    Ok(connection)
 }
 
 fn certificates(path: Option<&Path>) -> Result<bytes::Bytes, Failure> {
@@ -87,13 +82,28 @@ async fn run(
     certificates: bytes::Bytes,
     mut output: Output,
     drains: bool,
-) -> Result<(JobId, Exit), Failure> {
+) -> Result<Exit, Failure> {
     let submitted = submit(connection, list, certificates).await;
     let job = submitted.inspect_err(|_| output.discard())?;
     eprintln!("job {job}; should this client go away, `coordinator attach {job}` follows it again");
     let signals = Signals::listen(drains).map_err(Failure::incomplete)?;
-    let exit = follow(connection, job, &mut output, Ending::Cancels(&signals.stop)).await?;
-    Ok((job, exit))
+    let ended = follow(connection, job, &mut output, Ending::Cancels(&signals.stop)).await;
+    tell_address(connection, job, &output).await;
+    ended
+}
+
+/// Says where a browser finds the study that the coordinator keeps.
+async fn tell_address(connection: &Connection, job: JobId, output: &Output) {
+    let Some(pages) = output.pages() else { return };
+    let status = match connection.status().await {
+        Ok(status) => status,
+        // The study was shown, and is kept all the same.
+        Err(failure) => return tracing::debug!(%failure, "cannot ask for the study's name"),
+    };
+    let found = status.jobs.iter().find(|known| known.job.id == job);
+    if let Some(found) = found.filter(|known| !known.study.is_empty()) {
+        eprintln!("report: {pages}/studies/{}/report.html", found.study);
+    }
 }
 
 /// Follows a job again.
@@ -106,7 +116,9 @@ pub async fn attach(args: &AttachArgs) -> Result<Exit, Failure> {
     let id = JobId(args.job);
     let job = follow::describe(&connection, id).await?;
     let mut output = output_of(&job, args)?;
-    follow(&connection, id, &mut output, Ending::Detaches).await
+    let ended = follow(&connection, id, &mut output, Ending::Detaches).await;
+    tell_address(&connection, id, &output).await;
+    ended
 }
 
 /// Where the job's output goes, as it was submitted or as it is now said.
@@ -119,7 +131,10 @@ fn output_of(job: &JobDescription, args: &AttachArgs) -> Result<Output, Failure>
     })?;
     match (job.kind, cli.command) {
         (JobKind::Study, Command::Study(typed)) => Output::study(
-            args.out.as_deref().or(typed.out.as_deref()),
+            Keep::new(
+                args.out.as_deref().or(typed.out.as_deref()),
+                typed.pages.as_deref(),
+            ),
             args.format.unwrap_or(typed.format),
             typed.aa.is_some(),
         ),
@@ -181,11 +196,11 @@ pub async fn status(args: &StatusArgs) -> Result<Exit, Failure> {
     status::run(&connection, args.format).await
 }
 
-/// Asks whether a coordinator serves, a worker is attached, or an origin answers.
+/// Asks whether a coordinator, worker or origin is well.
 ///
 /// # Errors
 ///
-/// [`Failure`] with exit code 3 when not.
+/// [`Failure`] with exit code 3 when it is not.
 pub async fn health(args: &HealthArgs) -> Result<Exit, Failure> {
     health::run(args).await
 }

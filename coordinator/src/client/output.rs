@@ -24,10 +24,27 @@ pub(super) struct Output {
     pub(super) taken: (u64, u64),
 }
 
+/// Where a study is kept beside the coordinator's own store.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Keep<'a> {
+    /// Here: the directory, or one named after the time.
+    Here(Option<&'a Path>),
+    /// Nowhere else; these are the coordinator's pages.
+    Pages(&'a str),
+}
+
+impl<'a> Keep<'a> {
+    pub(super) fn new(out: Option<&'a Path>, pages: Option<&'a str>) -> Self {
+        match pages.filter(|url| !url.is_empty()) {
+            Some(url) if out.is_none() => Self::Pages(url),
+            _ => Self::Here(out),
+        }
+    }
+}
+
 enum Kind {
     Study {
-        /// Where a copy is kept, if one is.
-        store: Option<Store>,
+        kept: Kept,
         terminal: Terminal,
         series: bool,
         studies: Lines,
@@ -38,6 +55,12 @@ enum Kind {
         /// The results file, if it is not standard output.
         file: Option<(File, PathBuf)>,
     },
+}
+
+/// [`Keep`], carried out.
+enum Kept {
+    Here(Store),
+    Pages(String),
 }
 
 /// Cuts octets into lines.
@@ -70,33 +93,36 @@ impl Output {
         }
     }
 
-    /// A study's directory, and its table on standard output.
-    pub(super) fn study(out: Option<&Path>, format: Format, series: bool) -> Result<Self, Failure> {
-        if let Some(out) = out
-            && out.join("study.json").exists()
-        {
-            return Err(Failure::usage(format!(
-                "--out {}: a study is kept there already; name another directory",
-                out.display()
-            )));
-        }
-        let store = Store::create(out).map_err(Failure::usage)?;
-        Ok(Self::study_in(Some(store), format, series))
-    }
-
-    /// A study's table on standard output, and no copy of it here.
-    pub(super) fn study_elsewhere(format: Format, series: bool) -> Self {
-        Self::study_in(None, format, series)
-    }
-
-    fn study_in(store: Option<Store>, format: Format, series: bool) -> Self {
-        Self::new(Kind::Study {
-            store,
+    /// A study's directory and its table on standard output.
+    pub(super) fn study(keep: Keep<'_>, format: Format, series: bool) -> Result<Self, Failure> {
+        let kept = match keep {
+            Keep::Here(Some(out)) if out.join("study.json").exists() => {
+                return Err(Failure::usage(format!(
+                    "--out {}: a study is kept there already; name another directory",
+                    out.display()
+                )));
+            }
+            Keep::Here(out) => Kept::Here(Store::create(out).map_err(Failure::usage)?),
+            Keep::Pages(url) => Kept::Pages(url.trim_end_matches('/').to_owned()),
+        };
+        Ok(Self::new(Kind::Study {
+            kept,
             terminal: Terminal { format },
             series,
             studies: Lines::default(),
             count: 0,
-        })
+        }))
+    }
+
+    /// The coordinator's pages, if the study is kept there alone.
+    pub(super) fn pages(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Study {
+                kept: Kept::Pages(url),
+                ..
+            } => Some(url),
+            _ => None,
+        }
     }
 
     /// A fetch's results file, or standard output.
@@ -127,11 +153,10 @@ impl Output {
     /// The job never was: nothing of it stays.
     pub(super) fn discard(&self) {
         match &self.kind {
-            Kind::Study { store, .. } => {
-                if let Some(store) = store {
-                    store.discard();
-                }
-            }
+            Kind::Study {
+                kept: Kept::Here(store),
+                ..
+            } => store.discard(),
             Kind::Fetch {
                 file: Some((_, path)),
                 ..
@@ -139,7 +164,7 @@ impl Output {
                 // An empty file that stays does no harm.
                 let _ = std::fs::remove_file(part_name(path));
             }
-            Kind::Fetch { file: None, .. } => {}
+            Kind::Study { .. } | Kind::Fetch { file: None, .. } => {}
         }
     }
 
@@ -166,7 +191,7 @@ impl Output {
                 .and_then(|()| writer.flush())
                 .map_err(|error| Failure::incomplete(format!("cannot write the results: {error}"))),
             Kind::Study {
-                store,
+                kept,
                 terminal,
                 series,
                 studies,
@@ -179,20 +204,20 @@ impl Output {
                         ))
                     })?;
                     *count += 1;
-                    let Some(store) = store else {
-                        if !*series {
-                            store::show(&study, terminal.format).map_err(Failure::incomplete)?;
-                        }
-                        continue;
-                    };
-                    if *series {
-                        let own = store
+                    match (&*kept, *series) {
+                        (Kept::Here(store), true) => store
                             .within(&format!("{count:04}"))
-                            .map_err(Failure::usage)?;
-                        own.save(&study).map_err(Failure::incomplete)?;
-                    } else {
-                        store.save(&study).map_err(Failure::incomplete)?;
-                        terminal.study(&study, store).map_err(Failure::incomplete)?;
+                            .map_err(Failure::usage)?
+                            .save(&study)
+                            .map_err(Failure::incomplete)?,
+                        (Kept::Here(store), false) => {
+                            store.save(&study).map_err(Failure::incomplete)?;
+                            terminal.study(&study, store).map_err(Failure::incomplete)?;
+                        }
+                        (Kept::Pages(_), true) => {}
+                        (Kept::Pages(_), false) => {
+                            store::show(&study, terminal.format).map_err(Failure::incomplete)?
+                        }
                     }
                 }
                 Ok(())
@@ -209,11 +234,11 @@ impl Output {
     pub(super) fn finish(&mut self, whole: bool) -> Result<(), Failure> {
         match &mut self.kind {
             // Goes away only if it is empty.
-            Kind::Study { store, .. } => {
-                if let Some(store) = store {
-                    store.discard();
-                }
-            }
+            Kind::Study {
+                kept: Kept::Here(store),
+                ..
+            } => store.discard(),
+            Kind::Study { .. } => {}
             Kind::Fetch { file, .. } => {
                 if let Some((file, path)) = file {
                     file.sync_all().map_err(Failure::incomplete)?;

@@ -2,11 +2,7 @@
 
 use std::fmt::Write;
 
-use fanout_proto::{
-    control::{JobState, JobStatus, Status, WorkerStatus},
-    id::JobId,
-    wire,
-};
+use fanout_proto::control::{JobState, JobStatus, Status, WorkerStatus};
 use serde::Serialize;
 
 use super::connection::Connection;
@@ -16,26 +12,8 @@ use crate::{
     store,
 };
 
-/// Asks.
-pub(super) async fn ask(connection: &Connection) -> Result<Status, Failure> {
-    let mut control = connection.control().await?;
-    let answer = control.status(wire::StatusRequest {}).await;
-    let answer = answer.map_err(|status| connection.failure(&status))?;
-    Status::try_from(answer.into_inner()).map_err(Failure::no_fleet)
-}
-
-/// The name under which the coordinator keeps a job's study, if it has one.
-pub(super) async fn study_of(
-    connection: &Connection,
-    job: JobId,
-) -> Result<Option<String>, Failure> {
-    let mut jobs = ask(connection).await?.jobs.into_iter();
-    let job = jobs.find(|status| status.job.id == job);
-    Ok(job.map(|job| job.study).filter(|study| !study.is_empty()))
-}
-
 pub(super) async fn run(connection: &Connection, format: StatusFormat) -> Result<Exit, Failure> {
-    let status = ask(connection).await?;
+    let status = connection.status().await?;
     let text = match format {
         StatusFormat::Table => table(&status),
         StatusFormat::Json => json(&status).map_err(Failure::incomplete)?,

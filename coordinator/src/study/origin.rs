@@ -9,6 +9,22 @@ use tracing::warn;
 /// The origin answers within this time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What asks an origin for its counters.
+pub(crate) fn client() -> reqwest::Result<reqwest::Client> {
+    let builder = || {
+        reqwest::Client::builder()
+            .no_proxy()
+            .http1_only()
+            .timeout(PATIENCE)
+            // The origin counts its connections.
+            .pool_max_idle_per_host(0)
+    };
+    // A slim image has no certificates of its own, and no use for them here.
+    builder()
+        .build()
+        .or_else(|_| builder().tls_certs_only([]).build())
+}
+
 /// Asks the origin for its counters before and after a trial.
 #[derive(Debug)]
 pub(super) struct OriginProbe {
@@ -19,14 +35,7 @@ pub(super) struct OriginProbe {
 impl OriginProbe {
     /// `base` is the origin's first URL, if there is an origin of ours.
     pub(super) fn new(base: Option<&String>) -> Self {
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .http1_only()
-            .timeout(PATIENCE)
-            // The origin counts its connections.
-            .pool_max_idle_per_host(0)
-            .build();
-        let asked = match (base, client) {
+        let asked = match (base, client()) {
             (Some(base), Ok(client)) => Some((client, base.trim_end_matches('/').to_owned())),
             (Some(_), Err(error)) => {
                 warn!(%error, "cannot ask the origin for its counters");

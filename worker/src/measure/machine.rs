@@ -9,8 +9,7 @@ use rustix::{
 use super::{cgroup::Cgroups, field_bytes};
 
 /// The host's name, cut to what a worker's name may be; `worker` if it has none.
-#[must_use]
-pub fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let name = uname().nodename().to_string_lossy().into_owned();
     let mut plain: String = name.chars().filter(|c| !c.is_control()).collect();
     while plain.len() > NAME_MAX_BYTES {
