@@ -1,6 +1,7 @@
-//! What the fuzz targets call: the edge at which a worker's octets come in.
+//! What the fuzz targets call: the edges at which octets come in, a worker's
+//! and a server's.
 
-use crate::session::Session;
+use crate::{exchange::check, session::Session};
 
 /// Reads what a worker wrote, in these pieces, like the fetcher does: a word
 /// for each instruction, and what ended it, if anything did.
@@ -20,4 +21,10 @@ pub fn instructions<'a>(
         }
     }
     (found, None)
+}
+
+/// Octets of a response, cut in a few ways; panics if the verdicts differ or
+/// anything else does not hold.
+pub fn exchange(input: &[u8]) {
+    check::exchange(input);
 }

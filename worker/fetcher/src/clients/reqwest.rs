@@ -131,8 +131,17 @@ impl ReqwestShared {
         .or_else(|| {
             cause(&|cause| {
                 let cause = cause.downcast_ref::<io::Error>()?;
+                // What the library itself says of a body that is not chunked as
+                // it should be; the system has other words.
+                let is_no_body = cause.raw_os_error().is_none()
+                    && matches!(
+                        cause.kind(),
+                        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput
+                    );
                 Some(if error.is_connect() {
                     Failure::in_connect(cause)
+                } else if is_no_body {
+                    Failure::protocol(cause.to_string())
                 } else {
                     Failure::in_exchange(cause)
                 })

@@ -89,11 +89,7 @@ impl<'a> Iterator for Pieces<'a> {
     }
 }
 
-fn verdict<'a>(
-    plan: &FetchPlan,
-    limit: u64,
-    pieces: &mut dyn Iterator<Item = &'a [u8]>,
-) -> Verdict {
+fn verdict(plan: &FetchPlan, limit: u64, pieces: &mut dyn Iterator<Item = &[u8]>) -> Verdict {
     let mut fetch = Fetch::new(plan);
     fetch.start(b"http://a.test/b").expect("a good URL");
     fetch.request(plan, &mut Vec::new());
@@ -161,7 +157,8 @@ mod tests {
     #[test]
     fn it_holds_over_tricky_responses_in_any_pieces() {
         for (_, octets) in second_opinion::cases() {
-            for kind in 0..32 {
+            // Plain, HEAD, decompressed, redirected, limited.
+            for kind in [0, 1, 4, 8, 16] {
                 exchange(&[&[kind, 0, 6, 40], &octets[..]].concat());
             }
         }

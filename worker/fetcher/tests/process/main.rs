@@ -9,6 +9,7 @@
 mod fetcher;
 mod server;
 
+mod hostile;
 mod http;
 mod https;
 mod life;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         _ => {}
     }
     let trials = [
+        hostile::trials(),
         http::trials(),
         https::trials(),
         life::trials(),
