@@ -40,7 +40,7 @@ URL always gets the same ones.
     status=503    retry-after=2    interim=3 (102s before)
     headers=10 (fields more)       header-size=1M (a long one)
     chunked | close (body to the connection's end)
-    gzip | br | zstd    bomb (with one of them: zeros, up to 20,000 octets in one)
+    gzip | br | zstd    bomb (with one of them: zeros, up to 16,000 octets in one)
     redirect=3 (a chain, the rest kept) | redirect=loop | redirect-to=URL
     slow=10 (octets of the body a second) | slow-head=10 (of all) | split (octet by octet)
     idle-close (closes after the response, unannounced)
