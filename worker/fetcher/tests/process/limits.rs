@@ -1,7 +1,7 @@
 //! Time and size limits, and what cannot be connected to.
 
 use std::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     thread,
     time::{Duration, Instant},
 };
@@ -121,11 +121,10 @@ fn size(arm: Arm) {
 }
 
 fn unreachable_hosts(arm: Arm) {
-    // Bound a moment ago, free now.
-    let gone = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    // Bound, so that nobody else takes it, but nobody listens.
+    let held = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&held, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let gone = std::net::SocketAddr::try_from(getsockname(&held).unwrap()).unwrap();
     let setup = setup(arm);
     let urls = [
         format!("http://{gone}/"),
