@@ -46,8 +46,6 @@ fn killed_in_fetch(project: &Project) {
     assert!(fetch.is_running());
     fetch.finish().expect(0).assert_each_once(URLS);
     project.wait_for_workers(1);
-    project.scale(2);
-    project.wait_for_workers(2);
 }
 
 fn killed_in_study(project: &Project) {
@@ -81,8 +79,6 @@ fn killed_in_study(project: &Project) {
         1,
         "{workers:?}"
     );
-    project.scale(2);
-    project.wait_for_workers(2);
 }
 
 fn paused(project: &Project) {

@@ -6,8 +6,8 @@
 //! cargo test -p fanout-coordinator --test compose -- --ignored
 //! ```
 //!
-//! All scenarios share one project, one after the other; each leaves two
-//! workers behind. Whatever happens, also on Ctrl-C, the project is taken down.
+//! All scenarios share one project, one after the other. Whatever happens, also
+//! on Ctrl-C, the project is taken down.
 
 // To unwrap is a test's way to fail; without the harness clippy takes this for
 // a program.

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use crate::engine::Engine;
 
 /// Nothing is waited for longer: machines may be slow, and engines too.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
 const LOOK: Duration = Duration::from_millis(200);
 
 /// The image under test: as the compose file names it, unless told.
@@ -107,11 +107,13 @@ impl Project {
         command
     }
 
-    /// Brings the project up, once, as `docker compose up` does.
+    /// Brings the project up, once, as `docker compose up` does; whatever the
+    /// scenario before left, there are two workers as they should be.
     pub(crate) fn up(&self) {
         if self.up.set(()).is_ok() {
-            let ran = self.compose(&["up", "--detach", "--no-build"]);
-            assert_eq!(ran.code, Some(0), "{ran}");
+            self.compose(&["up", "--detach", "--no-build"]).expect(0);
+        } else {
+            self.scale(2);
         }
         self.wait_for_workers(2);
     }

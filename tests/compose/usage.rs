@@ -210,10 +210,12 @@ fn limits(project: &Project) {
     let worker = &project.status()["workers"][0];
     assert_eq!(worker["cgroup_memory_bytes"], 48 << 20);
     assert_eq!(worker["cgroup_cpus"], 0.5);
-    let args = ["--arm", "async:4", "--blocks", "2", "--format", "json", "--yes", "-"];
+    let args = [
+        "--arm", "async:4", "--blocks", "2", "--format", "json", "--yes", "-",
+    ];
     let ran = project.run_service("study", &args, &list(50, "")).finish();
     let study = ran.study();
-    let limited = &study["manifest"]["workers"][0];
+    let limited = &study["manifest"]["workers"][0]["machine"];
     assert_eq!(limited["cgroup_memory_bytes"], 48 << 20, "{limited}");
     assert_eq!(limited["cgroup_cpus"], 0.5, "{limited}");
     // What does not fit ends for want of memory, and is called that.
@@ -223,8 +225,6 @@ fn limits(project: &Project) {
         .finish();
     assert_ne!(ran.code, Some(0), "{ran}");
     assert!(ran.stderr.contains("memory"), "{ran}");
-    project.scale(2);
-    project.wait_for_workers(2);
 }
 
 fn come_and_go(project: &Project) {
@@ -265,6 +265,4 @@ fn come_and_go(project: &Project) {
         (4, 2, 3),
         "{workers:?}"
     );
-    project.scale(2);
-    project.wait_for_workers(2);
 }
