@@ -16,22 +16,24 @@ RUN target="$(uname -m)-unknown-linux-gnu" \
  && RUSTFLAGS="-C target-feature=+crt-static" \
     cargo build --release --locked --package fanout-coordinator --bin coordinator --target "$target" \
  && install -D -m 755 "target/$target/release/coordinator" /image/coordinator \
- && rm -rf target \
+ && rm -rf target "$CARGO_HOME/registry" \
  && install -d /image/owned/data /image/owned/work
 # Nothing can be run in the last stage: whether the program runs at all shows here.
 RUN ["/image/coordinator", "--version"]
 
 FROM scratch
-ARG REVISION=unknown
+ARG FANOUT_BUILD
 LABEL org.opencontainers.image.title="fanout" \
       org.opencontainers.image.description="Fetch many URLs: one process or many, threads or an event loop, how many?" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.revision="${FANOUT_BUILD}"
 COPY --from=build /image/coordinator /coordinator
 # A new volume at /data takes the directory's owner over, so that the coordinator can write it.
 COPY --from=build --chown=65532:65532 /image/owned/ /
 USER 65532:65532
 WORKDIR /work
+# Copies of long lists go to the disk that studies are kept on, as there is no other that can be written.
+ENV TMPDIR=/data
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/coordinator"]
 CMD ["--help"]

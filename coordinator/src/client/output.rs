@@ -114,11 +114,12 @@ impl Output {
         }))
     }
 
-    /// The coordinator's pages, if the study is kept there alone.
+    /// The coordinator's pages, if there is a study that is kept there alone.
     pub(super) fn pages(&self) -> Option<&str> {
         match &self.kind {
             Kind::Study {
                 kept: Kept::Pages(url),
+                count: 1..,
                 ..
             } => Some(url),
             _ => None,
