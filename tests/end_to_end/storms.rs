@@ -31,7 +31,7 @@ const STORMS: u64 = 52;
 /// Runs at a time: they mostly wait.
 const LANES: u64 = 4;
 /// Studies where nothing else is asked for.
-const STUDIES: u64 = 3;
+const STUDIES: u64 = 2;
 /// URLs of a run.
 const URLS: u64 = 480;
 /// Workers of a fleet. One is never hit as a whole, so that every run can end.

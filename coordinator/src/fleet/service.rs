@@ -1,6 +1,7 @@
 //! The gRPC side of the fleet.
 
 use std::{
+    io,
     net::SocketAddr,
     pin::Pin,
     sync::{
@@ -23,13 +24,21 @@ use fanout_proto::{
 };
 use prost::Message;
 use sha2::{Digest, Sha256};
-use tokio::{net::TcpListener, sync::mpsc, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::mpsc,
+    time::timeout,
+};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     Request, Response, Status, Streaming,
     service::Routes,
-    transport::{Server, ServerTlsConfig, server::TcpIncoming},
+    transport::{
+        Server, ServerTlsConfig,
+        server::{Connected, TcpIncoming},
+    },
 };
 use tracing::{debug, info, warn};
 
@@ -150,6 +159,45 @@ impl FleetServer {
         Fleet,
         impl Future<Output = Result<(), ServeError>> + Send + 'static,
     ) {
+        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+        Self::serve_on(
+            incoming,
+            (self.token, self.tls, self.roster),
+            others,
+            shutdown,
+        )
+    }
+
+    /// Serves the fleet's service on connections that come from elsewhere than
+    /// a port of this machine, in plain text and without a token.
+    pub fn start_on<I, C>(
+        incoming: I,
+        shutdown: CancellationToken,
+    ) -> (
+        Fleet,
+        impl Future<Output = Result<(), ServeError>> + Send + 'static,
+    )
+    where
+        I: Stream<Item = io::Result<C>> + Send + 'static,
+        C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
+        let open = (None, None, Roster::default());
+        Self::serve_on(incoming, open, Routes::default(), shutdown)
+    }
+
+    fn serve_on<I, C>(
+        incoming: I,
+        (token, tls, roster): (Option<Token>, Option<ServerTlsConfig>, Roster),
+        others: Routes,
+        shutdown: CancellationToken,
+    ) -> (
+        Fleet,
+        impl Future<Output = Result<(), ServeError>> + Send + 'static,
+    )
+    where
+        I: Stream<Item = io::Result<C>> + Send + 'static,
+        C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let fleet = Fleet {
             workers: Default::default(),
@@ -161,17 +209,16 @@ impl FleetServer {
         let service = Service(Arc::new(Shared {
             events,
             next_id: AtomicU32::new(1),
-            token: self.token,
-            roster: self.roster,
+            token,
+            roster,
             sessions: sessions.clone(),
             shutdown: shutdown.clone(),
         }));
-        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let serve = async move {
             let mut builder = Server::builder()
                 .http2_keepalive_interval(Some(Duration::from_secs(10)))
                 .http2_keepalive_timeout(Some(Duration::from_secs(10)));
-            if let Some(tls) = self.tls {
+            if let Some(tls) = tls {
                 builder = builder.tls_config(tls)?;
             }
             let fleet = GrpcServer::new(service).max_decoding_message_size(MESSAGE_MAX_BYTES);

@@ -38,6 +38,9 @@ const TICK: u64 = 100 * MS;
 /// Whatever happened, a run is over so long after its last fault.
 const PATIENCE: u64 = 20 * 60 * SECOND;
 
+/// Nor does it take more steps than this.
+const STEPS_MAX: u64 = 500_000;
+
 /// What the coordinator says to a worker.
 #[derive(Debug, Clone)]
 enum Order {
@@ -262,6 +265,7 @@ impl World {
         while let Some(Reverse(moment)) = world.queue.pop() {
             world.now = moment.at;
             world.steps += 1;
+            assert!(world.steps < STEPS_MAX, "no end: {:?}", world.trial);
             assert!(
                 world.judge.end.is_some() || world.now <= world.calm + PATIENCE,
                 "no end: {:?}",
