@@ -2,7 +2,7 @@
 //! the fleet to the pure [`Trial`] and its commands back, and hands what counts
 //! to the figures and the sink. Every way out ends the trial on every worker.
 
-use std::{collections::BTreeMap, io, num::NonZeroU32, time::Duration};
+use std::{collections::BTreeMap, io, num::NonZeroU32, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fanout_analysis::record;
@@ -14,13 +14,17 @@ use fanout_proto::{
     wire::{self, to_fetcher, to_worker},
 };
 use prost::Message;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::{
+    sync::Notify,
+    time::{Instant, MissedTickBehavior, interval},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{
     figures::Figures,
     fleet::{Fleet, FleetEvent, WorkerMessage},
+    id_set::IdSet,
     ledger::{Counts, Split},
     trial::{Accepted, Command, End, Event, Plan, Trial},
     url_list::{Cursor, ListError, UrlList},
@@ -60,6 +64,10 @@ impl<S: Sink + ?Sized> Sink for &mut S {
 
     fn progress(&mut self, progress: &Progress) -> io::Result<()> {
         (**self).progress(progress)
+    }
+
+    fn full(&self) -> Option<Arc<Notify>> {
+        (**self).full()
     }
 }
 
@@ -114,6 +122,12 @@ pub trait Sink {
         let _ = progress;
         Ok(())
     }
+
+    /// When it can take no more for now: what tells that it may have room
+    /// again. Until then nothing is taken from the workers, who wait in turn.
+    fn full(&self) -> Option<Arc<Notify>> {
+        None
+    }
 }
 
 /// Whose completions these are.
@@ -165,6 +179,8 @@ pub struct TrialRequest<'a> {
     pub cpus: &'a [u32],
     /// How the URLs are handed out.
     pub split: Split,
+    /// URLs that an earlier run has done.
+    pub done: Option<IdSet>,
     /// Time between two memory samples; `None` takes none but at the hold.
     pub memory_interval: Option<Duration>,
     /// Cancel it when it runs longer than this.
@@ -229,16 +245,20 @@ struct Drive<'a, S> {
 }
 
 impl<'a, S: Sink> Drive<'a, S> {
-    fn new(fleet: &'a mut Fleet, request: TrialRequest<'a>, sink: &'a mut S) -> Self {
+    fn new(fleet: &'a mut Fleet, mut request: TrialRequest<'a>, sink: &'a mut S) -> Self {
         let concurrency = request.setup.concurrency;
-        let (trial, first) = Trial::new(Plan {
+        let plan = Plan {
             urls: request.list.len(),
             split: request.split,
             concurrency: concurrency.get(),
             credit_max: credit_max(request.list, concurrency),
             timeout: request.setup.http.timeout,
             placement: request.placement.clone(),
-        });
+        };
+        let (trial, first) = match request.done.take() {
+            Some(done) => Trial::resumed(plan, done),
+            None => Trial::new(plan),
+        };
         let names = fleet
             .workers()
             .iter()
@@ -269,6 +289,9 @@ impl<'a, S: Sink> Drive<'a, S> {
         }
         let mut draining = false;
         loop {
+            // Once every URL is done no record comes any more, and fetchers are let go in time.
+            let full = self.sink.full();
+            let full = full.filter(|_| self.trial.ledger().remaining() > 0);
             let event = tokio::select! {
                 biased;
                 () = stop.cancel.cancelled() => Some(Event::Cancel),
@@ -276,13 +299,16 @@ impl<'a, S: Sink> Drive<'a, S> {
                     draining = true;
                     Some(Event::Drain { deadline: self.began.elapsed() + DRAIN_DEADLINE })
                 }
-                event = self.fleet.next() => self.translate(event)?,
+                () = room(full.as_deref()) => continue,
+                event = self.fleet.next(), if full.is_none() => self.translate(event)?,
                 _ = ticks.tick() => {
                     let progress = self.progress();
                     self.sink.progress(&progress)?;
                     let over = self.request.limit.zip(progress.elapsed);
                     if over.is_some_and(|(limit, elapsed)| elapsed > limit) {
                         Some(Event::Cancel)
+                    } else if full.is_some() {
+                        Some(Event::Stalled)
                     } else {
                         Some(Event::Tick)
                     }
@@ -594,6 +620,14 @@ impl<'a, S: Sink> Drive<'a, S> {
         coordination.grpc_messages_sent = traffic.messages_sent;
         coordination.grpc_messages_received = traffic.messages_received;
         Outcome { end, trial, counts }
+    }
+}
+
+/// Waits until a sink that was full may have room.
+async fn room(full: Option<&Notify>) {
+    match full {
+        Some(full) => full.notified().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -463,6 +463,8 @@ pub struct FetchSettings {
     pub arm: Arm,
     /// Where the records go.
     pub destination: Destination,
+    /// Go on from the part that is there.
+    pub resume: bool,
     /// Tell every start and end.
     pub verbose: bool,
 }
@@ -494,6 +496,7 @@ impl FetchSettings {
                 None => Destination::Stdout,
                 Some(path) => Destination::from_path(path)?,
             },
+            resume: args.resume,
             verbose: args.verbose,
         })
     }

@@ -4,12 +4,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod bounds;
 mod clocks;
 mod faults;
 mod fetch;
 mod fleet;
 mod harness;
 mod proxy;
+mod resume;
 mod sessions;
 mod storms;
 mod study;
