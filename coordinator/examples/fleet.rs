@@ -95,6 +95,7 @@ async fn coordinator(workers: usize, urls: usize) -> Result<(), Failure> {
         placement: drive::place(&fleet, processes, None, |_| true)?,
         cpus: &[],
         split: Split::Dynamic,
+        done: None,
         memory_interval: None,
         limit: None,
         hosts: Limits::default(),

@@ -175,7 +175,9 @@ Examples:
   coordinator fetch urls.txt --out got.jsonl
   coordinator fetch - --arm 4xasync:64 --max-body 1M < urls.txt > got.jsonl
   coordinator fetch urls.txt -v --out got.csv     see completions come out of order
-  coordinator fetch urls.txt --polite --rate-per-host 2 --contact you@example.org --out got.jsonl";
+  coordinator fetch urls.txt --polite --rate-per-host 2 --contact you@example.org --out got.jsonl
+  coordinator fetch urls.txt --out got.jsonl --resume
+                                                  go on after a crash, a full disk or Ctrl-C";
 
 /// `fetch`.
 #[derive(Debug, Args)]
@@ -186,9 +188,14 @@ pub struct FetchArgs {
     /// The arrangement that fetches.
     #[arg(long, value_name = "SPEC", default_value = "async:64")]
     pub arm: String,
-    /// The results file, .jsonl or .csv [default: standard output, JSON lines].
+    /// The results file, .jsonl or .csv [default: standard output, JSON lines]. It is called
+    /// FILE.part until it is whole.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Go on from FILE.part: URLs that have a record there are not fetched again. The list must be
+    /// the same one; from standard input it must be piped in again.
+    #[arg(long, requires = "out")]
+    pub resume: bool,
     /// Tell every start and end on stderr as it happens.
     #[arg(long, short)]
     pub verbose: bool,

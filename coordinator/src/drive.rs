@@ -7,6 +7,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     io,
     num::NonZeroU32,
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,13 +22,17 @@ use fanout_proto::{
     wire::{self, to_fetcher, to_worker},
 };
 use prost::Message;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::{
+    sync::Notify,
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{
     figures::Figures,
     fleet::{Fleet, FleetEvent, WorkerMessage},
+    id_set::IdSet,
     ledger::{Counts, Split},
     politeness::{HostName, Limits},
     trial::{Accepted, Command, End, Event, Plan, Trial},
@@ -68,6 +73,10 @@ impl<S: Sink + ?Sized> Sink for &mut S {
 
     fn progress(&mut self, progress: &Progress) -> io::Result<()> {
         (**self).progress(progress)
+    }
+
+    fn full(&self) -> Option<Arc<Notify>> {
+        (**self).full()
     }
 }
 
@@ -122,6 +131,12 @@ pub trait Sink {
         let _ = progress;
         Ok(())
     }
+
+    /// When it can take no more for now: what tells that it may have room
+    /// again. Until then nothing is taken from the workers, who wait in turn.
+    fn full(&self) -> Option<Arc<Notify>> {
+        None
+    }
 }
 
 /// Whose completions these are.
@@ -175,6 +190,8 @@ pub struct TrialRequest<'a> {
     pub cpus: &'a [u32],
     /// How the URLs are handed out.
     pub split: Split,
+    /// URLs that an earlier run has done.
+    pub done: Option<IdSet>,
     /// Time between two memory samples; `None` takes none but at the hold.
     pub memory_interval: Option<Duration>,
     /// Cancel it when it runs longer than this.
@@ -241,16 +258,20 @@ struct Drive<'a, S> {
 }
 
 impl<'a, S: Sink> Drive<'a, S> {
-    fn new(fleet: &'a mut Fleet, request: TrialRequest<'a>, sink: &'a mut S) -> Self {
+    fn new(fleet: &'a mut Fleet, mut request: TrialRequest<'a>, sink: &'a mut S) -> Self {
         let concurrency = request.setup.concurrency;
-        let (mut trial, first) = Trial::new(Plan {
+        let plan = Plan {
             urls: request.list.len(),
             split: request.split,
             concurrency: concurrency.get(),
             credit_max: credit_max(request.list, concurrency),
             timeout: request.setup.http.timeout,
             placement: request.placement.clone(),
-        });
+        };
+        let (mut trial, first) = match request.done.take() {
+            Some(done) => Trial::resumed(plan, done),
+            None => Trial::new(plan),
+        };
         trial.limit_hosts(request.hosts, RandomState::new().hash_one(request.id.0));
         let names = fleet
             .workers()
@@ -282,6 +303,9 @@ impl<'a, S: Sink> Drive<'a, S> {
         }
         let mut draining = false;
         loop {
+            // Once every URL is done no record comes any more, and fetchers are let go in time.
+            let full = self.sink.full();
+            let full = full.filter(|_| self.trial.ledger().remaining() > 0);
             let wake_at = self.trial.wake_at().map(|at| self.began + at);
             let event = tokio::select! {
                 biased;
@@ -290,14 +314,17 @@ impl<'a, S: Sink> Drive<'a, S> {
                     draining = true;
                     Some(Event::Drain { deadline: self.began.elapsed() + DRAIN_DEADLINE })
                 }
-                event = self.fleet.next() => self.translate(event)?,
-                () = until(wake_at) => Some(Event::Tick),
+                () = room(full.as_deref()) => continue,
+                event = self.fleet.next(), if full.is_none() => self.translate(event)?,
+                () = until(wake_at), if full.is_none() => Some(Event::Tick),
                 _ = ticks.tick() => {
                     let progress = self.progress();
                     self.sink.progress(&progress)?;
                     let over = self.request.limit.zip(progress.elapsed);
                     if over.is_some_and(|(limit, elapsed)| elapsed > limit) {
                         Some(Event::Cancel)
+                    } else if full.is_some() {
+                        Some(Event::Stalled)
                     } else {
                         Some(Event::Tick)
                     }
@@ -636,6 +663,14 @@ impl<'a, S: Sink> Drive<'a, S> {
 async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until a sink that was full may have room.
+async fn room(full: Option<&Notify>) {
+    match full {
+        Some(full) => full.notified().await,
         None => std::future::pending().await,
     }
 }

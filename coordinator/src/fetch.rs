@@ -3,14 +3,16 @@
 use std::{io, time::Duration};
 
 use fanout_analysis::record;
+use tokio::time::sleep;
 
 use crate::{
     drive::{self, DriveError, Stop, TrialRequest},
     exit::{Exit, Failure},
     ground::{Ground, LocalGround, Signals},
+    id_set::IdSet,
     ledger::Counts,
     progress::{Bar, WithBar},
-    results::{Destination, Results, part_name},
+    results::{Before, Destination, Results, Taken, part_name},
     settings::FetchSettings,
     trial::{AbortReason, End},
     url_list::UrlList,
@@ -24,14 +26,54 @@ use crate::{
 /// [`Failure`] with the exit code it leads to.
 pub async fn run(settings: FetchSettings) -> Result<Exit, Failure> {
     let voice = Terminal::default();
-    let list = open(&settings)?;
-    let fetch = Fetch::new(&settings, &list, &voice)?;
+    // Before the list is read, which may take long and be possible only once.
+    let taken = Taken::of(&settings.destination, settings.resume).map_err(Failure::usage)?;
+    let Some(taken) = taken else {
+        voice.say(&complete_already(&settings.destination));
+        return Ok(Exit::Done);
+    };
+    if settings.resume && taken.list().is_none() {
+        voice.say(NOTHING_BEFORE);
+    }
+    let list = match open(&settings) {
+        Ok(list) => list,
+        Err(failure) => {
+            taken.discard();
+            return Err(failure);
+        }
+    };
+    let fetch = Fetch::new(&settings, &list, taken, None, &voice)?;
     let signals = Signals::listen(true).map_err(Failure::incomplete)?;
+    if fetch.nothing_left() {
+        return fetch.conclude(&signals.stop).await;
+    }
     let slots = settings.common.local_slots(&[settings.arm]);
-    let mut local = LocalGround::start(&settings.common, slots, None).await?;
+    let mut local = match LocalGround::start(&settings.common, slots, None).await {
+        Ok(local) => local,
+        Err(failure) => {
+            fetch.give_up(&signals.stop).await;
+            return Err(failure);
+        }
+    };
     let result = fetch.run(local.ground(), &signals.stop).await;
     local.end().await;
     result
+}
+
+/// What is said where `--resume` finds no part.
+pub const NOTHING_BEFORE: &str = "there is nothing to go on from: starting from the beginning";
+
+/// What is said where `--resume` finds the whole file.
+#[must_use]
+pub fn complete_already(destination: &Destination) -> String {
+    match destination {
+        Destination::Stdout => "it is complete already".to_owned(),
+        Destination::File(path, _) => format!(
+            "{} is complete already, and there is no {}: nothing to do",
+            path.display(),
+            part_name(path).display()
+        ),
+    }
 }
 
 /// Reads the list through once.
@@ -49,11 +91,13 @@ pub struct Fetch<'a> {
     settings: &'a FetchSettings,
     list: &'a UrlList,
     results: Results<'a>,
+    before: Before,
     voice: &'a dyn Voice,
 }
 
 impl<'a> Fetch<'a> {
-    /// Opens the results file, and says where the requests go.
+    /// Starts to write results, and says where the requests go. What is `done`
+    /// elsewhere is not fetched, and not written either.
     ///
     /// # Errors
     ///
@@ -61,11 +105,15 @@ impl<'a> Fetch<'a> {
     pub fn new(
         settings: &'a FetchSettings,
         list: &'a UrlList,
+        taken: Taken,
+        done: Option<IdSet>,
         voice: &'a dyn Voice,
     ) -> Result<Self, Failure> {
         let told = settings.verbose.then_some(voice);
-        let results = Results::open(&settings.destination, list, told)
-            .map_err(|error| Failure::usage(cannot_write(&settings.destination, &error)))?;
+        let (writer, mut before) = taken.open(&list.identity()).map_err(Failure::usage)?;
+        if let Some(done) = done {
+            before.done = done;
+        }
         announce(list, voice);
         if !list.beyond_loopback().0.is_empty() && !settings.common.hosts.any() {
             voice.say("no limit per host: --polite, --max-per-host and --rate-per-host spare them");
@@ -73,9 +121,46 @@ impl<'a> Fetch<'a> {
         Ok(Self {
             settings,
             list,
-            results,
+            results: Results::new(writer, &settings.destination, list, told),
+            before,
             voice,
         })
+    }
+
+    /// Whether every URL was done before.
+    #[must_use]
+    pub fn nothing_left(&self) -> bool {
+        self.before.done.is_full()
+    }
+
+    /// Gives the file its name, where every URL was done before.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] when it cannot be written.
+    pub async fn conclude(self, stop: &Stop) -> Result<Exit, Failure> {
+        let Self {
+            settings,
+            list,
+            results,
+            before,
+            voice,
+        } = self;
+        results
+            .finish(true, patience(stop))
+            .await
+            .map_err(|error| cannot_write(&settings.destination, &error))?;
+        voice.say(&format!("{} URLs: all from before", list.len()));
+        Ok(match before.counts.abandoned {
+            0 => Exit::Done,
+            _ => Exit::Incomplete,
+        })
+    }
+
+    /// It will not run.
+    async fn give_up(self, stop: &Stop) {
+        // A part without a record goes away; one that stays does no harm.
+        let _ = self.results.finish(false, patience(stop)).await;
     }
 
     /// Fetches.
@@ -86,8 +171,14 @@ impl<'a> Fetch<'a> {
     pub async fn run(mut self, ground: Ground<'_>, stop: &Stop) -> Result<Exit, Failure> {
         let (settings, list, voice) = (self.settings, self.list, self.voice);
         let (common, arm) = (&settings.common, &settings.arm);
-        let placement = drive::place(ground.fleet, arm.processes.get(), arm.workers, |_| true)
-            .map_err(Failure::usage)?;
+        let placement = match drive::place(ground.fleet, arm.processes.get(), arm.workers, |_| true)
+        {
+            Ok(placement) => placement,
+            Err(error) => {
+                self.give_up(stop).await;
+                return Err(Failure::usage(error));
+            }
+        };
         let mut bar = if settings.verbose {
             Bar::hidden()
         } else {
@@ -101,6 +192,7 @@ impl<'a> Fetch<'a> {
             placement,
             cpus: &common.placed.fetchers,
             split: common.split,
+            done: Some(std::mem::take(&mut self.before.done)),
             memory_interval: Some(drive::MEMORY_INTERVAL),
             limit: None,
             hosts: common.hosts,
@@ -111,41 +203,61 @@ impl<'a> Fetch<'a> {
         };
         let outcome = drive::run(ground.fleet, request, stop, &mut sink).await;
         bar.clear();
-        self.finish(outcome)
+        self.finish(outcome, stop).await
     }
 
-    fn finish(self, outcome: Result<drive::Outcome, DriveError>) -> Result<Exit, Failure> {
+    async fn finish(
+        self,
+        outcome: Result<drive::Outcome, DriveError>,
+        stop: &Stop,
+    ) -> Result<Exit, Failure> {
         let Self {
             settings,
             list,
             results,
+            before,
             voice,
         } = self;
+        let kept = || {
+            if let Destination::File(path, _) = &settings.destination {
+                let part = part_name(path);
+                // Without a record there is none.
+                if part.exists() {
+                    voice.kept(&part);
+                }
+            }
+        };
         let outcome = match outcome {
             Ok(outcome) => outcome,
-            Err(DriveError::Sink(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-                // Whoever read the results has seen enough.
-                return Ok(Exit::Incomplete);
-            }
             Err(error) => {
                 // What was written stays as the part; the first error counts.
-                let _ = results.finish(false);
-                return Err(Failure::incomplete(error));
+                let _ = results.finish(false, patience(stop)).await;
+                kept();
+                return match error {
+                    DriveError::Sink(error) => unwritten(&settings.destination, &error),
+                    DriveError::List(error) => Err(Failure::incomplete(error)),
+                };
             }
         };
         let complete = outcome.end == End::Done;
         let examples = results.examples();
-        results
-            .finish(complete)
-            .map_err(|error| Failure::incomplete(cannot_write(&settings.destination, &error)))?;
+        let finished = results.finish(complete, patience(stop)).await;
         if !matches!(outcome.end, End::Aborted(AbortReason::Setup(_))) {
             summarise(list, &outcome, &examples, voice);
         }
-        if let (false, Destination::File(path, _)) = (complete, &settings.destination) {
-            voice.kept(&part_name(path));
+        if !complete || finished.is_err() {
+            kept();
+        }
+        match finished {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                voice.say("the last records were not taken in time, and are not written");
+                return Ok(Exit::Interrupted);
+            }
+            Err(error) => return unwritten(&settings.destination, &error),
+            Ok(()) => {}
         }
         Ok(match outcome.end {
-            End::Done if outcome.counts.abandoned > 0 => Exit::Incomplete,
+            End::Done if outcome.counts.abandoned + before.counts.abandoned > 0 => Exit::Incomplete,
             End::Done => Exit::Done,
             End::Aborted(AbortReason::Cancelled) => Exit::Interrupted,
             End::Aborted(reason @ AbortReason::Setup(_)) => return Err(Failure::usage(reason)),
@@ -156,14 +268,44 @@ impl<'a> Fetch<'a> {
     }
 }
 
-fn cannot_write(destination: &Destination, error: &io::Error) -> String {
-    match destination {
-        Destination::Stdout => format!("cannot write to standard output: {error}"),
+/// How long the last records may take: as long as they need, but not long after
+/// somebody asked for the end.
+pub async fn patience(stop: &Stop) {
+    const AT_ONCE: Duration = Duration::from_secs(1);
+    tokio::select! {
+        biased;
+        () = stop.cancel.cancelled() => {}
+        () = async {
+            stop.drain.cancelled().await;
+            sleep(drive::DRAIN_DEADLINE).await;
+        } => {}
+    }
+    sleep(AT_ONCE).await;
+}
+
+fn unwritten(destination: &Destination, error: &io::Error) -> Result<Exit, Failure> {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        // Whoever read the results has seen enough.
+        return Ok(Exit::Incomplete);
+    }
+    Err(cannot_write(destination, error))
+}
+
+/// Results that cannot be written any more, and what to do about it.
+pub fn cannot_write(destination: &Destination, error: &io::Error) -> Failure {
+    let mend = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ": make room",
+        io::ErrorKind::FileTooLarge => ": raise the limit (ulimit -f)",
+        _ => "",
+    };
+    Failure::incomplete(match destination {
+        Destination::Stdout => format!("cannot write to standard output: {error}{mend}"),
         Destination::File(path, _) => format!(
-            "cannot write {}: {error}; name another file with --out",
+            "cannot write {}: {error}{mend}; what was written so far is whole, and the same command with \
+             --resume goes on from there",
             part_name(path).display()
         ),
-    }
+    })
 }
 
 /// Says where the requests go, when they leave this machine.
@@ -205,8 +347,12 @@ fn summarise(
         format!(" in {:.3} s{rate}", e.as_secs_f64())
     });
     let left = list.len() - counts.done();
+    let before = match counts.before {
+        0 => String::new(),
+        before => format!("{before} from before, "),
+    };
     voice.say(&format!(
-        "{} URLs: {} ok, {} failed, {} abandoned, {left} not done{took}; {} bytes",
+        "{} URLs: {before}{} ok, {} failed, {} abandoned, {left} not done{took}; {} bytes",
         list.len(),
         counts.completed,
         counts.failed,

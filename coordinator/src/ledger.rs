@@ -8,7 +8,8 @@
 //!                      └─ lose, 3rd time ────► done (abandoned)
 //! ```
 //!
-//! pending + leased + done = total at any moment, and a URL is done once.
+//! pending + leased + done = total at any moment, and a URL is done once. URLs
+//! that were done before, by an earlier run, are done from the beginning.
 
 use std::{collections::VecDeque, ops::Range};
 
@@ -17,6 +18,8 @@ use fanout_proto::{
     id::{FetcherId, UrlId},
 };
 use rustc_hash::FxHashMap;
+
+use crate::id_set::IdSet;
 
 /// After this many lost leases a URL is given up.
 pub const LOSSES_MAX: u8 = 3;
@@ -35,6 +38,8 @@ pub enum Split {
 /// How many URLs stand where.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
+    /// Done by an earlier run.
+    pub before: u64,
     /// Done with outcome `ok`.
     pub completed: u64,
     /// Done with another outcome.
@@ -53,7 +58,7 @@ impl Counts {
     /// URLs that are done.
     #[must_use]
     pub fn done(&self) -> u64 {
-        self.completed + self.failed + self.abandoned
+        self.before + self.completed + self.failed + self.abandoned
     }
 }
 
@@ -77,14 +82,44 @@ struct Lease {
     losses: u8,
 }
 
+/// URLs that were never leased, and those done before between them.
+#[derive(Debug, Clone, Default)]
+struct Stretch {
+    range: Range<u64>,
+    pending: u64,
+}
+
+impl Stretch {
+    fn new(range: Range<u64>, done: &IdSet) -> Self {
+        Self {
+            pending: done.absent_in(&range),
+            range,
+        }
+    }
+
+    /// Takes the first `max` that are pending.
+    fn take(&mut self, max: usize, done: &IdSet) -> Vec<UrlId> {
+        let count = usize::try_from(self.pending).map_or(max, |pending| max.min(pending));
+        let mut ids = Vec::with_capacity(count);
+        while ids.len() < count
+            && let Some(id) = done.first_absent(self.range.start, self.range.end)
+        {
+            ids.push(UrlId(id));
+            self.range.start = id + 1;
+        }
+        self.pending -= ids.len() as u64;
+        ids
+    }
+}
+
 /// The account of one trial.
 #[derive(Debug)]
 pub struct Ledger {
     total: u64,
     /// Never leased, by shard; a fetcher's own.
-    shards: Vec<Range<u64>>,
+    shards: Vec<Stretch>,
     /// Never leased, anybody's.
-    common: VecDeque<Range<u64>>,
+    common: VecDeque<Stretch>,
     /// Lost once.
     again: VecDeque<UrlId>,
     /// Lost twice: these are suspected of killing fetchers.
@@ -94,8 +129,7 @@ pub struct Ledger {
     leased: FxHashMap<UrlId, Lease>,
     /// Lost at least once, and not done.
     recovering: u64,
-    /// One bit a URL.
-    done: Vec<u64>,
+    done: IdSet,
     counts: Counts,
 }
 
@@ -103,16 +137,23 @@ impl Ledger {
     /// All `total` URLs are pending; `shards` fetchers share them under [`Split::Static`].
     #[must_use]
     pub fn new(total: u64, split: Split, shards: u32) -> Self {
-        let words = usize::try_from(total.div_ceil(64)).unwrap_or(usize::MAX);
+        Self::resumed(IdSet::new(total), split, shards)
+    }
+
+    /// As [`Ledger::new`], but the URLs in `done` were done before.
+    #[must_use]
+    pub fn resumed(done: IdSet, split: Split, shards: u32) -> Self {
+        let total = done.total();
         let n = u64::from(shards.max(1));
         let edge = |i: u64| {
             let part = u128::from(total) * u128::from(i) / u128::from(n);
             u64::try_from(part).unwrap_or(total)
         };
+        let stretch = |range| Stretch::new(range, &done);
         let (shards, common) = match split {
-            Split::Dynamic => (Vec::new(), std::iter::once(0..total).collect()),
+            Split::Dynamic => (Vec::new(), std::iter::once(stretch(0..total)).collect()),
             Split::Static => (
-                (0..n).map(|i| edge(i)..edge(i + 1)).collect(),
+                (0..n).map(|i| stretch(edge(i)..edge(i + 1))).collect(),
                 VecDeque::new(),
             ),
         };
@@ -125,8 +166,11 @@ impl Ledger {
             aside: FxHashMap::default(),
             leased: FxHashMap::default(),
             recovering: 0,
-            done: vec![0; words],
-            counts: Counts::default(),
+            counts: Counts {
+                before: done.len(),
+                ..Counts::default()
+            },
+            done,
         }
     }
 
@@ -149,7 +193,7 @@ impl Ledger {
             .shards
             .iter()
             .chain(&self.common)
-            .map(|range| range.end - range.start)
+            .map(|stretch| stretch.pending)
             .sum();
         fresh + (self.again.len() + self.alone.len() + self.aside.len()) as u64
     }
@@ -175,8 +219,8 @@ impl Ledger {
     /// Pending URLs that fetcher number `shard` may get, suspects not counted.
     #[must_use]
     pub fn available(&self, shard: Option<u32>) -> u64 {
-        let own = self.shard(shard).map_or(0, |range| range.end - range.start);
-        let common: u64 = self.common.iter().map(|r| r.end - r.start).sum();
+        let own = self.shard(shard).map_or(0, |stretch| stretch.pending);
+        let common: u64 = self.common.iter().map(|stretch| stretch.pending).sum();
         own + common + self.again.len() as u64
     }
 
@@ -186,7 +230,7 @@ impl Ledger {
         !self.alone.is_empty()
     }
 
-    fn shard(&self, shard: Option<u32>) -> Option<&Range<u64>> {
+    fn shard(&self, shard: Option<u32>) -> Option<&Stretch> {
         self.shards.get(usize::try_from(shard?).ok()?)
     }
 
@@ -202,7 +246,7 @@ impl Ledger {
             }
             return ids;
         }
-        let ids: Vec<_> = self.fresh(shard, max).map(UrlId).collect();
+        let ids = self.fresh(shard, max);
         self.leased.reserve(ids.len());
         for id in &ids {
             self.leased.insert(*id, Lease { fetcher, losses: 0 });
@@ -221,7 +265,7 @@ impl Ledger {
             self.aside.extend(ids.iter().map(|id| (*id, 1)));
             return ids;
         }
-        let ids: Vec<_> = self.fresh(None, max).map(UrlId).collect();
+        let ids = self.fresh(None, max);
         self.aside.extend(ids.iter().map(|id| (*id, 0)));
         ids
     }
@@ -250,7 +294,7 @@ impl Ledger {
     }
 
     fn not_leased(&mut self, id: UrlId) -> Booked {
-        if self.is_done(id) {
+        if self.done.contains(id) {
             self.counts.duplicates_ignored += 1;
             Booked::Duplicate
         } else {
@@ -259,21 +303,19 @@ impl Ledger {
     }
 
     /// The next never-leased URLs.
-    fn fresh(&mut self, shard: Option<u32>, max: usize) -> Range<u64> {
+    fn fresh(&mut self, shard: Option<u32>, max: usize) -> Vec<UrlId> {
         let own = shard
             .and_then(|s| usize::try_from(s).ok())
             .and_then(|s| self.shards.get_mut(s))
-            .filter(|range| !range.is_empty());
-        let Some(range) = own.or_else(|| self.common.front_mut()) else {
-            return 0..0;
+            .filter(|stretch| stretch.pending > 0);
+        let Some(stretch) = own.or_else(|| self.common.front_mut()) else {
+            return Vec::new();
         };
-        let start = range.start;
-        let end = range.end.min(start.saturating_add(max as u64));
-        range.start = end;
-        while self.common.front().is_some_and(Range::is_empty) {
+        let ids = stretch.take(max, &self.done);
+        while self.common.front().is_some_and(|first| first.pending == 0) {
             self.common.pop_front();
         }
-        start..end
+        ids
     }
 
     /// The URL that [`Self::lease_suspect`] would lease.
@@ -348,31 +390,23 @@ impl Ledger {
         let range = shard
             .and_then(|s| usize::try_from(s).ok())
             .and_then(|s| self.shards.get_mut(s));
-        if let Some(range) = range
-            && !range.is_empty()
+        if let Some(stretch) = range
+            && stretch.pending > 0
         {
-            let whole = std::mem::replace(range, 0..0);
-            self.common.push_back(whole);
+            self.common.push_back(std::mem::take(stretch));
         }
     }
 
-    fn is_done(&self, id: UrlId) -> bool {
-        usize::try_from(id.0 / 64)
-            .ok()
-            .and_then(|word| self.done.get(word))
-            .is_some_and(|word| word >> (id.0 % 64) & 1 == 1)
-    }
-
     fn mark_done(&mut self, id: UrlId) {
-        let word = usize::try_from(id.0 / 64).expect("the bits of every leased id are in memory");
-        let bit = 1 << (id.0 % 64);
-        debug_assert_eq!(self.done[word] & bit, 0, "a URL is done once");
-        self.done[word] |= bit;
+        let new = self.done.insert(id);
+        debug_assert!(new, "a URL is done once");
     }
 
     /// Ids that are not done, in order; for what an interrupted run says.
     pub fn not_done(&self) -> impl Iterator<Item = UrlId> + '_ {
-        (0..self.total).map(UrlId).filter(|id| !self.is_done(*id))
+        (0..self.total)
+            .map(UrlId)
+            .filter(|id| !self.done.contains(*id))
     }
 }
 
@@ -467,14 +501,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_account_is_exact_under_any_steps(total in 0_u64..200, fixed in any::<bool>(), steps in prop::collection::vec(step(), 0..200)) {
+        fn the_account_is_exact_under_any_steps(total in 0_u64..200, fixed in any::<bool>(), before in prop::collection::btree_set(0_u64..200, 0..100), steps in prop::collection::vec(step(), 0..200)) {
             let split = if fixed { Split::Static } else { Split::Dynamic };
-            let mut ledger = Ledger::new(total, split, 4);
+            let mut earlier = IdSet::new(total);
             // A model as plain as can be: who holds what, and what is done.
             let mut held: BTreeMap<u64, u32> = BTreeMap::new();
             let mut done: BTreeMap<u64, u32> = BTreeMap::new();
             let mut aside: Vec<UrlId> = Vec::new();
             let mut put_back = 0;
+            for id in before.into_iter().filter(|id| *id < total) {
+                earlier.insert(UrlId(id));
+                done.insert(id, u32::MAX);
+            }
+            let mut ledger = Ledger::resumed(earlier, split, 4);
             for step in steps {
                 match step {
                     Step::Aside(n) => for id in ledger.set_aside(n) {

@@ -11,6 +11,7 @@ pub mod fetch;
 pub mod figures;
 pub mod fleet;
 pub mod ground;
+pub mod id_set;
 pub mod ledger;
 pub mod local;
 pub mod placement;

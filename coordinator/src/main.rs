@@ -15,6 +15,8 @@ use fanout_coordinator::{
     settings::{FetchSettings, StudySettings},
     study,
 };
+use rustix::process::Signal;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -78,7 +80,13 @@ fn block_on(task: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, F
         .enable_all()
         .build()
         .map_err(Failure::incomplete)?
-        .block_on(task)
+        .block_on(async {
+            // Once it is listened for, a file that may not grow further is an error of the
+            // write that would have made it grow, and not the end of this process.
+            let limit = SignalKind::from_raw(Signal::XFSZ.as_raw());
+            let _listening = signal(limit).map_err(Failure::incomplete)?;
+            task.await
+        })
 }
 
 fn log_to_stderr(format: LogFormat) {

@@ -1,6 +1,12 @@
 //! Progress on stderr: a bar on a terminal, nothing in a pipe.
 
-use std::{io, io::IsTerminal, time::Duration};
+use std::{
+    io,
+    io::IsTerminal,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use fanout_proto::control::HostsWaited;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -16,7 +22,7 @@ pub struct Bar {
 }
 
 enum Shown {
-    Terminal(ProgressBar),
+    Terminal(Drawn),
     Told { what: String, tell: Tell },
     Hidden,
 }
@@ -25,19 +31,22 @@ impl Bar {
     /// A bar for `total` URLs; hidden unless stderr is a terminal.
     #[must_use]
     pub fn new(total: u64, prefix: String) -> Self {
-        let target = if io::stderr().is_terminal() {
-            ProgressDrawTarget::stderr_with_hz(8)
-        } else {
-            ProgressDrawTarget::hidden()
-        };
+        if !io::stderr().is_terminal() {
+            return Self::hidden();
+        }
+        let target = ProgressDrawTarget::stderr_with_hz(8);
         let bar = ProgressBar::with_draw_target(Some(total), target).with_prefix(prefix);
         let template = "{prefix} {wide_bar} {human_pos}/{human_len} {msg} {elapsed} left {eta}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        Self {
-            shown: Shown::Terminal(bar),
-        }
+        // Without a thread to draw it, it is not worth much.
+        Drawn::start(bar).map_or_else(
+            |_| Self::hidden(),
+            |drawn| Self {
+                shown: Shown::Terminal(drawn),
+            },
+        )
     }
 
     /// Passes on how far it is instead of showing it.
@@ -58,18 +67,20 @@ impl Bar {
 
     /// Takes the bar off the screen.
     pub fn clear(&self) {
-        if let Shown::Terminal(bar) = &self.shown {
-            bar.finish_and_clear();
+        if let Shown::Terminal(drawn) = &self.shown {
+            drawn.clear();
         }
     }
 
     /// Starts the bar anew for another run of the same length.
     pub fn restart(&mut self, prefix: String) {
         match &mut self.shown {
-            Shown::Terminal(bar) => {
-                bar.set_prefix(prefix);
-                bar.reset();
-            }
+            Shown::Terminal(drawn) => drawn.wish(|wish| {
+                *wish = Wish {
+                    restart: Some(prefix),
+                    ..Wish::default()
+                };
+            }),
             Shown::Told { what, .. } => *what = prefix,
             Shown::Hidden => {}
         }
@@ -78,14 +89,107 @@ impl Bar {
     /// Shows it.
     pub fn show(&self, progress: &Progress) {
         match &self.shown {
-            Shown::Terminal(bar) => {
-                bar.set_length(progress.total);
-                bar.set_position(progress.counts.done());
-                bar.set_message(message(progress));
-            }
+            Shown::Terminal(drawn) => drawn.wish(|wish| wish.show = Some(*progress)),
             Shown::Told { what, tell } => tell(what, progress),
             Shown::Hidden => {}
         }
+    }
+}
+
+/// What the bar should look like next; only the newest counts.
+#[derive(Default)]
+struct Wish {
+    restart: Option<String>,
+    show: Option<Progress>,
+    clear: bool,
+}
+
+#[derive(Default)]
+struct Wishes {
+    wish: Mutex<Wish>,
+    came: Condvar,
+}
+
+/// A bar that a thread of its own draws: a terminal that stops must not keep
+/// anybody from the workers.
+struct Drawn {
+    wishes: Arc<Wishes>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Wishes {
+    fn lock(&self) -> MutexGuard<'_, Wish> {
+        // Nothing that can panic runs while it is held.
+        self.wish.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a wish.
+    fn take(&self) -> Wish {
+        let mut wish = self.lock();
+        while wish.restart.is_none() && wish.show.is_none() && !wish.clear {
+            wish = self.came.wait(wish).unwrap_or_else(PoisonError::into_inner);
+        }
+        std::mem::take(&mut wish)
+    }
+}
+
+impl Drawn {
+    fn start(bar: ProgressBar) -> io::Result<Self> {
+        let wishes = Arc::new(Wishes::default());
+        let thread = {
+            let wishes = wishes.clone();
+            let draw = move || {
+                loop {
+                    let wish = wishes.take();
+                    if let Some(prefix) = wish.restart {
+                        bar.set_prefix(prefix);
+                        bar.reset();
+                    }
+                    if let Some(progress) = wish.show {
+                        bar.set_length(progress.total);
+                        bar.set_position(progress.counts.done());
+                        bar.set_message(message(&progress));
+                    }
+                    if wish.clear {
+                        bar.finish_and_clear();
+                        return;
+                    }
+                }
+            };
+            std::thread::Builder::new()
+                .name("progress".to_owned())
+                .spawn(draw)?
+        };
+        Ok(Self {
+            wishes,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    fn wish(&self, change: impl FnOnce(&mut Wish)) {
+        change(&mut self.wishes.lock());
+        self.wishes.came.notify_one();
+    }
+
+    /// What is said next comes after it, so this waits for the terminal.
+    fn clear(&self) {
+        self.wish(|wish| wish.clear = true);
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::debug!("the progress bar's thread failed");
+        }
+    }
+}
+
+impl Drop for Drawn {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 
@@ -94,7 +198,7 @@ fn message(progress: &Progress) -> String {
         return "starting".to_owned();
     };
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-    let rate = progress.counts.done() as f64 / elapsed.as_secs_f64();
+    let rate = (progress.counts.done() - progress.counts.before) as f64 / elapsed.as_secs_f64();
     let failed = match progress.counts.failed + progress.counts.abandoned {
         0 => String::new(),
         failed => format!(", {failed} failed"),

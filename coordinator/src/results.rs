@@ -1,25 +1,48 @@
 //! Results files: a record for every URL, while the run goes on.
 
+mod files;
+mod journal;
+mod outlet;
+mod part;
+mod records;
+
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fmt::Write as _,
     fs::File,
-    io::{self, Write},
+    io,
+    os::fd::AsFd,
     path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
 };
 
 use fanout_proto::{
     completion::{Outcome, StartedBatch},
+    control::ListIdentity,
     id::UrlId,
 };
-use serde::Serialize;
+use tokio::sync::Notify;
 
+use self::{
+    outlet::Outlet,
+    part::{Claim, Claimed},
+    records::Record,
+};
 use crate::{
     drive::{Progress, Sink, Who},
+    id_set::IdSet,
+    ledger::Counts,
     trial::Accepted,
     url_list::{ListError, UrlList},
     voice::Voice,
 };
+
+pub use journal::{Header, Journal, JournalError, read as read_journal};
+pub use part::PartError;
+pub(crate) use records::id_of;
+pub use records::{RecoverError, Recovered, recover};
 
 /// Octets gathered before they are written.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -34,6 +57,35 @@ pub enum Form {
     Jsonl,
     /// Comma-separated, with a header line.
     Csv,
+}
+
+impl Form {
+    /// The usual end of a file's name.
+    #[must_use]
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Jsonl => "jsonl",
+            Self::Csv => "csv",
+        }
+    }
+
+    /// What stands before the first record.
+    #[must_use]
+    pub const fn head(self) -> &'static [u8] {
+        match self {
+            Self::Jsonl => b"",
+            Self::Csv => records::CSV_HEADER,
+        }
+    }
+
+    /// For people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Jsonl => "JSON lines",
+            Self::Csv => "CSV",
+        }
+    }
 }
 
 /// Where results go.
@@ -74,42 +126,175 @@ pub fn part_name(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// The names of a record's fields, as `Record` writes them.
-const CSV_HEADER: &[u8] =
-    b"id,url,outcome,status,bytes,start_s,first_byte_s,end_s,worker,fetcher,attempt\n";
+/// Where results go, taken for this process: nobody else writes there.
+#[derive(Debug)]
+pub struct Taken(Place);
 
-/// One URL's record. Times are in seconds since the fetchers went, on the
-/// fetcher's clock.
-#[derive(Debug, Serialize)]
-struct Record<'a> {
-    id: u64,
-    url: &'a str,
-    outcome: &'a str,
-    status: Option<u16>,
-    bytes: u64,
-    start_s: Option<f64>,
-    first_byte_s: Option<f64>,
-    end_s: Option<f64>,
-    worker: Option<&'a str>,
-    fetcher: Option<u32>,
-    attempt: u8,
+#[derive(Debug)]
+enum Place {
+    Stdout,
+    File(Box<Claimed>),
+}
+
+impl Taken {
+    /// Takes the destination. `None`: the fetch is to go on, and it is complete.
+    ///
+    /// # Errors
+    ///
+    /// [`PartError`].
+    pub fn of(destination: &Destination, resume: bool) -> Result<Option<Self>, PartError> {
+        Ok(match destination {
+            Destination::Stdout => Some(Self(Place::Stdout)),
+            Destination::File(path, form) => match Claim::of(files::System, path, *form, resume)? {
+                Claimed::Whole => None,
+                claimed => Some(Self(Place::File(Box::new(claimed)))),
+            },
+        })
+    }
+
+    /// The list that the records there are of, if there are any.
+    #[must_use]
+    pub fn list(&self) -> Option<&ListIdentity> {
+        match &self.0 {
+            Place::File(claimed) => match &**claimed {
+                Claimed::Begun(_, journal) => Some(&journal.header.list),
+                Claimed::Fresh(_) | Claimed::Whole => None,
+            },
+            Place::Stdout => None,
+        }
+    }
+
+    /// Gives it back: nothing will be written.
+    pub fn discard(self) {
+        if let Place::File(claimed) = self.0
+            && let Claimed::Fresh(claim) = *claimed
+        {
+            // An empty file that stays does no harm.
+            let _ = claim.discard();
+        }
+    }
+
+    /// Starts to write records of `list` there, behind those that are there.
+    ///
+    /// # Errors
+    ///
+    /// [`PartError`], also when those are of another list.
+    pub fn open(self, list: &ListIdentity) -> Result<(Writer, Before), PartError> {
+        let started = |path: &str, outlet: io::Result<Outlet>| {
+            outlet.map_err(|error| PartError::Open {
+                path: path.to_owned(),
+                error,
+            })
+        };
+        let claimed = match self.0 {
+            Place::Stdout => {
+                let stdout = || {
+                    let ours = io::stdout().as_fd().try_clone_to_owned()?;
+                    Outlet::start(File::from(ours))
+                };
+                let outlet = started("standard output", stdout())?;
+                return Ok((Writer(outlet), Before::none(list)));
+            }
+            Place::File(claimed) => *claimed,
+        };
+        let (path, part, before) = match claimed {
+            Claimed::Fresh(claim) => (claim.part_path(), claim.begin(list)?, Before::none(list)),
+            Claimed::Begun(claim, journal) => {
+                let path = claim.part_path();
+                if !journal.header.list.is_same(list) {
+                    return Err(PartError::OtherList {
+                        part: path.display().to_string(),
+                        theirs: Box::new(journal.header.list),
+                        ours: Box::new(list.clone()),
+                    });
+                }
+                let (part, recovered) = claim.go_on(&journal)?;
+                let before = Before {
+                    done: recovered.done,
+                    counts: recovered.counts,
+                };
+                (path, part, before)
+            }
+            Claimed::Whole => unreachable!("it was not taken"),
+        };
+        let outlet = started(&path.display().to_string(), Outlet::start(part))?;
+        Ok((Writer(outlet), before))
+    }
+}
+
+/// What was recorded by earlier runs.
+#[derive(Debug)]
+pub struct Before {
+    /// Which URLs.
+    pub done: IdSet,
+    /// How they ended.
+    pub counts: Counts,
+}
+
+impl Before {
+    fn none(list: &ListIdentity) -> Self {
+        Self {
+            done: IdSet::new(list.urls),
+            counts: Counts::default(),
+        }
+    }
+}
+
+/// Writes octets of records on a thread of its own, and acknowledges them.
+#[derive(Debug)]
+pub struct Writer(Outlet);
+
+impl Writer {
+    /// Hands records over, and gets an empty buffer for the next ones.
+    ///
+    /// # Errors
+    ///
+    /// What was met while earlier ones were written.
+    pub fn push(&self, records: Vec<u8>) -> io::Result<Vec<u8>> {
+        self.0.push(records)
+    }
+
+    /// What was met while earlier records were written, if nobody was told yet.
+    ///
+    /// # Errors
+    ///
+    /// That.
+    pub fn check(&self) -> io::Result<()> {
+        self.0.check()
+    }
+
+    /// When so much waits to be written that no more is to come: what tells
+    /// that there may be room again.
+    #[must_use]
+    pub fn full(&self) -> Option<Arc<Notify>> {
+        self.0.full()
+    }
+
+    /// Writes what is left, and gives a complete file its name. After
+    /// `patience` nothing more is waited for.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written; the part stays.
+    pub async fn finish(
+        self,
+        complete: bool,
+        patience: impl Future<Output = ()>,
+    ) -> io::Result<()> {
+        self.0.finish(complete, patience).await
+    }
 }
 
 /// Records are put together in memory and written in large pieces: a call
 /// for every field would cost more than the record.
-struct Output {
-    to: Box<dyn Write>,
-    gathered: Gathered,
-}
-
 enum Gathered {
     Jsonl(Vec<u8>),
     Csv(Box<csv::Writer<Vec<u8>>>),
 }
 
 impl Gathered {
-    fn new(form: Form) -> Self {
-        let room = Vec::with_capacity(BUFFER_BYTES + BUFFER_BYTES / 8);
+    fn new(form: Form, mut room: Vec<u8>) -> Self {
+        room.reserve(BUFFER_BYTES + BUFFER_BYTES / 8);
         match form {
             Form::Jsonl => Self::Jsonl(room),
             Form::Csv => {
@@ -118,40 +303,94 @@ impl Gathered {
             }
         }
     }
-}
 
-impl Output {
-    fn push(&mut self, record: &Record<'_>) -> io::Result<()> {
-        let gathered = match &mut self.gathered {
-            Gathered::Jsonl(text) => {
+    /// Adds a record; says how many octets there are by now, or a few less.
+    fn push(&mut self, record: &Record<'_>) -> io::Result<usize> {
+        Ok(match self {
+            Self::Jsonl(text) => {
                 serde_json::to_writer(&mut *text, record)?;
                 text.push(b'\n');
                 text.len()
             }
-            Gathered::Csv(writer) => {
+            Self::Csv(writer) => {
                 writer.serialize(record).map_err(io::Error::other)?;
                 writer.get_ref().len()
             }
-        };
-        if gathered >= BUFFER_BYTES {
-            self.flush()?;
+        })
+    }
+
+    fn into_octets(self) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Jsonl(text) => Ok(text),
+            Self::Csv(writer) => writer
+                .into_inner()
+                .map_err(|error| io::Error::other(error.to_string())),
+        }
+    }
+}
+
+/// Puts records together and hands them to the writer.
+struct Output {
+    form: Form,
+    gathered: Gathered,
+    writer: Writer,
+}
+
+impl Output {
+    fn push(&mut self, record: &Record<'_>) -> io::Result<()> {
+        if self.gathered.push(record)? >= BUFFER_BYTES {
+            self.hand_over()?;
         }
         Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        match &mut self.gathered {
-            Gathered::Jsonl(text) => {
-                self.to.write_all(text)?;
-                text.clear();
-            }
-            Gathered::Csv(writer) => {
-                writer.flush()?;
-                self.to.write_all(writer.get_ref())?;
-                self.gathered = Gathered::new(Form::Csv);
+    fn hand_over(&mut self) -> io::Result<()> {
+        let nothing = Gathered::Jsonl(Vec::new());
+        let octets = std::mem::replace(&mut self.gathered, nothing).into_octets()?;
+        let room = if octets.is_empty() {
+            self.writer.check()?;
+            octets
+        } else {
+            self.writer.push(octets)?
+        };
+        self.gathered = Gathered::new(self.form, room);
+        Ok(())
+    }
+}
+
+/// Whom starts and ends are told, one by one.
+enum Told<'a> {
+    Nobody,
+    /// Somebody who never keeps us waiting.
+    Voice(&'a dyn Voice),
+    /// Somebody at a terminal or behind a pipe.
+    Outlet(Outlet),
+}
+
+impl<'a> Told<'a> {
+    fn of(voice: Option<&'a dyn Voice>) -> Self {
+        let Some(voice) = voice else {
+            return Self::Nobody;
+        };
+        let outlet = voice
+            .may_block()
+            .and_then(|fd| Outlet::start(File::from(fd)).ok());
+        outlet.map_or(Self::Voice(voice), Self::Outlet)
+    }
+
+    fn is_somebody(&self) -> bool {
+        !matches!(self, Self::Nobody)
+    }
+
+    /// Whether anybody listens does not matter to the results.
+    fn say(&self, lines: &str) {
+        match self {
+            Self::Nobody => {}
+            Self::Voice(voice) => voice.say(lines),
+            Self::Outlet(outlet) => {
+                let _ = outlet.push(lines.as_bytes().to_vec());
             }
         }
-        self.to.flush()
     }
 }
 
@@ -159,8 +398,7 @@ impl Output {
 pub struct Results<'a> {
     list: &'a UrlList,
     output: Output,
-    file: Option<(File, PathBuf)>,
-    told: Option<&'a dyn Voice>,
+    told: Told<'a>,
     order: Vec<u32>,
     text: String,
     spans: Vec<(usize, usize)>,
@@ -176,43 +414,33 @@ fn to_io(error: ListError) -> io::Error {
 }
 
 impl<'a> Results<'a> {
-    /// Opens the destination; starts and ends are `told` one by one.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be created.
-    pub fn open(
+    /// Writes in the destination's form; starts and ends are `told` one by one.
+    #[must_use]
+    pub fn new(
+        writer: Writer,
         destination: &Destination,
         list: &'a UrlList,
         told: Option<&'a dyn Voice>,
-    ) -> io::Result<Self> {
-        let (to, form, file): (Box<dyn Write>, _, _) = match destination {
-            Destination::Stdout => (Box::new(io::stdout()), Form::Jsonl, None),
-            Destination::File(path, form) => {
-                let file = File::create(part_name(path))?;
-                let to = Box::new(file.try_clone()?);
-                (to, *form, Some((file, path.clone())))
-            }
+    ) -> Self {
+        let form = match destination {
+            Destination::Stdout => Form::Jsonl,
+            Destination::File(_, form) => *form,
         };
-        let mut output = Output {
-            to,
-            gathered: Gathered::new(form),
-        };
-        if form == Form::Csv {
-            output.to.write_all(CSV_HEADER)?;
-        }
-        Ok(Self {
+        Self {
             list,
-            output,
-            file,
-            told,
+            output: Output {
+                form,
+                gathered: Gathered::new(form, Vec::new()),
+                writer,
+            },
+            told: Told::of(told),
             order: Vec::new(),
             text: String::new(),
             spans: Vec::new(),
             lines: String::new(),
             examples: BTreeMap::new(),
             abandoned_told: 0,
-        })
+        }
     }
 
     /// Finds the text of every id, to be had by position afterwards.
@@ -253,21 +481,26 @@ impl<'a> Results<'a> {
             .collect()
     }
 
-    /// Flushes, and gives a finished file its name.
+    /// Writes what is left, and gives a complete file its name. After
+    /// `patience` nothing more is waited for.
     ///
     /// # Errors
     ///
     /// When it cannot be written; the part stays.
-    pub fn finish(mut self, complete: bool) -> io::Result<()> {
-        self.output.flush()?;
-        let Some((file, path)) = self.file else {
-            return Ok(());
-        };
-        file.sync_all()?;
-        if complete {
-            std::fs::rename(part_name(&path), &path)?;
+    pub async fn finish(
+        mut self,
+        complete: bool,
+        patience: impl Future<Output = ()>,
+    ) -> io::Result<()> {
+        let handed_over = self.output.hand_over();
+        let complete = complete && handed_over.is_ok();
+        let mut patience = pin!(patience);
+        let writer = self.output.writer;
+        let finished = writer.finish(complete, patience.as_mut()).await;
+        if let Told::Outlet(outlet) = self.told {
+            let _ = outlet.finish(complete, patience).await;
         }
-        Ok(())
+        handed_over.and(finished)
     }
 }
 
@@ -277,15 +510,15 @@ fn seconds(us: u64) -> f64 {
 
 impl Sink for Results<'_> {
     fn started(&mut self, _: &Who<'_>, batch: &StartedBatch) -> io::Result<()> {
-        let Some(voice) = self.told else {
+        if !self.told.is_somebody() {
             return Ok(());
-        };
+        }
         self.look_up(batch.starts.iter().map(|(id, _)| *id))?;
         self.lines.clear();
         for ((id, _), (start, end)) in batch.starts.iter().zip(&self.spans) {
             let _ = writeln!(self.lines, "start {id} {}", &self.text[*start..*end]);
         }
-        voice.say(&self.lines);
+        self.told.say(&self.lines);
         Ok(())
     }
 
@@ -304,8 +537,8 @@ impl Sink for Results<'_> {
             let start_us = c.start_us.saturating_add(went);
             let record = Record {
                 id: c.id.0,
-                url,
-                outcome: c.outcome.name(),
+                url: Cow::Borrowed(url),
+                outcome: Cow::Borrowed(c.outcome.name()),
                 status: c.status,
                 bytes: c.body_bytes,
                 start_s: Some(seconds(start_us)),
@@ -313,7 +546,7 @@ impl Sink for Results<'_> {
                     .first_byte_us
                     .map(|us| seconds(start_us.saturating_add(us))),
                 end_s: Some(seconds(start_us.saturating_add(c.duration_us))),
-                worker: Some(who.worker),
+                worker: Some(Cow::Borrowed(who.worker)),
                 fetcher: Some(who.fetcher.0),
                 attempt: one.attempt,
             };
@@ -331,7 +564,7 @@ impl Sink for Results<'_> {
                     .entry(c.outcome)
                     .or_insert_with(|| format!("{url}: {detail}"));
             }
-            if self.told.is_some() {
+            if self.told.is_somebody() {
                 let detail = detail.map_or(String::new(), |(_, text)| format!(" ({text})"));
                 let status = c.status.map_or(String::new(), |s| format!(" {s}"));
                 let _ = writeln!(
@@ -344,8 +577,8 @@ impl Sink for Results<'_> {
                 );
             }
         }
-        if let Some(voice) = self.told {
-            voice.say(&self.lines);
+        if self.told.is_somebody() {
+            self.told.say(&self.lines);
         }
         Ok(())
     }
@@ -355,8 +588,8 @@ impl Sink for Results<'_> {
         for (id, (start, end)) in ids.iter().zip(&self.spans) {
             let record = Record {
                 id: id.0,
-                url: &self.text[*start..*end],
-                outcome: Outcome::Abandoned.name(),
+                url: Cow::Borrowed(&self.text[*start..*end]),
+                outcome: Cow::Borrowed(Outcome::Abandoned.name()),
                 status: None,
                 bytes: 0,
                 start_s: None,
@@ -373,7 +606,7 @@ impl Sink for Results<'_> {
                 if !told.is_empty() {
                     told.push_str(", ");
                 }
-                told.push_str(record.url);
+                told.push_str(&record.url);
             }
         }
         Ok(())
@@ -381,6 +614,13 @@ impl Sink for Results<'_> {
 
     fn progress(&mut self, _: &Progress) -> io::Result<()> {
         // Whoever watches the file sees it grow.
-        self.output.flush()
+        self.output.hand_over()
+    }
+
+    fn full(&self) -> Option<Arc<Notify>> {
+        self.output.writer.full().or_else(|| match &self.told {
+            Told::Outlet(outlet) => outlet.full(),
+            _ => None,
+        })
     }
 }

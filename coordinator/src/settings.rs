@@ -480,6 +480,8 @@ pub struct FetchSettings {
     pub arm: Arm,
     /// Where the records go.
     pub destination: Destination,
+    /// Go on from the part that is there.
+    pub resume: bool,
     /// Tell every start and end.
     pub verbose: bool,
 }
@@ -517,6 +519,7 @@ impl FetchSettings {
                 None => Destination::Stdout,
                 Some(path) => Destination::from_path(path)?,
             },
+            resume: args.resume,
             verbose: args.verbose,
         })
     }

@@ -113,12 +113,7 @@ impl Store {
     pub fn keep_part(&self, study: &Study) -> Result<(), StoreError> {
         let path = part_name(&self.directory.join(STUDY));
         let beside = self.directory.join("study.json.new");
-        fs::write(&beside, text::json(study))
-            .and_then(|()| fs::rename(&beside, &path))
-            .map_err(|error| StoreError::Write {
-                path: path.display().to_string(),
-                error,
-            })
+        write_whole(&text::json(study), &beside, &path)
     }
 
     /// Writes all three files; the record last, so that whoever sees it sees all.
@@ -143,17 +138,7 @@ impl Store {
 
     fn write(&self, name: &str, content: &str) -> Result<(), StoreError> {
         let path = self.directory.join(name);
-        let part = part_name(&path);
-        let write = || {
-            let mut file = fs::File::create(&part)?;
-            file.write_all(content.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&part, &path)
-        };
-        write().map_err(|error| StoreError::Write {
-            path: path.display().to_string(),
-            error,
-        })
+        write_whole(content, &part_name(&path), &path)
     }
 
     /// Takes the directory away again if it was made for a study that never began.
@@ -168,6 +153,21 @@ impl Store {
             }
         }
     }
+}
+
+/// Writes a file beside, and gives it its name when it is on disk: whatever was
+/// called so before stays until then.
+fn write_whole(content: &str, beside: &Path, path: &Path) -> Result<(), StoreError> {
+    let write = || {
+        let mut file = fs::File::create(beside)?;
+        file.write_all(content.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(beside, path)
+    };
+    write().map_err(|error| StoreError::Write {
+        path: path.display().to_string(),
+        error,
+    })
 }
 
 /// Reads a study from its directory, or from its `study.json`. Of a study whose

@@ -602,6 +602,7 @@ impl Runner<'_, '_> {
             placement,
             cpus: &common.placed.fetchers,
             split: common.split,
+            done: None,
             memory_interval: entry.sampled.then_some(drive::MEMORY_INTERVAL),
             limit,
             hosts: common.hosts,

@@ -33,6 +33,7 @@ use fanout_proto::{
 };
 
 use crate::{
+    id_set::IdSet,
     ledger::{AGAIN_MAX, Booked, Counts, Ledger, Split},
     politeness::{Answer, HostName, LOOK_AHEAD_URLS, Limits, Politeness, Waiting},
 };
@@ -98,6 +99,8 @@ pub enum Event {
     Cancel,
     /// Time has passed.
     Tick,
+    /// Time has passed, and nothing was taken from the workers: nobody counts as silent.
+    Stalled,
 }
 
 /// What is to be done.
@@ -285,10 +288,17 @@ impl Trial {
     /// Begins a trial; the commands start its fetchers.
     #[must_use]
     pub fn new(plan: Plan) -> (Self, Vec<Command>) {
+        let none = IdSet::new(plan.urls);
+        Self::resumed(plan, none)
+    }
+
+    /// As [`Trial::new`], but the URLs in `done` were done before.
+    #[must_use]
+    pub fn resumed(plan: Plan, done: IdSet) -> (Self, Vec<Command>) {
         let shards = u32::try_from(plan.placement.len()).unwrap_or(u32::MAX);
         let mut trial = Self {
             phase: Phase::Preparing,
-            ledger: Ledger::new(plan.urls, plan.split, shards),
+            ledger: Ledger::resumed(done, plan.split, shards),
             fetchers: BTreeMap::new(),
             workers: plan
                 .placement
@@ -439,6 +449,11 @@ impl Trial {
             }
             Event::Cancel => self.abort(AbortReason::Cancelled, commands),
             Event::Tick => self.tick(now, commands),
+            Event::Stalled => {
+                for fetcher in self.fetchers.values_mut() {
+                    fetcher.last_progress = now;
+                }
+            }
         }
         self.watch_recovery(now);
         self.advance(now, commands);

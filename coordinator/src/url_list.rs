@@ -16,12 +16,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fanout_proto::{id::UrlId, limits::URL_MAX_BYTES};
+use fanout_proto::{
+    control::ListIdentity,
+    id::UrlId,
+    limits::{URL_MAX_BYTES, URLS_MAX},
+};
 use sha2::{Digest, Sha256};
 use url::{Host, Url};
 
-/// URLs in a list, repeats counted: the ledger keeps a bit for each.
-const URLS_MAX: u64 = 1 << 33;
 /// URLs between two remembered offsets.
 const PAGE: u64 = 128;
 /// Octets read from the list at a time.
@@ -347,6 +349,17 @@ impl UrlList {
     #[must_use]
     pub fn sha256(&self) -> &str {
         &self.sha256
+    }
+
+    /// What tells it from other lists.
+    #[must_use]
+    pub fn identity(&self) -> ListIdentity {
+        ListIdentity {
+            name: self.source.to_string(),
+            sha256: self.sha256.clone(),
+            urls: self.len(),
+            repeat: self.repeat,
+        }
     }
 
     /// Hosts beyond this machine, most URLs first; and how many URLs go to

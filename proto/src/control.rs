@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::{
     WireError,
     id::{JobId, WorkerId},
-    limits::{ARGUMENTS_MAX, SUBMISSION_MAX_BYTES},
+    limits::{ARGUMENTS_MAX, SUBMISSION_MAX_BYTES, URLS_MAX},
     text::is_plain,
     wire::{self, job_event, job_status, submitted},
     worker::WorkerFacts,
@@ -45,6 +45,80 @@ impl From<JobKind> for wire::JobKind {
     }
 }
 
+/// What tells one URL list from another.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListIdentity {
+    /// What people call it; two lists of one content may have two names.
+    pub name: String,
+    /// SHA-256 over its URLs, each followed by a newline, once; hexadecimal.
+    pub sha256: String,
+    /// URLs, repeats counted.
+    pub urls: u64,
+    /// How many times over.
+    pub repeat: u64,
+}
+
+impl ListIdentity {
+    /// Whether both have the same ids with the same URLs.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.sha256, self.urls, self.repeat) == (&other.sha256, other.urls, other.repeat)
+    }
+}
+
+impl std::fmt::Display for ListIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let digits = self.sha256.get(..12).unwrap_or(&self.sha256);
+        write!(f, "{} ({} URLs", self.name, self.urls)?;
+        if self.repeat > 1 {
+            write!(f, " with --repeat {}", self.repeat)?;
+        }
+        write!(f, ", SHA-256 {digits}…)")
+    }
+}
+
+impl From<ListIdentity> for wire::ListIdentity {
+    fn from(list: ListIdentity) -> Self {
+        Self {
+            name: list.name,
+            sha256: list.sha256,
+            urls: list.urls,
+            repeat: list.repeat,
+        }
+    }
+}
+
+impl TryFrom<wire::ListIdentity> for ListIdentity {
+    type Error = WireError;
+
+    fn try_from(list: wire::ListIdentity) -> Result<Self, WireError> {
+        if list.urls > URLS_MAX {
+            return Err(WireError::OutOfRange {
+                field: "urls",
+                value: list.urls,
+                range: "0 to 8589934592 URLs",
+            });
+        }
+        if list.sha256.len() != 64 || !list.sha256.bytes().all(|o| o.is_ascii_hexdigit()) {
+            return Err(WireError::Invalid {
+                field: "sha256",
+                reason: "it is not 64 hexadecimal digits",
+            });
+        }
+        Ok(Self {
+            name: for_people(&list.name),
+            sha256: list.sha256,
+            urls: list.urls,
+            repeat: list.repeat,
+        })
+    }
+}
+
+/// A name that stands in reports and on terminals.
+fn for_people(name: &str) -> String {
+    name.chars().filter(|c| is_plain(*c)).take(256).collect()
+}
+
 /// A job as it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobDescription {
@@ -54,6 +128,8 @@ pub struct JobDescription {
     pub kind: JobKind,
     /// As typed, without the program's name.
     pub arguments: Vec<String>,
+    /// Of a fetch: the list that its records are of.
+    pub list: Option<ListIdentity>,
 }
 
 impl From<&JobDescription> for wire::JobDescription {
@@ -62,6 +138,7 @@ impl From<&JobDescription> for wire::JobDescription {
             job: job.id.0,
             kind: wire::JobKind::from(job.kind).into(),
             arguments: job.arguments.clone(),
+            list: job.list.clone().map(Into::into),
         }
     }
 }
@@ -84,6 +161,7 @@ impl TryFrom<wire::JobDescription> for JobDescription {
             id: JobId(job.job),
             kind,
             arguments: job.arguments,
+            list: job.list.map(TryInto::try_into).transpose()?,
         })
     }
 }
@@ -97,6 +175,9 @@ pub struct Submission {
     pub list_name: Option<String>,
     /// The content of the file that `--cacert` names.
     pub ca_certificates: Bytes,
+    /// A fetch that goes on: the list that it was begun with. Which of its URLs
+    /// are done comes after the submission.
+    pub resumed: Option<ListIdentity>,
 }
 
 impl From<Submission> for wire::Submission {
@@ -105,6 +186,7 @@ impl From<Submission> for wire::Submission {
             arguments: submission.arguments,
             list_name: submission.list_name,
             ca_certificates: submission.ca_certificates,
+            resumed: submission.resumed.map(Into::into),
         }
     }
 }
@@ -126,14 +208,11 @@ impl TryFrom<wire::Submission> for Submission {
                 "arguments and certificates are longer than a submission may be",
             ));
         }
-        let list_name = submission.list_name.map(|name| {
-            // It stands in reports and on terminals.
-            name.chars().filter(|c| is_plain(*c)).take(256).collect()
-        });
         Ok(Self {
             arguments: submission.arguments,
-            list_name,
+            list_name: submission.list_name.as_deref().map(for_people),
             ca_certificates: submission.ca_certificates,
+            resumed: submission.resumed.map(TryInto::try_into).transpose()?,
         })
     }
 }
@@ -495,12 +574,47 @@ impl TryFrom<wire::StatusReply> for Status {
 mod tests {
     use super::*;
 
+    fn list() -> ListIdentity {
+        ListIdentity {
+            name: "urls.txt".to_owned(),
+            sha256: "0f".repeat(32),
+            urls: 6,
+            repeat: 2,
+        }
+    }
+
     fn job() -> JobDescription {
         JobDescription {
             id: JobId(7),
             kind: JobKind::Fetch,
             arguments: vec!["fetch".to_owned(), "-".to_owned()],
+            list: Some(list()),
         }
+    }
+
+    #[test]
+    fn a_list_is_told_by_its_content() {
+        assert_eq!(
+            list().to_string(),
+            "urls.txt (6 URLs with --repeat 2, SHA-256 0f0f0f0f0f0f…)"
+        );
+        let renamed = ListIdentity {
+            name: "other".to_owned(),
+            ..list()
+        };
+        assert!(list().is_same(&renamed));
+        assert_eq!(
+            ListIdentity::try_from(wire::ListIdentity::from(list())),
+            Ok(list())
+        );
+        let refused = |change: fn(&mut wire::ListIdentity)| {
+            let mut list = wire::ListIdentity::from(list());
+            change(&mut list);
+            ListIdentity::try_from(list).is_err()
+        };
+        assert!(refused(|list| list.urls = URLS_MAX + 1));
+        assert!(refused(|list| list.sha256 = "é".repeat(32)));
+        assert!(refused(|list| list.sha256.truncate(63)));
     }
 
     #[test]
@@ -572,6 +686,7 @@ mod tests {
             arguments: vec!["study".to_owned()],
             list_name: Some("a\u{1b}[2Jb".to_owned()),
             ca_certificates: Bytes::new(),
+            resumed: None,
         };
         let taken = Submission::try_from(submission.clone()).unwrap();
         assert_eq!(taken.list_name.as_deref(), Some("a[2Jb"));

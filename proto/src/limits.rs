@@ -46,3 +46,5 @@ pub const ARGUMENTS_MAX: usize = 4096;
 pub const SUBMISSION_MAX_BYTES: usize = 1024 * 1024;
 /// Most octets of a submitted list; it is kept on disk.
 pub const LIST_MAX_BYTES: u64 = 16 * 1024 * 1024 * 1024;
+/// Most URLs in a list, repeats counted: the ledger keeps a bit for each.
+pub const URLS_MAX: u64 = 1 << 33;

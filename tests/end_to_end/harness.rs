@@ -88,8 +88,12 @@ impl Place {
             "--data",
             "data",
         ];
-        let mut child = self
-            .command(&[&fixed, args].concat())
+        Self::serving(self.command(&[&fixed, args].concat()))
+    }
+
+    /// Waits until a coordinator says where it serves.
+    pub(crate) fn serving(mut command: Command) -> Serving {
+        let mut child = command
             .stderr(Stdio::inherit())
             .spawn()
             .expect("the coordinator starts");
@@ -169,6 +173,29 @@ impl Place {
         }
     }
 
+    /// A coordinator whose files, and its children's, cannot grow beyond so many
+    /// blocks of 512 octets: a full disk for everybody, without root.
+    pub(crate) fn limited(&self, blocks: u32, args: &[&str]) -> Command {
+        let command = self.command(args);
+        let mut limited = Command::new("sh");
+        limited
+            .args(["-c", r#"ulimit -f "$1"; shift; exec "$@""#, "sh"])
+            .arg(blocks.to_string())
+            .arg(command.get_program())
+            .args(command.get_args())
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
+        limited
+    }
+
     /// Starts an origin; it ends with the value that is returned.
     pub(crate) fn origin(&self) -> Origin {
         let mut child = self
@@ -208,11 +235,17 @@ impl Place {
 
     /// Waits until no process of this test is left.
     pub(crate) fn assert_nothing_left(&self) {
+        self.assert_nothing_left_but("");
+    }
+
+    /// Waits until no process of this test is left, except those named `word`.
+    pub(crate) fn assert_nothing_left_but(&self, word: &str) {
         wait_for("every process to end", || {
             let left: usize = [
                 "worker", "origin", "fetcher", "study", "fetch", "serve", "attach",
             ]
             .iter()
+            .filter(|kind| **kind != word)
             .map(|word| self.processes(word).len())
             .sum();
             (left == 0).then_some(())
@@ -226,6 +259,41 @@ pub(crate) struct Started {
 }
 
 impl Started {
+    pub(crate) fn of(mut command: Command) -> Self {
+        Self {
+            child: command.spawn().expect("the coordinator starts"),
+        }
+    }
+
+    /// What /proc says of it.
+    pub(crate) fn proc(&self, name: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).unwrap_or_default()
+    }
+
+    /// Its standard output, to be read by the test.
+    pub(crate) fn take_stdout(&mut self) -> std::process::ChildStdout {
+        self.child.stdout.take().expect("stdout is piped")
+    }
+
+    /// Its standard error, to be read by the test.
+    pub(crate) fn take_stderr(&mut self) -> std::process::ChildStderr {
+        self.child.stderr.take().expect("stderr is piped")
+    }
+
+    /// Ends it at once, as a power loss would, and waits for that.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it can be waited for");
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.child
+            .try_wait()
+            .expect("it can be waited for")
+            .is_some()
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         pid.expect("a process id")

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod bounds;
 mod clocks;
 mod faults;
 mod fetch;
@@ -11,6 +12,7 @@ mod fleet;
 mod harness;
 mod politeness;
 mod proxy;
+mod resume;
 mod sessions;
 mod storms;
 mod study;

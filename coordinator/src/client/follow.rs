@@ -15,7 +15,7 @@ use tracing::debug;
 use super::{connection::Connection, output::Output};
 use crate::{
     drive::{Progress, Stop},
-    exit::{Exit, Failure},
+    exit::Failure,
     ledger::Counts,
     progress::Bar,
 };
@@ -98,13 +98,13 @@ async fn next(connection: &Connection, events: &mut Events) -> Result<JobEvent, 
     }
 }
 
-/// Follows a job, and ends as it does.
+/// Follows a job to its end; `None`: this client left it.
 pub(super) async fn follow(
     connection: &Connection,
     job: JobId,
     output: &mut Output,
     ending: Ending<'_>,
-) -> Result<Exit, Failure> {
+) -> Result<Option<JobFinished>, Failure> {
     let mut view = View::default();
     let mut deadline = None;
     let finished = loop {
@@ -117,7 +117,7 @@ pub(super) async fn follow(
                 eprintln!(
                     "\ndetached; `coordinator attach {job}` follows it again, `coordinator cancel {job}` ends it"
                 );
-                return Ok(Exit::Interrupted);
+                return Ok(None);
             }
             Err(Broken::Final(failure)) => return Err(failure),
             Err(Broken::Connection(failure)) => failure,
@@ -132,13 +132,7 @@ pub(super) async fn follow(
         sleep(RECONNECT_PAUSE).await;
     };
     view.clear();
-    let exit = Exit::from_code(finished.exit_code);
-    let failed = !finished.message.is_empty();
-    output.finish(matches!(exit, Exit::Done | Exit::Incomplete) && !failed)?;
-    if failed {
-        return Err(Failure::new(exit, finished.message));
-    }
-    Ok(exit)
+    Ok(Some(finished))
 }
 
 /// One connection's worth; `None`: this client goes.
@@ -156,7 +150,10 @@ async fn follow_once(
     let mut told = Told::default();
     loop {
         let event = tokio::select! {
-            event = next(connection, &mut events) => event?,
+            event = async {
+                output.room().await;
+                next(connection, &mut events).await
+            } => event?,
             said = told.next(ending) => match said {
                 Said::Detach => return Ok(None),
                 Said::Cancel { at_once } => {
@@ -166,7 +163,7 @@ async fn follow_once(
             },
         };
         let wrote = match event {
-            JobEvent::Job(_) => Ok(()),
+            JobEvent::Job(job) => output.begin(&job),
             JobEvent::Waiting(ahead) => {
                 view.waiting(ahead);
                 Ok(())

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use clap::Parser;
 use fanout_proto::{
-    control::{JobDescription, JobKind},
+    control::{JobDescription, JobFinished, JobKind},
     id::JobId,
     wire,
 };
@@ -28,8 +28,11 @@ use crate::{
         AttachArgs, CancelArgs, Cli, Command, FetchArgs, FleetArgs, HealthArgs, StatusArgs,
         StudyArgs,
     },
+    drive::Stop,
     exit::{Exit, Failure},
+    fetch::{NOTHING_BEFORE, complete_already},
     ground::Signals,
+    results::{Destination, Taken, part_name},
     settings,
 };
 
@@ -56,7 +59,16 @@ pub async fn fetch(args: &FetchArgs) -> Result<Exit, Failure> {
     let connection = reach(&args.fleet).await?;
     let list = List::open(Some(&args.urls))?;
     let certificates = certificates(args.http.cacert.as_deref())?;
-    let output = Output::fetch(args.out.as_deref())?;
+    let destination = destination(args.out.as_deref())?;
+    let taken = Taken::of(&destination, args.resume).map_err(Failure::usage)?;
+    let Some(taken) = taken else {
+        eprintln!("{}", complete_already(&destination));
+        return Ok(Exit::Done);
+    };
+    if args.resume && taken.list().is_none() {
+        eprintln!("{NOTHING_BEFORE}");
+    }
+    let output = Output::fetch(destination, taken)?;
     run(&connection, list, certificates, output, true).await
 }
 
@@ -68,6 +80,12 @@ async fn reach(args: &FleetArgs) -> Result<Connection, Failure> {
         connection.wait(patience).await?;
     }
     Ok(connection)
+}
+
+fn destination(out: Option<&Path>) -> Result<Destination, Failure> {
+    out.map_or(Ok(Destination::Stdout), |out| {
+        Destination::from_path(out).map_err(Failure::usage)
+    })
 }
 
 fn certificates(path: Option<&Path>) -> Result<bytes::Bytes, Failure> {
@@ -83,13 +101,19 @@ async fn run(
     mut output: Output,
     drains: bool,
 ) -> Result<Exit, Failure> {
-    let submitted = submit(connection, list, certificates).await;
-    let job = submitted.inspect_err(|_| output.discard())?;
+    let job = match submit(connection, list, certificates, output.before()).await {
+        Ok(job) => job,
+        Err(failure) => {
+            output.discard().await;
+            return Err(failure);
+        }
+    };
     eprintln!("job {job}; should this client go away, `coordinator attach {job}` follows it again");
     let signals = Signals::listen(drains).map_err(Failure::incomplete)?;
-    let ended = follow(connection, job, &mut output, Ending::Cancels(&signals.stop)).await;
+    let stop = &signals.stop;
+    let followed = follow(connection, job, &mut output, Ending::Cancels(stop)).await;
     tell_address(connection, job, &output).await;
-    ended
+    end(followed, output, Some(stop)).await
 }
 
 /// Says where a browser finds the study that the coordinator keeps.
@@ -106,6 +130,30 @@ async fn tell_address(connection: &Connection, job: JobId, output: &Output) {
     }
 }
 
+/// Ends as the job did, with what came of it on disk.
+async fn end(
+    followed: Result<Option<JobFinished>, Failure>,
+    output: Output,
+    stop: Option<&Stop>,
+) -> Result<Exit, Failure> {
+    let finished = match followed {
+        Ok(Some(finished)) => finished,
+        ended => {
+            // The first failure counts.
+            let _ = output.finish(false, stop).await;
+            return ended.map(|_| Exit::Interrupted);
+        }
+    };
+    let exit = Exit::from_code(finished.exit_code);
+    let failed = !finished.message.is_empty();
+    let whole = matches!(exit, Exit::Done | Exit::Incomplete) && !failed;
+    let worse = output.finish(whole, stop).await;
+    if failed {
+        return Err(Failure::new(exit, finished.message));
+    }
+    Ok(worse?.unwrap_or(exit))
+}
+
 /// Follows a job again.
 ///
 /// # Errors
@@ -116,9 +164,9 @@ pub async fn attach(args: &AttachArgs) -> Result<Exit, Failure> {
     let id = JobId(args.job);
     let job = follow::describe(&connection, id).await?;
     let mut output = output_of(&job, args)?;
-    let ended = follow(&connection, id, &mut output, Ending::Detaches).await;
+    let followed = follow(&connection, id, &mut output, Ending::Detaches).await;
     tell_address(&connection, id, &output).await;
-    ended
+    end(followed, output, None).await
 }
 
 /// Where the job's output goes, as it was submitted or as it is now said.
@@ -154,7 +202,17 @@ fn output_of(job: &JobDescription, args: &AttachArgs) -> Result<Output, Failure>
                     },
                 )));
             }
-            Output::fetch(args.out.as_deref().or(typed.out.as_deref()))
+            let destination = destination(args.out.as_deref().or(typed.out.as_deref()))?;
+            // Records that an earlier client got are not written again.
+            let begun = match &destination {
+                Destination::File(path, _) => part_name(path).exists(),
+                Destination::Stdout => false,
+            };
+            let taken = Taken::of(&destination, begun).map_err(Failure::usage)?;
+            match taken {
+                Some(taken) => Output::fetch(destination, taken),
+                None => Err(Failure::usage(complete_already(&destination))),
+            }
         }
         _ => Err(Failure::incomplete(
             "the coordinator describes the job as what it is not",

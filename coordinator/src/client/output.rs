@@ -1,20 +1,24 @@
 //! Where a followed job's output goes: to the same places as a local run's.
 
-use std::{
-    fs::File,
-    io::{self, BufWriter, Write},
-    path::{Path, PathBuf},
-};
+use std::{io, path::Path, time::Duration};
 
 use fanout_analysis::record::Study;
+use fanout_proto::control::{JobDescription, ListIdentity};
+use tokio::time::sleep;
 
 use crate::{
     cli::Format,
-    exit::Failure,
-    results::{Destination, part_name},
+    drive::Stop,
+    exit::{Exit, Failure},
+    fetch::{cannot_write, patience},
+    id_set::IdSet,
+    results::{Before, Destination, Form, Taken, Writer, id_of, part_name},
     store::{self, Store},
     voice::{Terminal, Voice},
 };
+
+/// The last records are written within this time of whoever only watches a job.
+const END_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Takes what a job produces, octet by octet.
 pub(super) struct Output {
@@ -51,9 +55,8 @@ enum Kind {
         count: u32,
     },
     Fetch {
-        writer: BufWriter<Box<dyn Write>>,
-        /// The results file, if it is not standard output.
-        file: Option<(File, PathBuf)>,
+        destination: Destination,
+        records: Records,
     },
 }
 
@@ -61,6 +64,25 @@ enum Kind {
 enum Kept {
     Here(Store),
     Pages(String),
+}
+
+/// A fetch's records on this side.
+enum Records {
+    /// Which list they will be of is not known yet.
+    Taken(Taken),
+    Open(Box<Written>),
+    Ended,
+}
+
+/// Records that are being written.
+struct Written {
+    writer: Writer,
+    before: Before,
+    /// The list that they are of.
+    list: ListIdentity,
+    /// Octets of the job's results before the first record, which stand here already.
+    head: usize,
+    lines: Lines,
 }
 
 /// Cuts octets into lines.
@@ -126,46 +148,80 @@ impl Output {
         }
     }
 
-    /// A fetch's results file, or standard output.
-    pub(super) fn fetch(out: Option<&Path>) -> Result<Self, Failure> {
-        let destination = out.map(Destination::from_path).transpose();
-        let (writer, file): (Box<dyn Write>, _) = match destination.map_err(Failure::usage)? {
-            None | Some(Destination::Stdout) => (Box::new(io::stdout()), None),
-            Some(Destination::File(path, _)) => {
-                let open = || {
-                    let file = File::create(part_name(&path))?;
-                    Ok((file.try_clone()?, file))
-                };
-                let (file, again) = open().map_err(|error: io::Error| {
-                    Failure::usage(format!(
-                        "cannot write {}: {error}; name another file with --out",
-                        part_name(&path).display()
-                    ))
-                })?;
-                (Box::new(again), Some((file, path)))
-            }
-        };
+    /// A fetch's results file, or standard output. A fetch that goes on knows its
+    /// list already.
+    pub(super) fn fetch(destination: Destination, taken: Taken) -> Result<Self, Failure> {
+        let mut records = Records::Taken(taken);
+        if let Records::Taken(taken) = &records
+            && let Some(list) = taken.list().cloned()
+        {
+            records.open(list, &destination)?;
+        }
         Ok(Self::new(Kind::Fetch {
-            writer: BufWriter::new(writer),
-            file,
+            destination,
+            records,
         }))
     }
 
-    /// The job never was: nothing of it stays.
-    pub(super) fn discard(&self) {
+    /// What is here of a fetch that goes on: its list, and which URLs are done.
+    pub(super) fn before(&self) -> Option<(ListIdentity, &IdSet)> {
         match &self.kind {
+            Kind::Fetch {
+                records: Records::Open(open),
+                ..
+            } if !open.before.done.is_empty() => Some((open.list.clone(), &open.before.done)),
+            _ => None,
+        }
+    }
+
+    /// The job says what it is.
+    pub(super) fn begin(&mut self, job: &JobDescription) -> Result<(), Failure> {
+        match &mut self.kind {
+            Kind::Fetch {
+                records,
+                destination,
+            } => {
+                let list = job.list.clone().ok_or_else(|| {
+                    Failure::incomplete(
+                        "the coordinator does not say which list the job fetches: it is of another version",
+                    )
+                })?;
+                records.open(list, destination)
+            }
+            Kind::Study { .. } => Ok(()),
+        }
+    }
+
+    /// The job never was: nothing of it stays.
+    pub(super) async fn discard(self) {
+        match self.kind {
             Kind::Study {
                 kept: Kept::Here(store),
                 ..
             } => store.discard(),
-            Kind::Fetch {
-                file: Some((_, path)),
-                ..
-            } => {
-                // An empty file that stays does no harm.
-                let _ = std::fs::remove_file(part_name(path));
+            Kind::Study { .. } => {}
+            Kind::Fetch { records, .. } => match records {
+                Records::Taken(taken) => taken.discard(),
+                Records::Open(open) => {
+                    // What was there before stays.
+                    let _ = open.writer.finish(false, sleep(END_PATIENCE)).await;
+                }
+                Records::Ended => {}
+            },
+        }
+    }
+
+    /// Waits until there is room for more, where records are written more slowly
+    /// than they come.
+    pub(super) async fn room(&self) {
+        if let Kind::Fetch {
+            records: Records::Open(open),
+            ..
+        } = &self.kind
+        {
+            while let Some(full) = open.writer.full() {
+                full.notified().await;
             }
-            Kind::Study { .. } | Kind::Fetch { file: None, .. } => {}
         }
     }
 
@@ -187,10 +243,12 @@ impl Output {
     pub(super) fn results(&mut self, octets: &[u8]) -> Result<(), Failure> {
         self.taken.1 += octets.len() as u64;
         match &mut self.kind {
-            Kind::Fetch { writer, .. } => writer
-                .write_all(octets)
-                .and_then(|()| writer.flush())
-                .map_err(|error| Failure::incomplete(format!("cannot write the results: {error}"))),
+            Kind::Fetch {
+                destination,
+                records,
+            } => records
+                .push(octets, destination)
+                .map_err(|error| cannot_write(destination, &error)),
             Kind::Study {
                 kept,
                 terminal,
@@ -228,31 +286,132 @@ impl Output {
 
     /// Whether results go to standard output as they come.
     pub(super) fn shows_results(&self) -> bool {
-        !matches!(self.kind, Kind::Fetch { file: Some(_), .. })
+        !matches!(
+            self.kind,
+            Kind::Fetch {
+                destination: Destination::File(..),
+                ..
+            }
+        )
     }
 
-    /// The job is over; `whole` says that every URL has its record.
-    pub(super) fn finish(&mut self, whole: bool) -> Result<(), Failure> {
-        match &mut self.kind {
+    /// The job is over, or this client leaves it; `whole` says that every URL has
+    /// its record. Answers with how that changes the end: URLs may have been
+    /// abandoned before. `stop` is listened to where the job is this client's.
+    pub(super) async fn finish(
+        self,
+        whole: bool,
+        stop: Option<&Stop>,
+    ) -> Result<Option<Exit>, Failure> {
+        let (destination, records) = match self.kind {
             // Goes away only if it is empty.
-            Kind::Study {
-                kept: Kept::Here(store),
-                ..
-            } => store.discard(),
-            Kind::Study { .. } => {}
-            Kind::Fetch { file, .. } => {
-                if let Some((file, path)) = file {
-                    file.sync_all().map_err(Failure::incomplete)?;
-                    if whole {
-                        std::fs::rename(part_name(path), &*path).map_err(Failure::incomplete)?;
-                    } else {
-                        eprintln!("the records so far are in {}", part_name(path).display());
-                    }
+            Kind::Study { kept, .. } => {
+                if let Kept::Here(store) = kept {
+                    store.discard();
                 }
+                return Ok(None);
             }
+            Kind::Fetch {
+                destination,
+                records,
+            } => (destination, records),
+        };
+        let (writer, before) = match records {
+            Records::Open(open) => (open.writer, open.before),
+            Records::Taken(taken) => {
+                taken.discard();
+                return Ok(None);
+            }
+            Records::Ended => return Ok(None),
+        };
+        let finished = match stop {
+            Some(stop) => writer.finish(whole, patience(stop)).await,
+            None => writer.finish(whole, sleep(END_PATIENCE)).await,
+        };
+        if let Destination::File(path, _) = &destination
+            && part_name(path).exists()
+        {
+            match stop {
+                Some(_) => Terminal::default().kept(&part_name(path)),
+                None => eprintln!("the records so far are in {}", part_name(path).display()),
+            }
+        }
+        match finished {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Some(Exit::Incomplete)),
+            Err(error) => Err(cannot_write(&destination, &error)),
+            Ok(()) => Ok((whole && before.counts.abandoned > 0).then_some(Exit::Incomplete)),
+        }
+    }
+}
+
+impl Records {
+    fn open(&mut self, list: ListIdentity, destination: &Destination) -> Result<(), Failure> {
+        if let Self::Open(open) = self
+            && !open.list.is_same(&list)
+        {
+            let theirs = &open.list;
+            return Err(Failure::usage(format!(
+                "the records here are of another list: of {theirs}, and the job fetches {list}; name another \
+                 file with --out"
+            )));
+        }
+        match std::mem::replace(self, Self::Ended) {
+            Self::Taken(taken) => {
+                let (writer, before) = taken.open(&list).map_err(Failure::usage)?;
+                *self = Self::Open(Box::new(Written {
+                    writer,
+                    before,
+                    list,
+                    head: match destination {
+                        Destination::Stdout => 0,
+                        Destination::File(_, form) => form.head().len(),
+                    },
+                    lines: Lines::default(),
+                }));
+            }
+            open => *self = open,
         }
         Ok(())
     }
+
+    /// Records as they come, without those that are here already.
+    fn push(&mut self, octets: &[u8], destination: &Destination) -> io::Result<()> {
+        let Self::Open(open) = self else {
+            return Err(io::Error::other(
+                "records came before the job said what it is",
+            ));
+        };
+        let Written {
+            writer,
+            before,
+            head,
+            lines,
+            ..
+        } = &mut **open;
+        let (skipped, octets) = octets.split_at(octets.len().min(*head));
+        *head -= skipped.len();
+        let mut piece = Vec::new();
+        match destination {
+            Destination::File(_, form) if !before.done.is_empty() => {
+                for line in lines.push(octets) {
+                    if is_new(*form, &line, &before.done) {
+                        piece.extend_from_slice(&line);
+                        piece.push(b'\n');
+                    }
+                }
+            }
+            _ => piece.extend_from_slice(octets),
+        }
+        if piece.is_empty() {
+            return writer.check();
+        }
+        writer.push(piece).map(drop)
+    }
+}
+
+/// Whether a line is the record of a URL that has none here.
+fn is_new(form: Form, line: &[u8], done: &IdSet) -> bool {
+    id_of(form, line).is_some_and(|id| !done.contains(id))
 }
 
 #[cfg(test)]

@@ -244,6 +244,7 @@ mod tests {
                 id: JobId(id),
                 kind: JobKind::Fetch,
                 arguments: vec!["fetch".to_owned(), "urls\u{1b}.txt".to_owned()],
+                list: None,
             },
             state,
             study: String::new(),

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use fanout_proto::{
-    control::{Submission, Submitted},
+    control::{ListIdentity, Submission, Submitted},
     id::JobId,
     limits::PART_MAX_BYTES,
     wire::{self, submit_part::Part},
@@ -17,7 +17,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::connection::Connection;
-use crate::exit::{Exit, Failure};
+use crate::{
+    exit::{Exit, Failure},
+    id_set::IdSet,
+};
 
 /// Parts of the list on their way; the rest is read when there is room.
 const PARTS_MAX: usize = 4;
@@ -58,16 +61,21 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
     ))
 }
 
-/// Submits what this process was asked to do; the answer is the job's number.
+/// Submits what this process was asked to do, and what is done of it `before`;
+/// the answer is the job's number.
 pub(super) async fn submit(
     connection: &Connection,
     list: List,
     certificates: Bytes,
+    before: Option<(ListIdentity, &IdSet)>,
 ) -> Result<JobId, Failure> {
+    let (resumed, done) = before.unzip();
+    let done: Vec<u8> = done.map_or(Vec::new(), |done| done.octets().collect());
     let submission = Submission {
         arguments: arguments()?,
         list_name: list.name.clone(),
         ca_certificates: certificates,
+        resumed,
     };
     let (parts, stream) = mpsc::channel(PARTS_MAX);
     let mut control = connection.control().await?;
@@ -78,7 +86,15 @@ pub(super) async fn submit(
     let name = list.name.unwrap_or_default();
     let reader = list.content.map(|content| {
         // Standard input may keep anybody waiting.
-        tokio::task::spawn_blocking(move || send_list(content, &parts))
+        tokio::task::spawn_blocking(move || {
+            for octets in done.chunks(PART_MAX_BYTES) {
+                let octets = Bytes::copy_from_slice(octets);
+                if parts.blocking_send(part(Part::Done(octets))).is_err() {
+                    return Ok(());
+                }
+            }
+            send_list(content, &parts)
+        })
     });
     let answer = control.submit(ReceiverStream::new(stream)).await;
     let answer = match answer {

@@ -201,16 +201,14 @@ async fn submit(
         .admit()
         .map_err(|full| Status::resource_exhausted(full.to_string()))?;
     let directory = admission.directory().map_err(Status::internal)?.to_owned();
-    let list = match submission.list_name {
-        None => None,
-        Some(_) => Some(receive_list(&mut parts, &directory.join("list")).await?),
-    };
-    let received = Received {
+    let mut received = Received {
         submission,
         id: admission.id,
         directory,
-        list,
+        list: None,
+        done: None,
     };
+    receive(&mut parts, &mut received).await?;
     let check = {
         let desk = desk.clone();
         // A long list takes a while to read, and workers wait for nobody.
@@ -237,6 +235,7 @@ async fn submit(
         id,
         kind,
         arguments: without_secrets(&received.submission.arguments),
+        list: plan.list(),
     };
     admission
         .queue(description, plan, &said)
@@ -257,30 +256,85 @@ async fn next(parts: &mut Streaming<wire::SubmitPart>) -> Result<Option<Part>, S
     }
 }
 
-/// Writes a list to disk as it comes.
-async fn receive_list(
+/// Writes to disk what follows a submission, as it comes: what is done already
+/// of a resumed fetch, then the list.
+async fn receive(
     parts: &mut Streaming<wire::SubmitPart>,
-    path: &std::path::Path,
-) -> Result<std::path::PathBuf, Status> {
-    let write = |error: std::io::Error| {
-        Status::resource_exhausted(format!("the coordinator cannot keep the list: {error}"))
-    };
-    let mut file = File::create(path).await.map_err(write)?;
-    let mut length = 0_u64;
-    while let Some(part) = next(parts).await? {
-        let Part::List(octets) = part else {
-            return Err(invalid(&WireError::Inconsistent("a submission comes once")));
+    received: &mut Received,
+) -> Result<(), Status> {
+    let mut kept = None;
+    if let Some(resumed) = &received.submission.resumed {
+        let path = received.directory.join("done");
+        let mut done = Kept::create(&path, resumed.urls.div_ceil(8))
+            .await
+            .map_err(full)?;
+        kept = loop {
+            match next(parts).await? {
+                Some(Part::Done(octets)) => done.write(&octets).await?,
+                other => break other,
+            }
         };
-        length += octets.len() as u64;
-        if length > LIST_MAX_BYTES {
+        done.finish().await?;
+        received.done = Some(path);
+    }
+    if received.submission.list_name.is_none() {
+        return Ok(());
+    }
+    let path = received.directory.join("list");
+    let mut list = Kept::create(&path, LIST_MAX_BYTES).await.map_err(full)?;
+    if kept.is_none() && received.done.is_none() {
+        kept = next(parts).await?;
+    }
+    while let Some(part) = kept {
+        let Part::List(octets) = part else {
+            return Err(invalid(&WireError::Inconsistent(
+                "a submission comes once, then what is done, then the list",
+            )));
+        };
+        list.write(&octets).await?;
+        kept = next(parts).await?;
+    }
+    list.finish().await?;
+    received.list = Some(path);
+    Ok(())
+}
+
+/// A file that a client fills, up to a limit.
+struct Kept {
+    file: File,
+    length: u64,
+    limit: u64,
+}
+
+impl Kept {
+    async fn create(path: &std::path::Path, limit: u64) -> std::io::Result<Self> {
+        Ok(Self {
+            file: File::create(path).await?,
+            length: 0,
+            limit,
+        })
+    }
+
+    async fn write(&mut self, octets: &[u8]) -> Result<(), Status> {
+        self.length += octets.len() as u64;
+        if self.length > self.limit {
             return Err(Status::resource_exhausted(format!(
-                "the list is longer than the {LIST_MAX_BYTES} octets that a fleet takes"
+                "what was sent is longer than the {} octets that are taken",
+                self.limit
             )));
         }
-        file.write_all(&octets).await.map_err(write)?;
+        self.file.write_all(octets).await.map_err(full)
     }
-    file.flush().await.map_err(write)?;
-    Ok(path.to_owned())
+
+    async fn finish(mut self) -> Result<(), Status> {
+        self.file.flush().await.map_err(full)
+    }
+}
+
+fn full(error: std::io::Error) -> Status {
+    Status::resource_exhausted(format!(
+        "the coordinator cannot keep the list: {error}; make room where its data is"
+    ))
 }
 
 /// Tells one client everything. The state is looked at before the files are:

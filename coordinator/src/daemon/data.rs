@@ -13,7 +13,7 @@ use std::{
 };
 
 use fanout_proto::{
-    control::{JobDescription, JobFinished, JobKind},
+    control::{JobDescription, JobFinished, JobKind, ListIdentity},
     id::JobId,
 };
 use rustix::fs::{FlockOperation, flock};
@@ -59,6 +59,15 @@ struct Kept {
     arguments: Vec<String>,
     study: String,
     finished: Option<KeptEnd>,
+    list: Option<KeptList>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptList {
+    name: String,
+    sha256: String,
+    urls: u64,
+    repeat: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -132,6 +141,12 @@ impl Data {
                 exit_code: finished.exit_code,
                 message: finished.message.clone(),
             }),
+            list: job.list.clone().map(|list| KeptList {
+                name: list.name,
+                sha256: list.sha256,
+                urls: list.urls,
+                repeat: list.repeat,
+            }),
         };
         let path = self.job_directory(job.id).join(JOB);
         let part = crate::results::part_name(&path);
@@ -198,6 +213,12 @@ fn earlier(id: JobId, directory: &Path) -> Option<Earlier> {
             id,
             kind,
             arguments: kept.arguments,
+            list: kept.list.map(|list| ListIdentity {
+                name: list.name,
+                sha256: list.sha256,
+                urls: list.urls,
+                repeat: list.repeat,
+            }),
         },
         study: kept.study,
         finished: kept.finished.map(|end| JobFinished {
@@ -239,6 +260,12 @@ mod tests {
             id: JobId(id),
             kind: JobKind::Fetch,
             arguments: vec!["fetch".to_owned()],
+            list: Some(ListIdentity {
+                name: "urls.txt".to_owned(),
+                sha256: "0".repeat(64),
+                urls: 4,
+                repeat: 2,
+            }),
         };
         for id in [10, 9] {
             data.create_job(JobId(id)).unwrap();

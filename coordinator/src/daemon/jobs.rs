@@ -431,7 +431,7 @@ mod tests {
         };
         let settings = crate::settings::FetchSettings::new(&args).unwrap();
         let list = crate::fetch::open(&settings).unwrap();
-        Plan::Fetch(Box::new(settings), list)
+        Plan::Fetch(Box::new(settings), list, None)
     }
 
     fn queue(jobs: &Jobs) -> Result<JobId, Full> {
@@ -441,6 +441,7 @@ mod tests {
             id,
             kind: JobKind::Fetch,
             arguments: Vec::new(),
+            list: None,
         };
         let plan = plan(admission.directory().unwrap());
         admission.queue(description, plan, "").unwrap();

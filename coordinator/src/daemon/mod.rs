@@ -46,6 +46,7 @@ use crate::{
     fetch::Fetch,
     fleet::{Fleet, FleetServer},
     ground::{Ground, Origin, machine},
+    results::Taken,
 };
 
 /// A job waits this long for the workers that it asks for.
@@ -263,10 +264,23 @@ async fn carry_out(
     };
     match plan {
         Plan::Study(study, _) => study.run(ground, &job.stop, output).await,
-        Plan::Fetch(settings, list) => {
-            Fetch::new(&settings, &list, output)?
-                .run(ground, &job.stop)
-                .await
+        Plan::Fetch(settings, list, done) => {
+            let here = |failure: Failure| match failure.exit {
+                Exit::Incomplete => {
+                    Failure::incomplete(format!("on the coordinator's machine: {failure}"))
+                }
+                _ => failure,
+            };
+            let taken = Taken::of(&settings.destination, false)
+                .map_err(|error| here(Failure::incomplete(error)))?
+                .ok_or_else(|| Failure::incomplete("the job has its results already"))?;
+            let fetch = Fetch::new(&settings, &list, taken, done, output)
+                .map_err(|failure| here(Failure::incomplete(failure)))?;
+            let ended = match fetch.nothing_left() {
+                true => fetch.conclude(&job.stop).await,
+                false => fetch.run(ground, &job.stop).await,
+            };
+            ended.map_err(here)
         }
     }
 }

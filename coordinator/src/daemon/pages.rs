@@ -281,6 +281,7 @@ mod tests {
                     id: JobId(1),
                     kind: JobKind::Fetch,
                     arguments: vec!["<script>".to_owned()],
+                    list: None,
                 },
                 state: JobState::Waiting(2),
                 study: String::new(),

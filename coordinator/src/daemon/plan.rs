@@ -11,7 +11,7 @@ use std::{
 use clap::Parser;
 use fanout_analysis::record::Study;
 use fanout_proto::{
-    control::{JobKind, Submission},
+    control::{JobKind, ListIdentity, Submission},
     id::JobId,
 };
 
@@ -20,8 +20,9 @@ use crate::{
     cli::{Cli, Command, FetchArgs, FleetArgs, HttpArgs, StudyArgs, without_secrets},
     exit::Failure,
     fetch,
+    id_set::IdSet,
     progress::Bar,
-    results::{Destination, part_name},
+    results::{Destination, PartError, part_name},
     settings::{FetchSettings, StudySettings},
     store::Store,
     study::Prepared,
@@ -39,8 +40,8 @@ const FETCH_RESULTS: [&str; 2] = ["results.jsonl", "results.csv"];
 pub(super) enum Plan {
     /// A study, and the name under which it is kept.
     Study(Box<Prepared>, String),
-    /// A fetch.
-    Fetch(Box<FetchSettings>, UrlList),
+    /// A fetch, and what the client has of it already.
+    Fetch(Box<FetchSettings>, UrlList, Option<IdSet>),
 }
 
 /// A submission that can be run.
@@ -68,6 +69,8 @@ pub(super) struct Received {
     pub(super) directory: PathBuf,
     /// The list's octets, if some were sent.
     pub(super) list: Option<PathBuf>,
+    /// Which URLs of a resumed fetch are done, a bit each.
+    pub(super) done: Option<PathBuf>,
 }
 
 impl Plan {
@@ -120,10 +123,13 @@ impl Plan {
                     Ok(_) => FETCH_RESULTS[0],
                     Err(error) => return Err(Failure::usage(error)),
                 };
-                args.out = Some(received.directory.join(form));
+                let theirs = args.out.replace(received.directory.join(form));
+                // What there is already is the client's, and stays there.
+                args.resume = false;
                 let settings = fetch_settings(&args, source)?;
                 let list = fetch::open(&settings)?;
-                Ok((JobKind::Fetch, Self::Fetch(Box::new(settings), list)))
+                let done = received.done(&list, theirs.as_deref())?;
+                Ok((JobKind::Fetch, Self::Fetch(Box::new(settings), list, done)))
             }
             _ => Err(Failure::usage("only study and fetch run on a fleet")),
         }
@@ -133,7 +139,9 @@ impl Plan {
     pub(super) fn workers(&self) -> u32 {
         match self {
             Self::Study(prepared, _) => prepared.workers(),
-            Self::Fetch(settings, _) => settings.common.workers,
+            // Nobody is needed where nothing is left.
+            Self::Fetch(_, _, Some(done)) if done.is_full() => 0,
+            Self::Fetch(settings, ..) => settings.common.workers,
         }
     }
 
@@ -150,6 +158,14 @@ impl Plan {
         match self {
             Self::Study(_, name) => name,
             Self::Fetch(..) => "",
+        }
+    }
+
+    /// Of a fetch, the list that its records are of.
+    pub(super) fn list(&self) -> Option<ListIdentity> {
+        match self {
+            Self::Study(..) => None,
+            Self::Fetch(_, list, _) => Some(list.identity()),
         }
     }
 
@@ -217,6 +233,30 @@ impl Received {
             name: self.submission.list_name.clone().unwrap_or_default(),
             path: path.clone(),
         }))
+    }
+
+    /// Which URLs are done, of a fetch that goes on: only with the list that it
+    /// was begun with.
+    fn done(&self, list: &UrlList, out: Option<&Path>) -> Result<Option<IdSet>, Failure> {
+        let Some((path, theirs)) = self.done.as_ref().zip(self.submission.resumed.clone()) else {
+            return Ok(None);
+        };
+        let ours = list.identity();
+        if !theirs.is_same(&ours) {
+            return Err(Failure::usage(PartError::OtherList {
+                part: part_name(out.unwrap_or(Path::new("the results")))
+                    .display()
+                    .to_string(),
+                theirs: Box::new(theirs),
+                ours: Box::new(ours),
+            }));
+        }
+        let read = fs::File::open(path).and_then(|file| IdSet::from_octets(ours.urls, file));
+        let done = read.map_err(|error| cannot_keep(&error))?;
+        // It was read into memory.
+        let _ = fs::remove_file(path);
+        done.map(Some)
+            .ok_or_else(|| Failure::usage("what the client says is done does not fit the URL list"))
     }
 
     fn has_list(&self, wanted: bool) -> Result<(), Failure> {

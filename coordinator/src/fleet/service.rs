@@ -387,11 +387,32 @@ async fn receive(
             }
             Ok(message) => {
                 let event = RawEvent::Message(id, message, bytes);
-                if shared.events.send(event).await.is_err() {
+                if !pass_on(shared, event, outbox).await {
                     return "nobody drives the fleet any more".to_owned();
                 }
             }
             Err(error) => return format!("it broke the protocol: {error}"),
+        }
+    }
+}
+
+/// Hands an event to whoever drives the fleet; `false`: nobody does. While it is
+/// not taken, nothing is read from the worker, its heartbeats included: it is
+/// told that the coordinator lives all the same.
+async fn pass_on(
+    shared: &Shared,
+    event: RawEvent,
+    outbox: &mpsc::WeakSender<Result<wire::ToWorker, Status>>,
+) -> bool {
+    let mut passed = std::pin::pin!(shared.events.send(event));
+    loop {
+        if let Ok(passed) = timeout(HEARTBEAT_INTERVAL, &mut passed).await {
+            return passed.is_ok();
+        }
+        if let Some(outbox) = outbox.upgrade() {
+            let beat = to_worker::Message::Heartbeat(wire::Heartbeat { sequence: 0 });
+            // A full outbox is the fleet's to judge.
+            let _ = outbox.try_send(to_worker(beat));
         }
     }
 }

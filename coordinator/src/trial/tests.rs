@@ -152,6 +152,10 @@ struct Harness {
 impl Harness {
     fn new(plan: Plan) -> Self {
         let (trial, commands) = Trial::new(plan);
+        Self::of(trial, commands)
+    }
+
+    fn of(trial: Trial, commands: Vec<Command>) -> Self {
         let mut world = World::default();
         world.obey(commands);
         Self {
@@ -404,6 +408,42 @@ fn completing_what_one_does_not_hold_costs_the_fetcher_its_life() {
     h.send(Event::Completions(FetcherId(0), batch(&[UrlId(999)])));
     assert!(h.world.gone.contains(&FetcherId(0)));
     assert_eq!(h.trial.counts().done(), 0);
+}
+
+#[test]
+fn nobody_is_silent_while_nothing_is_taken_in() {
+    let mut h = Harness::new(plan(100, 1, 4));
+    h.all_ready();
+    for _ in 0..600 {
+        h.now += ms(100);
+        h.send(Event::Stalled);
+    }
+    h.send(Event::Tick);
+    assert!(h.world.gone.is_empty(), "{:?}", h.trial);
+    // From here on its silence is its own.
+    h.now += Duration::from_secs(36);
+    h.send(Event::Tick);
+    assert!(h.world.gone.contains(&FetcherId(0)));
+}
+
+#[test]
+fn urls_that_were_done_before_are_not_leased() {
+    let mut done = IdSet::new(10);
+    for id in [0, 1, 2, 5, 9] {
+        done.insert(UrlId(id));
+    }
+    let (trial, commands) = Trial::resumed(plan(10, 1, 4), done);
+    let mut h = Harness::of(trial, commands);
+    h.all_ready();
+    while h.trial.ledger().remaining() > 0 {
+        h.now += ms(1);
+        h.complete(FetcherId(0), 1);
+    }
+    h.finish();
+    assert_eq!(h.world.end, Some(End::Done));
+    let recorded: Vec<_> = h.world.recorded.keys().map(|id| id.0).collect();
+    assert_eq!(recorded, [3, 4, 6, 7, 8]);
+    assert_eq!((h.trial.counts().before, h.trial.counts().done()), (5, 10));
 }
 
 #[test]

@@ -177,6 +177,8 @@ async fn coordinator(over: Rc<RefCell<Option<(Outcome, Records)>>>) -> turmoil::
         split: Split::Dynamic,
         memory_interval: None,
         limit: None,
+        done: None,
+        hosts: fanout_coordinator::politeness::Limits::default(),
     };
     let mut records = Records::default();
     let outcome = drive::run(&mut fleet, request, &Stop::default(), &mut records).await?;
