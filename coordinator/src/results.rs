@@ -624,3 +624,38 @@ impl Sink for Results<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::url_list::Source;
+
+    #[test]
+    fn abandoned_urls_are_listed_and_some_are_named() {
+        let lines = (0..9).map(|i| format!("http://a.example/{i}"));
+        let list = UrlList::from_lines(Source::BuiltIn, lines, 1).expect("a list");
+        let place = tempfile::TempDir::new().expect("a directory");
+        let path = place.path().join("got.jsonl");
+        let destination = Destination::File(path.clone(), Form::Jsonl);
+        let mut results = Results::open(&destination, &list, None).expect("a file");
+        results.abandoned(&[UrlId(1)]).expect("written");
+        let more: Vec<_> = (2..9).map(UrlId).collect();
+        results.abandoned(&more).expect("written");
+        let examples = results.examples();
+        let urls = (1..=ABANDONED_TOLD).map(|i| format!("http://a.example/{i}"));
+        let told = urls.collect::<Vec<_>>().join(", ");
+        assert_eq!(examples, [("abandoned".to_owned(), told)]);
+        results.finish(true).expect("renamed");
+        let text = std::fs::read_to_string(&path).expect("the file");
+        let ids: Vec<u64> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .map(|record: serde_json::Value| {
+                assert_eq!(record["outcome"], "abandoned");
+                assert_eq!(record["attempt"], 3);
+                record["id"].as_u64().expect("an id")
+            })
+            .collect();
+        assert_eq!(ids, (1..9).collect::<Vec<_>>());
+    }
+}

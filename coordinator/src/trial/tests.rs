@@ -364,6 +364,24 @@ fn a_fetcher_that_is_killed_at_its_start_is_started_again_a_few_times() {
 }
 
 #[test]
+fn a_killed_fetcher_that_is_never_reaped_is_not_waited_for_for_ever() {
+    let mut h = Harness::new(plan(3, 1, 2));
+    h.all_ready();
+    h.now += Duration::from_secs(36);
+    h.send(Event::Tick);
+    assert_eq!(h.world.dying, [FetcherId(0)]);
+    h.now += REAP_DEADLINE;
+    h.send(Event::Tick);
+    assert_eq!(h.world.end, None);
+    h.now += ms(1);
+    h.send(Event::Tick);
+    assert!(matches!(
+        h.world.end,
+        Some(End::Aborted(AbortReason::AllLost(_)))
+    ));
+}
+
+#[test]
 fn fetchers_that_only_ever_die_end_the_trial() {
     let mut h = Harness::new(plan(1_000_000, 1, 2));
     h.all_ready();
