@@ -25,7 +25,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque, hash_map::Entry},
-    hash::{BuildHasher, Hash, Hasher},
+    hash::BuildHasher,
     num::NonZeroU32,
     sync::Arc,
     time::Duration,
@@ -566,9 +566,8 @@ fn spacing(rate_per_s: f64) -> Duration {
 fn own_pause(pauses: u32, name: &HostName, seed: u64) -> Duration {
     let doubled = PAUSE_MIN * 2_u32.saturating_pow(pauses.saturating_sub(1).min(16));
     let base = doubled.min(OWN_PAUSE_MAX);
-    let mut hasher = FxBuildHasher.build_hasher();
-    (seed, pauses, name).hash(&mut hasher);
-    let share = u32::try_from(hasher.finish() >> 32).unwrap_or(0);
+    let hash = FxBuildHasher.hash_one((seed, pauses, name));
+    let share = u32::try_from(hash >> 32).unwrap_or(0);
     base + (base / 4).mul_f64(f64::from(share) / f64::from(u32::MAX))
 }
 
