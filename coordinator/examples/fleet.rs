@@ -19,6 +19,7 @@ use fanout_coordinator::{
     drive::{self, Stop, TrialRequest},
     fleet::FleetServer,
     ledger::Split,
+    politeness::Limits,
     url_list::{Source, UrlList},
     voice::Terminal,
     voice::Voice,
@@ -96,6 +97,7 @@ async fn coordinator(workers: usize, urls: usize) -> Result<(), Failure> {
         split: Split::Dynamic,
         memory_interval: None,
         limit: None,
+        hosts: Limits::default(),
     };
     let mut bar = Terminal::default().bar(list.len(), "made-up fleet".to_owned());
     let outcome = drive::run(&mut fleet, request, &Stop::default(), &mut bar).await?;

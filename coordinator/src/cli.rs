@@ -150,6 +150,9 @@ pub struct StudyArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub http: HttpArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub politeness: PolitenessArgs,
     /// Open loop: take up so many URLs a second in all, however long each takes. Latencies are then
     /// also told from the intended start, and late starts are counted.
     #[arg(long, value_name = "R", help_heading = "Load")]
@@ -171,7 +174,8 @@ bad_redirect, decode, resource, forbidden, abandoned.
 Examples:
   coordinator fetch urls.txt --out got.jsonl
   coordinator fetch - --arm 4xasync:64 --max-body 1M < urls.txt > got.jsonl
-  coordinator fetch urls.txt -v --out got.csv     see completions come out of order";
+  coordinator fetch urls.txt -v --out got.csv     see completions come out of order
+  coordinator fetch urls.txt --polite --rate-per-host 2 --contact you@example.org --out got.jsonl";
 
 /// `fetch`.
 #[derive(Debug, Args)]
@@ -197,6 +201,9 @@ pub struct FetchArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub http: HttpArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub politeness: PolitenessArgs,
 }
 
 const SERVE_HELP: &str = "\
@@ -460,7 +467,7 @@ pub struct HttpArgs {
     /// A header to send; may be given again.
     #[arg(long = "header", value_name = "NAME: VALUE")]
     pub headers: Vec<String>,
-    /// The User-Agent header [default: fanout and its version].
+    /// The User-Agent header [default: fanout and its version, with --contact if given].
     #[arg(long, value_name = "TEXT")]
     pub user_agent: Option<String>,
     /// Accept any certificate.
@@ -478,6 +485,27 @@ pub struct HttpArgs {
     /// Open a new connection for every request.
     #[arg(long)]
     pub no_keepalive: bool,
+}
+
+/// What each host is to be spared: name and port as in the list, the same for
+/// http and https on their own ports. It holds over all workers together.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Politeness")]
+pub struct PolitenessArgs {
+    /// At most N requests of one host at a time [default: 6 with --polite, and in a study of a list
+    /// that points beyond this machine; else any number].
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub max_per_host: Option<u32>,
+    /// At most R URLs of one host a second (0.5: one in two seconds).
+    #[arg(long, value_name = "R", allow_negative_numbers = true)]
+    pub rate_per_host: Option<f64>,
+    /// Heed 429 and 503: leave the host alone as long as Retry-After says, or 1 s, 2 s, 4 s … without,
+    /// then ask again, at most 3 times for a URL. robots.txt is not read.
+    #[arg(long)]
+    pub polite: bool,
+    /// Where the owners of a host reach you, an address or a page: sent in the User-Agent.
+    #[arg(long, value_name = "CONTACT", conflicts_with = "user_agent")]
+    pub contact: Option<String>,
 }
 
 /// `--method`.

@@ -2,19 +2,26 @@
 //! the fleet to the pure [`Trial`] and its commands back, and hands what counts
 //! to the figures and the sink. Every way out ends the trial on every worker.
 
-use std::{collections::BTreeMap, io, num::NonZeroU32, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    hash::{BuildHasher, RandomState},
+    io,
+    num::NonZeroU32,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use fanout_analysis::record;
 use fanout_proto::{
     completion::StartedBatch,
+    control::HostsWaited,
     id::{FetcherId, TrialId, UrlId, WorkerId},
     lease::LeaseBatchBuilder,
     setup::{Pace, Setup},
     wire::{self, to_fetcher, to_worker},
 };
 use prost::Message;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -22,6 +29,7 @@ use crate::{
     figures::Figures,
     fleet::{Fleet, FleetEvent, WorkerMessage},
     ledger::{Counts, Split},
+    politeness::{HostName, Limits},
     trial::{Accepted, Command, End, Event, Plan, Trial},
     url_list::{Cursor, ListError, UrlList},
     usage::SelfUsage,
@@ -138,6 +146,8 @@ pub struct Progress {
     pub bytes: u64,
     /// Since Go; `None` before.
     pub elapsed: Option<Duration>,
+    /// Where slots are free, and the limits per host let them wait.
+    pub waiting: Option<HostsWaited>,
 }
 
 /// How a trial can be ended from outside.
@@ -169,6 +179,8 @@ pub struct TrialRequest<'a> {
     pub memory_interval: Option<Duration>,
     /// Cancel it when it runs longer than this.
     pub limit: Option<Duration>,
+    /// What each host is to be spared.
+    pub hosts: Limits,
 }
 
 /// What became of a trial.
@@ -231,7 +243,7 @@ struct Drive<'a, S> {
 impl<'a, S: Sink> Drive<'a, S> {
     fn new(fleet: &'a mut Fleet, request: TrialRequest<'a>, sink: &'a mut S) -> Self {
         let concurrency = request.setup.concurrency;
-        let (trial, first) = Trial::new(Plan {
+        let (mut trial, first) = Trial::new(Plan {
             urls: request.list.len(),
             split: request.split,
             concurrency: concurrency.get(),
@@ -239,6 +251,7 @@ impl<'a, S: Sink> Drive<'a, S> {
             timeout: request.setup.http.timeout,
             placement: request.placement.clone(),
         });
+        trial.limit_hosts(request.hosts, RandomState::new().hash_one(request.id.0));
         let names = fleet
             .workers()
             .iter()
@@ -269,6 +282,7 @@ impl<'a, S: Sink> Drive<'a, S> {
         }
         let mut draining = false;
         loop {
+            let wake_at = self.trial.wake_at().map(|at| self.began + at);
             let event = tokio::select! {
                 biased;
                 () = stop.cancel.cancelled() => Some(Event::Cancel),
@@ -277,6 +291,7 @@ impl<'a, S: Sink> Drive<'a, S> {
                     Some(Event::Drain { deadline: self.began.elapsed() + DRAIN_DEADLINE })
                 }
                 event = self.fleet.next() => self.translate(event)?,
+                () = until(wake_at) => Some(Event::Tick),
                 _ = ticks.tick() => {
                     let progress = self.progress();
                     self.sink.progress(&progress)?;
@@ -305,6 +320,12 @@ impl<'a, S: Sink> Drive<'a, S> {
                 .trial
                 .went()
                 .map(|went| self.began.elapsed().saturating_sub(went)),
+            waiting: self.trial.waiting_for_hosts().map(|waiting| HostsWaited {
+                hosts: u32::try_from(waiting.hosts).unwrap_or(u32::MAX),
+                next: waiting
+                    .next_at
+                    .map(|at| at.saturating_sub(self.began.elapsed())),
+            }),
         }
     }
 
@@ -387,8 +408,20 @@ impl<'a, S: Sink> Drive<'a, S> {
     fn obey(&mut self, commands: Vec<Command>) -> Result<Option<End>, DriveError> {
         let trial = self.request.id.0;
         let mut gone = Vec::new();
-        for command in commands {
+        let mut commands = VecDeque::from(commands);
+        while let Some(command) = commands.pop_front() {
             let sent = match command {
+                Command::LookUp(ids) => {
+                    let mut found = Vec::with_capacity(ids.len());
+                    self.request
+                        .list
+                        .look_up(ids, |id, url| found.push((id, HostName::of(url))))?;
+                    let mut more = Vec::new();
+                    let event = Event::Hosts(found);
+                    self.trial.on(self.began.elapsed(), event, &mut more);
+                    commands.extend(more);
+                    continue;
+                }
                 Command::Prepare(worker, fetcher) => {
                     self.figures.started(fetcher, worker);
                     let prepare = wire::Prepare {
@@ -577,6 +610,8 @@ impl<'a, S: Sink> Drive<'a, S> {
         trial.fetchers_lost = losses.fetchers;
         trial.notice_s = losses.notice.map(|time| time.as_secs_f64());
         trial.recovery_s = losses.recovery.map(|time| time.as_secs_f64());
+        trial.asked_again = counts.asked_again;
+        trial.host_wait_s = self.trial.held_by_hosts().map(|held| held.as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let completed = counts.completed as f64;
         trial.requests_per_s = trial.makespan_s.map(|s| completed / s);
@@ -594,6 +629,14 @@ impl<'a, S: Sink> Drive<'a, S> {
         coordination.grpc_messages_sent = traffic.messages_sent;
         coordination.grpc_messages_received = traffic.messages_received;
         Outcome { end, trial, counts }
+    }
+}
+
+/// Never, without a moment.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -67,6 +67,9 @@ impl<'a> Fetch<'a> {
         let results = Results::open(&settings.destination, list, told)
             .map_err(|error| Failure::usage(cannot_write(&settings.destination, &error)))?;
         announce(list, voice);
+        if !list.beyond_loopback().0.is_empty() && !settings.common.hosts.any() {
+            voice.say("no limit per host: --polite, --max-per-host and --rate-per-host spare them");
+        }
         Ok(Self {
             settings,
             list,
@@ -100,6 +103,7 @@ impl<'a> Fetch<'a> {
             split: common.split,
             memory_interval: Some(drive::MEMORY_INTERVAL),
             limit: None,
+            hosts: common.hosts,
         };
         let mut sink = WithBar {
             sink: &mut self.results,
@@ -223,6 +227,17 @@ fn summarise(
             .find(|(of, _)| of == kind)
             .map_or(String::new(), |(_, text)| format!("  for example: {text}"));
         voice.say(&format!("{kind:>14}  {count}{example}"));
+    }
+    if counts.asked_again > 0 {
+        voice.say(&format!(
+            "{} answers of 429 or 503 were heeded, and their URLs asked for again",
+            counts.asked_again
+        ));
+    }
+    if let Some(wait_s) = trial.host_wait_s.filter(|s| *s >= 0.001) {
+        voice.say(&format!(
+            "for {wait_s:.3} s more could have been fetched, but for the limits per host"
+        ));
     }
     for line in losses(counts, trial) {
         voice.say(&line);

@@ -45,6 +45,8 @@ pub struct Counts {
     pub requeued: u64,
     /// Completions of URLs that were done already, or came from a lost fetcher.
     pub duplicates_ignored: u64,
+    /// Answers after which the URL went back to pending, to be asked for again.
+    pub asked_again: u64,
 }
 
 impl Counts {
@@ -87,6 +89,8 @@ pub struct Ledger {
     again: VecDeque<UrlId>,
     /// Lost twice: these are suspected of killing fetchers.
     alone: VecDeque<UrlId>,
+    /// Pending, and singled out to be leased by name; with the leases lost.
+    aside: FxHashMap<UrlId, u8>,
     leased: FxHashMap<UrlId, Lease>,
     /// Lost at least once, and not done.
     recovering: u64,
@@ -118,6 +122,7 @@ impl Ledger {
             common,
             again: VecDeque::new(),
             alone: VecDeque::new(),
+            aside: FxHashMap::default(),
             leased: FxHashMap::default(),
             recovering: 0,
             done: vec![0; words],
@@ -146,7 +151,7 @@ impl Ledger {
             .chain(&self.common)
             .map(|range| range.end - range.start)
             .sum();
-        fresh + (self.again.len() + self.alone.len()) as u64
+        fresh + (self.again.len() + self.alone.len() + self.aside.len()) as u64
     }
 
     /// URLs in some fetcher's hands.
@@ -197,12 +202,70 @@ impl Ledger {
             }
             return ids;
         }
+        let ids: Vec<_> = self.fresh(shard, max).map(UrlId).collect();
+        self.leased.reserve(ids.len());
+        for id in &ids {
+            self.leased.insert(*id, Lease { fetcher, losses: 0 });
+        }
+        ids
+    }
+
+    /// Singles out at most `max` pending URLs of nobody's shard, in the order in
+    /// which [`Self::lease`] would have leased them: they are leased by
+    /// [`Self::lease_aside`] from here on.
+    pub fn set_aside(&mut self, max: usize) -> Vec<UrlId> {
+        if !self.again.is_empty() {
+            let count = max.min(self.again.len());
+            let mut ids: Vec<_> = self.again.drain(..count).collect();
+            ids.sort_unstable();
+            self.aside.extend(ids.iter().map(|id| (*id, 1)));
+            return ids;
+        }
+        let ids: Vec<_> = self.fresh(None, max).map(UrlId).collect();
+        self.aside.extend(ids.iter().map(|id| (*id, 0)));
+        ids
+    }
+
+    /// Leases a URL that was set aside.
+    pub fn lease_aside(&mut self, fetcher: FetcherId, id: UrlId) {
+        if let Some(losses) = self.aside.remove(&id) {
+            self.leased.insert(id, Lease { fetcher, losses });
+        }
+    }
+
+    /// Sets a URL aside again after an answer that does not count.
+    pub fn put_back(&mut self, fetcher: FetcherId, id: UrlId) -> Booked {
+        match self.leased.get(&id) {
+            Some(lease) if lease.fetcher == fetcher => {
+                let losses = lease.losses;
+                self.leased.remove(&id);
+                self.aside.insert(id, losses);
+                self.counts.asked_again += 1;
+                Booked::Counted {
+                    attempt: losses + 1,
+                }
+            }
+            _ => self.not_leased(id),
+        }
+    }
+
+    fn not_leased(&mut self, id: UrlId) -> Booked {
+        if self.is_done(id) {
+            self.counts.duplicates_ignored += 1;
+            Booked::Duplicate
+        } else {
+            Booked::NotHeld
+        }
+    }
+
+    /// The next never-leased URLs.
+    fn fresh(&mut self, shard: Option<u32>, max: usize) -> Range<u64> {
         let own = shard
             .and_then(|s| usize::try_from(s).ok())
             .and_then(|s| self.shards.get_mut(s))
             .filter(|range| !range.is_empty());
         let Some(range) = own.or_else(|| self.common.front_mut()) else {
-            return Vec::new();
+            return 0..0;
         };
         let start = range.start;
         let end = range.end.min(start.saturating_add(max as u64));
@@ -210,12 +273,13 @@ impl Ledger {
         while self.common.front().is_some_and(Range::is_empty) {
             self.common.pop_front();
         }
-        let ids: Vec<_> = (start..end).map(UrlId).collect();
-        self.leased.reserve(ids.len());
-        for id in &ids {
-            self.leased.insert(*id, Lease { fetcher, losses: 0 });
-        }
-        ids
+        start..end
+    }
+
+    /// The URL that [`Self::lease_suspect`] would lease.
+    #[must_use]
+    pub fn suspect(&self) -> Option<UrlId> {
+        self.alone.front().copied()
     }
 
     /// Leases one URL that was lost twice, to a fetcher that holds nothing else.
@@ -240,11 +304,7 @@ impl Ledger {
                 }
                 Booked::Counted { attempt }
             }
-            _ if self.is_done(id) => {
-                self.counts.duplicates_ignored += 1;
-                Booked::Duplicate
-            }
-            _ => Booked::NotHeld,
+            _ => self.not_leased(id),
         }
     }
 
@@ -383,6 +443,9 @@ mod tests {
     enum Step {
         Lease(u32, usize),
         Suspect(u32),
+        Aside(usize),
+        LeaseAside(u32, prop::sample::Index),
+        PutBack(u32, u64),
         Complete(u32, u64),
         Lose(u32),
         Release(u32),
@@ -392,6 +455,9 @@ mod tests {
         prop_oneof![
             (0_u32..4, 1_usize..40).prop_map(|(f, n)| Step::Lease(f, n)),
             (0_u32..4).prop_map(Step::Suspect),
+            (1_usize..40).prop_map(Step::Aside),
+            (0_u32..4, any::<prop::sample::Index>()).prop_map(|(f, i)| Step::LeaseAside(f, i)),
+            (0_u32..4, 0_u64..220).prop_map(|(f, id)| Step::PutBack(f, id)),
             (0_u32..4, 0_u64..220).prop_map(|(f, id)| Step::Complete(f, id)),
             (0_u32..4, 0_u64..220).prop_map(|(f, id)| Step::Complete(f, id)),
             (0_u32..4).prop_map(Step::Lose),
@@ -407,8 +473,29 @@ mod tests {
             // A model as plain as can be: who holds what, and what is done.
             let mut held: BTreeMap<u64, u32> = BTreeMap::new();
             let mut done: BTreeMap<u64, u32> = BTreeMap::new();
+            let mut aside: Vec<UrlId> = Vec::new();
+            let mut put_back = 0;
             for step in steps {
                 match step {
+                    Step::Aside(n) => for id in ledger.set_aside(n) {
+                        prop_assert!(!held.contains_key(&id.0) && !done.contains_key(&id.0) && !aside.contains(&id));
+                        aside.push(id);
+                    },
+                    Step::LeaseAside(f, pick) => if !aside.is_empty() {
+                        let id = aside.swap_remove(pick.index(aside.len()));
+                        ledger.lease_aside(FetcherId(f), id);
+                        prop_assert_eq!(held.insert(id.0, f), None);
+                    },
+                    Step::PutBack(f, id) => {
+                        let expected_held = held.get(&id) == Some(&f);
+                        let booked = ledger.put_back(FetcherId(f), UrlId(id));
+                        prop_assert_eq!(matches!(booked, Booked::Counted { .. }), expected_held);
+                        if expected_held {
+                            held.remove(&id);
+                            aside.push(UrlId(id));
+                            put_back += 1;
+                        }
+                    }
                     Step::Lease(f, n) => for id in ledger.lease(FetcherId(f), Some(f), n) {
                         prop_assert!(!done.contains_key(&id.0));
                         prop_assert_eq!(held.insert(id.0, f), None);
@@ -438,6 +525,7 @@ mod tests {
                     Step::Release(f) => ledger.release_shard(Some(f)),
                 }
                 prop_assert_eq!(ledger.leased(), held.len() as u64);
+                prop_assert_eq!(ledger.counts().asked_again, put_back);
                 prop_assert_eq!(ledger.counts().done(), done.len() as u64);
                 prop_assert_eq!(ledger.pending() + ledger.leased() + ledger.counts().done(), total);
                 prop_assert_eq!(ledger.not_done().count() as u64, ledger.remaining());

@@ -14,6 +14,7 @@ pub mod ground;
 pub mod ledger;
 pub mod local;
 pub mod placement;
+pub mod politeness;
 pub mod progress;
 pub mod report;
 pub mod results;

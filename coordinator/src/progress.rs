@@ -2,6 +2,7 @@
 
 use std::{io, io::IsTerminal, time::Duration};
 
+use fanout_proto::control::HostsWaited;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::drive::{Progress, Sink};
@@ -98,7 +99,22 @@ fn message(progress: &Progress) -> String {
         0 => String::new(),
         failed => format!(", {failed} failed"),
     };
-    format!("{rate:.0}/s{failed}")
+    let waiting = progress.waiting.map_or(String::new(), |w| waiting(&w));
+    format!("{rate:.0}/s{failed}{waiting}")
+}
+
+/// What the limits per host make free slots wait for.
+fn waiting(waiting: &HostsWaited) -> String {
+    let hosts = match waiting.hosts {
+        1 => "1 host".to_owned(),
+        hosts => format!("{hosts} hosts"),
+    };
+    // Below a second it flickers, and tells nothing.
+    let next = match waiting.next.map(|next| next.as_secs()) {
+        None | Some(0) => String::new(),
+        Some(seconds) => format!(", next in {seconds} s"),
+    };
+    format!(", waiting for {hosts}{next}")
 }
 
 impl Sink for Bar {
@@ -145,5 +161,24 @@ impl<S: Sink> Sink for WithBar<'_, S> {
     fn progress(&mut self, progress: &Progress) -> io::Result<()> {
         self.bar.show(progress);
         self.sink.progress(progress)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_when_slots_wait_for_hosts() {
+        let text = |hosts, next| waiting(&HostsWaited { hosts, next });
+        assert_eq!(
+            text(3, Some(Duration::from_millis(4_200))),
+            ", waiting for 3 hosts, next in 4 s"
+        );
+        assert_eq!(
+            text(1, Some(Duration::from_millis(20))),
+            ", waiting for 1 host"
+        );
+        assert_eq!(text(2, None), ", waiting for 2 hosts");
     }
 }

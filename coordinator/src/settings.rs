@@ -10,9 +10,12 @@ use fanout_proto::{
 
 use crate::{
     arm::{Arm, ArmError},
-    cli::{FetchArgs, FleetArgs, HttpArgs, ListArgs, MethodArg, SplitArg, StudyArgs},
+    cli::{
+        FetchArgs, FleetArgs, HttpArgs, ListArgs, MethodArg, PolitenessArgs, SplitArg, StudyArgs,
+    },
     ledger::Split,
     placement::{self, Placed, Placement},
+    politeness::{Limits, MODEST_MAX_PER_HOST},
     results::{Destination, UnknownForm},
     url_list::Source,
 };
@@ -130,6 +133,8 @@ pub struct Common {
     pub cpu_lock: bool,
     /// Open loop: URLs taken up per second, in all fetchers together.
     pub rate_per_s: Option<f64>,
+    /// What each host is to be spared.
+    pub hosts: Limits,
 }
 
 impl Common {
@@ -138,6 +143,7 @@ impl Common {
         list: &ListArgs,
         fleet: &FleetArgs,
         http: &HttpArgs,
+        politeness: &PolitenessArgs,
     ) -> Result<Self, SettingsError> {
         if list.repeat == 0 {
             return Err(value("--repeat", 0, "at least 1 is needed"));
@@ -189,7 +195,11 @@ impl Common {
             origin,
             placement,
             placed,
-            http: http_settings(http)?,
+            http: HttpSettings {
+                user_agent: user_agent(http.user_agent.as_deref(), politeness.contact.as_deref())?,
+                ..http_settings(http)?
+            },
+            hosts: limits(politeness, list.split)?,
             cpu_work: Duration::ZERO,
             cpu_lock: false,
             rate_per_s: None,
@@ -310,7 +320,14 @@ impl StudySettings {
     ///
     /// [`SettingsError`], which names the flag and the mend.
     pub fn new(args: &StudyArgs) -> Result<Self, SettingsError> {
-        let mut common = Common::new(args.urls.as_deref(), &args.list, &args.fleet, &args.http)?;
+        let mut common = Common::new(
+            args.urls.as_deref(),
+            &args.list,
+            &args.fleet,
+            &args.http,
+            &args.politeness,
+        )?;
+        check_in_study(args, &common.hosts)?;
         let concurrency = concurrency(args.concurrency)?;
         let kind = kind(args)?;
         let usual = match kind {
@@ -474,7 +491,13 @@ impl FetchSettings {
     ///
     /// [`SettingsError`], which names the flag and the mend.
     pub fn new(args: &FetchArgs) -> Result<Self, SettingsError> {
-        let common = Common::new(Some(&args.urls), &args.list, &args.fleet, &args.http)?;
+        let common = Common::new(
+            Some(&args.urls),
+            &args.list,
+            &args.fleet,
+            &args.http,
+            &args.politeness,
+        )?;
         let arm = Arm::parse(&args.arm, NonZeroU32::new(64).unwrap_or(NonZeroU32::MIN))?;
         if let Some(workers) = arm.workers
             && !common.on_fleet
@@ -576,17 +599,6 @@ fn http_settings(args: &HttpArgs) -> Result<HttpSettings, SettingsError> {
         None => bytes::Bytes::new(),
         Some(path) => certificates(path)?,
     };
-    let user_agent = match &args.user_agent {
-        None => HttpSettings::default().user_agent,
-        Some(text) if is_header_value(text) && !text.is_empty() => text.clone(),
-        Some(text) => {
-            return Err(value(
-                "--user-agent",
-                text,
-                "visible ASCII and spaces are needed",
-            ));
-        }
-    };
     if args.redirects > 100 {
         return Err(value(
             "--redirects",
@@ -604,13 +616,117 @@ fn http_settings(args: &HttpArgs) -> Result<HttpSettings, SettingsError> {
         max_body_bytes: size("--max-body", &args.max_body)?,
         redirects: args.redirects,
         headers,
-        user_agent,
         insecure: args.insecure,
         ca_certificates,
         decompress: args.decompress,
         no_keepalive: args.no_keepalive,
-        deny_private: false,
+        ..HttpSettings::default()
     })
+}
+
+/// What the User-Agent header says: fanout, and whom to turn to (RFC 9110,
+/// section 10.1.5 has the comment's form).
+fn user_agent(typed: Option<&str>, contact: Option<&str>) -> Result<String, SettingsError> {
+    if let Some(text) = typed {
+        if text.is_empty() || !is_header_value(text) {
+            return Err(value(
+                "--user-agent",
+                text,
+                "visible ASCII and spaces are needed",
+            ));
+        }
+        return Ok(text.to_owned());
+    }
+    let own = HttpSettings::default().user_agent;
+    let Some(contact) = contact else {
+        return Ok(own);
+    };
+    let is_plain = contact
+        .bytes()
+        .all(|octet| octet.is_ascii_graphic() && !b"()\\\"".contains(&octet));
+    let leads_somewhere = match contact.split_once(':') {
+        Some(("http" | "https", rest)) => rest.len() > 2 && rest.starts_with("//"),
+        Some(("mailto", address)) => is_address(address),
+        _ => is_address(contact),
+    };
+    if !is_plain || !leads_somewhere {
+        return Err(value(
+            "--contact",
+            contact,
+            "give a mail address like you@example.org, or a page like https://example.org/fanout",
+        ));
+    }
+    Ok(format!("{own} (+{contact})"))
+}
+
+fn is_address(text: &str) -> bool {
+    text.split_once('@')
+        .is_some_and(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'))
+}
+
+/// The limits per host that were asked for.
+fn limits(args: &PolitenessArgs, split: SplitArg) -> Result<Limits, SettingsError> {
+    let max_per_host = match args.max_per_host {
+        None => args.polite.then_some(MODEST_MAX_PER_HOST),
+        Some(count) => Some(NonZeroU32::new(count).ok_or_else(|| {
+            value(
+                "--max-per-host",
+                count,
+                "at least 1 is needed; leave it out for any number",
+            )
+        })?),
+    };
+    if let Some(rate) = args.rate_per_host
+        // From one in twenty minutes to one in a microsecond, as --rate.
+        && !(0.001..=1e6).contains(&rate)
+    {
+        return Err(value(
+            "--rate-per-host",
+            rate,
+            "0.001 to 1000000 URLs of a host a second can be asked for",
+        ));
+    }
+    let limits = Limits {
+        max_per_host,
+        rate_per_host: args.rate_per_host,
+        polite: args.polite,
+    };
+    if limits.any() && split == SplitArg::Static {
+        return Err(value(
+            "--split",
+            "static",
+            "shards know nothing of one another's hosts, so --max-per-host, --rate-per-host and --polite \
+             need --split dynamic",
+        ));
+    }
+    Ok(limits)
+}
+
+/// What would spoil a comparison.
+fn check_in_study(args: &StudyArgs, hosts: &Limits) -> Result<(), SettingsError> {
+    if args.politeness.polite {
+        return Err(value(
+            "--polite",
+            "in a study",
+            "pauses that a server asks for would count as the arm's time; use it with fetch, and spare \
+             the server with --max-per-host or --rate-per-host here",
+        ));
+    }
+    if let (Some(_), Some(rate)) = (args.rate, hosts.rate_per_host) {
+        return Err(value(
+            "--rate-per-host",
+            rate,
+            "with --rate the starts are set already; leave one of them out",
+        ));
+    }
+    if args.memory_slope && hosts.any() {
+        return Err(value(
+            "--memory-slope",
+            "with a limit per host",
+            "it needs as many URLs in flight as its arms say, all at its own origin; leave the limit out",
+        ));
+    }
+    Ok(())
 }
 
 /// The PEM certificates in the file that `--cacert` names.
@@ -807,6 +923,73 @@ mod tests {
         assert!(error(&["--repeat", "0"]).starts_with("--repeat 0"));
         assert!(error(&["--rate", "0"]).starts_with("--rate 0: 0.001 to"));
         assert!(error(&["--rate", "NaN"]).starts_with("--rate NaN"));
+        assert!(error(&["--polite"]).starts_with("--polite in a study: pauses"));
+        let both = ["--rate", "5", "--rate-per-host", "5"];
+        assert!(error(&both).starts_with("--rate-per-host 5: with --rate"));
+        let slope = ["--memory-slope", "--max-per-host", "5"];
+        assert!(error(&slope).starts_with("--memory-slope with a limit"));
         assert!(error(&["--arm", "async:65536", "--arm", "x"]).contains("no model 'x'"));
+    }
+
+    fn fetch(args: &[&str]) -> Result<FetchSettings, String> {
+        let line = [&["coordinator", "fetch", "urls.txt"], args].concat();
+        match Cli::try_parse_from(line)
+            .map_err(|e| e.to_string())?
+            .command
+        {
+            Command::Fetch(args) => FetchSettings::new(&args).map_err(|e| e.to_string()),
+            _ => unreachable!("fetch was typed"),
+        }
+    }
+
+    #[test]
+    fn politeness_is_settled() {
+        let limits = |args: &[&str]| fetch(args).unwrap().common.hosts;
+        assert!(!limits(&[]).any());
+        assert_eq!(
+            limits(&["--polite"]).max_per_host,
+            Some(MODEST_MAX_PER_HOST)
+        );
+        let own = limits(&["--polite", "--max-per-host", "2", "--rate-per-host", "0.5"]);
+        assert_eq!(own.max_per_host.map(NonZeroU32::get), Some(2));
+        assert_eq!(own.rate_per_host, Some(0.5));
+        for (flag, bad) in [
+            ("--max-per-host", "0"),
+            ("--rate-per-host", "0"),
+            ("--rate-per-host", "-1"),
+            ("--rate-per-host", "NaN"),
+            ("--rate-per-host", "inf"),
+            ("--rate-per-host", "1e12"),
+        ] {
+            let error = fetch(&[flag, bad]).unwrap_err();
+            assert!(error.starts_with(&format!("{flag} ")), "{error}");
+        }
+        let error = fetch(&["--polite", "--split", "static"]).unwrap_err();
+        assert!(error.starts_with("--split static: "), "{error}");
+    }
+
+    #[test]
+    fn the_user_agent_names_fanout_and_a_contact() {
+        let agent = |args: &[&str]| fetch(args).map(|settings| settings.common.http.user_agent);
+        let own = HttpSettings::default().user_agent;
+        assert_eq!(agent(&[]), Ok(own.clone()));
+        for contact in [
+            "you@example.org",
+            "mailto:you@example.org",
+            "https://example.org/bot",
+        ] {
+            assert_eq!(
+                agent(&["--contact", contact]),
+                Ok(format!("{own} (+{contact})"))
+            );
+        }
+        for bad in [
+            "", "me", "@", "a@", "https://", "a b@c", "a@b)", "ftp://a/", "mailto:x",
+        ] {
+            let error = agent(&["--contact", bad]).unwrap_err();
+            assert!(error.starts_with("--contact "), "{bad}: {error}");
+        }
+        assert_eq!(agent(&["--user-agent", "mine/1"]), Ok("mine/1".to_owned()));
+        assert!(agent(&["--user-agent", "x", "--contact", "a@b"]).is_err());
     }
 }

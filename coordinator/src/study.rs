@@ -24,8 +24,10 @@ use crate::{
     exit::{Exit, Failure},
     fetch::announce,
     ground::{Ground, LocalGround, Signals},
+    ledger::Split,
+    politeness::MODEST_MAX_PER_HOST,
     progress::Bar,
-    settings::{SLOPE_CONCURRENCIES, StudyKind, StudySettings},
+    settings::{Common, SLOPE_CONCURRENCIES, StudyKind, StudySettings},
     store::Store,
     study::{
         crew::Crew,
@@ -95,7 +97,7 @@ impl Prepared {
     ///
     /// [`Failure`] with exit code 2.
     pub fn new(
-        settings: StudySettings,
+        mut settings: StudySettings,
         command: Vec<String>,
         voice: &dyn Voice,
     ) -> Result<Self, Failure> {
@@ -109,6 +111,7 @@ impl Prepared {
         };
         if let Some(list) = &own {
             ask_first(&settings, list, voice)?;
+            spare_others(&mut settings.common, list, voice);
         }
         let store = Store::create(settings.out.as_deref()).map_err(Failure::usage)?;
         Ok(Self {
@@ -358,6 +361,24 @@ fn ask_first(settings: &StudySettings, list: &UrlList, voice: &dyn Voice) -> Res
     )))
 }
 
+/// Hosts beyond this machine are spared, unless somebody said how far.
+fn spare_others(common: &mut Common, list: &UrlList, voice: &dyn Voice) {
+    if list.beyond_loopback().0.is_empty() || common.hosts.max_per_host.is_some() {
+        return;
+    }
+    if common.split == Split::Static {
+        voice.say(
+            "no limit per host: with --split static fetchers know nothing of one another's hosts",
+        );
+        return;
+    }
+    common.hosts.max_per_host = Some(MODEST_MAX_PER_HOST);
+    voice.say(&format!(
+        "at most {MODEST_MAX_PER_HOST} requests of a host at a time, which arms with more in flight may \
+         feel; --max-per-host N sets another limit"
+    ));
+}
+
 /// The embedded origin's list: what the kind of study asks for.
 fn built_in(settings: &StudySettings, ground: &Ground<'_>, seed: u64) -> Result<UrlList, Failure> {
     let origin = ground.origin.as_ref();
@@ -583,6 +604,7 @@ impl Runner<'_, '_> {
             split: common.split,
             memory_interval: entry.sampled.then_some(drive::MEMORY_INTERVAL),
             limit,
+            hosts: common.hosts,
         };
         let mut outcome = drive::run(self.ground.fleet, request, stop, &mut self.bar)
             .await
@@ -647,4 +669,67 @@ pub fn default_directory(now: jiff::Timestamp) -> PathBuf {
 #[must_use]
 pub fn colours() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, io, path::Path};
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    /// Keeps what is said.
+    #[derive(Default)]
+    struct Listener(RefCell<String>);
+
+    impl Voice for Listener {
+        fn say(&self, text: &str) {
+            self.0.borrow_mut().push_str(text);
+        }
+        fn bar(&self, _: u64, _: String) -> Bar {
+            Bar::hidden()
+        }
+        fn print(&self, _: &str) -> io::Result<()> {
+            Ok(())
+        }
+        fn study(&self, _: &Study, _: &Store) -> io::Result<()> {
+            Ok(())
+        }
+        fn kept(&self, _: &Path) {}
+        fn study_of_series(&self, _: &Study) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn hosts_beyond_this_machine_are_spared_unless_somebody_said_how_far() {
+        let spared = |url: &str, args: &[&str]| {
+            let line = [&["coordinator", "study"], args].concat();
+            let Command::Study(args) = Cli::parse_from(line).command else {
+                unreachable!("study was typed");
+            };
+            let mut common = StudySettings::new(&args).unwrap().common;
+            let lines = std::iter::once(url.to_owned());
+            let list = UrlList::from_lines(Source::Stdin, lines, 1).unwrap();
+            let listener = Listener::default();
+            spare_others(&mut common, &list, &listener);
+            let limit = common.hosts.max_per_host.map(std::num::NonZeroU32::get);
+            (limit, listener.0.take())
+        };
+        let (limit, said) = spared("http://example.org/", &[]);
+        assert_eq!(limit, Some(6));
+        assert!(
+            said.contains("at most 6 requests of a host at a time"),
+            "{said}"
+        );
+        let (limit, said) = spared("http://example.org/", &["--max-per-host", "40"]);
+        assert_eq!((limit, said.as_str()), (Some(40), ""));
+        let (limit, said) = spared("http://127.0.0.1:8080/", &[]);
+        assert_eq!((limit, said.as_str()), (None, ""));
+        let (limit, said) = spared("http://example.org/", &["--split", "static"]);
+        assert_eq!(limit, None);
+        assert!(said.contains("no limit per host"), "{said}");
+    }
 }

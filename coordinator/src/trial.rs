@@ -14,17 +14,28 @@
 //! when it breaks the protocol, or when it holds URLs and completes none for
 //! the request timeout and five seconds more. A lease never expires by age.
 //! A lost fetcher is replaced on its worker, as long as that leads anywhere.
+//!
+//! Under limits per host ([`Trial::limit_hosts`]) [`Politeness`] says which URL
+//! may be leased next, and every lease counts as a request. Where moments matter
+//! (a rate, pauses) a fetcher holds no more URLs than it has in flight, so that
+//! a lease is a request at once. Nothing is preloaded then.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use fanout_proto::{
-    completion::{Completion, CompletionBatch},
+    completion::{Completion, CompletionBatch, Outcome},
     id::{FetcherId, UrlId, WorkerId},
     limits::{BATCH_MAX_URLS, CREDIT_MAX_URLS},
     report::{Exit, FetcherExited},
 };
 
-use crate::ledger::{Booked, Counts, Ledger, Split};
+use crate::{
+    ledger::{AGAIN_MAX, Booked, Counts, Ledger, Split},
+    politeness::{Answer, HostName, LOOK_AHEAD_URLS, Limits, Politeness, Waiting},
+};
 
 /// A fetcher may hold this long a stretch of its own rate beyond twice its
 /// concurrency, so that a slow way to it never starves it.
@@ -76,6 +87,8 @@ pub enum Event {
     WorkerDone(WorkerId),
     /// A worker is gone, and with it its fetchers.
     WorkerLost(WorkerId),
+    /// The hosts of all the URLs that [`Command::LookUp`] named.
+    Hosts(Vec<(UrlId, HostName)>),
     /// Lease no more; end when the URLs in hand are done, at the latest then.
     Drain {
         /// When the rest is given up.
@@ -92,6 +105,8 @@ pub enum Event {
 pub enum Command {
     /// Start a fetcher.
     Prepare(WorkerId, FetcherId),
+    /// Find out the hosts of these URLs, in ascending order, and say so with [`Event::Hosts`].
+    LookUp(Vec<UrlId>),
     /// Send these URLs, in ascending order.
     Lease(WorkerId, FetcherId, Vec<UrlId>),
     /// Open the barrier for the worker's fetchers that still wait at it.
@@ -117,7 +132,7 @@ pub enum Command {
 pub struct Accepted {
     /// What the fetcher said.
     pub completion: Completion,
-    /// From 1; above 1 after lost leases.
+    /// From 1; above 1 after lost leases, and where the URL was asked for again.
     pub attempt: u8,
     /// Its position in the fetcher's batch, which the details refer to.
     pub position: u32,
@@ -175,6 +190,17 @@ enum Phase {
     Ended,
 }
 
+/// What a completion leads to.
+enum Booking {
+    Counted {
+        attempt: u8,
+    },
+    /// It does not count: the host was busy, and is asked again later.
+    AskedAgain,
+    Duplicate,
+    NotHeld,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Life {
     Starting,
@@ -193,6 +219,8 @@ struct Fetcher {
     rate_per_s: f64,
     rate_since: Duration,
     last_progress: Duration,
+    /// Holds URLs since then, if it does.
+    held_since: Duration,
     /// Gets nothing but one suspect at a time.
     solo: bool,
     /// It was told to die: its place is free only when it has been reaped,
@@ -225,6 +253,24 @@ pub struct Trial {
     went: Option<Duration>,
     last_completion: Option<Duration>,
     last_ready: Option<Duration>,
+    /// The moment of the event at hand.
+    now: Duration,
+    hosts: Option<Hosts>,
+}
+
+/// The limits per host at work.
+#[derive(Debug)]
+struct Hosts {
+    politeness: Politeness,
+    /// URLs may wait within a fetcher; else a lease is a request, at once.
+    may_queue: bool,
+    /// Some URLs' hosts were asked for, and are not known yet.
+    looking: bool,
+    /// Whose turn it is.
+    turn: FetcherId,
+    /// Since when slots are free for which the limits allow no URL.
+    held_since: Option<Duration>,
+    held: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,6 +306,8 @@ impl Trial {
             went: None,
             last_completion: None,
             last_ready: None,
+            now: Duration::ZERO,
+            hosts: None,
             plan,
         };
         let mut commands = Vec::new();
@@ -268,6 +316,51 @@ impl Trial {
             trial.start_fetcher(Duration::ZERO, worker, shard, &mut commands);
         }
         (trial, commands)
+    }
+
+    /// Limits what each host gets, over all fetchers together; to be called
+    /// before the first event, and not with [`Split::Static`]. `seed` keeps the
+    /// pauses of two coordinators apart.
+    pub fn limit_hosts(&mut self, limits: Limits, seed: u64) {
+        debug_assert!(
+            !limits.any() || self.plan.split == Split::Dynamic,
+            "shards know no hosts"
+        );
+        self.hosts = limits.any().then(|| Hosts {
+            politeness: Politeness::new(limits, seed),
+            may_queue: limits.rate_per_host.is_none() && !limits.polite,
+            looking: false,
+            turn: FetcherId(0),
+            held_since: None,
+            held: Duration::ZERO,
+        });
+    }
+
+    /// When a [`Event::Tick`] is needed at the latest, so that no host is kept
+    /// waiting; `None` if nothing depends on that.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Duration> {
+        let wanted = self.phase == Phase::Running && self.stop_at.is_none();
+        let hosts = self.hosts.as_ref().filter(|_| wanted)?;
+        hosts.politeness.wake_at()
+    }
+
+    /// How long slots were free for which the limits per host allowed no URL;
+    /// `None` without limits.
+    #[must_use]
+    pub fn held_by_hosts(&self) -> Option<Duration> {
+        let hosts = self.hosts.as_ref()?;
+        let now = hosts
+            .held_since
+            .map_or(Duration::ZERO, |since| self.now.saturating_sub(since));
+        Some(hosts.held + now)
+    }
+
+    /// What slots wait for at present, if the limits per host let them wait.
+    #[must_use]
+    pub fn waiting_for_hosts(&self) -> Option<Waiting> {
+        let hosts = self.hosts.as_ref()?;
+        hosts.held_since.map(|_| hosts.politeness.waiting())
     }
 
     /// The account so far.
@@ -328,6 +421,7 @@ impl Trial {
         if self.phase == Phase::Ended {
             return;
         }
+        self.now = now;
         match event {
             Event::Ready(id) => self.ready(now, id, commands),
             Event::Completions(id, batch) => self.completions(now, id, batch, commands),
@@ -339,6 +433,7 @@ impl Trial {
                 }
             }
             Event::WorkerLost(worker) => self.worker_lost(now, worker, commands),
+            Event::Hosts(found) => self.found_hosts(found, commands),
             Event::Drain { deadline } => {
                 self.stop_at = Some(self.stop_at.map_or(deadline, |at| at.min(deadline)));
             }
@@ -368,6 +463,7 @@ impl Trial {
                 rate_per_s: 0.0,
                 rate_since: now,
                 last_progress: now,
+                held_since: now,
                 solo: false,
                 dying_until: None,
             },
@@ -392,6 +488,7 @@ impl Trial {
             let fetcher = self.fetchers.get_mut(&id).expect("it was just there");
             fetcher.life = Life::Running;
             commands.push(Command::Go(fetcher.worker));
+            self.top_up_by_host(commands);
         } else {
             self.last_ready = Some(now);
         }
@@ -404,7 +501,7 @@ impl Trial {
         batch: CompletionBatch,
         commands: &mut Vec<Command>,
     ) {
-        let Some(fetcher) = self.fetchers.get_mut(&id) else {
+        let Some(fetcher) = self.fetchers.get(&id) else {
             return;
         };
         if fetcher.life != Life::Running {
@@ -413,25 +510,32 @@ impl Trial {
             return;
         }
         let mut accepted = Vec::with_capacity(batch.completions.len());
+        let mut asked_again = 0;
         let mut not_held = None;
-        for (completion, position) in batch.completions.into_iter().zip(0..) {
-            match self.ledger.complete(id, completion.id, completion.outcome) {
-                Booked::Counted { attempt } => accepted.push(Accepted {
+        for (completion, position) in batch.completions.iter().copied().zip(0..) {
+            match self.book(id, &completion, batch.retry_after(position)) {
+                Booking::Counted { attempt } => accepted.push(Accepted {
                     completion,
                     attempt,
                     position,
                 }),
-                Booked::Duplicate => {}
-                Booked::NotHeld => not_held = Some(completion.id),
+                Booking::AskedAgain => asked_again += 1,
+                Booking::Duplicate => {}
+                Booking::NotHeld => not_held = Some(completion.id),
             }
         }
-        if !accepted.is_empty() {
-            let count = accepted.len() as u64;
+        let Some(fetcher) = self.fetchers.get_mut(&id) else {
+            return;
+        };
+        let count = accepted.len() as u64 + asked_again;
+        if count > 0 {
             fetcher.outstanding -= count;
             fetcher.last_progress = now;
             fetcher.observe(now, count);
-            self.last_completion = Some(now);
             self.fruitless = 0;
+        }
+        if !accepted.is_empty() {
+            self.last_completion = Some(now);
             commands.push(Command::Record(id, accepted, batch.details));
         }
         if let Some(url) = not_held {
@@ -440,6 +544,41 @@ impl Trial {
         }
         if self.phase == Phase::Running {
             self.top_up(id, commands);
+        }
+    }
+
+    /// Enters a completion; under limits per host, its host hears of the answer.
+    fn book(
+        &mut self,
+        id: FetcherId,
+        completion: &Completion,
+        retry_after: Option<Duration>,
+    ) -> Booking {
+        let url = completion.id;
+        let answer = Answer::of(completion.status, retry_after);
+        if completion.outcome == Outcome::Ok
+            && let Some(hosts) = &mut self.hosts
+            && hosts.politeness.asks_again(url, answer)
+        {
+            return match self.ledger.put_back(id, url) {
+                Booked::Counted { .. } => {
+                    hosts.politeness.postpone(self.now, url, answer);
+                    Booking::AskedAgain
+                }
+                Booked::Duplicate => Booking::Duplicate,
+                Booked::NotHeld => Booking::NotHeld,
+            };
+        }
+        match self.ledger.complete(id, url, completion.outcome) {
+            Booked::Counted { mut attempt } => {
+                if let Some(hosts) = &mut self.hosts {
+                    attempt = attempt.saturating_add(hosts.politeness.asked_again(url));
+                    hosts.politeness.done(self.now, url, answer);
+                }
+                Booking::Counted { attempt }
+            }
+            Booked::Duplicate => Booking::Duplicate,
+            Booked::NotHeld => Booking::NotHeld,
         }
     }
 
@@ -507,6 +646,7 @@ impl Trial {
         fetcher.dying_until = alive.then_some(now + REAP_DEADLINE);
         let (worker, shard) = (fetcher.worker, fetcher.shard);
         self.fruitless += 1;
+        self.hosts_lose(id, !alive);
         self.take_back(now, id, reason, commands);
         if !alive {
             self.replace(now, worker, shard, commands);
@@ -532,6 +672,11 @@ impl Trial {
         self.losses.notice = self.losses.notice.max(Some(silence));
         self.degraded = true;
         let abandoned = self.ledger.lose(id);
+        for url in &abandoned {
+            if let Some(hosts) = &mut self.hosts {
+                hosts.politeness.give_up(now, *url);
+            }
+        }
         if !abandoned.is_empty() {
             self.last_completion = Some(now);
             commands.push(Command::Abandoned(abandoned));
@@ -580,6 +725,8 @@ impl Trial {
         self.fruitless += u32::from(!there.is_empty());
         for (id, is_live, shard) in there {
             if is_live {
+                // Its fetchers may live on until it notices.
+                self.hosts_lose(id, false);
                 self.take_back(now, id, format!("worker {worker} was lost"), commands);
             }
             self.ledger.release_shard(shard);
@@ -595,7 +742,9 @@ impl Trial {
                 .iter()
                 .filter(|(_, f)| match f.life {
                     Life::Running => {
-                        f.outstanding > 0 && now.saturating_sub(f.last_progress) > patience
+                        // Who had nothing to do was idle, not silent.
+                        let since = f.last_progress.max(f.held_since);
+                        f.outstanding > 0 && now.saturating_sub(since) > patience
                     }
                     // A replacement that never gets ready.
                     Life::Starting => now.saturating_sub(f.last_progress) > PREPARE_DEADLINE,
@@ -607,6 +756,7 @@ impl Trial {
                 let reason = format!("it completed nothing for {} s", patience.as_secs());
                 self.kill(now, id, reason, commands);
             }
+            self.top_up_by_host(commands);
         }
         let mut given_up = false;
         for fetcher in self.fetchers.values_mut() {
@@ -700,6 +850,7 @@ impl Trial {
         {
             commands.push(Command::Go(*worker));
         }
+        self.top_up_by_host(commands);
     }
 
     fn drain(&mut self, now: Duration, commands: &mut Vec<Command>) {
@@ -729,7 +880,142 @@ impl Trial {
         }
     }
 
+    /// A fetcher was lost. Unless it is surely `gone`, its requests may be under
+    /// way for the timeout, and those that waited within it for another.
+    fn hosts_lose(&mut self, id: FetcherId, gone: bool) {
+        if let Some(hosts) = &mut self.hosts {
+            let until = match (gone, hosts.may_queue) {
+                (true, _) => self.now,
+                (false, false) => self.now + self.plan.timeout,
+                (false, true) => self.now + 2 * self.plan.timeout,
+            };
+            hosts.politeness.lose(self.now, id, until);
+        }
+    }
+
+    fn found_hosts(&mut self, found: Vec<(UrlId, HostName)>, commands: &mut Vec<Command>) {
+        if let Some(hosts) = &mut self.hosts {
+            hosts.looking = false;
+            for (url, name) in found {
+                hosts.politeness.add(self.now, url, name);
+            }
+        }
+        self.top_up_by_host(commands);
+    }
+
+    /// Leases what the limits per host allow, if there are any. Free slots come
+    /// first; only where no moment is to be kept may URLs wait within a fetcher.
+    fn top_up_by_host(&mut self, commands: &mut Vec<Command>) {
+        if self.hosts.is_none() || self.phase != Phase::Running {
+            return;
+        }
+        let mut leases = BTreeMap::new();
+        let slots = u64::from(self.plan.concurrency);
+        let held = self.lease_by_host(slots, &mut leases, commands);
+        let Some(hosts) = &mut self.hosts else { return };
+        match hosts.held_since {
+            None if held => hosts.held_since = Some(self.now),
+            Some(since) if !held && !hosts.looking => {
+                hosts.held += self.now.saturating_sub(since);
+                hosts.held_since = None;
+            }
+            _ => {}
+        }
+        if hosts.may_queue && !held {
+            self.lease_by_host(2 * slots, &mut leases, commands);
+        }
+        let most = match self.ledger.recovering() {
+            0 => BATCH_MAX_URLS,
+            _ => AGAIN_MAX,
+        };
+        for (id, mut urls) in leases {
+            let Some(worker) = self.worker_of(id) else {
+                continue;
+            };
+            urls.sort_unstable();
+            for batch in urls.chunks(most) {
+                commands.push(Command::Lease(worker, id, batch.to_vec()));
+            }
+        }
+    }
+
+    /// Adds leases until every fetcher holds `credit` URLs or no host may be
+    /// asked. The fetchers take turns, and hosts too. Says whether hosts were
+    /// lacking.
+    fn lease_by_host(
+        &mut self,
+        credit: u64,
+        leases: &mut BTreeMap<FetcherId, Vec<UrlId>>,
+        commands: &mut Vec<Command>,
+    ) -> bool {
+        let mut free = self.free_fetchers(credit, commands);
+        let Some(hosts) = &mut self.hosts else {
+            return false;
+        };
+        hosts.politeness.advance(self.now);
+        while let Some(id) = free.front().copied() {
+            if let Some(url) = hosts.politeness.next(self.now, id) {
+                self.ledger.lease_aside(id, url);
+                leases.entry(id).or_default().push(url);
+                hosts.turn = FetcherId(id.0.saturating_add(1));
+                free.rotate_left(1);
+                let Some(fetcher) = self.fetchers.get_mut(&id) else {
+                    continue;
+                };
+                fetcher.hold(self.now, 1);
+                if fetcher.outstanding >= credit {
+                    free.pop_back();
+                }
+                continue;
+            }
+            // Nothing may be asked of the hosts that are known: look further ahead.
+            if hosts.looking {
+                return false;
+            }
+            if !hosts.politeness.has_room() {
+                return true;
+            }
+            let ids = self.ledger.set_aside(LOOK_AHEAD_URLS);
+            if ids.is_empty() {
+                return hosts.politeness.waiting().hosts > 0;
+            }
+            let unknown = hosts.politeness.welcome(self.now, ids);
+            if !unknown.is_empty() {
+                hosts.looking = true;
+                commands.push(Command::LookUp(unknown));
+            }
+        }
+        false
+    }
+
+    /// Fetchers that hold less than `credit` URLs, beginning with the one whose
+    /// turn it is.
+    fn free_fetchers(&mut self, credit: u64, commands: &mut Vec<Command>) -> VecDeque<FetcherId> {
+        if self.stop_at.is_some() {
+            return VecDeque::new();
+        }
+        let turn = self.hosts.as_ref().map_or(FetcherId(0), |hosts| hosts.turn);
+        let mut free: VecDeque<_> = self
+            .fetchers
+            .range(turn..)
+            .chain(self.fetchers.range(..turn))
+            .filter(|(_, f)| f.life == Life::Running)
+            .filter(|(_, f)| f.outstanding < credit || f.solo)
+            .map(|(id, _)| *id)
+            .collect();
+        let solo = self.fetchers.values().any(|f| f.solo);
+        if solo || self.ledger.has_suspects() {
+            free.retain(|id| !self.top_up_solo(*id, commands));
+            let holds = |id: &FetcherId| self.fetchers.get(id).map_or(0, |f| f.outstanding);
+            free.retain(|id| holds(id) < credit);
+        }
+        free
+    }
+
     fn top_up_all(&mut self, commands: &mut Vec<Command>) {
+        if self.hosts.is_some() {
+            return self.top_up_by_host(commands);
+        }
         // Also those that wait at the barrier: nobody would ask for them later.
         let able: Vec<_> = self
             .fetchers
@@ -744,6 +1030,9 @@ impl Trial {
 
     /// Leases a fetcher what it may have beyond what it holds.
     fn top_up(&mut self, id: FetcherId, commands: &mut Vec<Command>) {
+        if self.hosts.is_some() {
+            return self.top_up_by_host(commands);
+        }
         if self.stop_at.is_some() {
             return;
         }
@@ -771,7 +1060,7 @@ impl Trial {
             }
             missing -= ids.len();
             let fetcher = self.fetchers.get_mut(&id).expect("it was just there");
-            fetcher.hold(ids.len());
+            fetcher.hold(self.now, ids.len());
             commands.push(Command::Lease(worker, id, ids));
         }
     }
@@ -793,10 +1082,16 @@ impl Trial {
             return false;
         }
         fetcher.solo = true;
-        if fetcher.outstanding == 0
+        let clear = fetcher.outstanding == 0;
+        let may = |url| {
+            let hosts = self.hosts.as_mut();
+            hosts.is_none_or(|hosts| hosts.politeness.lease_this(self.now, url, id))
+        };
+        if clear
+            && self.ledger.suspect().is_some_and(may)
             && let Some(url) = self.ledger.lease_suspect(id)
         {
-            fetcher.hold(1);
+            fetcher.hold(self.now, 1);
             commands.push(Command::Lease(fetcher.worker, id, vec![url]));
         }
         true
@@ -830,7 +1125,10 @@ impl Trial {
 }
 
 impl Fetcher {
-    fn hold(&mut self, urls: usize) {
+    fn hold(&mut self, now: Duration, urls: usize) {
+        if self.outstanding == 0 {
+            self.held_since = now;
+        }
         self.outstanding += urls as u64;
     }
 

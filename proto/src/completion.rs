@@ -1,6 +1,6 @@
 //! Completions: what became of a URL.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use crate::{
     WireError,
@@ -111,6 +111,20 @@ pub struct CompletionBatch {
     pub completions: Vec<Completion>,
     /// For some failures: their position in `completions`, and what happened.
     pub details: Vec<(u32, String)>,
+    /// For answers that say how long to wait before the next request: their
+    /// position in `completions`, ascending, and how long.
+    pub retry_afters: Vec<(u32, Duration)>,
+}
+
+impl CompletionBatch {
+    /// How long the server of the completion at this position asks to wait, if it does.
+    #[must_use]
+    pub fn retry_after(&self, position: u32) -> Option<Duration> {
+        let found = self
+            .retry_afters
+            .binary_search_by_key(&position, |(at, _)| *at);
+        found.ok().map(|index| self.retry_afters[index].1)
+    }
 }
 
 /// Gathers completions as the wire wants them; bounded by [`BATCH_MAX_URLS`].
@@ -122,6 +136,14 @@ pub struct CompletionBatchBuilder {
 }
 
 impl CompletionBatchBuilder {
+    /// The next completion comes with how long its server asks to wait.
+    pub fn retry_after(&mut self, seconds: u32) {
+        self.message.retry_afters.push(wire::RetryAfter {
+            index: u32::try_from(self.outcomes.len()).unwrap_or(u32::MAX),
+            seconds,
+        });
+    }
+
     /// Adds one completion, with a text for people if it failed.
     pub fn push(&mut self, completion: &Completion, detail: Option<&str>) {
         let m = &mut self.message;
@@ -289,9 +311,23 @@ impl TryFrom<wire::CompletionBatch> for CompletionBatch {
             }
             details.push((detail.index, plain(&detail.text, DETAIL_MAX_BYTES)));
         }
+        let mut retry_afters = Vec::with_capacity(m.retry_afters.len().min(count));
+        let mut next = 0;
+        for answer in m.retry_afters {
+            if answer.index < next || answer.index as usize >= count {
+                return Err(WireError::OutOfRange {
+                    field: "retry_afters.index",
+                    value: answer.index.into(),
+                    range: "the batch, in ascending order",
+                });
+            }
+            next = answer.index + 1;
+            retry_afters.push((answer.index, Duration::from_secs(answer.seconds.into())));
+        }
         Ok(Self {
             completions,
             details,
+            retry_afters,
         })
     }
 }
@@ -397,12 +433,15 @@ mod tests {
             for completion in &completions {
                 builder.push(completion, None);
             }
+            builder.retry_after(7);
             builder.push(&completions[0], Some(&detail));
             let batch = CompletionBatch::try_from(builder.take()).unwrap();
             prop_assert!(builder.is_empty());
             prop_assert_eq!(&batch.completions[..completions.len()], &completions[..]);
             prop_assert_eq!(batch.details[0].0 as usize, completions.len());
             prop_assert_eq!(&batch.details[0].1, &plain(&detail, DETAIL_MAX_BYTES));
+            prop_assert_eq!(batch.retry_after(batch.details[0].0), Some(Duration::from_secs(7)));
+            prop_assert_eq!(batch.retry_after(0), None);
         }
 
         #[test]
@@ -450,6 +489,21 @@ mod tests {
         assert!(refused(|m| m.waits_us = vec![u64::MAX]));
         assert!(refused(|m| m.body_bytes[0] = u64::MAX));
         assert!(refused(|m| m.waits_us = vec![1, 2]));
+        assert!(!refused(|m| m.retry_afters = vec![wire::RetryAfter {
+            index: 0,
+            seconds: 1
+        }]));
+        assert!(refused(|m| m.retry_afters = vec![wire::RetryAfter {
+            index: 1,
+            seconds: 1
+        }]));
+        assert!(refused(|m| m.retry_afters = vec![
+            wire::RetryAfter {
+                index: 0,
+                seconds: 1
+            };
+            2
+        ]));
         assert!(refused(|m| m.details.push(wire::FailureDetail {
             index: 1,
             text: String::new()

@@ -213,6 +213,17 @@ pub struct JobProgress {
     pub bytes: u64,
     /// Since Go; `None` before.
     pub elapsed: Option<Duration>,
+    /// Where slots are free, and the limits per host let them wait.
+    pub waiting: Option<HostsWaited>,
+}
+
+/// Hosts that free slots wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostsWaited {
+    /// How many.
+    pub hosts: u32,
+    /// Until one of them may be asked, if time alone leads there.
+    pub next: Option<Duration>,
 }
 
 /// A duration in microseconds; past 584,000 years it is cut.
@@ -230,6 +241,11 @@ impl From<JobProgress> for wire::JobProgress {
             abandoned: progress.abandoned,
             bytes: progress.bytes,
             elapsed_us: progress.elapsed.map(micros),
+            hosts_waited_for: progress.waiting.map(|waiting| waiting.hosts),
+            next_host_us: progress
+                .waiting
+                .and_then(|waiting| waiting.next)
+                .map(micros),
         }
     }
 }
@@ -244,6 +260,10 @@ impl From<wire::JobProgress> for JobProgress {
             abandoned: progress.abandoned,
             bytes: progress.bytes,
             elapsed: progress.elapsed_us.map(Duration::from_micros),
+            waiting: progress.hosts_waited_for.map(|hosts| HostsWaited {
+                hosts,
+                next: progress.next_host_us.map(Duration::from_micros),
+            }),
         }
     }
 }
@@ -501,6 +521,10 @@ mod tests {
                 job: job(),
                 state: JobState::Running(JobProgress {
                     elapsed: Some(Duration::from_micros(5)),
+                    waiting: Some(HostsWaited {
+                        hosts: 3,
+                        next: Some(Duration::from_secs(4)),
+                    }),
                     ..JobProgress::default()
                 }),
                 study: String::new(),

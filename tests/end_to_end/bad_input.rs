@@ -63,7 +63,44 @@ fn lists() {
 fn flags() {
     let place = Place::new();
     place.write("urls.txt", "http://127.0.0.1:9/\n");
-    let cases: [(&[&str], &[&str]); 12] = [
+    let cases: [(&[&str], &[&str]); 22] = [
+        (
+            &["fetch", "urls.txt", "--max-per-host", "0"],
+            &["--max-per-host 0", "at least 1"],
+        ),
+        (
+            &["fetch", "urls.txt", "--max-per-host", "-1"],
+            &["--max-per-host"],
+        ),
+        (
+            &["fetch", "urls.txt", "--rate-per-host", "0"],
+            &["--rate-per-host 0", "0.001 to 1000000"],
+        ),
+        (
+            &["fetch", "urls.txt", "--rate-per-host", "-1"],
+            &["--rate-per-host -1", "0.001 to 1000000"],
+        ),
+        (
+            &["fetch", "urls.txt", "--rate-per-host", "NaN"],
+            &["--rate-per-host NaN"],
+        ),
+        (
+            &["study", "--rate-per-host", "1e12"],
+            &["--rate-per-host 1000000000000"],
+        ),
+        (
+            &["fetch", "urls.txt", "--polite", "--split", "static"],
+            &["--split static", "--split dynamic"],
+        ),
+        (&["study", "--polite"], &["--polite", "--max-per-host"]),
+        (
+            &["fetch", "urls.txt", "--contact", "nobody"],
+            &["--contact nobody", "you@example.org"],
+        ),
+        (
+            &["fetch", "urls.txt", "--contact", "a@b", "--user-agent", "x"],
+            &["--contact", "--user-agent"],
+        ),
         (
             &["study", "--arm", "fibers:3"],
             &["'fibers'", "sequential, threads, async, async-mt"],

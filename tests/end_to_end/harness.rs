@@ -401,6 +401,30 @@ impl Origin {
             .map(|i| format!("{}/{i}?{query}\n", self.base))
             .collect()
     }
+
+    /// What it served.
+    pub(crate) fn stats(&self) -> serde_json::Value {
+        self.ask("/stats")
+    }
+
+    /// It starts counting anew.
+    pub(crate) fn reset_stats(&self) {
+        self.ask("/stats/reset");
+    }
+
+    fn ask(&self, path: &str) -> serde_json::Value {
+        let address = self.base.strip_prefix("http://").expect("plain HTTP");
+        let mut stream = std::net::TcpStream::connect(address).expect("the origin is there");
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        )
+        .expect("it can be asked");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+        serde_json::from_str(body).expect("JSON")
+    }
 }
 
 impl Drop for Origin {

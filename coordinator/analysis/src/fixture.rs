@@ -255,6 +255,8 @@ impl StudyBuilder {
             blocks: self.blocks,
             split: "dynamic".into(),
             rate_per_s: None,
+            max_per_host: None,
+            rate_per_host: None,
             baseline,
             concurrency: 32,
             placement: "shared".into(),

@@ -70,6 +70,12 @@ pub struct Manifest {
     /// closed loop, where a slot takes the next URL up when it is free.
     #[serde(default)]
     pub rate_per_s: Option<f64>,
+    /// URLs of one host out at a time, over all fetchers together; `None`: any number.
+    #[serde(default)]
+    pub max_per_host: Option<u32>,
+    /// URLs of one host leased per second, over all fetchers together; `None`: any number.
+    #[serde(default)]
+    pub rate_per_host: Option<f64>,
     /// Name of the arm that the others are compared with.
     pub baseline: String,
     /// Concurrency of arms that name none.
@@ -235,6 +241,13 @@ pub struct Trial {
     /// longest, where losses that overlap count as one. `None`: none was.
     #[serde(default)]
     pub recovery_s: Option<f64>,
+    /// Answers of 429 or 503 after which a URL was asked for again.
+    #[serde(default)]
+    pub asked_again: u64,
+    /// How long slots were free for which the limits per host allowed no URL;
+    /// `None` without such limits.
+    #[serde(default)]
+    pub host_wait_s: Option<f64>,
     /// Octets of bodies.
     pub bytes: u64,
     /// Completed, per second of makespan.

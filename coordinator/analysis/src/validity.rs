@@ -23,6 +23,9 @@ const ORIGIN_BUSY: f64 = 0.85;
 const CPUS_APART: usize = 4;
 /// What the manifest calls the list that fanout brings along.
 const BUILT_IN: &str = "built-in";
+/// An arm that waited for hosts for more than this share of its time was held
+/// back by the limits per host.
+const HELD_BACK: f64 = 0.01;
 /// A clock that lost more than this was suspended; less is rounding.
 const SUSPENDED_S: f64 = 0.01;
 
@@ -148,6 +151,17 @@ fn connections(trial: &Trial, arm: &Arm, manifest: &Manifest) -> Option<String> 
 fn concurrency(trial: &Trial, arm: &Arm, manifest: &Manifest) -> Option<String> {
     let seen = trial.origin?.concurrent_peak;
     let slots = slots(arm);
+    if let Some(limit) = manifest.max_per_host {
+        // A host is a name and a port, and so is each of the origin's addresses.
+        let limit = u64::from(limit) * base_urls(manifest) + trial.failed;
+        if seen > limit && slots > limit {
+            return Some(format!(
+                "the origin counted {} requests at a time, more than the {} that --max-per-host allows",
+                format::count(seen),
+                format::count(limit)
+            ));
+        }
+    }
     // The origin goes on with a request that its client has given up. And
     // where each request has a connection of its own, the next may arrive
     // before the origin has put the last one away.
@@ -375,6 +389,7 @@ pub(crate) fn caveats(study: &Study) -> Vec<String> {
         turned_away(study),
         failures(study),
         fixed_rate(study),
+        held_back(study),
         busy_origin(study),
         shared_machine(study),
         different_totals(study),
@@ -384,6 +399,38 @@ pub(crate) fn caveats(study: &Study) -> Vec<String> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Arms that had slots free, and were not allowed to use them.
+fn held_back(study: &Study) -> Option<String> {
+    let manifest = &study.manifest;
+    let limits = [
+        manifest.max_per_host.map(|n| format!("--max-per-host {n}")),
+        manifest
+            .rate_per_host
+            .map(|r| format!("--rate-per-host {r}")),
+    ];
+    let limits: Vec<_> = limits.into_iter().flatten().collect();
+    let share = |trial: &Trial| Some(trial.host_wait_s? / trial.makespan_s.filter(|s| *s > 0.0)?);
+    let arms = study.arms.iter().filter(|arm| !arm.control);
+    let each: Vec<_> = arms
+        .filter_map(|arm| {
+            let trials = study
+                .trials
+                .iter()
+                .filter(|trial| trial.arm == arm.name && usable(trial));
+            let share = median(trials.filter_map(share))?;
+            (share > HELD_BACK).then(|| format!("{} {}", arm.name, format::percent(share)))
+        })
+        .collect();
+    (!limits.is_empty() && !each.is_empty()).then(|| {
+        format!(
+            "{} held arms back: for this share of the makespan they had slots free and no host that they were \
+             allowed to ask: {}. So they are compared under that limit, not at their own pace.",
+            limits.join(" and "),
+            each.join(", ")
+        )
+    })
 }
 
 /// Whoever joined or left while the study ran.
@@ -644,6 +691,26 @@ mod tests {
         assert_snapshot!(refused(|t| origin(t).connections = 33), @"the origin counted 33 connections, more than 32 (32 slots and 0 replacements)");
         assert_snapshot!(refused(|t| origin(t).connections_peak = 33), @"the origin counted 33 connections at a time, more than 32 (32 slots and 0 failures)");
         assert_snapshot!(refused(|t| origin(t).concurrent_peak = 33), @"the origin counted 33 requests at a time, more than 4 × 8 = 32");
+    }
+
+    #[test]
+    fn a_limit_per_host_is_held_and_told() {
+        let limited = |m: &mut Manifest| m.max_per_host = Some(6);
+        assert_eq!(refused_with(limited, |t| origin(t).concurrent_peak = 6), "");
+        assert_snapshot!(refused_with(limited, |t| origin(t).concurrent_peak = 7), @"the origin counted 7 requests at a time, more than the 6 that --max-per-host allows");
+        let mut study = study();
+        study.manifest.max_per_host = Some(6);
+        study.manifest.rate_per_host = Some(0.5);
+        assert_eq!(held_back(&study), None);
+        for trial in &mut study.trials {
+            let share = if trial.arm == "4xthreads:8" {
+                0.5
+            } else {
+                0.001
+            };
+            trial.host_wait_s = trial.makespan_s.map(|makespan| makespan * share);
+        }
+        assert_snapshot!(held_back(&study).unwrap(), @"--max-per-host 6 and --rate-per-host 0.5 held arms back: for this share of the makespan they had slots free and no host that they were allowed to ask: 4xthreads:8 50 %. So they are compared under that limit, not at their own pace.");
     }
 
     #[test]

@@ -284,6 +284,7 @@ impl View {
             total: progress.total,
             bytes: progress.bytes,
             elapsed: progress.elapsed,
+            waiting: progress.waiting,
         });
     }
 

@@ -102,6 +102,7 @@ fn job_progress(what: &str, progress: &Progress) -> JobProgress {
         abandoned: progress.counts.abandoned,
         bytes: progress.bytes,
         elapsed: progress.elapsed,
+        waiting: progress.waiting,
     }
 }
 

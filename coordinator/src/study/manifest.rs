@@ -1,6 +1,6 @@
 //! Under which conditions a study runs.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
 use fanout_analysis::record::{Http, Manifest, Origin, Worker};
 use fanout_proto::{setup::Method, worker::Hello};
@@ -65,6 +65,8 @@ pub(super) fn describe(
         }
         .to_owned(),
         rate_per_s: common.rate_per_s,
+        max_per_host: common.hosts.max_per_host.map(NonZeroU32::get),
+        rate_per_host: common.hosts.rate_per_host,
         baseline: settings
             .arms
             .get(settings.baseline)

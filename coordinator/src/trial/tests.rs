@@ -44,6 +44,7 @@ fn batch(ids: &[UrlId]) -> CompletionBatch {
     CompletionBatch {
         completions: ids.iter().map(|id| completion(*id)).collect(),
         details: Vec::new(),
+        retry_afters: Vec::new(),
     }
 }
 
@@ -76,6 +77,9 @@ struct World {
     finishing: BTreeSet<WorkerId>,
     recorded: BTreeMap<UrlId, u32>,
     batches: Vec<(FetcherId, Vec<UrlId>)>,
+    /// URLs whose hosts are to be found out.
+    look_up: Vec<UrlId>,
+    attempts: BTreeMap<UrlId, u8>,
     end: Option<End>,
 }
 
@@ -112,8 +116,10 @@ impl World {
                     self.starting.retain(|s| *s != id);
                 }
                 Command::Abort(_) => {}
+                Command::LookUp(ids) => self.look_up.extend(ids),
                 Command::Record(_, accepted, _) => {
                     for one in accepted {
+                        self.attempts.insert(one.completion.id, one.attempt);
                         *self.recorded.entry(one.completion.id).or_default() += 1;
                     }
                 }
@@ -140,6 +146,7 @@ struct Harness {
     trial: Trial,
     world: World,
     now: Duration,
+    hosts: u64,
 }
 
 impl Harness {
@@ -151,13 +158,32 @@ impl Harness {
             trial,
             world,
             now: Duration::ZERO,
+            hosts: 1,
         }
+    }
+
+    /// With these limits per host; URL i is at host i modulo `hosts`.
+    fn limited(plan: Plan, limits: Limits, hosts: u64) -> Self {
+        let mut harness = Self::new(plan);
+        harness.trial.limit_hosts(limits, 1);
+        harness.hosts = hosts;
+        harness
     }
 
     fn send(&mut self, event: Event) {
         let mut commands = Vec::new();
         self.trial.on(self.now, event, &mut commands);
         self.world.obey(commands);
+        while !self.world.look_up.is_empty() {
+            let ids = std::mem::take(&mut self.world.look_up);
+            assert!(ids.is_sorted());
+            let hosts = self.hosts;
+            let name = |id: UrlId| HostName::of(format!("http://h{}/", id.0 % hosts).as_bytes());
+            let found = ids.into_iter().map(|id| (id, name(id))).collect();
+            let mut commands = Vec::new();
+            self.trial.on(self.now, Event::Hosts(found), &mut commands);
+            self.world.obey(commands);
+        }
         let ledger = self.trial.ledger();
         assert_eq!(
             ledger.pending() + ledger.leased() + ledger.counts().done(),
@@ -441,6 +467,221 @@ fn what_is_lost_before_the_barrier_goes_to_those_that_wait_there() {
     assert_eq!(h.world.end, Some(End::Done));
 }
 
+fn per_host(max: u32) -> Limits {
+    Limits {
+        max_per_host: std::num::NonZeroU32::new(max),
+        ..Limits::default()
+    }
+}
+
+#[test]
+fn an_idle_fetcher_that_gets_work_at_last_is_not_silent() {
+    let mut h = Harness::new(plan(3, 2, 2));
+    h.all_ready();
+    h.complete(FetcherId(1), 1);
+    h.now += Duration::from_secs(36);
+    h.send(Event::Tick);
+    assert!(h.world.gone.contains(&FetcherId(0)));
+    assert!(!h.world.held[&FetcherId(1)].is_empty(), "what was lost");
+    h.send(Event::Tick);
+    assert!(!h.world.gone.contains(&FetcherId(1)));
+}
+
+#[test]
+fn limits_per_host_hold_over_all_fetchers_and_nothing_is_preloaded() {
+    let mut h = Harness::limited(plan(1_000, 3, 8), per_host(2), 4);
+    h.send(Event::Ready(FetcherId(0)));
+    assert!(h.world.batches.is_empty());
+    h.world.starting.retain(|id| *id != FetcherId(0));
+    h.all_ready();
+    let held = |h: &Harness| -> Vec<_> { h.world.held.values().map(Vec::len).collect() };
+    assert_eq!(held(&h), [3, 3, 2], "shared out in turn");
+    let mut steps = 0;
+    while h.trial.counts().done() < 1_000 {
+        h.now += ms(7);
+        for id in h.world.live() {
+            h.complete(id, 1);
+            let mut by_host = [0; 4];
+            for url in h.world.held.values().flatten() {
+                by_host[usize::try_from(url.0 % 4).unwrap()] += 1;
+            }
+            assert!(by_host.iter().all(|out| *out <= 2), "{by_host:?}");
+        }
+        steps += 1;
+        assert!(steps < 1_000);
+    }
+    assert!(h.trial.held_by_hosts().unwrap() > Duration::ZERO);
+    h.finish();
+    assert_eq!(h.world.end, Some(End::Done));
+}
+
+#[test]
+fn only_where_moments_do_not_matter_do_urls_wait_within_fetchers() {
+    let held = |limits: Limits, hosts: u64| {
+        let mut h = Harness::limited(plan(1_000, 2, 4), limits, hosts);
+        h.all_ready();
+        let held: Vec<_> = h.world.held.values().map(Vec::len).collect();
+        (held, h.trial.waiting_for_hosts().is_some())
+    };
+    assert_eq!(held(per_host(1), 500), (vec![8, 8], false));
+    assert_eq!(held(per_host(1), 10), (vec![5, 5], false));
+    assert_eq!(held(per_host(1), 3), (vec![2, 1], true));
+    let polite = Limits {
+        polite: true,
+        ..per_host(1)
+    };
+    assert_eq!(held(polite, 500), (vec![4, 4], false));
+}
+
+#[test]
+fn a_list_longer_than_what_is_looked_at_ends() {
+    let urls = 2 * crate::politeness::WINDOW_URLS as u64;
+    let mut h = Harness::limited(plan(urls, 1, 64), per_host(16), 1);
+    h.all_ready();
+    while h.trial.counts().done() < urls {
+        h.now += ms(1);
+        h.complete(FetcherId(0), 16);
+        assert!(h.world.held[&FetcherId(0)].len() <= 16);
+    }
+    h.finish();
+    assert_eq!(h.world.end, Some(End::Done));
+}
+
+#[test]
+fn a_rate_spaces_leases_and_says_when_to_come_back() {
+    let limits = Limits {
+        rate_per_host: Some(4.0),
+        ..Limits::default()
+    };
+    let mut h = Harness::limited(plan(10, 2, 8), limits, 1);
+    h.now = ms(50);
+    h.all_ready();
+    let began = h.now;
+    for n in 1..=10_u32 {
+        assert_eq!(h.world.batches.len(), usize::try_from(n).unwrap());
+        for id in h.world.live() {
+            h.complete(id, 9);
+        }
+        if n < 10 {
+            let at = h.trial.wake_at().unwrap();
+            assert!(
+                at >= began + ms(250) * n && at < began + ms(251) * n,
+                "{at:?}"
+            );
+            assert_eq!(h.trial.waiting_for_hosts().map(|w| w.hosts), Some(1));
+            h.now = at;
+            h.send(Event::Tick);
+        }
+    }
+    assert_eq!(h.trial.counts().completed, 10);
+    assert_eq!(h.trial.wake_at(), None);
+    assert!(h.trial.held_by_hosts().unwrap() >= ms(2_250));
+}
+
+#[test]
+fn a_busy_answer_is_not_recorded_until_there_is_no_more_patience() {
+    let limits = Limits {
+        polite: true,
+        ..per_host(6)
+    };
+    let mut h = Harness::limited(plan(2, 1, 4), limits, 2);
+    h.all_ready();
+    let answer = |h: &mut Harness, id: u64, status: u16, after: Option<u64>| {
+        let held = h.world.held.get_mut(&FetcherId(0)).unwrap();
+        let at = held
+            .iter()
+            .position(|url| url.0 == id)
+            .expect("it is leased");
+        held.remove(at);
+        let mut batch = batch(&[UrlId(id)]);
+        batch.completions[0].status = Some(status);
+        batch.retry_afters = after
+            .map(|s| (0, Duration::from_secs(s)))
+            .into_iter()
+            .collect();
+        h.send(Event::Completions(FetcherId(0), batch));
+    };
+    answer(&mut h, 0, 503, Some(5));
+    assert!(h.world.recorded.is_empty());
+    assert_eq!(h.trial.ledger().pending(), 1);
+    answer(&mut h, 1, 200, None);
+    assert_eq!(h.world.attempts[&UrlId(1)], 1);
+    assert_eq!(h.trial.wake_at(), Some(Duration::from_secs(5)));
+    for _ in 0..3 {
+        // Nobody takes the fetcher's idleness for silence.
+        h.now = h.trial.wake_at().unwrap() + Duration::from_secs(100);
+        h.send(Event::Tick);
+        h.send(Event::Tick);
+        answer(&mut h, 0, 429, None);
+    }
+    assert_eq!(h.world.recorded[&UrlId(0)], 1);
+    assert_eq!(h.world.attempts[&UrlId(0)], 4);
+    assert_eq!(h.trial.counts().asked_again, 3);
+    assert_eq!(
+        h.trial.counts().completed,
+        2,
+        "a whole response is one of any status"
+    );
+    assert!(!h.trial.is_degraded());
+    h.finish();
+    assert_eq!(h.world.end, Some(End::Done));
+}
+
+#[test]
+fn a_drain_does_not_wait_for_hosts() {
+    let mut h = Harness::limited(plan(100, 1, 4), per_host(1), 1);
+    h.all_ready();
+    h.send(Event::Drain {
+        deadline: ms(9_000),
+    });
+    h.complete(FetcherId(0), 1);
+    assert_eq!(h.world.end, Some(End::Aborted(AbortReason::Cancelled)));
+}
+
+#[test]
+fn the_requests_of_a_lost_worker_count_until_they_must_be_over() {
+    let mut h = Harness::limited(
+        Plan {
+            placement: vec![WorkerId(1), WorkerId(2)],
+            ..plan(10, 2, 4)
+        },
+        per_host(1),
+        1,
+    );
+    h.all_ready();
+    assert_eq!(h.world.held[&FetcherId(0)], [UrlId(0)]);
+    h.send(Event::WorkerLost(WorkerId(1)));
+    assert!(h.world.held[&FetcherId(1)].is_empty());
+    // Twice the timeout: one may have waited within the fetcher.
+    assert_eq!(h.trial.wake_at(), Some(Duration::from_secs(60)));
+    h.now = Duration::from_secs(60);
+    h.send(Event::Tick);
+    assert_eq!(h.world.held[&FetcherId(1)].len(), 1);
+}
+
+#[test]
+fn a_poisonous_url_abandons_only_itself_under_limits_too() {
+    let poison = UrlId(77);
+    let mut h = Harness::limited(plan(200, 2, 16), per_host(3), 5);
+    h.all_ready();
+    for _ in 0..2_000 {
+        h.now += ms(100);
+        h.send(Event::Tick);
+        for id in h.world.live() {
+            if h.world.starting.contains(&id) {
+                h.world.starting.retain(|s| *s != id);
+                h.send(Event::Ready(id));
+            } else if h.world.held[&id].contains(&poison) {
+                h.send(Event::Exited(exited(id, false)));
+            } else {
+                h.complete(id, 3);
+            }
+        }
+    }
+    let counts = h.trial.counts();
+    assert_eq!((counts.completed, counts.abandoned), (199, 1));
+}
+
 #[derive(Debug, Clone)]
 enum Fault {
     Complete(prop::sample::Index, usize),
@@ -471,8 +712,10 @@ proptest! {
         workers in prop::collection::vec(1_u32..4, 1..6),
         concurrency in 1_u32..10,
         fixed in any::<bool>(),
+        hosts in prop::option::of((1_u64..5, 0_u32..4, 0_u32..3, any::<bool>())),
         faults in prop::collection::vec(fault(), 0..120),
     ) {
+        let fixed = fixed && hosts.is_none();
         let mut h = Harness::new(Plan {
             urls,
             split: if fixed { Split::Static } else { Split::Dynamic },
@@ -481,6 +724,11 @@ proptest! {
             timeout: Duration::from_secs(30),
             placement: workers.into_iter().map(WorkerId).collect(),
         });
+        if let Some((hosts, max, rate, polite)) = hosts {
+            let rate_per_host = (rate > 0).then(|| f64::from(rate) * 20.0);
+            h.trial.limit_hosts(Limits { rate_per_host, polite, ..per_host(max) }, 1);
+            h.hosts = hosts;
+        }
         h.all_ready();
         for fault in faults {
             if h.world.end.is_some() { break; }

@@ -1,7 +1,7 @@
 //! The judge: an account of its own, as plain as can be, that every command
 //! of the coordinator's trial is held against.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
 use fanout_coordinator::{
     ledger::{AGAIN_MAX, LOSSES_MAX, Split},
@@ -12,6 +12,8 @@ use fanout_proto::{
     id::{FetcherId, UrlId, WorkerId},
     limits::BATCH_MAX_URLS,
 };
+
+use crate::schedule::Schedule;
 
 /// Where a URL is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +59,8 @@ pub(crate) enum Told {
 #[derive(Debug)]
 pub(crate) struct Judge {
     plan: Plan,
+    max_per_host: Option<u32>,
+    hosts: u64,
     urls: Vec<Url>,
     fetchers: BTreeMap<FetcherId, Fetcher>,
     /// By worker: whether the trial knows that it is lost.
@@ -83,7 +87,8 @@ pub(crate) struct Judge {
 }
 
 impl Judge {
-    pub(crate) fn new(plan: Plan) -> Self {
+    pub(crate) fn new(schedule: &Schedule) -> Self {
+        let plan = schedule.plan.clone();
         let url = Url {
             place: Place::Pending,
             losses: 0,
@@ -108,6 +113,8 @@ impl Judge {
             cancelled: false,
             owed: BTreeMap::new(),
             end: None,
+            max_per_host: schedule.limits.max_per_host.map(NonZeroU32::get),
+            hosts: schedule.hosts,
             plan,
         }
     }
@@ -283,6 +290,16 @@ impl Judge {
                     self.abandoned += 1;
                 }
             }
+            // Finding a host out moves no URL.
+            Command::LookUp(urls) => {
+                for url in urls {
+                    assert_eq!(
+                        self.url(*url).place,
+                        Place::Pending,
+                        "URL {url} is looked up"
+                    );
+                }
+            }
             Command::Lost(id, reason) => self.see_loss(*id, reason),
             Command::Ended(end) => self.see_end(end),
         }
@@ -330,6 +347,15 @@ impl Judge {
         }
         self.pending -= count as u64;
         self.leased += count as u64;
+        if let Some(most) = self.max_per_host {
+            let mut out = BTreeMap::<u64, u32>::new();
+            for (id, url) in (0..).zip(&self.urls) {
+                if matches!(url.place, Place::Leased(_)) {
+                    *out.entry(id % self.hosts).or_default() += 1;
+                }
+            }
+            assert!(out.values().all(|count| *count <= most), "by host: {out:?}");
+        }
     }
 
     fn see_loss(&mut self, id: FetcherId, reason: &str) {

@@ -1,9 +1,9 @@
 //! A schedule: what a run is made of, and what goes wrong in it and when. All
 //! of it follows from a seed.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU32, time::Duration};
 
-use fanout_coordinator::{ledger::Split, trial::Plan};
+use fanout_coordinator::{ledger::Split, politeness::Limits, trial::Plan};
 use fanout_proto::id::{UrlId, WorkerId};
 use rand::{RngExt as _, SeedableRng as _, seq::IndexedRandom as _};
 use rand_chacha::ChaCha8Rng;
@@ -74,6 +74,10 @@ pub(crate) struct Schedule {
     pub(crate) delay: (u64, u64),
     /// What goes wrong, and when.
     pub(crate) faults: Vec<(u64, Fault)>,
+    /// What each host is to be spared; often nothing.
+    pub(crate) limits: Limits,
+    /// URL i is at host i modulo this.
+    pub(crate) hosts: u64,
 }
 
 impl Schedule {
@@ -144,6 +148,16 @@ impl Schedule {
             faults.push((rng.random_range(0..=span), stop));
         }
         faults.sort_unstable();
+        let limits = match plan.split {
+            Split::Dynamic if rng.random_ratio(1, 2) => Limits {
+                max_per_host: NonZeroU32::new(rng.random_range(0..4)),
+                rate_per_host: rng
+                    .random_ratio(1, 3)
+                    .then(|| rng.random_range(20.0..500.0)),
+                polite: rng.random_ratio(1, 3),
+            },
+            _ => Limits::default(),
+        };
         Self {
             seed,
             plan,
@@ -152,6 +166,8 @@ impl Schedule {
             exchange,
             delay,
             faults,
+            limits,
+            hosts: rng.random_range(1..5),
         }
     }
 

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use fanout_coordinator::trial::{Command, End, Event, Trial};
+use fanout_coordinator::{
+    politeness::HostName,
+    trial::{Command, End, Event, Trial},
+};
 use fanout_proto::{
     completion::{Completion, CompletionBatch, Outcome},
     id::{FetcherId, UrlId, WorkerId},
@@ -220,7 +223,8 @@ pub(crate) struct World {
 impl World {
     /// Runs a schedule to its end; panics where a promise is broken.
     pub(crate) fn run(schedule: Schedule) -> Tally {
-        let (trial, commands) = Trial::new(schedule.plan.clone());
+        let (mut trial, commands) = Trial::new(schedule.plan.clone());
+        trial.limit_hosts(schedule.limits, schedule.seed);
         let mut slots: BTreeMap<WorkerId, usize> = BTreeMap::new();
         for worker in &schedule.plan.placement {
             *slots.entry(*worker).or_default() += 1;
@@ -235,7 +239,7 @@ impl World {
             now: 0,
             queue: BinaryHeap::new(),
             count: 0,
-            judge: Judge::new(schedule.plan.clone()),
+            judge: Judge::new(&schedule),
             trial,
             workers,
             frozen: false,
@@ -370,8 +374,13 @@ impl World {
 
     fn obey(&mut self, commands: Vec<Command>) {
         let mut gone = Vec::new();
+        let mut look_up = Vec::new();
         for command in commands {
             let (worker, order) = match command {
+                Command::LookUp(ids) => {
+                    look_up.extend(ids);
+                    continue;
+                }
                 Command::Prepare(worker, id) => (worker, Order::Prepare(id)),
                 Command::Lease(worker, id, urls) => (worker, Order::Lease(id, urls)),
                 Command::Go(worker) => (worker, Order::Go),
@@ -396,6 +405,12 @@ impl World {
             self.send(worker, Direction::ToWorker, |at, world| {
                 world.later(at, What::At(worker, AtWorker::Order(order)));
             });
+        }
+        if !look_up.is_empty() {
+            let hosts = self.schedule.hosts;
+            let name = |id: UrlId| HostName::of(format!("http://h{}/", id.0 % hosts).as_bytes());
+            let found = look_up.into_iter().map(|id| (id, name(id))).collect();
+            self.tell(Event::Hosts(found), &Told::Else);
         }
         for worker in gone {
             self.tell(Event::WorkerLost(worker), &Told::WorkerLost(worker));
@@ -927,6 +942,6 @@ fn batch(urls: &[(UrlId, Outcome)]) -> CompletionBatch {
     };
     CompletionBatch {
         completions: urls.iter().map(completion).collect(),
-        details: Vec::new(),
+        ..CompletionBatch::default()
     }
 }

@@ -181,6 +181,17 @@ fn differences(a: &Study, b: &Study) -> Vec<String> {
     differs("URLs", format::count(a.urls), format::count(b.urls));
     differs("repeat", a.repeat.to_string(), b.repeat.to_string());
     differs("split", a.split.clone(), b.split.clone());
+    let limit = |limit: Option<f64>| limit.map_or("none".to_owned(), |limit| limit.to_string());
+    differs(
+        "most requests of a host at a time",
+        limit(a.max_per_host.map(f64::from)),
+        limit(b.max_per_host.map(f64::from)),
+    );
+    differs(
+        "most URLs of a host a second",
+        limit(a.rate_per_host),
+        limit(b.rate_per_host),
+    );
     differs("placement", a.placement.clone(), b.placement.clone());
     let http = |manifest: &crate::record::Manifest| serde_json::to_value(&manifest.http);
     if let (Ok(serde_json::Value::Object(one)), Ok(serde_json::Value::Object(other))) =
@@ -284,6 +295,7 @@ mod tests {
         let mut b = study(2);
         b.manifest.version = "0.2.0".into();
         b.manifest.list_sha256 = "00".repeat(32);
+        b.manifest.max_per_host = Some(6);
         b.manifest.http.timeout_s = 5.0;
         b.manifest.coordinator.cpus = vec![0, 1, 2, 3];
         b.manifest
@@ -293,7 +305,7 @@ mod tests {
         let NotComparable::Conditions(differences) = &refused else {
             panic!("{refused}");
         };
-        insta::assert_snapshot!(refused, @"these studies ran under different conditions: fanout: 0.1.0 and 0.2.0; list (SHA-256): 8f434346648f and 000000000000; timeout_s: 30.0 and 5.0; coordinator's machine: 6.18.2 x86_64 with 2 CPUs, 8.00 GiB and 6.18.2 x86_64 with 4 CPUs, 8.00 GiB; governor: performance and powersave; --force compares them all the same");
+        insta::assert_snapshot!(refused, @"these studies ran under different conditions: fanout: 0.1.0 and 0.2.0; list (SHA-256): 8f434346648f and 000000000000; most requests of a host at a time: none and 6; timeout_s: 30.0 and 5.0; coordinator's machine: 6.18.2 x86_64 with 2 CPUs, 8.00 GiB and 6.18.2 x86_64 with 4 CPUs, 8.00 GiB; governor: performance and powersave; --force compares them all the same");
         let forced = compare(&a, &b, true).unwrap();
         assert_eq!(forced.matches("WARNING").count(), differences.len());
     }

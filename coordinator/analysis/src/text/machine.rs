@@ -96,6 +96,7 @@ const HEAD: &[Field] = &[
     fields!(plain "fetchers_lost" fetchers_lost),
     fields!(maybe "notice_s" notice_s),
     fields!(maybe "recovery_s" recovery_s),
+    fields!(plain "asked_again" asked_again),
     fields!(plain "bytes" bytes),
     fields!(maybe "requests_per_s" requests_per_s),
     fields!(maybe "cpu_user_s" cpu_user_s),
@@ -118,6 +119,7 @@ const HEAD: &[Field] = &[
     fields!(maybe "stale_retries" stale_retries),
     fields!(maybe "suspended_s" suspended_s),
     fields!(maybe "late_starts" late_starts),
+    fields!(maybe "host_wait_s" host_wait_s),
 ];
 
 const TAIL: &[Field] = &[
