@@ -72,6 +72,8 @@ pub(crate) struct Fetched {
     pub(crate) outcome: Outcome,
     /// Of the last response, if there was one.
     pub(crate) status: Option<u16>,
+    /// How long a busy server asks to be left alone, in its last response.
+    pub(crate) retry_after_s: Option<u32>,
     /// Of the last body, before content decoding.
     pub(crate) body_bytes: u64,
     /// Spent on resolving, connecting and the TLS handshake.
@@ -226,6 +228,9 @@ impl Desk {
             slot,
             wait_us: taken.intended.map(|intended| micros(taken.start, intended)),
         };
+        if let Some(seconds) = fetched.retry_after_s {
+            self.outbox.retry_after(seconds);
+        }
         self.outbox
             .complete(fetched.end, &completion, fetched.detail.as_deref());
     }
@@ -311,6 +316,7 @@ mod tests {
         Fetched {
             outcome: Outcome::Ok,
             status: Some(200),
+            retry_after_s: None,
             body_bytes: 7,
             connect: Duration::ZERO,
             first_byte: Some(end),

@@ -70,6 +70,11 @@ impl Outbox {
         self.starts.starts.push((id, start_us));
     }
 
+    /// The server of the next completion asks to be left alone for so long.
+    pub(crate) fn retry_after(&mut self, seconds: u32) {
+        self.batch.retry_after(seconds);
+    }
+
     /// A URL is done.
     pub(crate) fn complete(&mut self, now: Instant, completion: &Completion, detail: Option<&str>) {
         self.first_at.get_or_insert(now);

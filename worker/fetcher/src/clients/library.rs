@@ -19,6 +19,7 @@ use crate::{
         course::{Course, is_redirect},
         fetch::DRAIN_MAX_BYTES,
         request::{HeaderError, Headers},
+        retry_after,
         target::Target,
     },
     failure::Failure,
@@ -80,6 +81,7 @@ pub(crate) struct LibraryFetch {
     course: Course,
     sink: BodySink,
     status: Option<u16>,
+    retry_after_s: Option<u32>,
     location: Option<Box<[u8]>>,
     first_byte: Option<Instant>,
     /// Spent on connecting, as far as the library lets it be seen.
@@ -101,6 +103,7 @@ impl LibraryFetch {
             course: Course::default(),
             sink: BodySink::new(plan.max_body_bytes),
             status: None,
+            retry_after_s: None,
             location: None,
             first_byte: None,
             connect: Duration::ZERO,
@@ -111,6 +114,7 @@ impl LibraryFetch {
     pub(crate) fn start(&mut self, url: &[u8]) -> Result<(), Failure> {
         self.sink.restart();
         self.status = None;
+        self.retry_after_s = None;
         self.location = None;
         self.first_byte = None;
         self.connect = Duration::ZERO;
@@ -161,6 +165,9 @@ impl LibraryFetch {
         let last = |name| headers.get_all(name).iter().next_back();
         self.first_byte = Some(now);
         self.status = Some(status);
+        self.retry_after_s = retry_after::seconds(status, |name| {
+            headers.get(name).map(|value| value.as_bytes())
+        });
         self.sink.restart();
         self.location = last(header::LOCATION)
             .filter(|_| is_redirect(status) && plan.redirects > 0)
@@ -212,6 +219,7 @@ impl LibraryFetch {
         Fetched {
             outcome,
             status: self.status,
+            retry_after_s: self.retry_after_s,
             body_bytes: self.sink.received(),
             connect: self.connect,
             first_byte: self.first_byte,

@@ -16,6 +16,7 @@ impl Null {
         Fetched {
             outcome: Outcome::Ok,
             status: None,
+            retry_after_s: None,
             body_bytes: 0,
             connect: Duration::ZERO,
             first_byte: None,

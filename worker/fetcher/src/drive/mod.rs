@@ -137,6 +137,7 @@ impl Notes {
         Fetched {
             outcome,
             status: fetch.status(),
+            retry_after_s: fetch.retry_after_s(),
             body_bytes: fetch.body_bytes(),
             connect: self.connect,
             first_byte: self.first_byte,

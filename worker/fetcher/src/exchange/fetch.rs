@@ -66,6 +66,7 @@ pub(crate) struct Fetch {
     response: Response,
     sink: BodySink,
     status: Option<u16>,
+    retry_after_s: Option<u32>,
     persistent: bool,
     location: Option<Box<[u8]>>,
 }
@@ -77,6 +78,7 @@ impl Fetch {
             response: Response::new(),
             sink: BodySink::new(plan.max_body_bytes),
             status: None,
+            retry_after_s: None,
             persistent: false,
             location: None,
         }
@@ -85,6 +87,7 @@ impl Fetch {
     /// Takes a URL up.
     pub(crate) fn start(&mut self, url: &[u8]) -> Result<(), Failure> {
         self.status = None;
+        self.retry_after_s = None;
         self.location = None;
         self.response = Response::new();
         self.sink.restart();
@@ -126,6 +129,7 @@ impl Fetch {
             };
             octets = &octets[used..];
             self.status = Some(head.status);
+            self.retry_after_s = head.retry_after_s;
             self.persistent = head.persistent && !plan.no_keepalive;
             self.sink.restart();
             self.location = head.location.filter(|_| plan.redirects > 0);
@@ -183,6 +187,11 @@ impl Fetch {
     /// The last response's status, if there was a response.
     pub(crate) fn status(&self) -> Option<u16> {
         self.status
+    }
+
+    /// How long the last response, of a busy server, asks to leave it alone.
+    pub(crate) fn retry_after_s(&self) -> Option<u32> {
+        self.retry_after_s
     }
 
     /// Octets that are kept from one piece to the next.
@@ -304,6 +313,20 @@ mod tests {
             failure.detail,
             "redirected to 'ftp://b/': the scheme 'ftp' is neither http nor https"
         );
+    }
+
+    #[test]
+    fn a_busy_server_is_heard_out_and_only_by_its_own_url() {
+        let plan = plan(|_| ());
+        let mut fetch = started(&plan, "http://a/");
+        let answer = "HTTP/1.1 503 x\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(exchange(&mut fetch, &plan, answer).1, KEPT);
+        assert_eq!(
+            (fetch.status(), fetch.retry_after_s()),
+            (Some(503), Some(7))
+        );
+        fetch.start(b"http://a/").unwrap();
+        assert_eq!(fetch.retry_after_s(), None);
     }
 
     #[test]

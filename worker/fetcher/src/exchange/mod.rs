@@ -10,6 +10,7 @@ pub(crate) mod fetch;
 pub(crate) mod plain_head;
 pub(crate) mod request;
 pub(crate) mod response;
+pub(crate) mod retry_after;
 pub(crate) mod target;
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 use fanout_proto::setup::Method;
 use httparse::{ParserConfig, Response, Status};
 
-use super::{body::Coding, course::is_redirect, response::Head};
+use super::{body::Coding, course::is_redirect, response::Head, retry_after::is_busy};
 
 /// Header fields of a plain response at most.
 const FIELDS_MAX: usize = 32;
@@ -62,6 +62,7 @@ pub(crate) fn read(method: Method, octets: &[u8]) -> Option<(usize, Head)> {
         persistent,
         location: None,
         coding,
+        retry_after_s: None,
         length: Some(match method {
             Method::Get => length,
             Method::Head => 0,
@@ -72,7 +73,10 @@ pub(crate) fn read(method: Method, octets: &[u8]) -> Option<(usize, Head)> {
 
 /// Whether a status means nothing special for the body or for what comes next.
 fn is_plain(status: u16) -> bool {
-    (200..1000).contains(&status) && !matches!(status, 204 | 304) && !is_redirect(status)
+    (200..1000).contains(&status)
+        && !matches!(status, 204 | 304)
+        && !is_redirect(status)
+        && !is_busy(status)
 }
 
 /// A number as Content-Length has it: digits and nothing else.
@@ -107,6 +111,7 @@ mod tests {
         assert!(!plain(
             "HTTP/1.1 302 x\r\ncontent-length: 5\r\nlocation: /\r\n\r\n"
         ));
+        assert!(!plain("HTTP/1.1 503 x\r\ncontent-length: 5\r\n\r\n"));
         assert!(!plain("HTTP/1.0 200 x\r\ncontent-length: 5\r\n\r\n"));
         assert!(!plain(
             "HTTP/1.1 200 x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -13,7 +13,7 @@ use fanout_proto::{
 };
 use httparse::{Error, Header, ParserConfig, Status};
 
-use super::{body::Coding, chunked::Chunked, course::is_redirect, plain_head};
+use super::{body::Coding, chunked::Chunked, course::is_redirect, plain_head, retry_after};
 use crate::failure::Failure;
 
 /// Interim (1xx) responses before the final one.
@@ -32,6 +32,8 @@ pub(crate) struct Head {
     pub(crate) location: Option<Box<[u8]>>,
     /// The content coding, if it is one that can be decoded.
     pub(crate) coding: Option<Coding>,
+    /// How long a busy server asks to be left alone.
+    pub(crate) retry_after_s: Option<u32>,
     /// The body's length, where it is known beforehand.
     pub(crate) length: Option<u64>,
 }
@@ -300,6 +302,7 @@ fn parse_any(method: Method, octets: &[u8]) -> Result<Parsed, Failure> {
             .then(|| fields.last("location").map(Into::into))
             .flatten(),
         coding: fields.last("content-encoding").and_then(Coding::from_field),
+        retry_after_s: retry_after::seconds(status, |name| fields.last(name)),
         length,
     };
     Ok(Parsed::Final(used, head, state))

@@ -158,6 +158,9 @@ impl Fetcher {
                     for (index, text) in batch.details {
                         gathered.details.insert(first + index as usize, text);
                     }
+                    for (index, after) in batch.retry_afters {
+                        gathered.retry_afters.insert(first + index as usize, after);
+                    }
                     gathered.completions.extend(batch.completions);
                 }
                 Some(From::Started(batch)) => {
@@ -229,10 +232,19 @@ pub(crate) struct Gathered {
     pub(crate) completions: Vec<Completion>,
     /// By position among the completions.
     pub(crate) details: HashMap<usize, String>,
+    /// By position among the completions.
+    pub(crate) retry_afters: HashMap<usize, Duration>,
     pub(crate) starts: Vec<(UrlId, u64)>,
 }
 
 impl Gathered {
+    /// How long the server of this URL asks to be left alone.
+    pub(crate) fn retry_after_s(&self, id: u64) -> Option<u64> {
+        let position = self.completions.iter().position(|c| c.id.0 == id);
+        let after = self.retry_afters.get(&position.expect("it is done"))?;
+        Some(after.as_secs())
+    }
+
     /// By id: outcome, status, octets, detail. Panics if an id stands twice.
     pub(crate) fn by_id(&self) -> HashMap<u64, (Outcome, Option<u16>, u64, String)> {
         let mut by_id = HashMap::new();

@@ -24,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(of("secrets"), move || secrets(setup(arm))));
         trials.push(trial(of("codings"), move || codings(setup(arm))));
         trials.push(trial(of("keep_alive"), move || keep_alive(setup(arm))));
+        trials.push(trial(of("retry_after"), move || retry_after(&setup(arm))));
     }
     for arm in CORE {
         let of = |what: &str| format!("http::{what}::{}", name(arm));
@@ -145,6 +146,34 @@ fn request(setup: &Setup) {
             server.address
         )]
     );
+}
+
+/// How long a busy server asks to be left alone is told with its answer.
+fn retry_after(setup: &Setup) {
+    let server = Server::start(|head, out| match path(head) {
+        "/seconds" => respond(out, "503 Busy", "retry-after: 7\r\n", b"no"),
+        "/date" => respond(
+            out,
+            "429 Too Many Requests",
+            "date: Sun, 06 Nov 1994 08:49:37 GMT\r\nretry-after: Sun, 06 Nov 1994 08:51:07 GMT\r\n",
+            b"no",
+        ),
+        "/silent" => respond(out, "503 Busy", "", b"no"),
+        "/nonsense" => respond(out, "503 Busy", "retry-after: soon\r\n", b"no"),
+        _ => respond(out, "200 OK", "retry-after: 7\r\n", b"yes"),
+    });
+    let expected = [
+        ("/seconds", Some(7)),
+        ("/date", Some(90)),
+        ("/silent", None),
+        ("/nonsense", None),
+        ("/ok", None),
+    ];
+    let urls: Vec<_> = expected.iter().map(|(path, _)| server.url(path)).collect();
+    let life = fetch(setup, &urls);
+    for (id, (path, seconds)) in (0..).zip(expected) {
+        assert_eq!(life.gathered.retry_after_s(id), seconds, "{path}");
+    }
 }
 
 fn head(mut setup: Setup) {
