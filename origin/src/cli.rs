@@ -38,6 +38,7 @@ URL always gets the same ones.
     delay=5ms | 800us | 1ms..20ms | lognormal:20ms:0.5   before the response (at most 60s)
     size=64 | 4k | 1M | 1k..64k                          of the body (at most 1G)
     status=503    retry-after=2    interim=3 (102s before)
+    busy=2 (503, or the status given, for the first 2 requests of a URL; then 200)
     headers=10 (fields more)       header-size=1M (a long one)
     chunked | close (body to the connection's end)
     gzip | br | zstd    bomb (with one of them: zeros, up to 20,000 octets in one)

@@ -101,7 +101,14 @@ impl<T: Transport> Connection<'_, T> {
         loop {
             if worth_parsing {
                 let seed = self.worker.seed;
-                match decide(self.input.filled(), seed, reused, &mut self.response) {
+                let visits = &self.worker.counters.visits;
+                match decide(
+                    self.input.filled(),
+                    seed,
+                    reused,
+                    visits,
+                    &mut self.response,
+                ) {
                     Decision::ReadOn => {}
                     decision => return Ok(decision),
                 }

@@ -8,6 +8,7 @@ use crate::{
     query,
     request::{self, Refusal, Request},
     response::{After, Manner, Response},
+    visits::Visits,
 };
 
 /// What to do with the octets that a connection has received.
@@ -54,11 +55,12 @@ pub(crate) struct Intake {
 
 /// Decides about the request at the start of `received`, and renders its
 /// response unless the counters are asked for. `reused`: the connection has
-/// served a request before.
+/// served a request before. `visits` counts those to URLs that are `busy` at first.
 pub(crate) fn decide(
     received: &[u8],
     seed: u64,
     reused: bool,
+    visits: &Visits,
     response: &mut Response,
 ) -> Decision {
     let request = match request::parse(received) {
@@ -86,14 +88,14 @@ pub(crate) fn decide(
             manner,
         });
     }
-    let delay = respond(&request, (path, query), seed, manner, response);
+    let delay = respond(&request, (path, query), (seed, visits), manner, response);
     Decision::Respond(Exchange { intake, delay })
 }
 
 fn respond(
     request: &Request<'_>,
     (path, query): (&str, &str),
-    seed: u64,
+    (seed, visits): (u64, &Visits),
     manner: Manner,
     response: &mut Response,
 ) -> Option<Duration> {
@@ -104,6 +106,10 @@ fn respond(
             response.render_own(400, "text/plain", body.as_bytes(), manner);
             return None;
         }
+    };
+    let asked = match asked.busy {
+        Some(_) => asked.on_visit(visits.count(request.path_and_query)),
+        None => asked,
     };
     let fixed = asked.size.is_fixed() && asked.delay.is_none_or(|delay| delay.is_fixed());
     // Nothing is drawn where nothing is random.
@@ -146,7 +152,13 @@ mod tests {
     fn decided(target: &str, seed: u64) -> (Decision, Response) {
         let mut response = Response::new();
         let head = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
-        let decision = decide(head.as_bytes(), seed, false, &mut response);
+        let decision = decide(
+            head.as_bytes(),
+            seed,
+            false,
+            &Visits::default(),
+            &mut response,
+        );
         (decision, response)
     }
 
@@ -195,7 +207,13 @@ mod tests {
     #[test]
     fn a_refusal_ends_the_connection() {
         let mut response = Response::new();
-        let decision = decide(b"no http\r\n\r\n", 0, false, &mut response);
+        let decision = decide(
+            b"no http\r\n\r\n",
+            0,
+            false,
+            &Visits::default(),
+            &mut response,
+        );
         assert!(matches!(decision, Decision::Respond(_)));
         assert_eq!(response.after, After::Refuse);
         assert_eq!(response.status, Some(400));

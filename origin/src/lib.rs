@@ -35,6 +35,7 @@ mod stats;
 mod timer;
 mod tls;
 mod url_list;
+mod visits;
 mod watch;
 
 pub use cli::{OriginArgs, run};

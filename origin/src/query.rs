@@ -6,8 +6,8 @@
 
 use crate::{
     limits::{
-        HEADER_LINE_MAX_BYTES, REDIRECTS_MAX, REPEATS_MAX, RETRY_AFTER_MAX_S, SIZE_DEFAULT_BYTES,
-        SLOW_MAX_BYTES_PER_S,
+        BUSY_MAX, HEADER_LINE_MAX_BYTES, REDIRECTS_MAX, REPEATS_MAX, RETRY_AFTER_MAX_S,
+        SIZE_DEFAULT_BYTES, SLOW_MAX_BYTES_PER_S,
     },
     spec::{Delay, Size, SpecError, echo, octets, whole},
 };
@@ -23,6 +23,8 @@ pub(crate) struct Behaviour<'q> {
     pub(crate) status: u16,
     /// Seconds in a `Retry-After` field.
     pub(crate) retry_after_s: Option<u32>,
+    /// So many first requests for the URL are turned away.
+    pub(crate) busy: Option<u32>,
     /// How the body's end is told.
     pub(crate) framing: Framing,
     /// The body's content coding.
@@ -250,11 +252,12 @@ pub enum QueryError {
 }
 
 /// Every parameter, in the order of the reference.
-const NAMES: [&str; 28] = [
+const NAMES: [&str; 29] = [
     "delay",
     "size",
     "status",
     "retry-after",
+    "busy",
     "chunked",
     "close",
     "gzip",
@@ -307,6 +310,7 @@ struct Reading<'q> {
     size: Set<Size>,
     status: Set<u16>,
     retry_after_s: Set<u32>,
+    busy: Set<u32>,
     framing: Set<Framing>,
     coding: Set<Coding>,
     bomb: Set<()>,
@@ -334,6 +338,10 @@ impl<'q> Reading<'q> {
                 const FORMS: &str = "seconds, at most 86400";
                 let seconds = number("retry-after", value, 0, RETRY_AFTER_MAX_S, FORMS)?;
                 set(&mut self.retry_after_s, "retry-after", seconds)
+            }
+            "busy" => {
+                let count = number("busy", value, 1, BUSY_MAX, "a count up to 1000000")?;
+                set(&mut self.busy, "busy", count)
             }
             "chunked" => self.framing("chunked", value, Framing::Chunked),
             "close" => self.framing("close", value, Framing::Close),
@@ -526,8 +534,12 @@ impl<'q> Reading<'q> {
         Ok(Behaviour {
             delay: value(self.delay),
             size: value(self.size).unwrap_or(Size::Fixed(SIZE_DEFAULT_BYTES)),
-            status: value(self.status).unwrap_or(200),
+            status: value(self.status).unwrap_or(match self.busy {
+                Some(_) => 503,
+                None => 200,
+            }),
             retry_after_s: value(self.retry_after_s),
+            busy: value(self.busy),
             framing: value(self.framing).unwrap_or(Framing::Length),
             coding: value(self.coding),
             fill: match self.bomb {
@@ -543,6 +555,21 @@ impl<'q> Reading<'q> {
             fault: value(self.fault),
             if_reused: self.if_reused.is_some(),
         })
+    }
+}
+
+impl Behaviour<'_> {
+    /// What remains to be asked for on this visit to the URL, from 1: after the
+    /// busy ones a plain 200.
+    pub(crate) fn on_visit(self, visit: Option<u32>) -> Self {
+        match self.busy {
+            Some(busy) if visit.is_none_or(|visit| visit > busy) => Self {
+                status: 200,
+                retry_after_s: None,
+                ..self
+            },
+            _ => self,
+        }
     }
 }
 

@@ -14,6 +14,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::visits::Visits;
+
 /// The counters, as `/stats` publishes them in JSON.
 ///
 /// Requests to `/stats` itself are not counted, nor are connections that
@@ -76,6 +78,8 @@ pub(crate) struct Counters {
     shards: Box<[Shard]>,
     connections: Gauge,
     requests: Gauge,
+    /// Of URLs that are busy at first.
+    pub(crate) visits: Visits,
     started: Instant,
     counting_since: Mutex<Instant>,
 }
@@ -164,6 +168,7 @@ impl Counters {
             shards: (0..threads).map(|_| Shard::default()).collect(),
             connections: Gauge::default(),
             requests: Gauge::default(),
+            visits: Visits::default(),
             started: now,
             counting_since: Mutex::new(now),
         }
@@ -245,6 +250,7 @@ impl Counters {
         }
         self.connections.reset();
         self.requests.reset();
+        self.visits.reset();
         *self.counting_since() = Instant::now();
     }
 

@@ -355,3 +355,22 @@ fn connections_beyond_the_backlog_of_one_turn_are_all_served() {
         assert!(all.ends_with("\r\n\r\nf"));
     }
 }
+
+#[test]
+fn a_url_is_busy_as_often_as_it_says_and_then_no_more() {
+    let origin = origin();
+    let mut client = Client::new(&origin);
+    let mut visit = |url: &str| {
+        let response = client.get(url);
+        let retry_after = response.field("Retry-After").map(str::to_owned);
+        (response.status(), retry_after)
+    };
+    let url = "/1?busy=2&retry-after=3";
+    assert_eq!(visit(url), (503, Some("3".to_owned())));
+    assert_eq!(visit("/2?busy=1&status=429"), (429, None));
+    assert_eq!(visit(url), (503, Some("3".to_owned())));
+    assert_eq!(visit(url), (200, None));
+    assert_eq!(visit("/2?busy=1&status=429"), (200, None));
+    origin.reset_stats();
+    assert_eq!(visit(url), (503, Some("3".to_owned())));
+}
