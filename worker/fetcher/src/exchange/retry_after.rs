@@ -6,9 +6,9 @@ pub(crate) const fn is_busy(status: u16) -> bool {
     matches!(status, 429 | 503)
 }
 
-/// The seconds in a response's `Retry-After`; `field` finds a header field. A date there counts from the
-/// response's own `Date` on, so that no clock but the server's has a say; a
-/// date without one, and anything else, says nothing.
+/// The seconds in a response's `Retry-After`; `field` finds a header field. A
+/// date there counts from the response's own `Date` on, so that no clock but
+/// the server's has a say; a date without one, and anything else, says nothing.
 pub(crate) fn seconds<'a>(
     status: u16,
     field: impl Fn(&'static str) -> Option<&'a [u8]>,
