@@ -88,8 +88,13 @@ impl Place {
             "--data",
             "data",
         ];
-        let mut child = self
-            .command(&[&fixed, args].concat())
+        self.serve_as(self.command(&[&fixed, args].concat()))
+    }
+
+    /// Starts what was made of a [`command`](Self::command) that serves.
+    pub(crate) fn serve_as(&self, mut command: Command) -> Serving {
+        let mut child = command
+            .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
             .expect("the coordinator starts");
@@ -116,6 +121,7 @@ impl Place {
             .env_remove("FANOUT_COORDINATOR")
             .env_remove("FANOUT_ORIGIN")
             .env_remove("FANOUT_TOKEN")
+            .env_remove("FANOUT_TOKEN_FILE")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
