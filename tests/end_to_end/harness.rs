@@ -94,6 +94,7 @@ impl Place {
     /// Waits until a coordinator says where it serves.
     pub(crate) fn serving(mut command: Command) -> Serving {
         let mut child = command
+            .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
             .expect("the coordinator starts");
@@ -120,6 +121,7 @@ impl Place {
             .env_remove("FANOUT_COORDINATOR")
             .env_remove("FANOUT_ORIGIN")
             .env_remove("FANOUT_TOKEN")
+            .env_remove("FANOUT_TOKEN_FILE")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
