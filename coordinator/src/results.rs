@@ -630,14 +630,17 @@ mod tests {
     use super::*;
     use crate::url_list::Source;
 
-    #[test]
-    fn abandoned_urls_are_listed_and_some_are_named() {
+    #[tokio::test]
+    async fn abandoned_urls_are_listed_and_some_are_named() {
         let lines = (0..9).map(|i| format!("http://a.example/{i}"));
         let list = UrlList::from_lines(Source::BuiltIn, lines, 1).expect("a list");
         let place = tempfile::TempDir::new().expect("a directory");
         let path = place.path().join("got.jsonl");
         let destination = Destination::File(path.clone(), Form::Jsonl);
-        let mut results = Results::open(&destination, &list, None).expect("a file");
+        let taken = Taken::of(&destination, false).expect("a directory");
+        let opened = taken.expect("nothing yet").open(&list.identity());
+        let (writer, _) = opened.expect("a file");
+        let mut results = Results::new(writer, &destination, &list, None);
         results.abandoned(&[UrlId(1)]).expect("written");
         let more: Vec<_> = (2..9).map(UrlId).collect();
         results.abandoned(&more).expect("written");
@@ -645,7 +648,8 @@ mod tests {
         let urls = (1..=ABANDONED_TOLD).map(|i| format!("http://a.example/{i}"));
         let told = urls.collect::<Vec<_>>().join(", ");
         assert_eq!(examples, [("abandoned".to_owned(), told)]);
-        results.finish(true).expect("renamed");
+        let never = std::future::pending();
+        results.finish(true, never).await.expect("renamed");
         let text = std::fs::read_to_string(&path).expect("the file");
         let ids: Vec<u64> = text
             .lines()
