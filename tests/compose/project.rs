@@ -9,9 +9,9 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
-    thread,
+    thread::{self, ThreadId},
     time::{Duration, Instant},
 };
 
@@ -23,6 +23,8 @@ use crate::engine::Engine;
 /// Nothing is waited for longer: machines may be slow, and engines too.
 const PATIENCE: Duration = Duration::from_secs(600);
 const LOOK: Duration = Duration::from_millis(200);
+/// Tries to take a project down.
+const TRIES: usize = 5;
 
 /// The image under test: as the compose file names it, unless told.
 fn image() -> String {
@@ -50,7 +52,8 @@ pub(crate) struct Project {
     directory: TempDir,
     /// Whether it was brought up, and by that may have to be taken down.
     up: OnceLock<()>,
-    ended: AtomicBool,
+    /// Who takes it down; nobody else has it do anything any more.
+    ended: OnceLock<ThreadId>,
 }
 
 impl Project {
@@ -67,7 +70,7 @@ impl Project {
             port: free.local_addr().unwrap().port(),
             directory,
             up: OnceLock::new(),
-            ended: AtomicBool::new(false),
+            ended: OnceLock::new(),
         }))
     }
 
@@ -128,6 +131,13 @@ impl Project {
 
     /// Starts a Compose command in the background.
     pub(crate) fn start(&self, args: &[&str], input: &str) -> Started {
+        while self
+            .ended
+            .get()
+            .is_some_and(|by| *by != thread::current().id())
+        {
+            thread::park();
+        }
         Started::new(self.command(&[], args), input)
     }
 
@@ -249,22 +259,33 @@ impl Project {
 
     /// Takes down whatever there is of it.
     pub(crate) fn down(&self) {
-        if self.up.get().is_none() || self.ended.swap(true, Ordering::SeqCst) {
+        if self.up.get().is_none() || self.ended.set(thread::current().id()).is_err() {
             return;
         }
-        // What `run` started is nobody's service.
         let label = format!("label=com.docker.compose.project={}", self.name);
-        let left = docker(&["ps", "--all", "--quiet", "--filter", &label]);
-        for container in left.lines() {
-            let _ = Started::new(docker_command(&["unpause", container]), "").finish();
-            let _ = Started::new(docker_command(&["rm", "--force", container]), "").finish();
+        let list = |what: &[&str]| docker(&[what, &["--quiet", "--filter", &label]].concat());
+        // On Ctrl-C a scenario's own commands may still be at it.
+        for _ in 0..TRIES {
+            // What `run` started is nobody's service.
+            for container in list(&["ps", "--all"]).lines() {
+                for command in [&["unpause"][..], &["rm", "--force"]] {
+                    let args = [command, &[container]].concat();
+                    let _ = Started::new(docker_command(&args), "").finish();
+                }
+            }
+            self.compose(&["down", "--volumes", "--remove-orphans", "--timeout", "5"]);
+            let left = [
+                list(&["ps", "--all"]),
+                list(&["volume", "ls"]),
+                list(&["network", "ls"]),
+            ];
+            if left.iter().all(String::is_empty) {
+                println!("took {} down", self.name);
+                break;
+            }
+            println!("{} is not quite down: {left:?}", self.name);
+            thread::sleep(LOOK);
         }
-        let ran = self.compose(&["down", "--volumes", "--remove-orphans", "--timeout", "5"]);
-        println!("took {} down: {:?}", self.name, ran.code);
-        let left = docker(&["volume", "ls", "--quiet", "--filter", &label]);
-        assert!(left.is_empty(), "left behind: {left}");
-        let left = docker(&["network", "ls", "--quiet", "--filter", &label]);
-        assert!(left.is_empty(), "left behind: {left}");
         // The process may live on in a static.
         let _ = fs::remove_dir_all(self.directory.path());
     }
