@@ -6,11 +6,11 @@ use std::{
 };
 
 use crate::{
-    project::{Project, Started, docker, inspect, wait_for},
+    project::{Project, Scenario, Started, docker, inspect, wait_for},
     usage::{assert_sound, list},
 };
 
-pub(crate) fn tests() -> Vec<(&'static str, fn(&Project))> {
+pub(crate) fn tests() -> Vec<Scenario> {
     vec![
         (
             "a_worker_killed_during_a_fetch_loses_nothing",

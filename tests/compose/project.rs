@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
+    panic,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -19,6 +20,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::engine::Engine;
+
+/// A name and what it tries.
+pub(crate) type Scenario = (&'static str, fn(&Project));
 
 /// Nothing is waited for longer: machines may be slow, and engines too.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -306,7 +310,8 @@ impl Project {
                     _ = terminate.recv() => {}
                 }
             });
-            self.down();
+            // The process ends, whatever becomes of that.
+            let _ = panic::catch_unwind(panic::AssertUnwindSafe(|| self.down()));
             std::process::exit(130);
         });
     }
