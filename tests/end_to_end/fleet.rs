@@ -664,6 +664,76 @@ fn a_worker_may_keep_to_public_addresses() {
     assert!(stats.contains("\"requests\":0"), "{stats}");
 }
 
+#[test]
+fn probes_tell_who_is_well() {
+    let place = Place::new();
+    let origin = place.origin();
+    let serving = place.serve(&[]);
+    let _worker = serving.worker(&place, "one");
+    serving.attached(&place, "one");
+    let health = |args: &[&str]| {
+        let fixed = ["health", "--coordinator", &serving.url];
+        place.run(&[&fixed, args].concat())
+    };
+    assert_eq!(health(&[]).expect(0).stdout, "serving\n");
+    assert_eq!(health(&["--worker", "one"]).expect(0).stdout, "attached\n");
+    let absent = health(&["--worker", "two"]).expect(3);
+    assert!(absent.stderr.contains("no worker two"), "{}", absent.stderr);
+    // By default the one that is named after this host, and there is none.
+    health(&["--worker"]).expect(3);
+    health(&["--origin", &origin.base]).expect(0);
+    let stats = body_of(&origin.base, "/stats");
+    for uncounted in ["\"requests\":0", "\"connections_accepted\":0"] {
+        assert!(stats.contains(uncounted), "{stats}");
+    }
+    let pages = health(&["--origin", &serving.pages]).expect(3);
+    assert!(pages.stderr.contains("the origin at"), "{}", pages.stderr);
+    health(&["--origin", "origin"]).expect(2);
+}
+
+#[test]
+fn a_client_waits_for_its_coordinator_and_leaves_the_study_there() {
+    let place = Place::new();
+    let origin = place.origin();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let url = format!("http://{address}");
+    let study = [
+        "study",
+        "--arm",
+        "async:8",
+        "--blocks",
+        "1",
+        "--origin",
+        &origin.base,
+        "--coordinator",
+        &url,
+        "--pages",
+        "http://pages.example/",
+    ];
+    let early = place.run(&study).expect(3);
+    assert!(
+        early.stderr.contains("no coordinator at"),
+        "{}",
+        early.stderr
+    );
+    let client = place.start(&[&study[..], &["--wait", "90s"]].concat());
+    let serving = place.serve_at(&address, &[]);
+    let _worker = serving.worker(&place, "one");
+    let ran = client.finish();
+    let name = serving.job(&place, 1, "finished")["study"].clone();
+    let told = format!(
+        "report: http://pages.example/studies/{}/report.html",
+        name.as_str().unwrap()
+    );
+    assert!(ran.stderr.contains(&told), "{}", ran.stderr);
+    assert!(ran.stdout.contains("async:8"), "{}", ran.stdout);
+    assert!(!place.path("studies").exists());
+    let bad = place.run(&[&study[..], &["--wait", "soon"]].concat());
+    assert!(bad.expect(2).stderr.contains("--wait soon"));
+}
+
 /// The body of a GET over plain HTTP.
 fn body_of(base: &str, path: &str) -> String {
     use std::io::{Read, Write};

@@ -119,6 +119,8 @@ impl Place {
             .env_remove("RUST_LOG")
             .env_remove("FANOUT_COORDINATOR")
             .env_remove("FANOUT_ORIGIN")
+            .env_remove("FANOUT_PAGES")
+            .env_remove("FANOUT_WAIT")
             .env_remove("FANOUT_TOKEN")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
