@@ -101,6 +101,17 @@ impl BodySink {
         self.received += octets.len() as u64;
     }
 
+    /// The body ended before its end: whether it was too large already.
+    pub(crate) fn cut(&mut self) -> Result<(), Failure> {
+        if let Some(Decoder::Gzip(decoder)) = self.decoder.as_deref_mut() {
+            settle(decoder);
+            if decoder.get_ref().is_passed() {
+                return Err(too_large(self.limit));
+            }
+        }
+        Ok(())
+    }
+
     /// The body is over.
     pub(crate) fn finish(&mut self) -> Result<(), Failure> {
         match self.decoder.take() {
@@ -217,9 +228,10 @@ impl Decoder {
     #[inline(never)]
     fn push(&mut self, mut octets: &[u8]) -> Result<(), Failure> {
         match self {
-            Self::Gzip(decoder) => decoder
-                .write_all(octets)
-                .map_err(|error| gzip_failure(decoder.get_ref(), &error)),
+            Self::Gzip(decoder) => decoder.write_all(octets).map_err(|error| {
+                settle(decoder);
+                gzip_failure(decoder.get_ref(), &error)
+            }),
             Self::Brotli {
                 state,
                 counter,
@@ -296,6 +308,12 @@ impl Decoder {
             Self::Zstd { .. } => Err(broken("the zstd stream is cut short")),
         }
     }
+}
+
+/// Has everything counted that was decoded: this decoder holds some of it back.
+fn settle(decoder: &mut MultiGzDecoder<Counter>) {
+    // What else is wrong is known already, or will be told otherwise.
+    let _ = decoder.try_finish();
 }
 
 fn gzip_failure(counter: &Counter, error: &io::Error) -> Failure {
@@ -390,6 +408,23 @@ mod tests {
                 .unwrap();
             assert_eq!(failure.outcome, Outcome::TooLarge);
             assert_eq!(sink.received(), 10);
+        }
+    }
+
+    /// The decoder of gzip holds octets back until it is given more.
+    #[test]
+    fn what_is_too_large_is_so_even_if_it_is_cut_or_broken_further_on() {
+        let mut stream = gzip(&[0; 5000]);
+        let last = stream.len() - 10;
+        stream[last] ^= 0xff;
+        let mut sink = BodySink::new(1000);
+        sink.decode(Coding::Gzip).unwrap();
+        assert_eq!(sink.push(&stream[..last]), Ok(()));
+        assert_eq!(sink.cut().unwrap_err().outcome, Outcome::TooLarge);
+        for piece in [1, stream.len()] {
+            let pieces: Vec<_> = stream.chunks(piece).collect();
+            let found = verdict(Coding::Gzip, 1000, &pieces);
+            assert_eq!(found, Err(Outcome::TooLarge), "{piece}");
         }
     }
 

@@ -171,7 +171,10 @@ impl Fetch {
 
     /// The connection ended.
     pub(crate) fn end(&mut self, plan: &FetchPlan) -> Result<(), Failure> {
-        self.response.end(plan.method)?;
+        if let Err(failure) = self.response.end(plan.method) {
+            self.sink.cut()?;
+            return Err(failure);
+        }
         self.sink.finish()
     }
 
