@@ -277,6 +277,8 @@ const CASES: &[(&str, &str)] = &[
     ("chunked with a parameter", "{H}Transfer-Encoding: chunked;q=1\r\n\r\n2\r\nab\r\n0\r\n\r\n"),
     ("chunked in quotes", "{H}Transfer-Encoding: \"chunked\"\r\n\r\n2\r\nab\r\n0\r\n\r\n"),
     ("chunked, then a comma", "{H}Transfer-Encoding: chunked,\r\n\r\n2\r\nab\r\n0\r\n\r\n"),
+    ("chunked, then an empty field",
+        "{H}Transfer-Encoding: chunked\r\nTransfer-Encoding:\r\n\r\n2\r\nab\r\n0\r\n\r\n"),
     ("a comma, then chunked", "{H}Transfer-Encoding: ,chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"),
     ("chunked after a tab", "{H}Transfer-Encoding:\tchunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"),
     ("chunked after a vertical tab", "{H}Transfer-Encoding: \x0bchunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"),
@@ -529,6 +531,7 @@ const DIFFERENCES: &[(&str, Method, Verdict, Verdict, &str)] = &[
     ("101 without fields", Method::Get, Failed, Whole(101, 0), UNASKED),
     ("101 without fields", Method::Head, Failed, Whole(101, 0), UNASKED),
     ("chunked, then a comma", Method::Get, Whole(200, 2), Whole(200, 12), EMPTY_ELEMENT),
+    ("chunked, then an empty field", Method::Get, Whole(200, 2), Whole(200, 12), EMPTY_ELEMENT),
     ("obs-text before chunked", Method::Get, Whole(200, 2), Whole(200, 12), OBS_TEXT),
     ("a field of 66,000 octets", Method::Get, Failed, Whole(200, 2), LONG_HEAD),
     ("a field of 66,000 octets", Method::Head, Failed, Whole(200, 0), LONG_HEAD),
@@ -607,7 +610,8 @@ fn is_known(octets: &[u8], ours: Verdict, hypers: Verdict) -> bool {
         .split(|octet| *octet == b'\n')
         .any(|line| {
             let line = line.trim_ascii_end();
-            line.starts_with(b"transfer-encoding") && (line.ends_with(b",") || !line.is_ascii())
+            line.starts_with(b"transfer-encoding")
+                && (line.ends_with(b",") || line.ends_with(b":") || !line.is_ascii())
         })
 }
 
