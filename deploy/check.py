@@ -160,7 +160,9 @@ def typos_are_found(things):
     def unknown_field(container):
         container["securityContext"]["readOnlyRootFileSystem"] = True
 
-    deployment = next(thing for thing in things if name(thing) == "Deployment coordinator")
+    [deployment, *_] = [
+        thing for thing, template in pods(things) if "ports" in template["spec"]["containers"][0]
+    ]
     for version in VERSIONS:
         for typo in [misspelt, a_word_for_a_number, unknown_field]:
             broken = copy.deepcopy(deployment)
