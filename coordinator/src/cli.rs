@@ -243,7 +243,12 @@ pub struct ServeArgs {
     pub origin: Option<String>,
     /// File that holds the token that workers and clients must show [default: the variable
     /// FANOUT_TOKEN]; browsers give it as the password.
-    #[arg(long, value_name = "FILE", help_heading = "Access")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "FANOUT_TOKEN_FILE",
+        help_heading = "Access"
+    )]
     pub token_file: Option<PathBuf>,
     /// Let anyone in who reaches the address.
     #[arg(long, help_heading = "Access")]

@@ -18,6 +18,13 @@ use tracing::{debug, warn};
 
 use crate::placement::on_cpus;
 
+/// What a shell may hold for the workers of a fleet, and a worker of our own must not take for its own.
+const FLEET_VARIABLES: [&str; 4] = [
+    "FANOUT_TOKEN_FILE",
+    "FANOUT_TLS_CA",
+    "FANOUT_TLS_CERT",
+    "FANOUT_TLS_KEY",
+];
 /// The origin says where it is within this time.
 const ORIGIN_DEADLINE: Duration = Duration::from_secs(10);
 /// A child that was told to end has this long before it is killed.
@@ -154,6 +161,9 @@ impl Local {
             .args(["--slots", &slots.to_string()])
             .env("FANOUT_TOKEN", token)
             .stdout(Stdio::null());
+        for of_a_fleet in FLEET_VARIABLES {
+            command.env_remove(of_a_fleet);
+        }
         let worker = Owned::spawn("worker", command, &[])?;
         self.children.push(worker);
         Ok(())

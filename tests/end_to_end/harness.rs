@@ -120,6 +120,7 @@ impl Place {
             .env_remove("FANOUT_COORDINATOR")
             .env_remove("FANOUT_ORIGIN")
             .env_remove("FANOUT_TOKEN")
+            .env_remove("FANOUT_TOKEN_FILE")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

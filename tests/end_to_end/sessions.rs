@@ -1,7 +1,7 @@
 //! How the coordinator parts with workers: those that fall silent, and those
 //! that speak another version of the protocol.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, net::TcpListener};
 
 use fanout_proto::{
     PROTOCOL_VERSION,
@@ -12,9 +12,10 @@ use fanout_proto::{
     worker::{Hello, WorkerFacts},
 };
 use rustix::process::{Pid, Signal, kill_process};
+use tokio_stream::StreamExt;
 use tonic::{Code, Request};
 
-use crate::harness::{Place, Ran, read, records, wait_for};
+use crate::harness::{PATIENCE, Place, Ran, read, records, wait_for};
 
 #[track_caller]
 fn assert_each_once(text: &str, count: u64) {
@@ -93,8 +94,43 @@ fn a_frozen_worker_is_found_loses_nothing_and_comes_back() {
     assert_eq!(workers.len(), 2, "both are used again");
 }
 
-/// What the coordinator answers to a worker that speaks this protocol.
-async fn answer_to_worker(url: &str, protocol: u32) -> to_worker::Message {
+#[test]
+fn a_client_may_wait_for_a_coordinator_and_find_its_token_in_a_file() {
+    let place = Place::new();
+    let origin = place.origin();
+    place.write("urls.txt", origin.list(5, ""));
+    place.write("token", "s3cret\n");
+    let early = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = early.local_addr().unwrap().to_string();
+    let url = format!("http://{address}");
+    let shown = |args: &[&str]| {
+        let mut command = place.command(&[args, &["--coordinator", &url]].concat());
+        command.env("FANOUT_TOKEN_FILE", "token");
+        place.start_as(command)
+    };
+    let client = shown(&["fetch", "urls.txt", "--wait", "60s"]);
+    let _worker = shown(&["worker"]);
+    // Somebody has come, and there is no coordinator yet.
+    drop(early.accept().unwrap());
+    drop(early);
+    let _serving = place.serve_at(&address, &["--token-file", "token"]);
+    assert_each_once(&client.finish().expect(0).stdout, 5);
+}
+
+#[test]
+fn what_the_shell_holds_for_a_fleet_does_not_disturb_a_run_here() {
+    let place = Place::new();
+    let origin = place.origin();
+    place.write("urls.txt", origin.list(5, ""));
+    let mut command = place.command(&["fetch", "urls.txt"]);
+    for variable in ["TOKEN_FILE", "TLS_CA", "TLS_CERT", "TLS_KEY"] {
+        command.env(format!("FANOUT_{variable}"), "absent");
+    }
+    let ran = place.start_as(command).finish().expect(0);
+    assert_each_once(&ran.stdout, 5);
+}
+
+fn hello(protocol: u32) -> wire::FromWorker {
     let hello = Hello {
         name: "made-up".to_owned(),
         slots: 1,
@@ -107,13 +143,50 @@ async fn answer_to_worker(url: &str, protocol: u32) -> to_worker::Message {
         protocol_version: protocol,
         ..wire::Hello::from(&hello)
     };
-    let hello = wire::FromWorker {
+    wire::FromWorker {
         message: Some(from_worker::Message::Hello(hello)),
-    };
+    }
+}
+
+/// What the coordinator answers to a worker that speaks this protocol.
+async fn answer_to_worker(url: &str, protocol: u32) -> to_worker::Message {
     let mut client = FleetClient::connect(url.to_owned()).await.unwrap();
-    let stream = client.attach(tokio_stream::iter([hello])).await.unwrap();
+    let stream = client
+        .attach(tokio_stream::iter([hello(protocol)]))
+        .await
+        .unwrap();
     let first = stream.into_inner().message().await.unwrap();
     first.unwrap().message.unwrap()
+}
+
+#[tokio::test]
+async fn a_fleet_may_have_more_workers_than_a_shell_allows_open_files() {
+    const WORKERS: usize = 100;
+    let place = Place::new();
+    let mut limited = std::process::Command::new("sh");
+    let program = place.command(&[]).get_program().to_owned();
+    limited
+        .args(["-c", "ulimit -Sn 64 && exec \"$@\"", "sh"])
+        .arg(program)
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .args(["--http-listen", "127.0.0.1:0", "--data"])
+        .arg(place.path("data"))
+        .stdout(std::process::Stdio::piped());
+    let serving = Place::serving(limited);
+    let mut attached = Vec::new();
+    let attach = async {
+        for _ in 0..WORKERS {
+            let mut client = FleetClient::connect(serving.url.clone()).await.unwrap();
+            // It stays until this test ends.
+            let said = tokio_stream::iter([hello(PROTOCOL_VERSION)]).chain(tokio_stream::pending());
+            let mut answers = client.attach(said).await.unwrap().into_inner();
+            let welcome = answers.message().await.unwrap();
+            assert!(welcome.is_some());
+            attached.push((client, answers));
+        }
+    };
+    let all = tokio::time::timeout(PATIENCE, attach).await;
+    assert!(all.is_ok(), "only {} came in", attached.len());
 }
 
 /// What the coordinator answers to a client that speaks this protocol.

@@ -19,7 +19,7 @@ const PONG_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct AccessArgs {
     /// File that holds the coordinator's token [default: the variable FANOUT_TOKEN]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "FANOUT_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
 
     /// PEM file of the authority that signed an https coordinator's certificate

@@ -243,8 +243,9 @@ async fn end_of(stdin: Option<Receiver>) {
     while let Ok(1..) = stdin.read(&mut ignored).await {}
 }
 
-/// Fetchers inherit this limit, and each connection takes a descriptor.
-fn raise_descriptor_limit() {
+/// Raises the limit of open files as far as it goes: each connection takes one,
+/// and fetchers inherit it.
+pub fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current == limit.maximum {
         return;

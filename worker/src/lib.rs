@@ -27,7 +27,7 @@ pub mod trial;
 
 pub use access::{AccessArgs, token};
 pub use args::{UsageError, WorkerArgs};
-pub use daemon::{Ending, WorkerError, run};
+pub use daemon::{Ending, WorkerError, raise_descriptor_limit, run};
 pub use message::MemorySample;
 pub use session::{Parting, SessionError, Settings, attach};
 pub use supervise::FetcherCommand;

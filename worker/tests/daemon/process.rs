@@ -108,6 +108,7 @@ impl Worker {
         let child = command
             .env_remove("FANOUT_COORDINATOR")
             .env_remove("FANOUT_TOKEN")
+            .env_remove("FANOUT_TOKEN_FILE")
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn();
