@@ -170,7 +170,8 @@ async fn a_fleet_may_have_more_workers_than_a_shell_allows_open_files() {
         .arg(program)
         .args(["serve", "--listen", "127.0.0.1:0"])
         .args(["--http-listen", "127.0.0.1:0", "--data"])
-        .arg(place.path("data"));
+        .arg(place.path("data"))
+        .stdout(std::process::Stdio::piped());
     let serving = Place::serving(limited);
     let mut attached = Vec::new();
     let attach = async {
