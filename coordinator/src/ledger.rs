@@ -296,7 +296,17 @@ impl Ledger {
         }
     }
 
-    fn is_done(&self, id: UrlId) -> bool {
+    /// Whether `fetcher` holds the URL.
+    #[must_use]
+    pub fn is_held_by(&self, fetcher: FetcherId, id: UrlId) -> bool {
+        self.leased
+            .get(&id)
+            .is_some_and(|lease| lease.fetcher == fetcher)
+    }
+
+    /// Whether the URL is done.
+    #[must_use]
+    pub fn is_done(&self, id: UrlId) -> bool {
         usize::try_from(id.0 / 64)
             .ok()
             .and_then(|word| self.done.get(word))

@@ -15,7 +15,7 @@ use fanout_proto::{
 use tokio::{fs::File, io::AsyncWriteExt, sync::mpsc, time::Instant};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming, service::Interceptor};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{
     jobs::{Cancelled, Job, Jobs},
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     cli::without_secrets,
+    door::{PeerInfo, RefusalLog},
     fleet::{Roster, Token},
 };
 
@@ -34,15 +35,27 @@ const PART_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Lets those in that show the token and speak this version's protocol.
 #[derive(Debug, Clone)]
-pub(super) struct Gate(pub(super) Option<Token>);
+pub(super) struct Gate {
+    pub(super) token: Option<Token>,
+    pub(super) refusals: RefusalLog,
+}
+
+impl Gate {
+    fn refused(&self, peer: Option<&PeerInfo>, reason: &'static str, detail: &str) {
+        if let Some(peer) = peer {
+            self.refusals.note(peer.ip(), reason, detail);
+        }
+    }
+}
 
 impl Interceptor for Gate {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
         let text = |key: &str| request.metadata().get(key).and_then(|v| v.to_str().ok());
-        if let Some(token) = &self.0
+        let peer = request.extensions().get::<PeerInfo>();
+        if let Some(token) = &self.token
             && !token.fits(text("authorization"))
         {
-            warn!(peer = ?request.remote_addr(), "refused a client: wrong or missing token");
+            self.refused(peer, "a client with a wrong or missing token", "");
             return Err(Status::unauthenticated(
                 "wrong or missing token; pass the coordinator's with --token-file or FANOUT_TOKEN",
             ));
@@ -54,11 +67,16 @@ impl Interceptor for Gate {
             } else {
                 "coordinator"
             };
+            let detail = format!("it speaks protocol {theirs}");
+            self.refused(peer, "a client of another version", &detail);
             return Err(Status::failed_precondition(format!(
                 "the client speaks protocol {theirs}, this coordinator is fanout {} with protocol \
                  {PROTOCOL_VERSION}: upgrade the {older}",
                 env!("FANOUT_VERSION"),
             )));
+        }
+        if let Some(peer) = peer {
+            peer.admit();
         }
         Ok(request)
     }
@@ -113,11 +131,11 @@ impl ControlRpc for Service {
         &self,
         request: Request<Streaming<wire::SubmitPart>>,
     ) -> Result<Response<wire::Submitted>, Status> {
-        let peer = request.remote_addr();
+        let peer = request.extensions().get::<PeerInfo>().map(PeerInfo::ip);
         let answer = submit(&self.0, request.into_inner()).await?;
         match &answer {
             Submitted::Job(id) => info!(job = %id, ?peer, "job submitted"),
-            Submitted::Refused { message, .. } => info!(?peer, message, "job refused"),
+            Submitted::Refused { message, .. } => info!(?peer, reason = message, "job refused"),
         }
         Ok(Response::new(answer.into()))
     }
