@@ -250,7 +250,7 @@ impl Ledger {
 
     /// Counts completions that came from a fetcher after it was given up.
     pub fn ignore(&mut self, completions: u64) {
-        self.counts.duplicates_ignored += completions;
+        self.counts.duplicates_ignored = self.counts.duplicates_ignored.saturating_add(completions);
     }
 
     /// Takes every lease of a lost fetcher back; the URLs given up for good are returned.

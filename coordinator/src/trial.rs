@@ -419,9 +419,9 @@ impl Trial {
             return;
         };
         if fetcher.life != Life::Running {
-            // From a fetcher that was given up: too late.
+            // From a fetcher that was given up: too late. From any other: too early.
             self.ledger.ignore(batch.completions.len() as u64);
-            return;
+            return self.kill(now, id, "it completed URLs before Go".to_owned(), commands);
         }
         let mut accepted = Vec::with_capacity(batch.completions.len());
         let mut broken = None;

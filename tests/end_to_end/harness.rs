@@ -79,6 +79,10 @@ impl Place {
     }
 
     pub(crate) fn serve_at(&self, listen: &str, args: &[&str]) -> Serving {
+        self.serve_logging(listen, args, Stdio::inherit())
+    }
+
+    pub(crate) fn serve_logging(&self, listen: &str, args: &[&str], log: Stdio) -> Serving {
         let fixed = [
             "serve",
             "--listen",
@@ -90,7 +94,7 @@ impl Place {
         ];
         let mut child = self
             .command(&[&fixed, args].concat())
-            .stderr(Stdio::inherit())
+            .stderr(log)
             .spawn()
             .expect("the coordinator starts");
         let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();

@@ -9,6 +9,7 @@ mod faults;
 mod fetch;
 mod fleet;
 mod harness;
+mod peers;
 mod proxy;
 mod sessions;
 mod storms;

@@ -12,7 +12,15 @@ use fanout_proto::{
     limits::{LIST_MAX_BYTES, PART_MAX_BYTES},
     wire::{self, control_server::Control as ControlRpc, submit_part::Part},
 };
-use tokio::{fs::File, io::AsyncWriteExt, sync::mpsc, time::Instant};
+use tokio::{
+    fs::File,
+    io::AsyncWriteExt,
+    sync::{
+        OwnedSemaphorePermit, Semaphore,
+        mpsc::{self, error::SendTimeoutError},
+    },
+    time::Instant,
+};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming, service::Interceptor};
 use tracing::info;
@@ -32,6 +40,13 @@ use crate::{
 const EVENTS_MAX: usize = 4;
 /// A client sends the next part of its list within this time.
 const PART_PATIENCE: Duration = Duration::from_secs(60);
+/// A list comes at least this fast on average, once the patience is used up:
+/// it has a place in the queue meanwhile.
+const LIST_BYTES_PER_S_MIN: u64 = 4 * 1024;
+/// Calls at a time that follow a job or read a study.
+const READERS_MAX: usize = 256;
+/// A reader takes the next event within this time, or comes back later.
+const READER_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Lets those in that show the token and speak this version's protocol.
 #[derive(Debug, Clone)]
@@ -89,6 +104,27 @@ pub(super) struct Desk {
     pub(super) roster: Roster,
     pub(super) origin: Option<String>,
     pub(super) began: Instant,
+    pub(super) readers: Readers,
+}
+
+/// Places for calls that are answered for as long as the client likes.
+#[derive(Debug)]
+pub(super) struct Readers(Arc<Semaphore>);
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(READERS_MAX)))
+    }
+}
+
+impl Readers {
+    fn enter(&self) -> Result<OwnedSemaphorePermit, Status> {
+        self.0.clone().try_acquire_owned().map_err(|_| {
+            Status::unavailable(format!(
+                "{READERS_MAX} clients follow jobs already; try again when one has left"
+            ))
+        })
+    }
 }
 
 impl Desk {
@@ -146,17 +182,19 @@ impl ControlRpc for Service {
     ) -> Result<Response<Self::FollowStream>, Status> {
         let request = request.into_inner();
         let job = self.0.job(request.job)?;
+        let place = self.0.readers.enter()?;
         let (events, stream) = mpsc::channel(EVENTS_MAX);
         // Ends with the job, or with the client that it speaks to.
         tokio::spawn(async move {
             let follow = follow(&job, request.journal_from, request.results_from, &events);
             tokio::select! {
                 ended = follow => if let Err(Some(status)) = ended {
-                    // A client that is gone needs no reason.
-                    let _ = events.send(Err(status)).await;
+                    // A client that reads nothing, or is gone, needs no reason.
+                    let _ = events.try_send(Err(status));
                 },
                 () = events.closed() => {}
             }
+            drop(place);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
@@ -191,11 +229,13 @@ impl ControlRpc for Service {
                 "no study of that name is kept here; the coordinator's page lists them",
             )
         })?;
+        let place = self.0.readers.enter()?;
         let json = tokio::fs::read(path).await.map_err(|error| {
             Status::internal(format!("the coordinator cannot read the study: {error}"))
         })?;
         let json = bytes::Bytes::from(json);
         let parts = (0..json.len()).step_by(PART_MAX_BYTES).map(move |start| {
+            let _held_to_the_end = &place;
             let end = (start + PART_MAX_BYTES).min(json.len());
             Ok(wire::StudyPart {
                 json: json.slice(start..end),
@@ -275,6 +315,11 @@ async fn next(parts: &mut Streaming<wire::SubmitPart>) -> Result<Option<Part>, S
     }
 }
 
+fn is_too_slow(bytes: u64, elapsed: Duration) -> bool {
+    let counted = elapsed.saturating_sub(PART_PATIENCE);
+    bytes < counted.as_secs().saturating_mul(LIST_BYTES_PER_S_MIN)
+}
+
 /// Writes a list to disk as it comes.
 async fn receive_list(
     parts: &mut Streaming<wire::SubmitPart>,
@@ -285,6 +330,7 @@ async fn receive_list(
     };
     let mut file = File::create(path).await.map_err(write)?;
     let mut length = 0_u64;
+    let began = Instant::now();
     while let Some(part) = next(parts).await? {
         let Part::List(octets) = part else {
             return Err(invalid(&WireError::Inconsistent("a submission comes once")));
@@ -293,6 +339,11 @@ async fn receive_list(
         if length > LIST_MAX_BYTES {
             return Err(Status::resource_exhausted(format!(
                 "the list is longer than the {LIST_MAX_BYTES} octets that a fleet takes"
+            )));
+        }
+        if is_too_slow(length, began.elapsed()) {
+            return Err(Status::deadline_exceeded(format!(
+                "the list comes slower than {LIST_BYTES_PER_S_MIN} octets a second"
             )));
         }
         file.write_all(&octets).await.map_err(write)?;
@@ -309,7 +360,14 @@ async fn follow(
     results_from: u64,
     events: &mpsc::Sender<Result<wire::JobEvent, Status>>,
 ) -> Result<(), Option<Status>> {
-    let send = async |event: JobEvent| events.send(Ok(event.into())).await.map_err(|_| None);
+    let send = async |event: JobEvent| {
+        let sent = events.send_timeout(Ok(event.into()), READER_PATIENCE).await;
+        sent.map_err(|error| match error {
+            // The client is told when it reads again, and asks for the rest.
+            SendTimeoutError::Timeout(_) => Some(Status::unavailable("the client reads nothing")),
+            SendTimeoutError::Closed(_) => None,
+        })
+    };
     let unreadable = |error: std::io::Error| {
         Some(Status::internal(format!(
             "the coordinator cannot read the job's output: {error}"
@@ -340,3 +398,6 @@ async fn follow(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

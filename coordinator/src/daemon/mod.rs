@@ -85,6 +85,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit, Failure> {
         roster: server.roster(),
         origin: config.origin,
         began: Instant::now(),
+        readers: control::Readers::default(),
     });
     let routes = routes(
         &desk,
@@ -316,6 +317,7 @@ mod tests {
             roster: server.roster(),
             origin: None,
             began: Instant::now(),
+            readers: control::Readers::default(),
         });
         let routes = routes(
             &desk,
