@@ -5,6 +5,7 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
+use tonic::transport::{Identity, ServerTlsConfig};
 
 use crate::made_up::{Coordinator, MadeUp, PATIENCE};
 
@@ -33,6 +34,28 @@ async fn each_wrong_protocol_is_answered_in_its_own_words_and_closed() {
     assert_eq!(answer(&coordinator, &[0; 4096]).await, b"");
     let _honest = MadeUp::attach(&coordinator.url, "honest").await;
     coordinator.gather(1).await;
+    coordinator.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tls_port_says_so_in_plain_text_and_waits_for_no_handshake() {
+    // Another test may have done it already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let identity = Identity::from_pem(made.cert.pem(), made.signing_key.serialize_pem());
+    let tls = ServerTlsConfig::new().identity(identity);
+    let coordinator = Coordinator::start_with(Some(tls)).await;
+    for asked in [
+        &b"POST /fanout.v1.Fleet/Attach HTTP/1.1\r\n\r\n"[..],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
+        let said = answer(&coordinator, asked).await;
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.contains("use https://"), "{said:?}");
+    }
+    assert_eq!(answer(&coordinator, b"\0\0\0").await, b"");
+    // A handshake that begins, and then nothing comes.
+    answer(&coordinator, b"\x16\x03\x01\x02\x00\x01").await;
     coordinator.end().await;
 }
 

@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{
     Streaming,
     service::Routes,
-    transport::{Channel, Endpoint, Uri},
+    transport::{Channel, Endpoint, ServerTlsConfig, Uri},
 };
 
 pub(crate) use from_worker::Message as Say;
@@ -58,8 +58,15 @@ pub(crate) struct Coordinator {
 
 impl Coordinator {
     pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    pub(crate) async fn start_with(tls: Option<ServerTlsConfig>) -> Self {
         let server = FleetServer::bind(([127, 0, 0, 1], 0).into(), None);
-        let server = server.await.unwrap();
+        let mut server = server.await.unwrap();
+        if let Some(tls) = tls {
+            server = server.with_tls(tls);
+        }
         let url = format!("http://{}", server.address().unwrap());
         let shutdown = CancellationToken::new();
         let (fleet, serve) = server.start(Routes::default(), shutdown.clone());
