@@ -26,8 +26,6 @@ pub(crate) enum Opening {
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n";
 /// Octets that tell everything apart.
 pub(crate) const OPENING_BYTES: usize = HTTP2.len();
-/// A method's longest name; WebDAV has UPDATEREDIRECTREF.
-const METHOD_MAX_BYTES: usize = 20;
 
 impl Opening {
     /// Tells what `octets` begin; `None` until more have come.
@@ -46,10 +44,11 @@ impl Opening {
         let method = octets.iter().take_while(|octet| octet.is_ascii_uppercase());
         let length = method.count();
         match octets.get(length) {
+            // Whatever it is, it is told that in HTTP.
+            _ if length >= OPENING_BYTES => Some(Self::Http1),
             Some(b' ') if length > 0 => Some(Self::Http1),
-            None if length <= METHOD_MAX_BYTES && length < OPENING_BYTES => None,
-            None if length <= METHOD_MAX_BYTES => Some(Self::Http1),
-            _ => Some(Self::Unknown),
+            Some(_) => Some(Self::Unknown),
+            None => None,
         }
     }
 }
@@ -128,7 +127,9 @@ mod tests {
         assert_eq!(of(b"\x16\x03\x01"), Some(Opening::Tls));
         assert_eq!(of(b"SSH-2.0"), Some(Opening::Unknown));
         assert_eq!(of(b"\0"), Some(Opening::Unknown));
-        assert_eq!(of(&[b'A'; 64]), Some(Opening::Unknown));
+        assert_eq!(of(&[b'A'; 15]), None);
+        assert_eq!(of(&[b'A'; 16]), Some(Opening::Http1));
+        assert_eq!(of(&[b'A'; 64]), Some(Opening::Http1));
     }
 
     #[test]
@@ -152,7 +153,7 @@ mod tests {
         }
 
         #[test]
-        fn more_octets_never_change_the_answer(octets in prop::collection::vec(prop_oneof![any::<u8>(), prop::sample::select(HTTP2.to_vec())], 1..40), cut in 1_usize..40) {
+        fn more_octets_never_change_the_answer(octets in prop::collection::vec(prop_oneof![any::<u8>(), b'A'..=b'Z', prop::sample::select(HTTP2.to_vec())], 1..40), cut in 1_usize..40) {
             let cut = cut.min(octets.len());
             if let Some(early) = Opening::of(&octets[..cut]) {
                 prop_assert_eq!(Opening::of(&octets), Some(early));

@@ -141,7 +141,10 @@ async fn a_fetcher_that_says_what_cannot_be_is_killed_and_its_urls_go_to_others(
             let fetcher = of.fetcher;
             of.worker
                 .until(|order| match order {
-                    Order::Kill(kill) => Some(assert_eq!(kill.fetcher, fetcher, "{what}")),
+                    Order::Kill(kill) => {
+                        assert_eq!(kill.fetcher, fetcher, "{what}");
+                        Some(())
+                    }
                     Order::Finish(_) => panic!("{what} was believed"),
                     _ => None,
                 })
