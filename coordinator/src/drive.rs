@@ -365,13 +365,12 @@ impl<'a, S: Sink> Drive<'a, S> {
     /// What a fleet's event means to this trial, if anything.
     fn translate(&mut self, event: FleetEvent) -> Result<Option<Event>, DriveError> {
         let (worker, message) = match event {
-            FleetEvent::Joined(id) => {
-                if let Some(worker) = self.fleet.workers().get(&id) {
-                    self.names.insert(id, worker.hello.name.clone());
-                }
-                return Ok(None);
-            }
+            // It may take part in the next trial.
+            FleetEvent::Joined(_) => return Ok(None),
             FleetEvent::Left(id, reason) => {
+                if !self.trial.takes_part(id) {
+                    return Ok(None);
+                }
                 warn!(worker = %id, reason, "a worker left during a trial");
                 self.figures.worker_lost(id);
                 return Ok(Some(Event::WorkerLost(id)));
@@ -379,56 +378,63 @@ impl<'a, S: Sink> Drive<'a, S> {
             FleetEvent::Message(id, message) => (id, message),
         };
         let ours = self.request.id;
+        // Messages of earlier trials come late; one about this trial is about
+        // a fetcher that the worker was told to start.
+        if message.trial() == Some(ours) && !self.speaks_for(worker, &message) {
+            let reason = "it speaks for a fetcher that is not its own";
+            self.fleet.cut_off(worker, reason);
+            return Ok(self.trial.takes_part(worker).then(|| {
+                self.figures.worker_lost(worker);
+                Event::WorkerLost(worker)
+            }));
+        }
+        if message.trial() != Some(ours) {
+            debug!(worker = %worker, ?message, "ignored: of an earlier trial");
+            return Ok(None);
+        }
         Ok(match message {
-            WorkerMessage::Ready {
-                trial,
-                fetcher,
-                spawn,
-            } if trial == ours && self.runs(worker, fetcher) => {
+            WorkerMessage::Ready { fetcher, spawn, .. } => {
                 self.figures.ready(fetcher, spawn);
                 Some(Event::Ready(fetcher))
             }
-            WorkerMessage::Completions(trial, fetcher, batch)
-                if trial == ours && self.runs(worker, fetcher) =>
-            {
+            WorkerMessage::Completions(_, fetcher, batch) => {
                 Some(Event::Completions(fetcher, batch))
             }
-            WorkerMessage::Started(trial, fetcher, batch)
-                if trial == ours && self.runs(worker, fetcher) =>
-            {
+            WorkerMessage::Started(_, fetcher, batch) => {
+                if !self.trial.may_start(fetcher, &batch) {
+                    let reason = "it took up URLs that it was not given".to_owned();
+                    return Ok(Some(Event::Misbehaved(fetcher, reason)));
+                }
                 self.sink
                     .started(&who(&self.names, &self.went, worker, fetcher), &batch)?;
                 None
             }
-            WorkerMessage::Misbehaved(trial, fetcher, reason)
-                if trial == ours && self.runs(worker, fetcher) =>
-            {
+            WorkerMessage::Misbehaved(_, fetcher, reason) => {
                 Some(Event::Misbehaved(fetcher, reason))
             }
-            WorkerMessage::Memory(trial, sample) if trial == ours => {
+            WorkerMessage::Memory(_, sample) => {
                 self.figures.memory(worker, sample);
                 None
             }
-            WorkerMessage::Exited(trial, exited)
-                if trial == ours && self.runs(worker, exited.fetcher) =>
-            {
+            WorkerMessage::Exited(_, exited) => {
                 self.figures.exited((*exited).clone());
                 Some(Event::Exited(exited))
             }
-            WorkerMessage::Usage(trial, usage) if trial == ours => {
+            WorkerMessage::Usage(_, usage) => {
                 self.figures.usage(worker, usage);
                 Some(Event::WorkerDone(worker))
             }
-            other => {
-                debug!(worker = %worker, ?other, "ignored: not of this trial");
-                None
-            }
+            // Sessions keep these to themselves.
+            WorkerMessage::Heartbeat(_) | WorkerMessage::Goodbye(_) => None,
         })
     }
 
     /// A worker speaks for its own fetchers only.
-    fn runs(&self, worker: WorkerId, fetcher: FetcherId) -> bool {
-        self.trial.worker_of(fetcher) == Some(worker)
+    fn speaks_for(&self, worker: WorkerId, message: &WorkerMessage) -> bool {
+        match message.fetcher() {
+            Some(fetcher) => self.trial.worker_of(fetcher) == Some(worker),
+            None => self.trial.takes_part(worker),
+        }
     }
 
     /// Carries commands out; new ones may come of it.

@@ -66,10 +66,34 @@ fn seconds(us: u64) -> f64 {
     Duration::from_micros(us).as_secs_f64()
 }
 
+/// What a sum is made of. Peers' figures are theirs: a sum that would overflow
+/// stays at the largest number.
+trait Part: Copy {
+    fn plus(self, other: Self) -> Self;
+}
+
+impl Part for u32 {
+    fn plus(self, other: Self) -> Self {
+        self.saturating_add(other)
+    }
+}
+
+impl Part for u64 {
+    fn plus(self, other: Self) -> Self {
+        self.saturating_add(other)
+    }
+}
+
+impl Part for f64 {
+    fn plus(self, other: Self) -> Self {
+        self + other
+    }
+}
+
 /// The sum, if every part is known and there is at least one.
-fn sum<T: Copy + std::iter::Sum>(parts: impl Iterator<Item = Option<T>>) -> Option<T> {
+fn sum<T: Part>(parts: impl Iterator<Item = Option<T>>) -> Option<T> {
     let parts: Option<Vec<T>> = parts.collect();
-    parts.filter(|p| !p.is_empty()).map(|p| p.into_iter().sum())
+    parts?.into_iter().reduce(T::plus)
 }
 
 /// Memory over time, by the trapezoidal rule; `None` if a sample is not known.
@@ -141,9 +165,9 @@ impl Figures {
             if connect_us > 0 {
                 self.connect.record(connect_us);
             }
-            self.connect_us += connect_us;
-            self.wait_us += waited_us - connect_us;
-            self.body_us += c.duration_us - waited_us;
+            self.connect_us = self.connect_us.saturating_add(connect_us);
+            self.wait_us = self.wait_us.saturating_add(waited_us - connect_us);
+            self.body_us = self.body_us.saturating_add(c.duration_us - waited_us);
             *self.outcomes.entry(c.outcome).or_default() += 1;
             if let Some(count) = c
                 .status
@@ -151,11 +175,13 @@ impl Figures {
             {
                 *count += 1;
             }
-            self.bytes += c.body_bytes;
-            own.busy_us += c.duration_us;
+            self.bytes = self.bytes.saturating_add(c.body_bytes);
+            own.busy_us = own.busy_us.saturating_add(c.duration_us);
             let end_us = c.start_us.saturating_add(c.duration_us);
             own.last_end_us = own.last_end_us.max(end_us);
-            self.lag_us += since_go_us.saturating_sub(end_us);
+            self.lag_us = self
+                .lag_us
+                .saturating_add(since_go_us.saturating_sub(end_us));
             own.slots = own.slots.max(c.slot.saturating_add(1));
             if self.requests.len() < REQUESTS_KEPT {
                 let of_slot = self.requests_of_slot.entry((fetcher, c.slot)).or_default();
@@ -185,11 +211,12 @@ impl Figures {
         let samples = self.memory.entry(worker).or_default();
         if samples.len() >= MEMORY_POINTS_MAX {
             // Long trials are shown with less detail; the peak is kept.
-            let peak = samples.iter().max_by_key(|s| s.pss_bytes).copied();
-            let mut keep = false;
-            samples.retain(|s| {
-                keep = !keep;
-                keep || Some(*s) == peak
+            let largest = samples.iter().enumerate().max_by_key(|(_, s)| s.pss_bytes);
+            let peak = largest.map(|(index, _)| index);
+            let mut index = 0;
+            samples.retain(|_| {
+                index += 1;
+                index % 2 == 1 || Some(index - 1) == peak
             });
         }
         samples.push(sample);
@@ -208,7 +235,10 @@ impl Figures {
 
     /// A worker was lost.
     pub fn worker_lost(&mut self, worker: WorkerId) {
-        self.lost_workers.push(worker);
+        let took_part = self.fetchers.values().any(|f| f.worker == worker);
+        if took_part && !self.lost_workers.contains(&worker) {
+            self.lost_workers.push(worker);
+        }
     }
 
     /// How the URLs ended so far.
@@ -311,8 +341,9 @@ impl Figures {
                 worker_cpu_s: sum(
                     usages().map(|u| Some((u.cpu_user? + u.cpu_system?).as_secs_f64()))
                 ),
-                pipe_bytes_sent: usages().map(|u| u.pipe_bytes_to_fetchers).sum(),
-                pipe_bytes_received: usages().map(|u| u.pipe_bytes_from_fetchers).sum(),
+                pipe_bytes_sent: sum(usages().map(|u| Some(u.pipe_bytes_to_fetchers))).unwrap_or(0),
+                pipe_bytes_received: sum(usages().map(|u| Some(u.pipe_bytes_from_fetchers)))
+                    .unwrap_or(0),
                 ..Coordination::default()
             },
             outcomes: self

@@ -352,7 +352,7 @@ impl Ledger {
 
     /// Counts completions that came from a fetcher after it was given up.
     pub fn ignore(&mut self, completions: u64) {
-        self.counts.duplicates_ignored += completions;
+        self.counts.duplicates_ignored = self.counts.duplicates_ignored.saturating_add(completions);
     }
 
     /// Takes every lease of a lost fetcher back; the URLs given up for good are returned.
@@ -395,6 +395,20 @@ impl Ledger {
         {
             self.common.push_back(std::mem::take(stretch));
         }
+    }
+
+    /// Whether `fetcher` holds the URL.
+    #[must_use]
+    pub fn is_held_by(&self, fetcher: FetcherId, id: UrlId) -> bool {
+        self.leased
+            .get(&id)
+            .is_some_and(|lease| lease.fetcher == fetcher)
+    }
+
+    /// Whether the URL is done.
+    #[must_use]
+    pub fn is_done(&self, id: UrlId) -> bool {
+        self.done.contains(id)
     }
 
     fn mark_done(&mut self, id: UrlId) {

@@ -5,6 +5,7 @@ pub mod arm;
 pub mod cli;
 pub mod client;
 pub mod daemon;
+mod door;
 pub mod drive;
 pub mod exit;
 pub mod fetch;

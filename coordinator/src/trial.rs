@@ -26,7 +26,7 @@ use std::{
 };
 
 use fanout_proto::{
-    completion::{Completion, CompletionBatch, Outcome},
+    completion::{Completion, CompletionBatch, Outcome, StartedBatch},
     id::{FetcherId, UrlId, WorkerId},
     limits::{BATCH_MAX_URLS, CREDIT_MAX_URLS},
     report::{Exit, FetcherExited},
@@ -229,6 +229,9 @@ struct Fetcher {
     /// It was told to die: its place is free only when it has been reaped,
     /// which is waited for until then.
     dying_until: Option<Duration>,
+    /// URLs it was given, and said that it took up; the second never passes the first.
+    leased: u64,
+    started: u64,
 }
 
 impl Fetcher {
@@ -420,6 +423,12 @@ impl Trial {
         self.fetchers.iter().map(|(id, f)| (*id, f.worker))
     }
 
+    /// Whether fetchers of this trial run there, or did.
+    #[must_use]
+    pub fn takes_part(&self, worker: WorkerId) -> bool {
+        self.workers.contains_key(&worker)
+    }
+
     /// Where a fetcher runs.
     #[must_use]
     pub fn worker_of(&self, fetcher: FetcherId) -> Option<WorkerId> {
@@ -481,6 +490,8 @@ impl Trial {
                 held_since: now,
                 solo: false,
                 dying_until: None,
+                leased: 0,
+                started: 0,
             },
         );
         commands.push(Command::Prepare(worker, id));
@@ -520,14 +531,18 @@ impl Trial {
             return;
         };
         if fetcher.life != Life::Running {
-            // From a fetcher that was given up: too late.
+            // From a fetcher that was given up: too late. From any other: too early.
             self.ledger.ignore(batch.completions.len() as u64);
-            return;
+            return self.kill(now, id, "it completed URLs before Go".to_owned(), commands);
         }
         let mut accepted = Vec::with_capacity(batch.completions.len());
         let mut asked_again = 0;
-        let mut not_held = None;
+        let mut broken = None;
         for (completion, position) in batch.completions.iter().copied().zip(0..) {
+            if completion.slot >= self.plan.concurrency {
+                broken = Some(format!("it has no slot {}", completion.slot));
+                continue;
+            }
             match self.book(id, &completion, batch.retry_after(position)) {
                 Booking::Counted { attempt } => accepted.push(Accepted {
                     completion,
@@ -536,7 +551,10 @@ impl Trial {
                 }),
                 Booking::AskedAgain => asked_again += 1,
                 Booking::Duplicate => {}
-                Booking::NotHeld => not_held = Some(completion.id),
+                Booking::NotHeld => {
+                    let url = completion.id;
+                    broken = Some(format!("it completed URL {url}, which it does not hold"));
+                }
             }
         }
         let Some(fetcher) = self.fetchers.get_mut(&id) else {
@@ -553,8 +571,7 @@ impl Trial {
             self.last_completion = Some(now);
             commands.push(Command::Record(id, accepted, batch.details));
         }
-        if let Some(url) = not_held {
-            let reason = format!("it completed URL {url}, which it does not hold");
+        if let Some(reason) = broken {
             return self.kill(now, id, reason, commands);
         }
         if self.phase == Phase::Running {
@@ -749,6 +766,21 @@ impl Trial {
         self.top_up_all(commands);
     }
 
+    /// Looks at URLs that a fetcher says it took up; `false` when it cannot
+    /// have, and is given up for that.
+    #[must_use]
+    pub fn may_start(&mut self, id: FetcherId, batch: &StartedBatch) -> bool {
+        let Some(fetcher) = self.fetchers.get_mut(&id) else {
+            return false;
+        };
+        fetcher.started += batch.starts.len() as u64;
+        let ledger = &self.ledger;
+        let known = |url: UrlId| ledger.is_held_by(id, url) || ledger.is_done(url);
+        // What a lost one had is somebody else's by now.
+        fetcher.started <= fetcher.leased
+            && (!fetcher.is_live() || batch.starts.iter().all(|(url, _)| known(*url)))
+    }
+
     fn tick(&mut self, now: Duration, commands: &mut Vec<Command>) {
         if self.phase == Phase::Running {
             let patience = self.plan.timeout + SILENCE_GRACE;
@@ -820,8 +852,7 @@ impl Trial {
                 if missing == 0 {
                     self.go(now, commands);
                 } else if now > PREPARE_DEADLINE {
-                    let all = self.plan.placement.len();
-                    self.abort(AbortReason::NotReady { missing, all }, commands);
+                    self.start_without(now, missing, commands);
                 }
             }
             Phase::Running => {
@@ -846,6 +877,25 @@ impl Trial {
             }
             Phase::Ended => {}
         }
+    }
+
+    /// Whoever is not ready in time holds nobody up, unless that is everybody.
+    fn start_without(&mut self, now: Duration, missing: usize, commands: &mut Vec<Command>) {
+        if !self.fetchers.values().any(|f| f.life == Life::Ready) {
+            let all = self.plan.placement.len();
+            return self.abort(AbortReason::NotReady { missing, all }, commands);
+        }
+        let late: Vec<_> = self
+            .fetchers
+            .iter()
+            .filter(|(_, f)| f.life == Life::Starting)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            let reason = format!("it was not ready within {} s", PREPARE_DEADLINE.as_secs());
+            self.kill(now, id, reason, commands);
+        }
+        self.go(now, commands);
     }
 
     fn go(&mut self, now: Duration, commands: &mut Vec<Command>) {
@@ -1145,6 +1195,7 @@ impl Fetcher {
             self.held_since = now;
         }
         self.outstanding += urls as u64;
+        self.leased += urls as u64;
     }
 
     /// Averages the rate exponentially; the first observation counts whole.

@@ -261,7 +261,9 @@ fn a_daemon_with_a_full_disk_ends_the_job_and_serves_on() {
         "data",
     ];
     // Room for the list's 62,000 octets, and not for its results.
-    let serving = Place::serving(place.limited(140, &serve));
+    let mut serve = place.limited(140, &serve);
+    serve.stderr(Stdio::inherit());
+    let serving = Place::serving(serve);
     let worker = serving.worker(&place, "one");
     let args = [
         "fetch",

@@ -79,6 +79,10 @@ impl Place {
     }
 
     pub(crate) fn serve_at(&self, listen: &str, args: &[&str]) -> Serving {
+        self.serve_logging(listen, args, Stdio::inherit())
+    }
+
+    pub(crate) fn serve_logging(&self, listen: &str, args: &[&str], log: Stdio) -> Serving {
         let fixed = [
             "serve",
             "--listen",
@@ -88,14 +92,15 @@ impl Place {
             "--data",
             "data",
         ];
-        Self::serving(self.command(&[&fixed, args].concat()))
+        let mut command = self.command(&[&fixed, args].concat());
+        command.stderr(log);
+        Self::serving(command)
     }
 
     /// Waits until a coordinator says where it serves.
     pub(crate) fn serving(mut command: Command) -> Serving {
         let mut child = command
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
             .spawn()
             .expect("the coordinator starts");
         let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();

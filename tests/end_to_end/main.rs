@@ -10,6 +10,7 @@ mod faults;
 mod fetch;
 mod fleet;
 mod harness;
+mod peers;
 mod politeness;
 mod proxy;
 mod resume;

@@ -12,10 +12,18 @@ use fanout_proto::{
     limits::{LIST_MAX_BYTES, PART_MAX_BYTES},
     wire::{self, control_server::Control as ControlRpc, submit_part::Part},
 };
-use tokio::{fs::File, io::AsyncWriteExt, sync::mpsc, time::Instant};
+use tokio::{
+    fs::File,
+    io::AsyncWriteExt,
+    sync::{
+        OwnedSemaphorePermit, Semaphore,
+        mpsc::{self, error::SendTimeoutError},
+    },
+    time::Instant,
+};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming, service::Interceptor};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{
     jobs::{Cancelled, Job, Jobs},
@@ -24,6 +32,7 @@ use super::{
 };
 use crate::{
     cli::without_secrets,
+    door::{PeerInfo, RefusalLog},
     fleet::{Roster, Token},
 };
 
@@ -31,18 +40,37 @@ use crate::{
 const EVENTS_MAX: usize = 4;
 /// A client sends the next part of its list within this time.
 const PART_PATIENCE: Duration = Duration::from_secs(60);
+/// A list comes at least this fast on average, once the patience is used up:
+/// it has a place in the queue meanwhile.
+const LIST_BYTES_PER_S_MIN: u64 = 4 * 1024;
+/// Calls at a time that follow a job or read a study.
+const READERS_MAX: usize = 256;
+/// A reader takes the next event within this time, or comes back later.
+const READER_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Lets those in that show the token and speak this version's protocol.
 #[derive(Debug, Clone)]
-pub(super) struct Gate(pub(super) Option<Token>);
+pub(super) struct Gate {
+    pub(super) token: Option<Token>,
+    pub(super) refusals: RefusalLog,
+}
+
+impl Gate {
+    fn refused(&self, peer: Option<&PeerInfo>, reason: &'static str, detail: &str) {
+        if let Some(peer) = peer {
+            self.refusals.note(peer.ip(), reason, detail);
+        }
+    }
+}
 
 impl Interceptor for Gate {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
         let text = |key: &str| request.metadata().get(key).and_then(|v| v.to_str().ok());
-        if let Some(token) = &self.0
+        let peer = request.extensions().get::<PeerInfo>();
+        if let Some(token) = &self.token
             && !token.fits(text("authorization"))
         {
-            warn!(peer = ?request.remote_addr(), "refused a client: wrong or missing token");
+            self.refused(peer, "a client with a wrong or missing token", "");
             return Err(Status::unauthenticated(
                 "wrong or missing token; pass the coordinator's with --token-file or FANOUT_TOKEN",
             ));
@@ -54,11 +82,16 @@ impl Interceptor for Gate {
             } else {
                 "coordinator"
             };
+            let detail = format!("it speaks protocol {theirs}");
+            self.refused(peer, "a client of another version", &detail);
             return Err(Status::failed_precondition(format!(
                 "the client speaks protocol {theirs}, this coordinator is fanout {} with protocol \
                  {PROTOCOL_VERSION}: upgrade the {older}",
                 env!("FANOUT_VERSION"),
             )));
+        }
+        if let Some(peer) = peer {
+            peer.admit();
         }
         Ok(request)
     }
@@ -71,6 +104,27 @@ pub(super) struct Desk {
     pub(super) roster: Roster,
     pub(super) origin: Option<String>,
     pub(super) began: Instant,
+    pub(super) readers: Readers,
+}
+
+/// Places for calls that are answered for as long as the client likes.
+#[derive(Debug)]
+pub(super) struct Readers(Arc<Semaphore>);
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(READERS_MAX)))
+    }
+}
+
+impl Readers {
+    fn enter(&self) -> Result<OwnedSemaphorePermit, Status> {
+        self.0.clone().try_acquire_owned().map_err(|_| {
+            Status::unavailable(format!(
+                "{READERS_MAX} clients follow jobs already; try again when one has left"
+            ))
+        })
+    }
 }
 
 impl Desk {
@@ -113,11 +167,11 @@ impl ControlRpc for Service {
         &self,
         request: Request<Streaming<wire::SubmitPart>>,
     ) -> Result<Response<wire::Submitted>, Status> {
-        let peer = request.remote_addr();
+        let peer = request.extensions().get::<PeerInfo>().map(PeerInfo::ip);
         let answer = submit(&self.0, request.into_inner()).await?;
         match &answer {
             Submitted::Job(id) => info!(job = %id, ?peer, "job submitted"),
-            Submitted::Refused { message, .. } => info!(?peer, message, "job refused"),
+            Submitted::Refused { message, .. } => info!(?peer, reason = message, "job refused"),
         }
         Ok(Response::new(answer.into()))
     }
@@ -128,17 +182,19 @@ impl ControlRpc for Service {
     ) -> Result<Response<Self::FollowStream>, Status> {
         let request = request.into_inner();
         let job = self.0.job(request.job)?;
+        let place = self.0.readers.enter()?;
         let (events, stream) = mpsc::channel(EVENTS_MAX);
         // Ends with the job, or with the client that it speaks to.
         tokio::spawn(async move {
             let follow = follow(&job, request.journal_from, request.results_from, &events);
             tokio::select! {
                 ended = follow => if let Err(Some(status)) = ended {
-                    // A client that is gone needs no reason.
-                    let _ = events.send(Err(status)).await;
+                    // A client that reads nothing, or is gone, needs no reason.
+                    let _ = events.try_send(Err(status));
                 },
                 () = events.closed() => {}
             }
+            drop(place);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
@@ -173,11 +229,13 @@ impl ControlRpc for Service {
                 "no study of that name is kept here; the coordinator's page lists them",
             )
         })?;
+        let place = self.0.readers.enter()?;
         let json = tokio::fs::read(path).await.map_err(|error| {
             Status::internal(format!("the coordinator cannot read the study: {error}"))
         })?;
         let json = bytes::Bytes::from(json);
         let parts = (0..json.len()).step_by(PART_MAX_BYTES).map(move |start| {
+            let _held_to_the_end = &place;
             let end = (start + PART_MAX_BYTES).min(json.len());
             Ok(wire::StudyPart {
                 json: json.slice(start..end),
@@ -256,6 +314,11 @@ async fn next(parts: &mut Streaming<wire::SubmitPart>) -> Result<Option<Part>, S
     }
 }
 
+fn is_too_slow(bytes: u64, elapsed: Duration) -> bool {
+    let counted = elapsed.saturating_sub(PART_PATIENCE);
+    bytes < counted.as_secs().saturating_mul(LIST_BYTES_PER_S_MIN)
+}
+
 /// Writes to disk what follows a submission, as it comes: what is done already
 /// of a resumed fetch, then the list.
 async fn receive(
@@ -302,6 +365,7 @@ async fn receive(
 /// A file that a client fills, up to a limit.
 struct Kept {
     file: File,
+    began: Instant,
     length: u64,
     limit: u64,
 }
@@ -310,6 +374,7 @@ impl Kept {
     async fn create(path: &std::path::Path, limit: u64) -> std::io::Result<Self> {
         Ok(Self {
             file: File::create(path).await?,
+            began: Instant::now(),
             length: 0,
             limit,
         })
@@ -321,6 +386,11 @@ impl Kept {
             return Err(Status::resource_exhausted(format!(
                 "what was sent is longer than the {} octets that are taken",
                 self.limit
+            )));
+        }
+        if is_too_slow(self.length, self.began.elapsed()) {
+            return Err(Status::deadline_exceeded(format!(
+                "what was sent comes slower than {LIST_BYTES_PER_S_MIN} octets a second"
             )));
         }
         self.file.write_all(octets).await.map_err(full)
@@ -345,7 +415,14 @@ async fn follow(
     results_from: u64,
     events: &mpsc::Sender<Result<wire::JobEvent, Status>>,
 ) -> Result<(), Option<Status>> {
-    let send = async |event: JobEvent| events.send(Ok(event.into())).await.map_err(|_| None);
+    let send = async |event: JobEvent| {
+        let sent = events.send_timeout(Ok(event.into()), READER_PATIENCE).await;
+        sent.map_err(|error| match error {
+            // The client is told when it reads again, and asks for the rest.
+            SendTimeoutError::Timeout(_) => Some(Status::unavailable("the client reads nothing")),
+            SendTimeoutError::Closed(_) => None,
+        })
+    };
     let unreadable = |error: std::io::Error| {
         Some(Status::internal(format!(
             "the coordinator cannot read the job's output: {error}"
@@ -376,3 +453,6 @@ async fn follow(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,9 +88,18 @@ pub async fn run(args: ServeArgs) -> Result<Exit, Failure> {
         roster: server.roster(),
         origin: config.origin,
         began: Instant::now(),
+        readers: control::Readers::default(),
     });
-    let routes = routes(&desk, Gate(config.token.clone())).await?;
+    let routes = routes(
+        &desk,
+        Gate {
+            token: config.token.clone(),
+            refusals: server.refusals(),
+        },
+    )
+    .await?;
     let shutdown = CancellationToken::new();
+    let refusals = server.refusals();
     let (fleet, grpc) = server.start(routes, shutdown.clone());
     let mut grpc = tokio::spawn(grpc);
     let mut pages = tokio::spawn(pages::serve(
@@ -98,6 +107,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit, Failure> {
         pages_at,
         desk.clone(),
         config.token,
+        refusals,
         shutdown.clone(),
     ));
     let signals = Signals::listen().map_err(Failure::incomplete)?;
@@ -323,8 +333,17 @@ mod tests {
             roster: server.roster(),
             origin: None,
             began: Instant::now(),
+            readers: control::Readers::default(),
         });
-        let routes = routes(&desk, Gate(Some(token))).await.unwrap();
+        let routes = routes(
+            &desk,
+            Gate {
+                token: Some(token),
+                refusals: server.refusals(),
+            },
+        )
+        .await
+        .unwrap();
         let shutdown = CancellationToken::new();
         let (_fleet, serve) = server.start(routes, shutdown.clone());
         let serve = tokio::spawn(serve);

@@ -1,7 +1,7 @@
 //! What browsers, probes and Prometheus see. It only shows: nothing can be
 //! started, changed or ended here.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -13,18 +13,34 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use fanout_proto::control::{JobState, Status, WorkerStatus};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use maud::{DOCTYPE, Markup, html};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tokio::{net::TcpListener, sync::mpsc, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower_service::Service;
+use tracing::{debug, warn};
 
 use super::{
     control::Desk,
     data::STUDY_FILES,
     metrics::{self, Process},
 };
-use crate::fleet::Token;
+use crate::{
+    door::{self, Peer, PeerInfo, RefusalLog, Rules, Speaks},
+    fleet::Token,
+};
 
+/// Browsers, probes and Prometheus together.
+const CONNECTIONS_MAX: usize = 256;
+/// A request's header comes within this time.
+const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+/// A connection, however much it is used, ends within this time.
+const CONNECTION_DEADLINE: Duration = Duration::from_secs(300);
+/// Fields of a request's header.
+const HEADERS_MAX: usize = 64;
+/// A request's header, and what is written at a time.
+const HEADER_MAX_BYTES: usize = 32 * 1024;
 /// Studies on the page; all are in the directory.
 const STUDIES_SHOWN: usize = 200;
 /// Nothing but what the page itself holds.
@@ -41,6 +57,7 @@ struct Pages {
     token: Option<Token>,
     /// Names under which a browser on this machine may ask; `None`: any.
     hosts: Option<[&'static str; 3]>,
+    refusals: RefusalLog,
 }
 
 /// Serves the pages until `shutdown` is cancelled.
@@ -49,6 +66,7 @@ pub(super) async fn serve(
     address: SocketAddr,
     desk: Arc<Desk>,
     token: Option<Token>,
+    refusals: RefusalLog,
     shutdown: CancellationToken,
 ) {
     // On loopback a page of somewhere else could ask through a name that it
@@ -57,12 +75,59 @@ pub(super) async fn serve(
         .ip()
         .is_loopback()
         .then_some(["localhost", "127.0.0.1", "[::1]"]);
-    let router = router(Arc::new(Pages { desk, token, hosts }));
-    let served = axum::serve(listener, router)
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await;
-    if let Err(error) = served {
-        warn!(%error, "the pages ended badly");
+    let router = router(Arc::new(Pages {
+        desk,
+        token,
+        hosts,
+        refusals: refusals.clone(),
+    }));
+    let rules = Rules {
+        speaks: Speaks::Http1,
+        connections_max: CONNECTIONS_MAX,
+        admit_within: HEADER_DEADLINE,
+    };
+    let (let_in, mut inside) = mpsc::channel(1);
+    let connections = TaskTracker::new();
+    let serve = async {
+        while let Some(peer) = inside.recv().await {
+            connections.spawn(connection(peer, router.clone(), shutdown.clone()));
+        }
+    };
+    tokio::join!(
+        door::keep(listener, rules, let_in, refusals, shutdown.clone()),
+        serve
+    );
+    connections.close();
+    connections.wait().await;
+}
+
+/// One connection: a header has its deadline and its limits, the whole has one, too.
+async fn connection(peer: Peer, router: Router, shutdown: CancellationToken) {
+    let info = peer.info();
+    let pages = service_fn(move |mut request: hyper::Request<Incoming>| {
+        // The header has come; what follows is bounded by the whole's deadline.
+        info.admit();
+        request.extensions_mut().insert(info.clone());
+        router.clone().call(request)
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_DEADLINE)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEADER_MAX_BYTES)
+        .serve_connection(TokioIo::new(peer), pages);
+    tokio::pin!(served);
+    let ended = async {
+        tokio::select! {
+            served = &mut served => return served,
+            () = shutdown.cancelled() => served.as_mut().graceful_shutdown(),
+        }
+        served.await
+    };
+    match timeout(CONNECTION_DEADLINE, ended).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "a connection to the pages broke"),
+        Err(_) => debug!("a connection to the pages took too long"),
     }
 }
 
@@ -83,6 +148,7 @@ async fn known_host(State(pages): State<Arc<Pages>>, request: Request, next: Nex
         let host = request.headers().get(header::HOST);
         let host = host.and_then(|value| value.to_str().ok()?.parse::<Authority>().ok());
         if !host.is_some_and(|host| hosts.contains(&host.host())) {
+            note(&pages, &request, "a page under another name than localhost");
             let reason = "this address answers to localhost only\n";
             return (StatusCode::MISDIRECTED_REQUEST, reason).into_response();
         }
@@ -101,12 +167,22 @@ async fn known_host(State(pages): State<Arc<Pages>>, request: Request, next: Nex
     response
 }
 
+fn note(pages: &Pages, request: &Request, reason: &'static str) {
+    if let Some(peer) = request.extensions().get::<PeerInfo>() {
+        pages.refusals.note(peer.ip(), reason, "");
+    }
+}
+
 async fn show_token(State(pages): State<Arc<Pages>>, request: Request, next: Next) -> Response {
     let Some(token) = &pages.token else {
         return next.run(request).await;
     };
     if shows(token, request.headers()) {
         return next.run(request).await;
+    }
+    // A browser asks without one first.
+    if request.headers().contains_key(header::AUTHORIZATION) {
+        note(&pages, &request, "a page with a wrong token");
     }
     let ask = [(
         header::WWW_AUTHENTICATE,
@@ -267,7 +343,6 @@ mod tests {
         control::{JobDescription, JobKind, JobStatus},
         id::JobId,
     };
-    use std::time::Duration;
 
     #[test]
     fn what_clients_sent_is_text_on_the_page() {

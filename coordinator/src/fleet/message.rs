@@ -7,6 +7,7 @@ use fanout_proto::{
     completion::{CompletionBatch, StartedBatch},
     id::{FetcherId, TrialId},
     report::{FetcherExited, WorkerUsage},
+    text,
     wire::{self, from_fetcher, from_worker},
 };
 use prost::Message;
@@ -56,6 +57,36 @@ pub struct MemorySample {
     pub threads: u32,
 }
 
+impl WorkerMessage {
+    /// The trial that it is about, if it is about one.
+    #[must_use]
+    pub fn trial(&self) -> Option<TrialId> {
+        match self {
+            Self::Ready { trial, .. }
+            | Self::Completions(trial, ..)
+            | Self::Started(trial, ..)
+            | Self::Misbehaved(trial, ..)
+            | Self::Memory(trial, _)
+            | Self::Exited(trial, _)
+            | Self::Usage(trial, _) => Some(*trial),
+            Self::Heartbeat(_) | Self::Goodbye(_) => None,
+        }
+    }
+
+    /// The fetcher that it is about, if it is about one.
+    #[must_use]
+    pub fn fetcher(&self) -> Option<FetcherId> {
+        match self {
+            Self::Ready { fetcher, .. }
+            | Self::Completions(_, fetcher, _)
+            | Self::Started(_, fetcher, _)
+            | Self::Misbehaved(_, fetcher, _) => Some(*fetcher),
+            Self::Exited(_, exited) => Some(exited.fetcher),
+            Self::Memory(..) | Self::Usage(..) | Self::Heartbeat(_) | Self::Goodbye(_) => None,
+        }
+    }
+}
+
 impl TryFrom<wire::FromWorker> for WorkerMessage {
     type Error = WireError;
 
@@ -91,7 +122,7 @@ impl TryFrom<wire::FromWorker> for WorkerMessage {
                 M::Exited(m) => Self::Exited(TrialId(m.trial), Box::new(m.try_into()?)),
                 M::Usage(m) => Self::Usage(TrialId(m.trial), m.into()),
                 M::Heartbeat(m) => Self::Heartbeat(m.sequence),
-                M::Goodbye(m) => Self::Goodbye(m.reason),
+                M::Goodbye(m) => Self::Goodbye(text::reason(&m.reason)),
             },
         )
     }

@@ -19,7 +19,9 @@ use fanout_proto::{
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::sync::DropGuard;
 use tonic::Status;
+use tracing::debug;
 
 pub use message::{MemorySample, WorkerMessage};
 pub use roster::Roster;
@@ -42,7 +44,7 @@ pub enum FleetEvent {
 }
 
 enum RawEvent {
-    Joined(WorkerId, Hello, Outbox),
+    Joined(WorkerId, Hello, Outbox, DropGuard),
     Left(WorkerId, String),
     Message(WorkerId, WorkerMessage, u64),
 }
@@ -55,6 +57,8 @@ pub struct Attached {
     /// Who it is.
     pub hello: Hello,
     outbox: Outbox,
+    /// Ends its session when it goes.
+    _session: DropGuard,
 }
 
 /// Octets and messages over gRPC, header compression and framing not counted.
@@ -146,8 +150,13 @@ impl Fleet {
 
     fn apply(&mut self, raw: RawEvent) -> Option<FleetEvent> {
         match raw {
-            RawEvent::Joined(id, hello, outbox) => {
-                self.workers.insert(id, Attached { hello, outbox });
+            RawEvent::Joined(id, hello, outbox, session) => {
+                let attached = Attached {
+                    hello,
+                    outbox,
+                    _session: session,
+                };
+                self.workers.insert(id, attached);
                 Some(FleetEvent::Joined(id))
             }
             // Whoever was cut off has been told of already.
@@ -158,9 +167,15 @@ impl Fleet {
             RawEvent::Message(id, message, bytes) => {
                 self.traffic.bytes_received += bytes;
                 self.traffic.messages_received += 1;
-                self.workers
-                    .contains_key(&id)
-                    .then_some(FleetEvent::Message(id, message))
+                if !self.workers.contains_key(&id) {
+                    return None;
+                }
+                if message.trial().is_some_and(|trial| trial.0 > self.trials) {
+                    let reason = "it speaks of a trial that there is not";
+                    self.cut_off(id, reason);
+                    return Some(FleetEvent::Left(id, reason.to_owned()));
+                }
+                Some(FleetEvent::Message(id, message))
             }
         }
     }
@@ -205,6 +220,17 @@ impl Fleet {
         self.traffic.bytes_sent += bytes;
         self.traffic.messages_sent += 1;
         true
+    }
+
+    /// Refuses a worker that has broken the protocol: its session and its
+    /// connection end.
+    pub fn cut_off(&mut self, worker: WorkerId, reason: &str) {
+        debug!(%worker, reason, "worker cut off");
+        let refused = wire::Refused {
+            reason: format!("it broke the protocol: {reason}"),
+        };
+        self.send(worker, wire::to_worker::Message::Refused(refused));
+        self.workers.remove(&worker);
     }
 
     /// Says goodbye to every worker.

@@ -59,6 +59,11 @@ impl Roster {
         }
     }
 
+    /// How many are there.
+    pub(super) fn len(&self) -> usize {
+        self.entries().len()
+    }
+
     /// Everyone who is there, in the order in which they came.
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerStatus> {

@@ -14,7 +14,8 @@ use std::{
 use fanout_proto::{
     PROTOCOL_VERSION,
     id::WorkerId,
-    limits::FRAME_MAX_BYTES,
+    limits::{FRAME_MAX_BYTES, NAME_MAX_BYTES},
+    text,
     wire::{
         self,
         fleet_server::{Fleet as FleetRpc, FleetServer as GrpcServer},
@@ -27,24 +28,22 @@ use sha2::{Digest, Sha256};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    sync::mpsc,
-    time::timeout,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{Instant, sleep, timeout},
 };
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
-    Request, Response, Status, Streaming,
+    Code, Request, Response, Status, Streaming,
     service::Routes,
-    transport::{
-        Server, ServerTlsConfig,
-        server::{Connected, TcpIncoming},
-    },
+    transport::{Server, ServerTlsConfig, server::Connected},
 };
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::{
     EVENTS_MAX, Fleet, OUTBOX_MAX, Outbox, RawEvent, Roster, Traffic, WorkerMessage, roster::Place,
 };
+use crate::door::{self, PeerInfo, RefusalLog, Rules, Speaks};
 
 /// A worker says Hello within this time or is not let in.
 const HELLO_DEADLINE: Duration = Duration::from_secs(5);
@@ -52,8 +51,25 @@ const HELLO_DEADLINE: Duration = Duration::from_secs(5);
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// After this many intervals of silence a worker is taken as gone.
 const HEARTBEATS_MISSED: u32 = 4;
+/// Connections that wait to be served.
+const GREETED_MAX: usize = 64;
+/// Heartbeats that a worker may be ahead of its intervals.
+const HEARTBEATS_AHEAD: f64 = 16.0;
 /// Workers attached at a time.
 const WORKERS_MAX: usize = 4096;
+/// Streams that have not said Hello yet.
+const NEWCOMERS_MAX: usize = 1024;
+/// Connections at a time: workers, clients and probes.
+const CONNECTIONS_MAX: usize = 8192;
+/// Calls at a time on one connection.
+const CALLS_MAX: u32 = 64;
+/// A connection on which nobody was let in by then is closed.
+const ADMIT_WITHIN: Duration = Duration::from_secs(15);
+/// A refusal is on its way to the worker within this time; then its connection
+/// is closed.
+const PARTING_GRACE: Duration = Duration::from_millis(250);
+/// Header fields of one call.
+const HEADERS_MAX_BYTES: u32 = 16 * 1024;
 /// Room for what a message wraps around a frame.
 const MESSAGE_MAX_BYTES: usize = FRAME_MAX_BYTES + 64 * 1024;
 
@@ -106,6 +122,7 @@ pub struct FleetServer {
     token: Option<Token>,
     tls: Option<ServerTlsConfig>,
     roster: Roster,
+    refusals: RefusalLog,
 }
 
 impl FleetServer {
@@ -123,14 +140,20 @@ impl FleetServer {
             token,
             tls: None,
             roster: Roster::default(),
+            refusals: RefusalLog::default(),
         })
     }
 
     /// Speaks TLS only.
     #[must_use]
     pub fn with_tls(mut self, tls: ServerTlsConfig) -> Self {
-        self.tls = Some(tls);
+        self.tls = Some(tls.timeout(ADMIT_WITHIN));
         self
+    }
+
+    /// Where refusals are told, for whoever else refuses.
+    pub(crate) fn refusals(&self) -> RefusalLog {
+        self.refusals.clone()
     }
 
     /// The attached workers, for whoever asks while the fleet is driven.
@@ -159,13 +182,30 @@ impl FleetServer {
         Fleet,
         impl Future<Output = Result<(), ServeError>> + Send + 'static,
     ) {
-        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
-        Self::serve_on(
-            incoming,
-            (self.token, self.tls, self.roster),
-            others,
-            shutdown,
-        )
+        let rules = Rules {
+            speaks: match self.tls {
+                Some(_) => Speaks::GrpcInTls,
+                None => Speaks::Grpc,
+            },
+            connections_max: CONNECTIONS_MAX,
+            admit_within: ADMIT_WITHIN,
+        };
+        let (let_in, inside) = mpsc::channel(GREETED_MAX);
+        let door = door::keep(
+            self.listener,
+            rules,
+            let_in,
+            self.refusals.clone(),
+            shutdown.clone(),
+        );
+        let access = Access {
+            token: self.token,
+            tls: self.tls,
+            roster: self.roster,
+            refusals: self.refusals,
+        };
+        let incoming = ReceiverStream::new(inside).map(Ok::<_, io::Error>);
+        Self::serve_on(incoming, door, access, others, shutdown)
     }
 
     /// Serves the fleet's service on connections that come from elsewhere than
@@ -181,13 +221,20 @@ impl FleetServer {
         I: Stream<Item = io::Result<C>> + Send + 'static,
         C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
-        let open = (None, None, Roster::default());
-        Self::serve_on(incoming, open, Routes::default(), shutdown)
+        let door = std::future::ready(());
+        Self::serve_on(
+            incoming,
+            door,
+            Access::default(),
+            Routes::default(),
+            shutdown,
+        )
     }
 
     fn serve_on<I, C>(
         incoming: I,
-        (token, tls, roster): (Option<Token>, Option<ServerTlsConfig>, Roster),
+        door: impl Future<Output = ()> + Send + 'static,
+        access: Access,
         others: Routes,
         shutdown: CancellationToken,
     ) -> (
@@ -209,24 +256,32 @@ impl FleetServer {
         let service = Service(Arc::new(Shared {
             events,
             next_id: AtomicU32::new(1),
-            token,
-            roster,
+            token: access.token,
+            roster: access.roster,
+            newcomers: Arc::new(Semaphore::new(NEWCOMERS_MAX)),
+            refusals: access.refusals,
             sessions: sessions.clone(),
             shutdown: shutdown.clone(),
         }));
         let serve = async move {
             let mut builder = Server::builder()
+                .max_concurrent_streams(CALLS_MAX)
+                .http2_max_header_list_size(HEADERS_MAX_BYTES)
                 .http2_keepalive_interval(Some(Duration::from_secs(10)))
                 .http2_keepalive_timeout(Some(Duration::from_secs(10)));
-            if let Some(tls) = tls {
+            if let Some(tls) = access.tls {
                 builder = builder.tls_config(tls)?;
             }
             let fleet = GrpcServer::new(service).max_decoding_message_size(MESSAGE_MAX_BYTES);
-            let result = builder
+            let served = builder
                 .add_routes(others.add_service(fleet))
-                .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned())
-                .await;
-            shutdown.cancel();
+                .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
+            let ended = async {
+                let result = served.await;
+                shutdown.cancel();
+                result
+            };
+            let (result, ()) = tokio::join!(ended, door);
             sessions.close();
             sessions.wait().await;
             Ok(result?)
@@ -235,11 +290,22 @@ impl FleetServer {
     }
 }
 
+/// Who may come in, and what is known of them.
+#[derive(Default)]
+struct Access {
+    token: Option<Token>,
+    tls: Option<ServerTlsConfig>,
+    roster: Roster,
+    refusals: RefusalLog,
+}
+
 struct Shared {
     events: mpsc::Sender<RawEvent>,
     next_id: AtomicU32,
     token: Option<Token>,
     roster: Roster,
+    newcomers: Arc<Semaphore>,
+    refusals: RefusalLog,
     sessions: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -257,35 +323,57 @@ impl FleetRpc for Service {
         request: Request<Streaming<wire::FromWorker>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
         let shared = &self.0;
+        let peer = request.extensions().get::<PeerInfo>().cloned();
+        let peer = peer.unwrap_or_else(PeerInfo::elsewhere);
         if let Some(token) = &shared.token {
             let header = request.metadata().get("authorization");
             if !token.fits(header.and_then(|value| value.to_str().ok())) {
-                warn!(peer = ?request.remote_addr(), "refused a worker: wrong or missing token");
+                let reason = "a worker with a wrong or missing token";
+                shared.refusals.note(peer.ip(), reason, "");
                 return Err(Status::unauthenticated(
                     "wrong or missing token; pass the coordinator's with --token-file or FANOUT_TOKEN",
                 ));
             }
         }
-        if shared.sessions.len() >= WORKERS_MAX {
+        if shared.roster.len() >= WORKERS_MAX {
             return Err(Status::resource_exhausted(format!(
                 "this coordinator takes {WORKERS_MAX} workers at most"
             )));
         }
+        let Ok(newcomer) = shared.newcomers.clone().try_acquire_owned() else {
+            let reason = "too many streams without a Hello";
+            shared.refusals.note(peer.ip(), reason, "");
+            return Err(Status::resource_exhausted(
+                "too many workers say nothing; try again",
+            ));
+        };
         let (outbox, stream) = mpsc::channel(OUTBOX_MAX);
+        let inbound = request.into_inner();
         shared
             .sessions
-            .spawn(session(shared.clone(), request.into_inner(), outbox));
+            .spawn(session(shared.clone(), inbound, outbox, peer, newcomer));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 }
 
 /// One worker's stream, from Hello to its end.
-async fn session(shared: Arc<Shared>, mut inbound: Streaming<wire::FromWorker>, outbox: Outbox) {
+async fn session(
+    shared: Arc<Shared>,
+    mut inbound: Streaming<wire::FromWorker>,
+    outbox: Outbox,
+    peer: PeerInfo,
+    newcomer: OwnedSemaphorePermit,
+) {
     let hello = match timeout(HELLO_DEADLINE, introduced(&mut inbound)).await {
         Ok(Ok(hello)) => hello,
-        Ok(Err(reason)) => return refuse(&outbox, reason).await,
-        Err(_) => return refuse(&outbox, "no Hello came".to_owned()).await,
+        Ok(Err(reason)) => return refuse(&shared, outbox, &peer, reason).await,
+        Err(_) => {
+            let reason = "no Hello came".to_owned();
+            return refuse(&shared, outbox, &peer, reason).await;
+        }
     };
+    drop(newcomer);
+    peer.admit();
     let id = WorkerId(shared.next_id.fetch_add(1, Ordering::Relaxed));
     let interval_ms = u32::try_from(HEARTBEAT_INTERVAL.as_millis()).unwrap_or(u32::MAX);
     let welcome = to_worker::Message::Welcome(wire::Welcome {
@@ -299,19 +387,57 @@ async fn session(shared: Arc<Shared>, mut inbound: Streaming<wire::FromWorker>, 
     // The fleet holds the only outbox: whoever it drops is cut off, because
     // the stream to the worker then ends.
     let weak = outbox.downgrade();
+    let cut_off = CancellationToken::new();
     let place = shared.roster.enter(id, hello.clone());
-    let joined = RawEvent::Joined(id, hello, outbox);
+    let joined = RawEvent::Joined(id, hello, outbox, cut_off.clone().drop_guard());
     if shared.events.send(joined).await.is_err() {
         return;
     }
-    let reason = tokio::select! {
-        reason = receive(&shared, &place, id, &mut inbound, &weak) => reason,
-        () = shared.shutdown.cancelled() => "the coordinator ends".to_owned(),
+    let parting = tokio::select! {
+        parting = receive(&shared, &place, id, &mut inbound, &weak) => parting,
+        () = cut_off.cancelled() => Parting::CutOff,
+        () = shared.shutdown.cancelled() => Parting::Ends("the coordinator ends".to_owned()),
     };
     drop(place);
+    let reason = match &parting {
+        Parting::Ends(reason) => reason.clone(),
+        Parting::Broke(reason) => {
+            let text = format!("it broke the protocol: {reason}");
+            shared
+                .refusals
+                .note(peer.ip(), "a worker broke the protocol", reason);
+            if let Some(outbox) = weak.upgrade() {
+                let reason = text.clone();
+                // Whoever has left no room for it reads nothing.
+                let _ = outbox.try_send(to_worker(to_worker::Message::Refused(wire::Refused {
+                    reason,
+                })));
+            }
+            text
+        }
+        Parting::CutOff => {
+            shared.refusals.note(peer.ip(), "a worker was cut off", "");
+            "it was cut off".to_owned()
+        }
+    };
     info!(worker = %id, reason, "worker detached");
     // Fails only when nobody drives the fleet any more.
     let _ = shared.events.send(RawEvent::Left(id, reason)).await;
+    if !matches!(parting, Parting::Ends(_)) {
+        drop(inbound);
+        sleep(PARTING_GRACE).await;
+        peer.hang_up();
+    }
+}
+
+/// How a session comes to its end.
+enum Parting {
+    /// As sessions do.
+    Ends(String),
+    /// The worker said what it must not say.
+    Broke(String),
+    /// Whoever drives the fleet is done with it.
+    CutOff,
 }
 
 fn to_worker(message: to_worker::Message) -> Result<wire::ToWorker, Status> {
@@ -320,11 +446,17 @@ fn to_worker(message: to_worker::Message) -> Result<wire::ToWorker, Status> {
     })
 }
 
-async fn refuse(outbox: &Outbox, reason: String) {
-    warn!(reason, "refused a worker");
+/// Says why there is no Welcome, and closes the connection.
+async fn refuse(shared: &Shared, outbox: Outbox, peer: &PeerInfo, reason: String) {
+    shared
+        .refusals
+        .note(peer.ip(), "a worker's introduction", &reason);
     let refused = to_worker::Message::Refused(wire::Refused { reason });
     // A worker that is gone already needs no reason.
-    let _ = outbox.send(to_worker(refused)).await;
+    let _ = outbox.try_send(to_worker(refused));
+    drop(outbox);
+    sleep(PARTING_GRACE).await;
+    peer.hang_up();
 }
 
 async fn introduced(inbound: &mut Streaming<wire::FromWorker>) -> Result<Hello, String> {
@@ -339,15 +471,16 @@ async fn introduced(inbound: &mut Streaming<wire::FromWorker>) -> Result<Hello, 
     let theirs = hello.protocol_version;
     if theirs != PROTOCOL_VERSION {
         let version = hello.facts.map(|facts| facts.version).unwrap_or_default();
+        let version = text::plain(&version, NAME_MAX_BYTES);
+        let name = text::plain(&hello.name, NAME_MAX_BYTES);
         let older = if theirs < PROTOCOL_VERSION {
             "worker"
         } else {
             "coordinator"
         };
         return Err(format!(
-            "worker '{}' is fanout {version} with protocol {theirs}, this coordinator is fanout {} with \
+            "worker '{name}' is fanout {version} with protocol {theirs}, this coordinator is fanout {} with \
              protocol {PROTOCOL_VERSION}: upgrade the {older}",
-            hello.name,
             env!("FANOUT_VERSION"),
         ));
     }
@@ -361,21 +494,33 @@ async fn receive(
     id: WorkerId,
     inbound: &mut Streaming<wire::FromWorker>,
     outbox: &mpsc::WeakSender<Result<wire::ToWorker, Status>>,
-) -> String {
+) -> Parting {
     let patience = HEARTBEAT_INTERVAL * HEARTBEATS_MISSED;
+    let mut heartbeats = Allowance::new(Instant::now());
     loop {
         let message = match timeout(patience, inbound.next()).await {
             Ok(Some(Ok(message))) => message,
-            Ok(Some(Err(status))) => return format!("its stream broke: {}", status.message()),
-            Ok(None) => return "its stream was cut".to_owned(),
-            Err(_) => return format!("it was silent for {} s", patience.as_secs()),
+            // Too long, or no message at all.
+            Ok(Some(Err(status))) if matches!(status.code(), Code::OutOfRange | Code::Internal) => {
+                return Parting::Broke(text::reason(status.message()));
+            }
+            Ok(Some(Err(status))) => {
+                return Parting::Ends(format!("its stream broke: {}", status.message()));
+            }
+            Ok(None) => return Parting::Ends("its stream was cut".to_owned()),
+            Err(_) => {
+                return Parting::Ends(format!("it was silent for {} s", patience.as_secs()));
+            }
         };
         place.heard();
         let bytes = message.encoded_len() as u64;
         match WorkerMessage::try_from(message) {
             Ok(WorkerMessage::Heartbeat(sequence)) => {
+                if !heartbeats.take(Instant::now()) {
+                    return Parting::Broke("it sends heartbeats without end".to_owned());
+                }
                 let Some(outbox) = outbox.upgrade() else {
-                    return "it was cut off: it read nothing any more".to_owned();
+                    return Parting::CutOff;
                 };
                 let answer = to_worker::Message::Heartbeat(wire::Heartbeat { sequence });
                 // A full outbox is the fleet's to judge.
@@ -383,15 +528,15 @@ async fn receive(
             }
             Ok(WorkerMessage::Goodbye(reason)) => {
                 debug!(worker = %id, reason, "goodbye");
-                return format!("it said goodbye: {reason}");
+                return Parting::Ends(format!("it said goodbye: {reason}"));
             }
             Ok(message) => {
                 let event = RawEvent::Message(id, message, bytes);
                 if !pass_on(shared, event, outbox).await {
-                    return "nobody drives the fleet any more".to_owned();
+                    return Parting::Ends("nobody drives the fleet any more".to_owned());
                 }
             }
-            Err(error) => return format!("it broke the protocol: {error}"),
+            Err(error) => return Parting::Broke(error.to_string()),
         }
     }
 }
@@ -416,3 +561,31 @@ async fn pass_on(
         }
     }
 }
+/// How many heartbeats a worker may send: its share, and a few on top for
+/// those that were held up on their way.
+#[derive(Debug)]
+struct Allowance {
+    left: f64,
+    since: Instant,
+}
+
+impl Allowance {
+    fn new(now: Instant) -> Self {
+        Self {
+            left: HEARTBEATS_AHEAD,
+            since: now,
+        }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let intervals = now.saturating_duration_since(self.since).as_secs_f64()
+            / HEARTBEAT_INTERVAL.as_secs_f64();
+        self.since = now;
+        // Twice the rate that was asked for: clocks and timers differ.
+        self.left = (self.left + 2.0 * intervals).min(HEARTBEATS_AHEAD) - 1.0;
+        self.left >= 0.0
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -740,6 +740,64 @@ fn a_poisonous_url_abandons_only_itself_under_limits_too() {
     assert_eq!((counts.completed, counts.abandoned), (199, 1));
 }
 
+#[test]
+fn a_killed_fetcher_that_is_never_reaped_keeps_no_shard_back() {
+    let mut h = Harness::new(Plan {
+        split: Split::Static,
+        placement: vec![WorkerId(1), WorkerId(2)],
+        ..plan(100, 2, 4)
+    });
+    h.all_ready();
+    h.send(Event::Misbehaved(FetcherId(1), "nonsense".to_owned()));
+    for _ in 0..100 {
+        h.now += ms(1);
+        h.complete(FetcherId(0), 4);
+    }
+    assert!(
+        h.trial.counts().completed < 100,
+        "its place is kept for a while"
+    );
+    h.now += REAP_DEADLINE + ms(1);
+    h.send(Event::Tick);
+    for _ in 0..100 {
+        h.now += ms(1);
+        h.complete(FetcherId(0), 4);
+    }
+    assert_eq!(h.trial.counts().completed, 100);
+}
+
+#[test]
+fn the_last_fetcher_killed_and_never_reaped_ends_the_trial() {
+    let mut h = Harness::new(plan(100, 1, 4));
+    h.all_ready();
+    h.send(Event::Misbehaved(FetcherId(0), "nonsense".to_owned()));
+    assert_eq!(h.world.end, None);
+    h.now += REAP_DEADLINE + ms(1);
+    h.send(Event::Tick);
+    let lost = AbortReason::AllLost("nonsense".to_owned());
+    assert_eq!(h.world.end, Some(End::Aborted(lost)));
+}
+
+#[test]
+fn whoever_is_not_ready_in_time_holds_nobody_up() {
+    let mut h = Harness::new(plan(10, 2, 4));
+    h.send(Event::Ready(FetcherId(0)));
+    h.now = PREPARE_DEADLINE + ms(1);
+    h.send(Event::Tick);
+    assert!(h.world.gone.contains(&FetcherId(1)));
+    assert!(h.trial.went().is_some());
+    for _ in 0..10 {
+        h.complete(FetcherId(0), 4);
+    }
+    assert_eq!(h.trial.counts().completed, 10);
+
+    let mut h = Harness::new(plan(10, 2, 4));
+    h.now = PREPARE_DEADLINE + ms(1);
+    h.send(Event::Tick);
+    let reason = AbortReason::NotReady { missing: 2, all: 2 };
+    assert_eq!(h.world.end, Some(End::Aborted(reason)));
+}
+
 #[derive(Debug, Clone)]
 enum Fault {
     Complete(prop::sample::Index, usize),

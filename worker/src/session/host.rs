@@ -12,6 +12,8 @@ use crate::{measure::cgroup::Cgroups, supervise::Event};
 /// The session's own messages that may wait before samples and heartbeats are
 /// left out. All others are few: so many for each fetcher.
 const WAITING_MAX: usize = 1024;
+/// Past that, a coordinator gives orders and does not read what comes of them.
+const UNREAD_MAX: usize = 16 * 1024;
 
 /// See the module.
 pub(super) struct Host<'a> {
@@ -54,6 +56,11 @@ impl<'a> Host<'a> {
     /// Queues a message.
     pub(super) fn say(&mut self, message: FromWorker) {
         self.waiting.push_back(message);
+    }
+
+    /// Whether more waits than a coordinator leaves that reads.
+    pub(super) fn is_unread(&self) -> bool {
+        self.waiting.len() > UNREAD_MAX
     }
 
     /// Queues a message that may be left out when the stream is stuck.

@@ -44,6 +44,8 @@ const OUTGOING_MAX: usize = 32;
 const EVENTS_MAX: usize = 256;
 /// Largest message from the coordinator: a Prepare holds one setup a fetcher.
 const MESSAGE_MAX_BYTES: usize = 32 * 1024 * 1024;
+/// Trials at a time: one runs, and others are being reaped or measured.
+const TRIALS_MAX: usize = 64;
 /// From attaching to Welcome.
 const WELCOME_WITHIN: Duration = Duration::from_secs(10);
 /// Killed fetchers are waited for so long before the next session: freeing a
@@ -173,6 +175,10 @@ impl Session<'_> {
                     if let Some(reason) = self.obey(order.try_into()?)? {
                         return Ok(Parting::Goodbye(reason));
                     }
+                    if self.host.is_unread() {
+                        let what = "orders come, and what comes of them is not read";
+                        return Err(WireError::Inconsistent(what).into());
+                    }
                 }
                 Some(event) = self.events.recv() => {
                     let Event { trial, fetcher, what } = event;
@@ -281,6 +287,9 @@ impl Session<'_> {
         } = prepare;
         if self.crews.is_empty() {
             self.host.forget_oom_kills();
+        }
+        if self.crews.len() >= TRIALS_MAX && !self.crews.contains_key(&trial) {
+            return Err(WireError::Inconsistent("more than 64 trials at a time").into());
         }
         let busy: usize = self.crews.values().map(Crew::size).sum();
         let slots = usize::try_from(self.host.settings.slots).unwrap_or(usize::MAX);

@@ -1,7 +1,7 @@
 //! What a fetcher says, as far as the worker looks into it.
 
 use bytes::Bytes;
-use fanout_proto::{WireError, report::FetcherReport, wire};
+use fanout_proto::{WireError, report::FetcherReport, text, wire};
 use prost::Message;
 
 /// A frame from a fetcher.
@@ -27,7 +27,7 @@ impl TryFrom<Bytes> for Answer {
             From::Ready(wire::FetcherIsReady {}) => Self::Ready,
             From::Completions(_) | From::Started(_) => Self::Forward(frame),
             From::Report(report) => Self::Report(report.into()),
-            From::Failed(wire::SetupFailed { reason }) => Self::SetupFailed(reason),
+            From::Failed(wire::SetupFailed { reason }) => Self::SetupFailed(text::reason(&reason)),
         })
     }
 }

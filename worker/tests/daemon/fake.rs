@@ -32,6 +32,14 @@ pub(crate) enum Manner {
     Babbles,
     /// Writes a frame that is no message.
     Misspeaks,
+    /// Writes a length past the limit.
+    Boasts,
+    /// Writes half a frame, and then nothing.
+    Withholds,
+    /// Says Ready again.
+    Repeats,
+    /// Reports without having been told to hold.
+    Reports,
     /// Writes completions without end from Go on.
     Floods,
     /// Does not read its stdin after Go, and does not end by itself.
@@ -44,13 +52,17 @@ pub(crate) enum Manner {
     CrashesWhenDone,
 }
 
-const MANNERS: [(Manner, &str); 11] = [
+const MANNERS: [(Manner, &str); 15] = [
     (Manner::Obliging, "obliging"),
     (Manner::Crashes, "crashes"),
     (Manner::IsKilled, "is-killed"),
     (Manner::CannotWork, "cannot-work"),
     (Manner::Babbles, "babbles"),
     (Manner::Misspeaks, "misspeaks"),
+    (Manner::Boasts, "boasts"),
+    (Manner::Withholds, "withholds"),
+    (Manner::Repeats, "repeats"),
+    (Manner::Reports, "reports"),
     (Manner::Floods, "floods"),
     (Manner::Deaf, "deaf"),
     (Manner::LeavesAChild, "leaves-a-child"),
@@ -200,6 +212,21 @@ fn misbehave(manner: Manner) {
         }
         Manner::Babbles => stdout().write_all(&[0xff; 64]).expect("a pipe"),
         Manner::Misspeaks => stdout().write_all(b"\x05hello").expect("a pipe"),
+        Manner::Boasts => {
+            let length = frame::prefix(fanout_proto::limits::FRAME_MAX_BYTES + 1);
+            stdout().write_all(length.as_ref()).expect("a pipe");
+        }
+        Manner::Withholds => {
+            let mut half = frame::prefix(1000).as_ref().to_vec();
+            half.extend_from_slice(&[0x12; 500]);
+            stdout().write_all(&half).expect("a pipe");
+            stdout().flush().expect("a pipe");
+            loop {
+                std::thread::sleep(Duration::from_secs(60));
+            }
+        }
+        Manner::Repeats => say(from_fetcher::Message::Ready(wire::FetcherIsReady {})),
+        Manner::Reports => say(from_fetcher::Message::Report(wire::FetcherReport::default())),
         Manner::Floods => loop {
             let batch = completions((0..4096).map(UrlId));
             say(from_fetcher::Message::Completions(batch));

@@ -33,6 +33,16 @@ pub(crate) fn tests() -> Vec<Test> {
         ("what_was_completed_before_a_crash_counts", crash_when_done),
         ("a_setup_that_fails_is_told", cannot_work),
         ("a_fetcher_that_writes_nonsense_is_killed", nonsense),
+        ("a_fetcher_that_speaks_out_of_turn_is_killed", out_of_turn),
+        (
+            "a_frame_that_is_never_completed_ends_with_the_trial",
+            withholds,
+        ),
+        ("a_coordinator_that_reads_nothing_is_left", unread),
+        (
+            "a_coordinator_with_trials_without_end_is_left",
+            trials_without_end,
+        ),
         ("what_a_fetcher_leaves_behind_is_swept_up", leaves_a_child),
         ("kill_ends_one_fetcher", kill),
         ("abort_ends_a_trial", abort),
@@ -396,6 +406,89 @@ fn nonsense() {
         assert_eq!(fate.exit.unwrap().how, Some(How::Signal(9)));
         assert!(fate.reason.contains("makes no sense"), "{}", fate.reason);
     }
+}
+
+fn out_of_turn() {
+    for (manner, why) in [
+        (Manner::Boasts, "longer than the 1048576 allowed"),
+        (Manner::Repeats, "it said Ready twice"),
+        (Manner::Reports, "without being told to hold"),
+    ] {
+        let fate = fate_of(manner);
+        assert_eq!(fate.exit.unwrap().how, Some(How::Signal(9)));
+        assert!(fate.reason.contains(why), "{}", fate.reason);
+    }
+}
+
+fn withholds() {
+    with(settings(2), async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        worker
+            .prepared(&[Manner::Withholds, Manner::Obliging])
+            .await;
+        worker.lease(1, 0..3).await;
+        worker.go().await;
+        while worker.completed().len() < 3 {
+            let frame = worker.next_frame().await;
+            worker.frames.push(frame);
+        }
+        worker.finish().await;
+        let mut fates = [worker.exited().await, worker.exited().await];
+        fates.sort_by_key(|fate| fate.fetcher);
+        assert!(
+            fates[0].reason.contains("did not report"),
+            "{}",
+            fates[0].reason
+        );
+        assert_eq!(fates[1].reason, "");
+        worker.usage().await;
+    });
+}
+
+/// Orders whose answers are not read: past the slots nothing is started, and
+/// that is told each time.
+fn unread() {
+    with(settings(1), async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        let pids = worker.prepared(&[Manner::Obliging]).await;
+        for round in 0..30 {
+            let first = 1 + round * 1000;
+            let fetchers = (first..first + 1000).map(|fetcher| wire::FetcherSpec {
+                fetcher,
+                setup: Bytes::new(),
+                cpus: vec![],
+            });
+            worker
+                .say(to_worker::Message::Prepare(wire::Prepare {
+                    trial: 1,
+                    fetchers: fetchers.collect(),
+                    memory_interval_ms: 0,
+                }))
+                .await;
+        }
+        let error = script.ended().await.unwrap_err();
+        assert!(error.to_string().contains("is not read"), "{error}");
+        assert!(pids.into_iter().all(is_gone));
+    });
+}
+
+fn trials_without_end() {
+    with(settings(1), async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        for trial in 0..=64 {
+            worker
+                .say(to_worker::Message::Prepare(wire::Prepare {
+                    trial,
+                    fetchers: vec![],
+                    memory_interval_ms: 0,
+                }))
+                .await;
+        }
+        let reason = worker.goodbye().await;
+        assert!(reason.contains("more than 64 trials"), "{reason}");
+        let error = script.ended().await.unwrap_err();
+        assert!(matches!(error, SessionError::Protocol(_)), "{error}");
+    });
 }
 
 fn cannot_work() {

@@ -1,0 +1,426 @@
+//! Made-up workers and a real coordinator, in one process, over loopback.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    num::NonZeroU32,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use fanout_coordinator::{
+    drive::{self, DriveError, Outcome, Sink, Stop, TrialRequest, Who},
+    fleet::{Fleet, FleetServer, ServeError},
+    ledger::Split,
+    trial::Accepted,
+    url_list::{Source, UrlList},
+};
+use fanout_proto::{
+    completion::{Completion, CompletionBatchBuilder, Outcome as How},
+    id::UrlId,
+    lease::LeaseBatch,
+    setup::{Client, HttpSettings, Model, Setup},
+    wire::{self, fleet_client::FleetClient, from_fetcher, from_worker, to_fetcher, to_worker},
+    worker::{Hello, WorkerFacts},
+};
+use hyper_util::rt::TokioIo;
+use prost::Message;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::mpsc,
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Streaming,
+    service::Routes,
+    transport::{Channel, Endpoint, ServerTlsConfig, Uri},
+};
+
+pub(crate) use from_worker::Message as Say;
+pub(crate) use to_worker::Message as Order;
+
+/// No test waits longer than this for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const CONCURRENCY: u32 = 4;
+
+/// A coordinator's side: the real server, with the real limits.
+pub(crate) struct Coordinator {
+    pub(crate) url: String,
+    pub(crate) fleet: Fleet,
+    shutdown: CancellationToken,
+    serve: JoinHandle<Result<(), ServeError>>,
+}
+
+impl Coordinator {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    pub(crate) async fn start_with(tls: Option<ServerTlsConfig>) -> Self {
+        let server = FleetServer::bind(([127, 0, 0, 1], 0).into(), None);
+        let mut server = server.await.unwrap();
+        if let Some(tls) = tls {
+            server = server.with_tls(tls);
+        }
+        let url = format!("http://{}", server.address().unwrap());
+        let shutdown = CancellationToken::new();
+        let (fleet, serve) = server.start(Routes::default(), shutdown.clone());
+        Self {
+            url,
+            fleet,
+            shutdown,
+            serve: tokio::spawn(serve),
+        }
+    }
+
+    pub(crate) async fn gather(&mut self, workers: usize) {
+        self.fleet.gather(workers, PATIENCE).await.unwrap();
+    }
+
+    /// Ends it, and sees to it that every session ends.
+    pub(crate) async fn end(self) {
+        drop(self.fleet);
+        self.shutdown.cancel();
+        let ended = timeout(PATIENCE, self.serve).await;
+        ended.expect("every session ends").unwrap().unwrap();
+    }
+
+    /// Runs a trial with a fetcher on each of the workers that are there.
+    pub(crate) async fn trial(
+        &mut self,
+        urls: u64,
+        sink: &mut impl Sink,
+    ) -> Result<Outcome, DriveError> {
+        let lines = (0..urls).map(|i| format!("http://origin.example/{i}"));
+        let list = UrlList::from_lines(Source::BuiltIn, lines, 1).unwrap();
+        let setup = Setup {
+            model: Model::Async,
+            concurrency: NonZeroU32::new(CONCURRENCY).unwrap(),
+            client: Client::Null,
+            http: HttpSettings::default(),
+            report_starts: true,
+            cpu_work: Duration::ZERO,
+            cpu_lock: false,
+            pace: None,
+        };
+        let processes = u32::try_from(self.fleet.workers().len()).unwrap();
+        let request = TrialRequest {
+            id: self.fleet.next_trial(),
+            list: &list,
+            setup: &setup,
+            pace: &|_| None,
+            placement: drive::place(&self.fleet, processes, None, |_| true).unwrap(),
+            cpus: &[],
+            split: Split::Dynamic,
+            memory_interval: None,
+            limit: None,
+            done: None,
+            hosts: fanout_coordinator::politeness::Limits::default(),
+        };
+        let stop = Stop::default();
+        let run = drive::run(&mut self.fleet, request, &stop, sink);
+        timeout(PATIENCE, run).await.expect("the trial ends")
+    }
+}
+
+/// How often each URL was recorded or given up.
+#[derive(Debug, Default)]
+pub(crate) struct Account(pub(crate) BTreeMap<u64, u32>);
+
+impl Sink for Account {
+    fn record(
+        &mut self,
+        _: &Who<'_>,
+        accepted: &[Accepted],
+        _: &[(u32, String)],
+    ) -> io::Result<()> {
+        for one in accepted {
+            *self.0.entry(one.completion.id.0).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    fn abandoned(&mut self, ids: &[UrlId]) -> io::Result<()> {
+        for id in ids {
+            *self.0.entry(id.0).or_default() += 1;
+        }
+        Ok(())
+    }
+}
+
+/// A connection that tells of its end.
+struct Watched {
+    stream: TcpStream,
+    ended: CancellationToken,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let over = match &read {
+            Poll::Ready(Ok(())) => buffer.filled().len() == before,
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        };
+        if over {
+            self.ended.cancel();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, octets);
+        if matches!(written, Poll::Ready(Err(_))) {
+            self.ended.cancel();
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// A connection of one's own, and what tells that it has ended.
+pub(crate) async fn connect(url: &str) -> (Channel, CancellationToken) {
+    let ended = CancellationToken::new();
+    let watch = ended.clone();
+    let connector = tower::service_fn(move |uri: Uri| {
+        let ended = watch.clone();
+        async move {
+            if ended.is_cancelled() {
+                return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
+            }
+            let address = uri.authority().expect("an address").to_string();
+            let stream = TcpStream::connect(address).await?;
+            Ok(TokioIo::new(Watched { stream, ended }))
+        }
+    });
+    let endpoint = Endpoint::from_shared(url.to_owned()).unwrap();
+    let channel = endpoint.connect_with_connector(connector).await.unwrap();
+    (channel, ended)
+}
+
+/// A worker that says whatever it is told to.
+pub(crate) struct MadeUp {
+    pub(crate) say: mpsc::Sender<wire::FromWorker>,
+    pub(crate) heard: Streaming<wire::ToWorker>,
+    pub(crate) ended: CancellationToken,
+}
+
+pub(crate) fn from_worker(message: Say) -> wire::FromWorker {
+    wire::FromWorker {
+        message: Some(message),
+    }
+}
+
+pub(crate) fn hello(name: &str) -> wire::Hello {
+    (&Hello {
+        name: name.to_owned(),
+        slots: 1,
+        facts: WorkerFacts::default(),
+    })
+        .into()
+}
+
+impl MadeUp {
+    /// Opens a stream and says this first.
+    pub(crate) async fn with_first(url: &str, first: wire::FromWorker) -> Self {
+        let (channel, ended) = connect(url).await;
+        let (say, stream) = mpsc::channel(64);
+        say.send(first).await.unwrap();
+        let mut client = FleetClient::new(channel);
+        let attached = client.attach(ReceiverStream::new(stream)).await.unwrap();
+        Self {
+            say,
+            heard: attached.into_inner(),
+            ended,
+        }
+    }
+
+    /// Attaches like any other worker.
+    pub(crate) async fn attach(url: &str, name: &str) -> Self {
+        let mut worker = Self::with_first(url, from_worker(Say::Hello(hello(name)))).await;
+        let Some(Order::Welcome(_)) = worker.next().await else {
+            panic!("no Welcome");
+        };
+        worker
+    }
+
+    /// Says something; nobody may be there any more.
+    pub(crate) async fn say(&self, message: Say) {
+        let _ = self.say.send(from_worker(message)).await;
+    }
+
+    /// The next message; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<Order> {
+        let message = timeout(PATIENCE, self.heard.message()).await;
+        message.expect("something is said").ok()??.message
+    }
+
+    /// Reads on until something is found.
+    pub(crate) async fn until<T>(&mut self, mut found: impl FnMut(&Order) -> Option<T>) -> T {
+        loop {
+            let order = self.next().await.expect("the stream goes on");
+            if let Some(answer) = found(&order) {
+                return answer;
+            }
+        }
+    }
+
+    /// Expects to be refused and to lose its connection; answers with the reason.
+    pub(crate) async fn refused(mut self) -> String {
+        let reason = self
+            .until(|order| match order {
+                Order::Refused(refused) => Some(refused.reason.clone()),
+                _ => None,
+            })
+            .await;
+        while self.next().await.is_some() {}
+        let closed = timeout(PATIENCE, self.ended.cancelled()).await;
+        closed.expect("the connection is closed");
+        reason
+    }
+}
+
+/// The URLs that a frame leases.
+pub(crate) fn leased(frame: &wire::FetcherFrame) -> Vec<u64> {
+    let message = wire::ToFetcher::decode(frame.frame.clone())
+        .unwrap()
+        .message;
+    let Some(to_fetcher::Message::Leases(leases)) = message else {
+        return Vec::new();
+    };
+    let leases = LeaseBatch::try_from(leases).unwrap();
+    leases.iter().map(|(id, _)| id.0).collect()
+}
+
+/// A batch that says these URLs went well.
+pub(crate) fn completions(ids: &[u64]) -> wire::CompletionBatch {
+    let mut batch = CompletionBatchBuilder::default();
+    for id in ids {
+        let completion = Completion {
+            id: UrlId(*id),
+            outcome: How::Ok,
+            status: Some(200),
+            body_bytes: 1,
+            start_us: 1,
+            connect_us: 0,
+            first_byte_us: Some(1),
+            duration_us: 1,
+            slot: 0,
+            wait_us: None,
+        };
+        batch.push(&completion, None);
+    }
+    batch.take()
+}
+
+pub(crate) fn starts(ids: &[u64]) -> wire::StartedBatch {
+    let starts = ids.iter().map(|id| (UrlId(*id), 1)).collect();
+    (&fanout_proto::completion::StartedBatch { starts }).into()
+}
+
+pub(crate) fn frame(trial: u64, fetcher: u32, message: from_fetcher::Message) -> Say {
+    let message = Some(message);
+    octets(
+        trial,
+        fetcher,
+        wire::FromFetcher { message }.encode_to_vec(),
+    )
+}
+
+pub(crate) fn octets(trial: u64, fetcher: u32, frame: Vec<u8>) -> Say {
+    Say::Frame(wire::FetcherFrame {
+        trial,
+        fetcher,
+        frame: frame.into(),
+    })
+}
+
+pub(crate) fn ready(trial: u64, fetcher: u32) -> Say {
+    Say::Ready(wire::FetcherReady {
+        trial,
+        fetcher,
+        spawn_us: 1,
+    })
+}
+
+pub(crate) fn exited(trial: u64, fetcher: u32) -> Say {
+    Say::Exited(wire::FetcherExited {
+        trial,
+        fetcher,
+        exit: Some(wire::Exit {
+            how: Some(wire::exit::How::Code(0)),
+            out_of_memory: false,
+        }),
+        report: Some(wire::FetcherReport::default()),
+        ..wire::FetcherExited::default()
+    })
+}
+
+/// A worker with one fetcher at a time that does at once what it is given.
+pub(crate) async fn honest(url: String) {
+    let mut worker = MadeUp::attach(&url, "honest").await;
+    let mut went = false;
+    let mut held = Vec::new();
+    let mut beats = tokio::time::interval(Duration::from_secs(2));
+    loop {
+        let order = tokio::select! {
+            order = worker.heard.message() => order,
+            _ = beats.tick() => {
+                let beat = wire::Heartbeat { sequence: 0 };
+                worker.say(Say::Heartbeat(beat)).await;
+                continue;
+            }
+        };
+        let Ok(Some(order)) = order else { return };
+        match order.message {
+            Some(Order::Prepare(prepare)) => {
+                for spec in prepare.fetchers {
+                    worker.say(ready(prepare.trial, spec.fetcher)).await;
+                }
+            }
+            Some(Order::Go(_)) => went = true,
+            Some(Order::Frame(leases)) => held.push(leases),
+            Some(Order::Finish(finish)) => {
+                worker.say(exited(finish.trial, 0)).await;
+                let usage = wire::WorkerUsage {
+                    trial: finish.trial,
+                    ..wire::WorkerUsage::default()
+                };
+                worker.say(Say::Usage(usage)).await;
+            }
+            Some(Order::Goodbye(_)) => return,
+            Some(Order::Refused(refused)) => panic!("refused: {}", refused.reason),
+            _ => {}
+        }
+        if went {
+            for leases in held.drain(..) {
+                let ids = leased(&leases);
+                let done = from_fetcher::Message::Completions(completions(&ids));
+                worker.say(frame(leases.trial, leases.fetcher, done)).await;
+            }
+        }
+    }
+}
