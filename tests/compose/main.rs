@@ -53,6 +53,8 @@ fn main() -> ExitCode {
     if conclusion.has_failed() {
         project.show_logs();
     }
-    project.down();
-    conclusion.exit_code()
+    match project.down() {
+        true => conclusion.exit_code(),
+        false => ExitCode::FAILURE,
+    }
 }

@@ -261,11 +261,18 @@ impl Project {
         }
     }
 
-    /// Takes down whatever there is of it.
-    pub(crate) fn down(&self) {
-        if self.up.get().is_none() || self.ended.set(thread::current().id()).is_err() {
-            return;
+    /// Takes down whatever there is of it, and says whether nothing is left.
+    pub(crate) fn down(&self) -> bool {
+        if self.ended.set(thread::current().id()).is_err() {
+            return true;
         }
+        let gone = self.up.get().is_none() || self.take_down();
+        // What is leaked is not dropped.
+        let _ = fs::remove_dir_all(self.directory.path());
+        gone
+    }
+
+    fn take_down(&self) -> bool {
         let label = format!("label=com.docker.compose.project={}", self.name);
         let list = |what: &[&str]| docker(&[what, &["--quiet", "--filter", &label]].concat());
         // On Ctrl-C a scenario's own commands may still be at it.
@@ -285,13 +292,12 @@ impl Project {
             ];
             if left.iter().all(String::is_empty) {
                 println!("took {} down", self.name);
-                break;
+                return true;
             }
             println!("{} is not quite down: {left:?}", self.name);
             thread::sleep(LOOK);
         }
-        // The process may live on in a static.
-        let _ = fs::remove_dir_all(self.directory.path());
+        false
     }
 
     /// Ctrl-C takes the project down, too.
