@@ -36,7 +36,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Streaming,
+    Code, Status, Streaming,
     service::Routes,
     transport::{Channel, Endpoint, ServerTlsConfig, Uri},
 };
@@ -246,25 +246,48 @@ pub(crate) fn hello(name: &str) -> wire::Hello {
 impl MadeUp {
     /// Opens a stream and says this first.
     pub(crate) async fn with_first(url: &str, first: wire::FromWorker) -> Self {
+        Self::try_with_first(url, first).await.unwrap()
+    }
+
+    async fn try_with_first(url: &str, first: wire::FromWorker) -> Result<Self, Status> {
         let (channel, ended) = connect(url).await;
         let (say, stream) = mpsc::channel(64);
         say.send(first).await.unwrap();
         let mut client = FleetClient::new(channel);
-        let attached = client.attach(ReceiverStream::new(stream)).await.unwrap();
-        Self {
+        let attached = client.attach(ReceiverStream::new(stream)).await?;
+        Ok(Self {
             say,
             heard: attached.into_inner(),
             ended,
-        }
+        })
+    }
+
+    /// Tries again as long as there are too many others, as a worker does.
+    pub(crate) async fn attach_in_time(url: &str, name: &str) -> Self {
+        let tries = async {
+            loop {
+                let first = from_worker(Say::Hello(hello(name)));
+                match Self::try_with_first(url, first).await {
+                    Ok(worker) => return worker.welcomed().await,
+                    Err(status) => assert_eq!(status.code(), Code::ResourceExhausted),
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, tries).await.expect("there is room")
     }
 
     /// Attaches like any other worker.
     pub(crate) async fn attach(url: &str, name: &str) -> Self {
-        let mut worker = Self::with_first(url, from_worker(Say::Hello(hello(name)))).await;
-        let Some(Order::Welcome(_)) = worker.next().await else {
+        let worker = Self::with_first(url, from_worker(Say::Hello(hello(name)))).await;
+        worker.welcomed().await
+    }
+
+    async fn welcomed(mut self) -> Self {
+        let Some(Order::Welcome(_)) = self.next().await else {
             panic!("no Welcome");
         };
-        worker
+        self
     }
 
     /// Says something; nobody may be there any more.
