@@ -144,7 +144,10 @@ fn machinery(summary: &ArmSummary<'_>) -> Option<String> {
 /// what the curves say.
 #[must_use]
 pub fn scaling(study: &Study) -> Vec<String> {
-    study.scaling.iter().map(one_scaling).collect()
+    let groups = study.scaling.iter();
+    // A study that was stopped early may have no trial to show of a group.
+    let shown = groups.filter(|group| !group.points.is_empty());
+    shown.map(one_scaling).collect()
 }
 
 fn one_scaling(group: &Scaling) -> String {
