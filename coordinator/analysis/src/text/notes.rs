@@ -295,6 +295,16 @@ mod tests {
     }
 
     #[test]
+    fn a_group_of_which_nothing_ran_is_not_told() {
+        let mut study = fixture::study();
+        assert!(!scaling(&study).is_empty());
+        for group in &mut study.scaling {
+            group.points.clear();
+        }
+        assert!(scaling(&study).is_empty());
+    }
+
+    #[test]
     fn how_sure() {
         insta::assert_snapshot!(sureness(&fixture::study()).unwrap(), @"How sure: the baseline run twice took 0.99× (0.99–1.00) of its own time; with 5 arms tested, a difference of 1.7 % would have been found in 4 studies of 5.");
         let six = StudyBuilder::new().blocks(6).build();
