@@ -134,9 +134,9 @@ pub trait Sink {
 
     /// When it can take no more for now: what tells that it may have room
     /// again. Until then nothing is taken from the workers, who wait in turn.
-    fn full(&self) -> Option<Arc<Notify>> {
-        None
-    }
+    /// Whoever never is says `None`; there is no default that a sink around
+    /// another one could forget.
+    fn full(&self) -> Option<Arc<Notify>>;
 }
 
 /// Whose completions these are.

@@ -10,6 +10,7 @@ use std::{
 
 use fanout_proto::control::HostsWaited;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::sync::Notify;
 
 use crate::drive::{Progress, Sink};
 
@@ -226,6 +227,10 @@ impl Sink for Bar {
         self.show(progress);
         Ok(())
     }
+
+    fn full(&self) -> Option<Arc<Notify>> {
+        None
+    }
 }
 
 /// A sink together with a bar.
@@ -265,6 +270,10 @@ impl<S: Sink> Sink for WithBar<'_, S> {
     fn progress(&mut self, progress: &Progress) -> io::Result<()> {
         self.bar.show(progress);
         self.sink.progress(progress)
+    }
+
+    fn full(&self) -> Option<Arc<Notify>> {
+        self.sink.full()
     }
 }
 

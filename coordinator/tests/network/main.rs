@@ -116,6 +116,10 @@ struct Records {
 }
 
 impl Sink for Records {
+    fn full(&self) -> Option<std::sync::Arc<tokio::sync::Notify>> {
+        None
+    }
+
     fn record(
         &mut self,
         _: &Who<'_>,

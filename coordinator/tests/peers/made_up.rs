@@ -133,6 +133,10 @@ impl Coordinator {
 pub(crate) struct Account(pub(crate) BTreeMap<u64, u32>);
 
 impl Sink for Account {
+    fn full(&self) -> Option<std::sync::Arc<tokio::sync::Notify>> {
+        None
+    }
+
     fn record(
         &mut self,
         _: &Who<'_>,
