@@ -415,10 +415,8 @@ async fn session(
             }
             text
         }
-        Parting::CutOff => {
-            shared.refusals.note(peer.ip(), "a worker was cut off", "");
-            "it was cut off".to_owned()
-        }
+        // Also how a run on this machine ends: nobody's fault.
+        Parting::CutOff => "it was cut off".to_owned(),
     };
     info!(worker = %id, reason, "worker detached");
     // Fails only when nobody drives the fleet any more.
