@@ -1,10 +1,8 @@
 //! Whatever is killed, every URL is recorded once and no process is left.
 
-use std::collections::BTreeSet;
-
 use rustix::process::{Signal, kill_process};
 
-use crate::harness::{Place, read, records, wait_for};
+use crate::harness::{Place, assert_each_once, ids, read, records, wait_for};
 
 /// URLs that take long enough to be interrupted.
 const URLS: usize = 400;
@@ -24,17 +22,6 @@ fn some_records(place: &Place, name: &str) {
     });
 }
 
-#[track_caller]
-fn assert_each_once(text: &str) {
-    let ids: Vec<_> = records(text)
-        .iter()
-        .map(|r| r["id"].as_u64().unwrap())
-        .collect();
-    let distinct: BTreeSet<_> = ids.iter().copied().collect();
-    assert_eq!(ids.len(), URLS);
-    assert_eq!(distinct, (0..URLS as u64).collect());
-}
-
 #[test]
 fn a_killed_fetcher_loses_nothing() {
     let place = Place::new();
@@ -52,7 +39,7 @@ fn a_killed_fetcher_loses_nothing() {
     let victim = place.processes("fetcher")[0];
     kill_process(victim, Signal::KILL).unwrap();
     let ran = run.finish().expect(0);
-    assert_each_once(&read(&place.path("got.jsonl")));
+    assert_each_once(ids(&read(&place.path("got.jsonl"))), URLS as u64);
     assert!(ran.stderr.contains("leases were lost"), "{}", ran.stderr);
     drop(origin);
     place.assert_nothing_left();
@@ -77,7 +64,7 @@ fn a_killed_worker_loses_nothing_while_another_lives() {
     let victim = place.processes("worker")[0];
     kill_process(victim, Signal::KILL).unwrap();
     run.finish().expect(0);
-    assert_each_once(&read(&place.path("got.jsonl")));
+    assert_each_once(ids(&read(&place.path("got.jsonl"))), URLS as u64);
     drop(origin);
     place.assert_nothing_left();
 }
@@ -199,7 +186,7 @@ fn a_frozen_fetcher_is_given_up() {
     some_records(&place, "got.jsonl.part");
     kill_process(place.processes("fetcher")[0], Signal::STOP).unwrap();
     run.finish().expect(0);
-    assert_each_once(&read(&place.path("got.jsonl")));
+    assert_each_once(ids(&read(&place.path("got.jsonl"))), URLS as u64);
     drop(origin);
     place.assert_nothing_left();
 }

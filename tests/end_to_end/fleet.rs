@@ -5,24 +5,7 @@ use std::collections::BTreeSet;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Place, read, records, wait_for};
-
-fn ids(text: &str) -> Vec<u64> {
-    records(text)
-        .iter()
-        .map(|r| r["id"].as_u64().unwrap())
-        .collect()
-}
-
-#[track_caller]
-fn assert_each_once(text: &str, count: u64) {
-    let ids = ids(text);
-    assert_eq!(ids.len() as u64, count);
-    assert_eq!(
-        ids.into_iter().collect::<BTreeSet<_>>(),
-        (0..count).collect()
-    );
-}
+use crate::harness::{Place, assert_each_once, ids, read, records, wait_for};
 
 #[test]
 fn a_study_on_a_fleet_is_like_one_here() {
@@ -138,7 +121,7 @@ fn a_fetch_on_a_fleet_is_like_one_here() {
     let url = ["--coordinator", &serving.url];
     let fetch = |args: &[&str]| place.run(&[&["fetch", "urls.txt"], args, &url].concat());
     let ran = fetch(&["--arm", "4xasync:8"]).expect(0);
-    assert_each_once(&ran.stdout, 300);
+    assert_each_once(ids(&ran.stdout), 300);
     assert!(ran.stderr.contains("300 URLs: 300 ok"), "{}", ran.stderr);
     let workers: BTreeSet<_> = records(&ran.stdout)
         .iter()
@@ -246,7 +229,7 @@ fn a_second_job_waits_and_a_cancelled_one_ends() {
     let kept = ids(&read(&place.path("slow.jsonl.part")));
     assert!(kept.len() < 2000);
     second.finish().expect(0);
-    assert_each_once(&read(&place.path("fast.jsonl")), 5);
+    assert_each_once(ids(&read(&place.path("fast.jsonl"))), 5);
 }
 
 #[test]
@@ -274,7 +257,7 @@ fn a_client_that_goes_away_leaves_its_job_and_finds_it_again() {
     drop(client);
     let attach = ["attach", "1", "--coordinator", &serving.url];
     place.run(&attach).expect(0);
-    assert_each_once(&read(&place.path("got.jsonl")), 200);
+    assert_each_once(ids(&read(&place.path("got.jsonl"))), 200);
     // And once more, when it is long over, to another place.
     place
         .run(&[&attach[..], &["--out", "again.jsonl"]].concat())
@@ -308,14 +291,7 @@ fn ctrl_c_cancels_a_study_and_keeps_what_there_is() {
         "--coordinator",
         &serving.url,
     ]);
-    let job = serving.job(&place, 1, "running");
-    let study = job["study"].as_str().unwrap();
-    wait_for("the first blocks", || {
-        place
-            .path(&format!("data/studies/{study}/study.json.part"))
-            .exists()
-            .then_some(())
-    });
+    serving.first_block(&place);
     client.signal(Signal::INT);
     let ran = client.finish().expect(130);
     let study: Value = serde_json::from_str(&read(&place.path("kept/study.json"))).unwrap();
@@ -343,14 +319,7 @@ fn a_killed_worker_loses_nothing_and_comes_back_in_the_next_block() {
         "--coordinator",
         &serving.url,
     ]);
-    let job = serving.job(&place, 1, "running");
-    let study = job["study"].as_str().unwrap();
-    wait_for("the first block", || {
-        place
-            .path(&format!("data/studies/{study}/study.json.part"))
-            .exists()
-            .then_some(())
-    });
+    serving.first_block(&place);
     two.signal(Signal::KILL);
     drop(two);
     let _again = serving.worker(&place, "again");
@@ -438,7 +407,7 @@ fn workers_come_back_to_a_coordinator_that_was_started_again() {
     let ran = place
         .run(&["fetch", "urls.txt", "--coordinator", &url])
         .expect(0);
-    assert_each_once(&ran.stdout, 5);
+    assert_each_once(ids(&ran.stdout), 5);
     assert_eq!(serving.job(&place, 2, "finished")["exit_code"], 0);
 }
 
@@ -617,7 +586,7 @@ fn tls_shows_who_is_who_on_both_sides() {
     let ran = place
         .run(&[&["fetch", "urls.txt"], &known[..]].concat())
         .expect(0);
-    assert_each_once(&ran.stdout, 20);
+    assert_each_once(ids(&ran.stdout), 20);
     // Without a certificate of one's own, or without the authority, nothing goes.
     place
         .run(&["status", "--coordinator", &url, "--tls-ca", "ca.pem"])

@@ -1,6 +1,7 @@
 //! Runs the coordinator as a user would, and looks after what it starts.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
@@ -401,6 +402,14 @@ impl Serving {
         })
     }
 
+    /// Waits until the first block of the study that is job 1 is kept.
+    pub(crate) fn first_block(&self, place: &Place) {
+        let job = self.job(place, 1, "running");
+        let study = job["study"].as_str().expect("a study");
+        let part = place.path(&format!("data/studies/{study}/study.json.part"));
+        wait_for("the first block", || part.exists().then_some(()));
+    }
+
     /// The answer to a GET of a path on the pages: status line, header, body.
     pub(crate) fn get(&self, path: &str, headers: &str) -> String {
         let address = self.pages.strip_prefix("http://").expect("plain HTTP");
@@ -459,6 +468,22 @@ pub(crate) fn records(text: &str) -> Vec<serde_json::Value> {
     text.lines()
         .map(|line| serde_json::from_str(line).expect("a JSON object a line"))
         .collect()
+}
+
+/// The ids of records in JSON, one a line.
+pub(crate) fn ids(text: &str) -> Vec<u64> {
+    let ids = records(text)
+        .into_iter()
+        .map(|record| record["id"].as_u64());
+    ids.map(|id| id.expect("an id")).collect()
+}
+
+/// Every id from 0 up to `count` is there, and none twice.
+#[track_caller]
+pub(crate) fn assert_each_once(ids: Vec<u64>, count: u64) {
+    assert_eq!(ids.len() as u64, count);
+    let distinct: BTreeSet<_> = ids.into_iter().collect();
+    assert_eq!(distinct, (0..count).collect());
 }
 
 pub(crate) fn read(path: &Path) -> String {

@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 use rustix::process::Signal;
 
-use crate::harness::{Place, Started, read, records, wait_for};
+use crate::harness::{self, Place, Started, read, wait_for};
 
 /// URLs that take long enough to be interrupted.
 const URLS: usize = 400;
@@ -21,19 +21,13 @@ fn ids(path: &Path) -> Vec<u64> {
             .skip(1)
             .map(|line| line.split(',').next().unwrap().parse().unwrap())
             .collect(),
-        false => records(whole)
-            .iter()
-            .map(|r| r["id"].as_u64().unwrap())
-            .collect(),
+        false => harness::ids(whole),
     }
 }
 
 #[track_caller]
 fn assert_each_once(path: &Path, count: usize) {
-    let ids = ids(path);
-    assert_eq!(ids.len(), count);
-    let distinct: BTreeSet<_> = ids.into_iter().collect();
-    assert_eq!(distinct, (0..count as u64).collect());
+    harness::assert_each_once(ids(path), count as u64);
 }
 
 /// Waits until the part holds so many records, or the coordinator has ended.

@@ -15,15 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio_stream::StreamExt;
 use tonic::{Code, Request};
 
-use crate::harness::{PATIENCE, Place, Ran, read, records, wait_for};
-
-#[track_caller]
-fn assert_each_once(text: &str, count: u64) {
-    let records = records(text);
-    let ids = records.iter().map(|record| record["id"].as_u64().unwrap());
-    assert_eq!(records.len() as u64, count);
-    assert_eq!(ids.collect::<BTreeSet<_>>(), (0..count).collect());
-}
+use crate::harness::{PATIENCE, Place, Ran, assert_each_once, ids, read, records, wait_for};
 
 /// A process and its fetchers, as one that freezes or thaws with its container.
 fn family(place: &Place, parent: Pid) -> Vec<Pid> {
@@ -65,7 +57,7 @@ fn a_frozen_worker_is_found_loses_nothing_and_comes_back() {
     send(&frozen, Signal::STOP);
     let ran: Ran = client.finish().expect(0);
     let text = read(&place.path("got.jsonl"));
-    assert_each_once(&text, URLS);
+    assert_each_once(ids(&text), URLS);
     let again: Vec<_> = records(&text)
         .into_iter()
         .filter(|record| record["attempt"].as_u64() > Some(1))
@@ -85,7 +77,7 @@ fn a_frozen_worker_is_found_loses_nothing_and_comes_back() {
     });
     let ran = place.run(&[&fetch[..], &["--arm", "2xasync:32"]].concat());
     let ran = ran.expect(0);
-    assert_each_once(&ran.stdout, URLS);
+    assert_each_once(ids(&ran.stdout), URLS);
     let workers: BTreeSet<_> = ran
         .records()
         .iter()
@@ -114,7 +106,7 @@ fn a_client_may_wait_for_a_coordinator_and_find_its_token_in_a_file() {
     drop(early.accept().unwrap());
     drop(early);
     let _serving = place.serve_at(&address, &["--token-file", "token"]);
-    assert_each_once(&client.finish().expect(0).stdout, 5);
+    assert_each_once(ids(&client.finish().expect(0).stdout), 5);
 }
 
 #[test]
@@ -127,7 +119,7 @@ fn what_the_shell_holds_for_a_fleet_does_not_disturb_a_run_here() {
         command.env(format!("FANOUT_{variable}"), "absent");
     }
     let ran = place.start_as(command).finish().expect(0);
-    assert_each_once(&ran.stdout, 5);
+    assert_each_once(ids(&ran.stdout), 5);
 }
 
 fn hello(protocol: u32) -> wire::FromWorker {

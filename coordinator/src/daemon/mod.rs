@@ -63,8 +63,6 @@ const END_DEADLINE: Duration = Duration::from_secs(1);
 /// [`Failure`] with exit code 2 when it cannot serve as it is asked to.
 pub async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     let config = Config::try_from(args).map_err(Failure::usage)?;
-    // Each worker and each client holds a connection.
-    fanout_worker::raise_descriptor_limit();
     let data = Data::open(&config.data).map_err(Failure::usage)?;
     let jobs = Jobs::new(data, config.queue).map_err(Failure::usage)?;
     let mut server = FleetServer::bind(config.listen, config.token.clone())

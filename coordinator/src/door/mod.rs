@@ -13,7 +13,7 @@ mod refusals;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -149,16 +149,9 @@ async fn refuse(mut stream: TcpStream, answer: &[u8]) -> io::Result<()> {
 
 /// Raises the limit of open files as far as it goes, and keeps below it.
 fn within_open_files(wanted: usize) -> usize {
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        let before = limit.current;
-        limit.current = limit.maximum;
-        if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            debug!(%error, "the limit of open files could not be raised");
-            limit.current = before;
-        }
-    }
-    let Some(files) = limit.current else {
+    // Each worker and each client holds a connection.
+    fanout_worker::raise_descriptor_limit();
+    let Some(files) = getrlimit(Resource::Nofile).current else {
         return wanted;
     };
     let room = usize::try_from(files.saturating_sub(FILES_RESERVED)).unwrap_or(usize::MAX);
