@@ -4,10 +4,11 @@ fn main() {
     fanout_build_info::emit(&[
         "build-info",
         "coordinator",
-        "coordinator/analysis",
+        "analysis",
+        "engine",
         "origin",
         "proto",
         "worker",
-        "worker/fetcher",
+        "fetcher",
     ]);
 }

@@ -1,5 +1,5 @@
 //! Tells the program its version and commit.
 
 fn main() {
-    fanout_build_info::emit(&["build-info", "origin", "proto", "worker", "worker/fetcher"]);
+    fanout_build_info::emit(&["build-info", "origin", "proto", "worker", "fetcher"]);
 }

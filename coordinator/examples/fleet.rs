@@ -16,14 +16,12 @@ use std::{
 };
 
 use fanout_coordinator::{
-    drive::{self, Stop, TrialRequest},
     fleet::FleetServer,
-    ledger::Split,
-    politeness::Limits,
+    run::{self, Stop, TrialRequest},
+    terminal::reporter::{Terminal, Voice},
     url_list::{Source, UrlList},
-    voice::Terminal,
-    voice::Voice,
 };
+use fanout_engine::{ledger::Split, politeness::Limits};
 use fanout_proto::{
     completion::{Completion, CompletionBatchBuilder, Outcome},
     lease::LeaseBatch,
@@ -92,7 +90,7 @@ async fn coordinator(workers: usize, urls: usize) -> Result<(), Failure> {
         list: &list,
         setup: &setup,
         pace: &|_| None,
-        placement: drive::place(&fleet, processes, None, |_| true)?,
+        placement: run::place(&fleet, processes, None, |_| true)?,
         cpus: &[],
         split: Split::Dynamic,
         done: None,
@@ -101,7 +99,7 @@ async fn coordinator(workers: usize, urls: usize) -> Result<(), Failure> {
         hosts: Limits::default(),
     };
     let mut bar = Terminal::default().bar(list.len(), "made-up fleet".to_owned());
-    let outcome = drive::run(&mut fleet, request, &Stop::default(), &mut bar).await?;
+    let outcome = run::run(&mut fleet, request, &Stop::default(), &mut bar).await?;
     bar.clear();
     let trial = &outcome.trial;
     let cpu_s = trial.coordination.coordinator_cpu_s.unwrap_or(f64::NAN);

@@ -8,10 +8,11 @@ use std::{
 
 use clap::Parser;
 use fanout_coordinator::{
-    cli::{Cli, Command, LogFormat},
-    client, daemon,
-    exit::{Exit, Failure},
-    fetch, report,
+    cli::{
+        Cli, Command, LogFormat,
+        exit::{Exit, Failure},
+    },
+    client, fetch, report, serve,
     settings::{FetchSettings, StudySettings},
     study,
 };
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
             .map_err(Failure::usage)
             .and_then(|settings| block_on(fetch::run(settings))),
         Command::Report(args) => block_on(report::run(&args)),
-        Command::Serve(args) => block_on(daemon::run(*args)),
+        Command::Serve(args) => block_on(serve::run(*args)),
         Command::Status(args) => block_on(client::status(&args)),
         Command::Attach(args) => block_on(client::attach(&args)),
         Command::Cancel(args) => block_on(client::cancel(&args)),

@@ -5,10 +5,12 @@ use std::path::Path;
 use fanout_analysis::{Options, conclude, record::Study, text};
 
 use crate::{
-    cli::ReportArgs,
+    cli::{
+        ReportArgs,
+        exit::{Exit, Failure},
+    },
     client,
-    exit::{Exit, Failure},
-    store::{self, Store},
+    study::store::{self, Store},
 };
 
 /// Shows one study, or compares two.

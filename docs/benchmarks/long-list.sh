@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Peak resident memory of the coordinator while it fetches a list so long that
 # nobody would want to hold it: made as it is read, through a pipe, with the
-# null client. The copy of the list needs about 39 octets a URL in TMPDIR.
+# null client. The copy of the list needs about 39 bytes a URL in TMPDIR.
 #
 #   docs/benchmarks/long-list.sh [URLS] [LIMIT_KIB]      default: 100,000,000 URLs, 98,304 KiB
 set -euo pipefail

@@ -4,7 +4,7 @@
 
 use std::num::NonZeroU32;
 
-use fanout_coordinator::arm::Arm;
+use fanout_proto::arm::Arm;
 use libfuzzer_sys::fuzz_target;
 
 const C: NonZeroU32 = NonZeroU32::new(32).unwrap();

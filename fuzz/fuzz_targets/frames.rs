@@ -1,4 +1,4 @@
-//! Octets of a pipe, cut anywhere: as the worker reads a fetcher's standard
+//! Bytes of a pipe, cut anywhere: as the worker reads a fetcher's standard
 //! output, and as a fetcher reads its standard input. However they are cut, the
 //! same frames come out, or the same error.
 #![no_main]
@@ -8,17 +8,17 @@ use fanout_proto::{frame, limits::FRAME_MAX_BYTES};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    let Some((&cuts, octets)) = input.split_first() else {
+    let Some((&cuts, bytes)) = input.split_first() else {
         return;
     };
-    let pieces = || octets.chunks(usize::from(cuts).max(1));
+    let pieces = || bytes.chunks(usize::from(cuts).max(1));
 
-    let whole = take(std::iter::once(octets));
+    let whole = take(std::iter::once(bytes));
     assert_eq!(take(pieces()), whole);
-    assert_eq!(answers(pieces()), answers(std::iter::once(octets)));
+    assert_eq!(answers(pieces()), answers(std::iter::once(bytes)));
     assert_eq!(
         fanout_fetcher::fuzzing::instructions(pieces()),
-        fanout_fetcher::fuzzing::instructions(std::iter::once(octets))
+        fanout_fetcher::fuzzing::instructions(std::iter::once(bytes))
     );
     // What came out as frames is what went in.
     let (frames, error) = whole;
@@ -29,7 +29,7 @@ fuzz_target!(|input: &[u8]| {
         again.extend_from_slice(frame);
     }
     // A length may be written longer than it needs to be, but never shorter.
-    assert!(error.is_some() || again.len() <= octets.len());
+    assert!(error.is_some() || again.len() <= bytes.len());
 });
 
 fn take<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, Option<String>) {

@@ -1,4 +1,4 @@
-//! Any octets as a URL list: every line that is neither blank nor a comment
+//! Any bytes as a URL list: every line that is neither blank nor a comment
 //! becomes exactly one id, or an error with its line number.
 #![no_main]
 
@@ -55,7 +55,7 @@ fuzz_target!(|input: &[u8]| {
 fn expected(text: &[u8]) -> (Vec<&[u8]>, Vec<u64>) {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let (mut good, mut bad) = (Vec::new(), Vec::new());
-    for (line, number) in text.split(|octet| *octet == b'\n').zip(1..) {
+    for (line, number) in text.split(|byte| *byte == b'\n').zip(1..) {
         let line = line.trim_ascii();
         if line.is_empty() || line.starts_with(b"#") {
             continue;

@@ -1,4 +1,4 @@
-//! Any octets as each message of the protocol, and from there into the domain:
+//! Any bytes as each message of the protocol, and from there into the domain:
 //! never a panic, every limit holds in what is let in, and what was let in
 //! survives another journey.
 #![no_main]
@@ -22,25 +22,25 @@ use libfuzzer_sys::fuzz_target;
 use prost::Message;
 
 fuzz_target!(|input: &[u8]| {
-    let Some((&which, octets)) = input.split_first() else {
+    let Some((&which, bytes)) = input.split_first() else {
         return;
     };
     match which % 14 {
-        0 => leases(octets),
-        1 => completions(octets),
-        2 => starts(octets),
-        3 => exited(octets),
-        4 => setup(octets),
-        5 => hello(octets),
-        6 => worker_message(octets),
-        7 => drop(fanout_worker::fuzzing::order(octets)),
-        8 => submission(octets),
-        9 => there_and_back::<wire::Submitted, Submitted>(octets),
-        10 => there_and_back::<wire::JobEvent, JobEvent>(octets),
-        11 => there_and_back::<wire::JobStatus, JobStatus>(octets),
-        12 => status(octets),
+        0 => leases(bytes),
+        1 => completions(bytes),
+        2 => starts(bytes),
+        3 => exited(bytes),
+        4 => setup(bytes),
+        5 => hello(bytes),
+        6 => worker_message(bytes),
+        7 => drop(fanout_worker::fuzzing::order(bytes)),
+        8 => submission(bytes),
+        9 => there_and_back::<wire::Submitted, Submitted>(bytes),
+        10 => there_and_back::<wire::JobEvent, JobEvent>(bytes),
+        11 => there_and_back::<wire::JobStatus, JobStatus>(bytes),
+        12 => status(bytes),
         _ => {
-            if let Ok(message) = wire::WorkerUsage::decode(octets) {
+            if let Ok(message) = wire::WorkerUsage::decode(bytes) {
                 let _ = WorkerUsage::from(message);
             }
         }
@@ -48,12 +48,12 @@ fuzz_target!(|input: &[u8]| {
 });
 
 /// Domain → wire → domain changes nothing.
-fn there_and_back<W, D>(octets: &[u8])
+fn there_and_back<W, D>(bytes: &[u8])
 where
     W: Message + Default + From<D>,
     D: TryFrom<W, Error: std::fmt::Debug> + PartialEq + Clone + std::fmt::Debug,
 {
-    let Ok(message) = W::decode(octets) else {
+    let Ok(message) = W::decode(bytes) else {
         return;
     };
     let Ok(domain) = D::try_from(message) else {
@@ -63,8 +63,8 @@ where
     assert_eq!(again, domain);
 }
 
-fn leases(octets: &[u8]) {
-    let Ok(message) = wire::LeaseBatch::decode(octets) else {
+fn leases(bytes: &[u8]) {
+    let Ok(message) = wire::LeaseBatch::decode(bytes) else {
         return;
     };
     let Ok(batch) = LeaseBatch::try_from(message) else {
@@ -88,8 +88,8 @@ fn leases(octets: &[u8]) {
     assert_eq!(cursor.advance(), None);
 }
 
-fn completions(octets: &[u8]) {
-    let Ok(message) = wire::CompletionBatch::decode(octets) else {
+fn completions(bytes: &[u8]) {
+    let Ok(message) = wire::CompletionBatch::decode(bytes) else {
         return;
     };
     let Ok(batch) = CompletionBatch::try_from(message) else {
@@ -109,8 +109,8 @@ fn completions(octets: &[u8]) {
     assert_eq!(again.completions, batch.completions);
 }
 
-fn starts(octets: &[u8]) {
-    let Ok(message) = wire::StartedBatch::decode(octets) else {
+fn starts(bytes: &[u8]) {
+    let Ok(message) = wire::StartedBatch::decode(bytes) else {
         return;
     };
     let Ok(batch) = StartedBatch::try_from(message) else {
@@ -123,8 +123,8 @@ fn starts(octets: &[u8]) {
     );
 }
 
-fn exited(octets: &[u8]) {
-    if let Ok(message) = wire::FetcherExited::decode(octets)
+fn exited(bytes: &[u8]) {
+    if let Ok(message) = wire::FetcherExited::decode(bytes)
         && let Ok(exited) = FetcherExited::try_from(message)
     {
         assert!(exited.reason.len() <= 4096);
@@ -132,8 +132,8 @@ fn exited(octets: &[u8]) {
     }
 }
 
-fn setup(octets: &[u8]) {
-    let Ok(message) = wire::Setup::decode(octets) else {
+fn setup(bytes: &[u8]) {
+    let Ok(message) = wire::Setup::decode(bytes) else {
         return;
     };
     let Ok(setup) = Setup::try_from(message) else {
@@ -145,8 +145,8 @@ fn setup(octets: &[u8]) {
     assert_eq!(Setup::try_from(wire::Setup::from(&setup)), Ok(setup));
 }
 
-fn hello(octets: &[u8]) {
-    let Ok(message) = wire::Hello::decode(octets) else {
+fn hello(bytes: &[u8]) {
+    let Ok(message) = wire::Hello::decode(bytes) else {
         return;
     };
     let Ok(hello) = Hello::try_from(message) else {
@@ -172,28 +172,28 @@ fn hello(octets: &[u8]) {
     assert_eq!(Hello::try_from(wire::Hello::from(&hello)), Ok(hello));
 }
 
-fn worker_message(octets: &[u8]) {
-    if let Ok(message) = wire::FromWorker::decode(octets) {
+fn worker_message(bytes: &[u8]) {
+    if let Ok(message) = wire::FromWorker::decode(bytes) {
         let _ = WorkerMessage::try_from(message);
     }
 }
 
-fn submission(octets: &[u8]) {
-    let Ok(message) = wire::Submission::decode(octets) else {
+fn submission(bytes: &[u8]) {
+    let Ok(message) = wire::Submission::decode(bytes) else {
         return;
     };
     let Ok(submission) = Submission::try_from(message) else {
         return;
     };
     assert!(submission.arguments.len() <= ARGUMENTS_MAX);
-    let octets = submission.arguments.iter().map(String::len).sum::<usize>();
-    assert!(octets + submission.ca_certificates.len() <= SUBMISSION_MAX_BYTES);
+    let bytes = submission.arguments.iter().map(String::len).sum::<usize>();
+    assert!(bytes + submission.ca_certificates.len() <= SUBMISSION_MAX_BYTES);
     let again = Submission::try_from(wire::Submission::from(submission.clone()));
     assert_eq!(again, Ok(submission));
 }
 
-fn status(octets: &[u8]) {
-    let Ok(message) = wire::StatusReply::decode(octets) else {
+fn status(bytes: &[u8]) {
+    let Ok(message) = wire::StatusReply::decode(bytes) else {
         return;
     };
     let Ok(status) = Status::try_from(message) else {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 const AFTER_HELP: &str = "\
-Every path answers; the query says how. Without a query: status 200, 64 octets.
+Every path answers; the query says how. Without a query: status 200, 64 bytes.
 
   curl -i 'http://127.0.0.1:8080/?size=20'
   curl -i 'http://127.0.0.1:8080/7?delay=lognormal:20ms:0.5&size=1k..64k'
@@ -30,7 +30,7 @@ Every path answers; the query says how. Without a query: status 200, 64 octets.
 See --help for the whole language.";
 
 const AFTER_LONG_HELP: &str = "\
-Every path answers; the query says how. Without a query: status 200, 64 octets of text.
+Every path answers; the query says how. Without a query: status 200, 64 bytes of text.
 Random delays and sizes depend on --seed and on the URL's path and query only: the same
 URL always gets the same ones.
 
@@ -41,9 +41,9 @@ URL always gets the same ones.
     busy=2 (503, or the status given, for the first 2 requests of a URL; then 200)
     headers=10 (fields more)       header-size=1M (a long one)
     chunked | close (body to the connection's end)
-    gzip | br | zstd    bomb (with one of them: zeros, up to 16,000 octets in one)
+    gzip | br | zstd    bomb (with one of them: zeros, up to 16,000 bytes in one)
     redirect=3 (a chain, the rest kept) | redirect=loop | redirect-to=URL
-    slow=10 (octets of the body a second) | slow-head=10 (of all) | split (octet by octet)
+    slow=10 (bytes of the body a second) | slow-head=10 (of all) | split (byte by byte)
     idle-close (closes after the response, unannounced)
 
   what goes wrong (one of)

@@ -117,8 +117,8 @@ impl<T: Transport> Connection<'_, T> {
             if self.read().await? == 0 {
                 return Ok(Decision::ReadOn);
             }
-            // A head ends in a line end, so that one that comes octet by
-            // octet is not parsed from its start for each of them.
+            // A head ends in a line end, so that one that comes byte by
+            // byte is not parsed from its start for each of them.
             worth_parsing = self.input.filled()[before..].contains(&b'\n')
                 || self.input.filled().len() >= REQUEST_HEAD_MAX_BYTES;
         }
@@ -212,9 +212,9 @@ impl<T: Transport> Connection<'_, T> {
                 self.worker.timer.at(next).await;
                 due = Some(next);
             }
-            self.send_some(cursor, stride.octets).await?;
+            self.send_some(cursor, stride.bytes).await?;
             // Each stride leaves on its own, over TLS too, and somebody who
-            // sends octet by octet keeps nobody else waiting.
+            // sends byte by byte keeps nobody else waiting.
             self.flush().await?;
             tokio::task::yield_now().await;
         }
@@ -321,7 +321,7 @@ fn poll_write<T: Transport>(
     }
 }
 
-/// Octets that were received and not yet used.
+/// Bytes that were received and not yet used.
 struct Input {
     buffer: Vec<u8>,
     start: usize,

@@ -13,9 +13,9 @@ use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
 use crate::query::{Coding, Fill};
 
-/// The pattern repeats after this many octets.
-const LINE: &[u8; 64] = b"fanout origin: a line of 64 octets, all text, with a newline...\n";
-/// Octets of the pattern in one shared buffer.
+/// The pattern repeats after this many bytes.
+const LINE: &[u8; 64] = b"fanout origin: a line of 64 bytes, all text, with a newline....\n";
+/// Bytes of the pattern in one shared buffer.
 pub(crate) const PATTERN_BYTES: usize = 64 * 1024;
 const SMALL_BLOCK_BYTES: usize = 4 * 1024;
 
@@ -31,17 +31,17 @@ pub(crate) fn pattern() -> &'static [u8] {
 /// A part of a response, by reference or small.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Piece {
-    /// `length` octets of `source`, repeated as needed.
+    /// `length` bytes of `source`, repeated as needed.
     Cycle {
         /// Never empty.
         source: &'static [u8],
-        /// Octets in all.
+        /// Bytes in all.
         length: u64,
     },
-    /// A few octets of their own.
+    /// A few bytes of their own.
     Short {
         /// Holds them.
-        octets: [u8; 8],
+        bytes: [u8; 8],
         /// How many count.
         length: u8,
     },
@@ -49,15 +49,15 @@ pub(crate) enum Piece {
 
 impl Piece {
     const NONE: Self = Self::Short {
-        octets: [0; 8],
+        bytes: [0; 8],
         length: 0,
     };
 
     fn short(from: &[u8]) -> Self {
-        let mut octets = [0; 8];
-        octets[..from.len()].copy_from_slice(from);
-        let length = u8::try_from(from.len()).expect("at most eight octets");
-        Self::Short { octets, length }
+        let mut bytes = [0; 8];
+        bytes[..from.len()].copy_from_slice(from);
+        let length = u8::try_from(from.len()).expect("at most eight bytes");
+        Self::Short { bytes, length }
     }
 
     fn all(source: &'static [u8]) -> Self {
@@ -68,11 +68,11 @@ impl Piece {
     fn cycle(source: &'static [u8], block: usize, times: u64) -> Self {
         Self::Cycle {
             source,
-            length: octets(block) * times,
+            length: bytes(block) * times,
         }
     }
 
-    /// The first `length` octets of a body.
+    /// The first `length` bytes of a body.
     pub(crate) fn pattern(length: u64) -> Self {
         Self::Cycle {
             source: pattern(),
@@ -80,7 +80,7 @@ impl Piece {
         }
     }
 
-    /// How many octets this is.
+    /// How many bytes this is.
     pub(crate) fn length(&self) -> u64 {
         match *self {
             Self::Cycle { length, .. } => length,
@@ -89,7 +89,7 @@ impl Piece {
     }
 }
 
-fn octets(length: usize) -> u64 {
+fn bytes(length: usize) -> u64 {
     u64::try_from(length).expect("a length in memory fits into 64 bits")
 }
 
@@ -101,7 +101,7 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// `size` octets of the pattern or of zeros, as they are or encoded.
+    /// `size` bytes of the pattern or of zeros, as they are or encoded.
     pub(crate) fn new(size: u64, coding: Option<Coding>, fill: Fill) -> Self {
         let mut content = Self {
             pieces: [Piece::NONE; 6],
@@ -121,7 +121,7 @@ impl Content {
         &self.pieces[..self.count]
     }
 
-    /// Octets in all.
+    /// Bytes in all.
     pub(crate) fn length(&self) -> u64 {
         self.pieces().iter().map(Piece::length).sum()
     }
@@ -160,12 +160,12 @@ impl Content {
     /// RFC 7932: uncompressed meta-blocks of the pattern, compressed ones of zeros.
     fn brotli(&mut self, size: u64, fill: Fill) {
         // A window of 16 bits, then an empty meta-block that ends on an
-        // octet, so that all that follow begin on one (section 9.2).
+        // byte, so that all that follow begin on one (section 9.2).
         const HEADER: &[u8] = &[0b0000_1100];
         // The last meta-block, empty.
         const END: &[u8] = &[0b11];
         let parts = Parts::of(size);
-        let rest = u64::from(parts.rest) + parts.small * octets(SMALL_BLOCK_BYTES);
+        let rest = u64::from(parts.rest) + parts.small * bytes(SMALL_BLOCK_BYTES);
         self.push(Piece::all(HEADER));
         let block: &'static [u8] = match fill {
             Fill::Text => &BROTLI_BLOCK,
@@ -179,13 +179,13 @@ impl Content {
         self.push(Piece::all(END));
     }
 
-    /// RFC 8878: raw blocks of the pattern, blocks of one repeated octet of zeros.
+    /// RFC 8878: raw blocks of the pattern, blocks of one repeated byte of zeros.
     fn zstd(&mut self, size: u64, fill: Fill) {
         // The magic number; no size, checksum or dictionary; a window of
         // 128 KiB, which is also the largest block (section 3.1.1).
         const HEADER: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x38];
         let parts = Parts::of(size);
-        let rest = u64::from(parts.rest) + parts.small * octets(SMALL_BLOCK_BYTES);
+        let rest = u64::from(parts.rest) + parts.small * bytes(SMALL_BLOCK_BYTES);
         self.push(Piece::all(HEADER));
         let block: &'static [u8] = match fill {
             Fill::Text => &ZSTD_BLOCK,
@@ -197,7 +197,7 @@ impl Content {
     }
 }
 
-/// A body's first octets, not encoded.
+/// A body's first bytes, not encoded.
 fn plain(fill: Fill, length: u64) -> Piece {
     match fill {
         Fill::Text => Piece::pattern(length),
@@ -220,7 +220,7 @@ struct Parts {
 
 impl Parts {
     fn of(size: u64) -> Self {
-        let (large, small) = (octets(PATTERN_BYTES), octets(SMALL_BLOCK_BYTES));
+        let (large, small) = (bytes(PATTERN_BYTES), bytes(SMALL_BLOCK_BYTES));
         Self {
             large: size / large,
             small: size % large / small,
@@ -261,11 +261,11 @@ impl Deflated {
         }
     }
 
-    /// The checksum of the first `size` octets of a body, from the checksums
+    /// The checksum of the first `size` bytes of a body, from the checksums
     /// of its blocks.
     fn checksum(&self, size: u64) -> u32 {
         let parts = Parts::of(size);
-        let blocks = size / octets(SMALL_BLOCK_BYTES);
+        let blocks = size / bytes(SMALL_BLOCK_BYTES);
         let mut crc = Crc::new();
         for (power, doubling) in self.doublings.iter().enumerate() {
             if blocks >> power & 1 == 1 {
@@ -278,7 +278,7 @@ impl Deflated {
 }
 
 /// `input` as deflate blocks that refer to nothing before them and end on an
-/// octet: a full flush does both.
+/// byte: a full flush does both.
 fn deflate(input: &[u8]) -> Vec<u8> {
     let mut encoder = Compress::new(Compression::default(), false);
     let mut output = Vec::with_capacity(input.len());
@@ -286,30 +286,30 @@ fn deflate(input: &[u8]) -> Vec<u8> {
         .compress_vec(input, &mut output, FlushCompress::Full)
         .expect("a fresh encoder takes any input");
     assert!(
-        status == Status::Ok && encoder.total_in() == octets(input.len()),
+        status == Status::Ok && encoder.total_in() == bytes(input.len()),
         "the pattern compresses, so the output has room"
     );
     output
 }
 
 static BROTLI_BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let mut block = brotli_block_header(octets(PATTERN_BYTES)).to_vec();
+    let mut block = brotli_block_header(bytes(PATTERN_BYTES)).to_vec();
     block.extend_from_slice(pattern());
     block
 });
 
 /// An uncompressed meta-block's header, from the lowest bit: not the last
 /// (1 bit), four digits of length (2 bits, zero), length - 1 (16 bits),
-/// uncompressed (1 bit); then zeros up to the octet (section 9.2).
+/// uncompressed (1 bit); then zeros up to the byte (section 9.2).
 fn brotli_block_header(length: u64) -> [u8; 3] {
     debug_assert!((1..=65_536).contains(&length));
-    three_octets((length - 1) << 3 | 1 << 19)
+    three_bytes((length - 1) << 3 | 1 << 19)
 }
 
 /// A block of zeros as one meta-block (section 9.2) that inserts a zero and
-/// copies it, then an empty one that ends on an octet.
+/// copies it, then an empty one that ends on a byte.
 static BROTLI_ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let length = octets(PATTERN_BYTES);
+    let length = bytes(PATTERN_BYTES);
     let mut bits = Bits::default();
     // Not the last; four digits of length - 1; not uncompressed.
     bits.push(0, 1).push(0, 2).push(length - 1, 16).push(0, 1);
@@ -326,10 +326,10 @@ static BROTLI_ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| {
     bits.push(length - 1 - 2118, 24).push(0, 1);
     // Not the last; no digits of length, so metadata; reserved; none of it.
     bits.push(0, 1).push(3, 2).push(0, 1).push(0, 2);
-    bits.into_octets()
+    bits.into_bytes()
 });
 
-/// Bits from the lowest of the first octet on.
+/// Bits from the lowest of the first byte on.
 #[derive(Default)]
 struct Bits {
     bits: u128,
@@ -343,22 +343,22 @@ impl Bits {
         self
     }
 
-    /// Zeros up to the next octet's edge follow.
-    fn into_octets(self) -> Vec<u8> {
+    /// Zeros up to the next byte's edge follow.
+    fn into_bytes(self) -> Vec<u8> {
         let length = usize::try_from(self.count.div_ceil(8)).expect("at most 16");
         self.bits.to_le_bytes()[..length].to_vec()
     }
 }
 
 static ZSTD_BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let mut block = zstd_block_header(octets(PATTERN_BYTES), false).to_vec();
+    let mut block = zstd_block_header(bytes(PATTERN_BYTES), false).to_vec();
     block.extend_from_slice(pattern());
     block
 });
 
-/// A block of one octet, repeated (section 3.1.1.2.2).
+/// A block of one byte, repeated (section 3.1.1.2.2).
 static ZSTD_ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let mut block = three_octets(octets(PATTERN_BYTES) << 3 | 1 << 1).to_vec();
+    let mut block = three_bytes(bytes(PATTERN_BYTES) << 3 | 1 << 1).to_vec();
     block.push(0);
     block
 });
@@ -366,10 +366,10 @@ static ZSTD_ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| {
 /// A raw block's header, from the lowest bit: last (1 bit), raw (2 bits,
 /// zero), length (21 bits) (section 3.1.1.2).
 fn zstd_block_header(length: u64, last: bool) -> [u8; 3] {
-    three_octets(length << 3 | u64::from(last))
+    three_bytes(length << 3 | u64::from(last))
 }
 
-fn three_octets(bits: u64) -> [u8; 3] {
+fn three_bytes(bits: u64) -> [u8; 3] {
     let [a, b, c, ..] = bits.to_le_bytes();
     [a, b, c]
 }
@@ -392,12 +392,12 @@ mod tests {
                 Piece::Cycle { source, length } => {
                     out.extend(source.iter().cycle().take(usize::try_from(length).unwrap()))
                 }
-                Piece::Short { octets, length } => {
-                    out.extend_from_slice(&octets[..usize::from(length)]);
+                Piece::Short { bytes, length } => {
+                    out.extend_from_slice(&bytes[..usize::from(length)]);
                 }
             }
         }
-        assert_eq!(octets(out.len()), content.length());
+        assert_eq!(bytes(out.len()), content.length());
         out
     }
 

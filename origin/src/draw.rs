@@ -2,7 +2,7 @@
 //! its path and query, and on nothing else.
 //!
 //! The generator is `SplitMix64` (Steele, Lea, Flood: "Fast splittable
-//! pseudorandom number generators", OOPSLA 2014): eight octets of state, a
+//! pseudorandom number generators", OOPSLA 2014): eight bytes of state, a
 //! few instructions, and the same numbers on every platform and in every
 //! version of this crate.
 
@@ -24,8 +24,8 @@ impl Draw {
         const PRIME: u64 = 0x0000_0100_0000_01b3;
         let hash = path_and_query
             .bytes()
-            .fold(OFFSET_BASIS ^ mix(seed), |hash, octet| {
-                (hash ^ u64::from(octet)).wrapping_mul(PRIME)
+            .fold(OFFSET_BASIS ^ mix(seed), |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(PRIME)
             });
         Self(mix(hash))
     }

@@ -1,4 +1,4 @@
-//! From a request's octets to a rendered response: every decision about an
+//! From a request's bytes to a rendered response: every decision about an
 //! exchange, without a socket or a clock.
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::{
     visits::Visits,
 };
 
-/// What to do with the octets that a connection has received.
+/// What to do with the bytes that a connection has received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// The head is not complete: read on.
@@ -42,7 +42,7 @@ pub(crate) struct StatsRequest {
     pub(crate) manner: Manner,
 }
 
-/// Octets that belong to the request.
+/// Bytes that belong to the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Intake {
     /// Length of the head.

@@ -6,10 +6,10 @@
 //! seed and on the URL's path and query only, so that every arm of a study,
 //! in any order and over any connection, meets the same server.
 //!
-//! It writes its responses octet by octet itself, for two reasons: it must
+//! It writes its responses byte by byte itself, for two reasons: it must
 //! not be what limits a study, and it must be able to misbehave in ways that
 //! no HTTP library lets a server misbehave in. There is no `Date` field:
-//! the same URL gets the same octets.
+//! the same URL gets the same bytes.
 //!
 //! # Structure
 //!

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Longest request head (request line and header section), in octets. A URL
+/// Longest request head (request line and header section), in bytes. A URL
 /// may have 16 KiB; the rest is for header fields.
 pub(crate) const REQUEST_HEAD_MAX_BYTES: usize = 32 * 1024;
 /// Most header fields in one request.
@@ -33,7 +33,7 @@ pub(crate) const REDIRECTS_MAX: u32 = 1000;
 pub(crate) const REPEATS_MAX: u32 = 1_000_000;
 /// Longest extra header line.
 pub(crate) const HEADER_LINE_MAX_BYTES: u64 = 16 * 1024 * 1024;
-/// Highest rate of a slow response, in octets a second.
+/// Highest rate of a slow response, in bytes a second.
 pub(crate) const SLOW_MAX_BYTES_PER_S: u32 = 10_000_000;
 /// Longest `Retry-After`, in seconds.
 pub(crate) const RETRY_AFTER_MAX_S: u32 = 86_400;
@@ -59,7 +59,7 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A response piece up to this size is copied beside its head, so that a
 /// small response is one plain write; larger ones are gathered, not copied.
 pub(crate) const INLINE_MAX_BYTES: u64 = 1024;
-/// Most octets that one gathering write is offered.
+/// Most bytes that one gathering write is offered.
 pub(crate) const WRITE_MAX_BYTES: u64 = 256 * 1024;
 /// Writes of a slow response in a second, at most.
 pub(crate) const SLOW_WRITES_PER_S: u32 = 100;

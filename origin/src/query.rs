@@ -9,7 +9,7 @@ use crate::{
         BUSY_MAX, HEADER_LINE_MAX_BYTES, REDIRECTS_MAX, REPEATS_MAX, RETRY_AFTER_MAX_S,
         SIZE_DEFAULT_BYTES, SLOW_MAX_BYTES_PER_S,
     },
-    spec::{Delay, Size, SpecError, echo, octets, whole},
+    spec::{Delay, Size, SpecError, bytes, echo, whole},
 };
 
 /// What one URL asks for, checked.
@@ -35,11 +35,11 @@ pub(crate) struct Behaviour<'q> {
     pub(crate) redirect: Option<Redirect<'q>>,
     /// Extra header fields.
     pub(crate) headers: u32,
-    /// Length of one more header field's value, in octets.
+    /// Length of one more header field's value, in bytes.
     pub(crate) header_size: Option<u64>,
     /// Responses of status 102 before the final one.
     pub(crate) interim: u32,
-    /// How fast octets leave.
+    /// How fast bytes leave.
     pub(crate) pace: Option<Pace>,
     /// The connection is closed after the response, unannounced.
     pub(crate) idle_close: bool,
@@ -91,14 +91,14 @@ pub(crate) enum Redirect<'q> {
     To(&'q str),
 }
 
-/// How fast octets leave.
+/// How fast bytes leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
-    /// So many octets of the body a second; at least 1.
+    /// So many bytes of the body a second; at least 1.
     SlowBody(u32),
-    /// So many octets of the whole response a second; at least 1.
+    /// So many bytes of the whole response a second; at least 1.
     Slow(u32),
-    /// Each octet of the response in a write of its own.
+    /// Each byte of the response in a write of its own.
     Split,
 }
 
@@ -124,7 +124,7 @@ pub(crate) enum Fault {
 /// How far a response gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// No octet is sent.
+    /// No byte is sent.
     Before,
     /// Half of the head is sent.
     InHead,
@@ -385,9 +385,9 @@ impl<'q> Reading<'q> {
                 set(&mut self.headers, "headers", count)
             }
             "header-size" => {
-                const FORMS: &str = "octets up to 16M, such as 1M";
+                const FORMS: &str = "bytes up to 16M, such as 1M";
                 let text = needed("header-size", value, FORMS)?;
-                let size = octets(text)
+                let size = bytes(text)
                     .filter(|&size| size <= HEADER_LINE_MAX_BYTES)
                     .ok_or_else(|| bad("header-size", text, FORMS))?;
                 set(&mut self.header_size, "header-size", size)
@@ -639,7 +639,7 @@ fn number(
 }
 
 fn rate(name: &'static str, value: Option<&str>) -> Result<u32, QueryError> {
-    const FORMS: &str = "octets a second, from 1 to 10000000";
+    const FORMS: &str = "bytes a second, from 1 to 10000000";
     number(name, value, 1, SLOW_MAX_BYTES_PER_S, FORMS)
 }
 
@@ -667,8 +667,8 @@ fn redirect(value: Option<&str>) -> Result<Redirect<'static>, QueryError> {
 fn redirect_to(value: Option<&str>) -> Result<Redirect<'_>, QueryError> {
     const FORMS: &str = "a URL, percent-encoded where it holds & or #, without control characters";
     let text = needed("redirect-to", value, FORMS)?;
-    let sound = !text.is_empty()
-        && decoded(text).all(|octet| octet.is_some_and(|o| o >= 0x20 && o != 0x7f));
+    let sound =
+        !text.is_empty() && decoded(text).all(|byte| byte.is_some_and(|o| o >= 0x20 && o != 0x7f));
     if sound {
         Ok(Redirect::To(text))
     } else {
@@ -676,15 +676,15 @@ fn redirect_to(value: Option<&str>) -> Result<Redirect<'_>, QueryError> {
     }
 }
 
-/// The octets behind percent-encoded text; `None` for a broken escape.
+/// The bytes behind percent-encoded text; `None` for a broken escape.
 pub(crate) fn decoded(text: &str) -> impl Iterator<Item = Option<u8>> {
-    let mut octets = text.bytes();
+    let mut bytes = text.bytes();
     std::iter::from_fn(move || {
-        let octet = octets.next()?;
-        if octet != b'%' {
-            return Some(Some(octet));
+        let byte = bytes.next()?;
+        if byte != b'%' {
+            return Some(Some(byte));
         }
-        let mut digit = || char::from(octets.next()?).to_digit(16);
+        let mut digit = || char::from(bytes.next()?).to_digit(16);
         let pair = digit().zip(digit());
         Some(pair.and_then(|(high, low)| u8::try_from(high * 16 + low).ok()))
     })
@@ -791,7 +791,7 @@ mod tests {
         assert_eq!(error("chunked=yes"), "chunked=yes: chunked takes no value");
         assert_eq!(
             error("slow"),
-            "slow needs a value: octets a second, from 1 to 10000000"
+            "slow needs a value: bytes a second, from 1 to 10000000"
         );
         assert!(error("delay=soon").starts_with("delay: 'soon' does not fit"));
         assert!(error("delay").starts_with("delay: '' does not fit"));

@@ -17,9 +17,9 @@ pub(crate) struct Request<'b> {
     pub(crate) keep_alive: bool,
     /// The client waits for 100 before it sends its body.
     pub(crate) expects_continue: bool,
-    /// Octets of the head.
+    /// Bytes of the head.
     pub(crate) head_length: usize,
-    /// Octets of body that follow it.
+    /// Bytes of body that follow it.
     pub(crate) body_length: u64,
 }
 
@@ -37,7 +37,7 @@ impl<'b> Request<'b> {
 pub(crate) enum Refusal {
     #[error("this is no HTTP/1.1 request: {0}")]
     Malformed(httparse::Error),
-    #[error("the request head is longer than {REQUEST_HEAD_MAX_BYTES} octets")]
+    #[error("the request head is longer than {REQUEST_HEAD_MAX_BYTES} bytes")]
     HeadTooLong,
     #[error("the request has more than {REQUEST_HEADERS_MAX} header fields")]
     TooManyHeaders,
@@ -49,7 +49,7 @@ pub(crate) enum Refusal {
     BadLength,
     #[error("request bodies need a Content-Length here: send one instead of a transfer coding")]
     TransferCoding,
-    #[error("the request body is longer than {REQUEST_BODY_MAX_BYTES} octets")]
+    #[error("the request body is longer than {REQUEST_BODY_MAX_BYTES} bytes")]
     BodyTooLong,
 }
 
@@ -66,14 +66,14 @@ impl Refusal {
     }
 }
 
-/// Reads the request at the start of `octets`; `None` until its head is complete.
-pub(crate) fn parse(octets: &[u8]) -> Result<Option<Request<'_>>, Refusal> {
+/// Reads the request at the start of `bytes`; `None` until its head is complete.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Request<'_>>, Refusal> {
     let mut fields = [const { MaybeUninit::uninit() }; REQUEST_HEADERS_MAX];
     let mut raw = httparse::Request::new(&mut []);
-    let head_length = match raw.parse_with_uninit_headers(octets, &mut fields) {
+    let head_length = match raw.parse_with_uninit_headers(bytes, &mut fields) {
         Ok(httparse::Status::Complete(length)) if length <= REQUEST_HEAD_MAX_BYTES => length,
         Ok(httparse::Status::Complete(_)) => return Err(Refusal::HeadTooLong),
-        Ok(httparse::Status::Partial) if octets.len() >= REQUEST_HEAD_MAX_BYTES => {
+        Ok(httparse::Status::Partial) if bytes.len() >= REQUEST_HEAD_MAX_BYTES => {
             return Err(Refusal::HeadTooLong);
         }
         Ok(httparse::Status::Partial) => return Ok(None),
@@ -145,7 +145,7 @@ fn path_and_query(target: &str) -> Option<&str> {
 
 /// Whether a comma-separated list holds `token`, in any case.
 fn has_token(list: &[u8], token: &str) -> bool {
-    list.split(|&octet| octet == b',')
+    list.split(|&byte| byte == b',')
         .any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
@@ -245,8 +245,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_octets_are_read_or_refused(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = parse(&octets);
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&bytes);
         }
 
         #[test]

@@ -1,4 +1,4 @@
-//! A response, rendered whole before its first octet leaves: a little text of
+//! A response, rendered whole before its first byte leaves: a little text of
 //! its own, and references to shared blocks for everything long. Pure: what
 //! is sent, how fast and what happens afterwards is decided here, and only
 //! carried out elsewhere.
@@ -22,7 +22,7 @@ pub(crate) enum After {
     /// It is closed, in order.
     Close,
     /// It is closed in order, after what the client still sends has been read
-    /// for a while: closing over unread octets would reset the connection and
+    /// for a while: closing over unread bytes would reset the connection and
     /// could take the response with it.
     Refuse,
     /// It is closed without a TLS close alert.
@@ -55,7 +55,7 @@ pub(crate) struct Response {
     head_length: u64,
     /// The status that the client gets to see, if any.
     pub(crate) status: Option<u16>,
-    /// Octets of the body, after content coding, before transfer coding; 0 if
+    /// Bytes of the body, after content coding, before transfer coding; 0 if
     /// something goes wrong with it.
     pub(crate) body_bytes: u64,
     /// How fast it leaves; at once without.
@@ -64,25 +64,25 @@ pub(crate) struct Response {
     pub(crate) after: After,
 }
 
-/// A run of a response's octets.
+/// A run of a response's bytes.
 #[derive(Debug, Clone, Copy)]
 enum Segment {
     /// A range of the response's own text.
     Text { start: usize, end: usize },
-    /// `length` octets of `source`, repeated as needed.
+    /// `length` bytes of `source`, repeated as needed.
     Cycle { source: &'static [u8], length: u64 },
 }
 
 impl Segment {
     fn length(&self) -> u64 {
         match *self {
-            Self::Text { start, end } => octets(end - start),
+            Self::Text { start, end } => bytes(end - start),
             Self::Cycle { length, .. } => length,
         }
     }
 }
 
-fn octets(length: usize) -> u64 {
+fn bytes(length: usize) -> u64 {
     u64::try_from(length).expect("a length in memory fits into 64 bits")
 }
 
@@ -112,7 +112,7 @@ impl Response {
         self.after = After::KeepAlive;
     }
 
-    /// What `asked` asks for, with a body of `size` octets. `path` and
+    /// What `asked` asks for, with a body of `size` bytes. `path` and
     /// `query` are the request's own: a redirect leads back to them.
     pub(crate) fn render(
         &mut self,
@@ -125,7 +125,7 @@ impl Response {
         if asked.interim > 0 {
             self.push_cycle(
                 &INTERIM,
-                octets(INTERIM_ONE.len()) * u64::from(asked.interim),
+                bytes(INTERIM_ONE.len()) * u64::from(asked.interim),
             );
         }
         if let Some(redirect) = asked.redirect {
@@ -207,12 +207,12 @@ impl Response {
         self.push_text(content_type.as_bytes());
         self.push_text(b"\r\n");
         self.push_connection(manner);
-        self.push_length(octets(body.len()));
+        self.push_length(bytes(body.len()));
         self.push_text(b"\r\n");
         self.head_length = self.length;
         if !manner.head_only {
             self.push_text(body);
-            self.body_bytes = octets(body.len());
+            self.body_bytes = bytes(body.len());
         }
     }
 
@@ -261,10 +261,7 @@ impl Response {
             self.push_number(u64::from(seconds));
             self.push_text(b"\r\n");
         }
-        self.push_cycle(
-            &FILLER,
-            octets(FILLER_LINE.len()) * u64::from(asked.headers),
-        );
+        self.push_cycle(&FILLER, bytes(FILLER_LINE.len()) * u64::from(asked.headers));
         if let Some(size) = asked.header_size {
             self.push_text(b"X-Long: ");
             self.push_cycle(&LETTERS, size);
@@ -354,7 +351,7 @@ impl Response {
                 && source.as_ptr() == pattern().as_ptr()
             {
                 let whole = length / CHUNK_BYTES;
-                self.push_cycle(&CHUNK, whole * octets(CHUNK.len()));
+                self.push_cycle(&CHUNK, whole * bytes(CHUNK.len()));
                 rest = Piece::pattern(length % CHUNK_BYTES);
             }
             if rest.length() > 0 {
@@ -443,7 +440,7 @@ impl Response {
     /// Takes what was appended to `text` from `from` on into the response.
     fn claim_text(&mut self, from: usize) {
         let to = self.text.len();
-        self.length += octets(to - from);
+        self.length += bytes(to - from);
         match self.segments.last_mut() {
             Some(Segment::Text { end, .. }) => *end = to,
             _ if from < to => self.segments.push(Segment::Text {
@@ -457,7 +454,7 @@ impl Response {
     fn push_piece(&mut self, piece: &Piece) {
         match *piece {
             Piece::Cycle { source, length } => self.push_cycle(source, length),
-            Piece::Short { octets, length } => self.push_text(&octets[..usize::from(length)]),
+            Piece::Short { bytes, length } => self.push_text(&bytes[..usize::from(length)]),
         }
     }
 
@@ -503,12 +500,12 @@ impl Cursor {
         self.segment == response.segments.len()
     }
 
-    /// Octets sent so far.
+    /// Bytes sent so far.
     pub(crate) fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// What comes next, at most `limit` octets of it; returns how many of
+    /// What comes next, at most `limit` bytes of it; returns how many of
     /// `slices` are used, at least one unless all is sent.
     pub(crate) fn gather<'r>(
         &self,
@@ -529,25 +526,25 @@ impl Cursor {
                 let run: &[u8] = match *segment {
                     Segment::Text { start, end } => &response.text[start + within(at)..end],
                     Segment::Cycle { source, length } => {
-                        let phase = within(at % octets(source.len()));
+                        let phase = within(at % bytes(source.len()));
                         let run = &source[phase..];
-                        let last = (length - at).min(octets(run.len()));
+                        let last = (length - at).min(bytes(run.len()));
                         &run[..within(last)]
                     }
                 };
-                let run = &run[..within(left.min(octets(run.len())))];
+                let run = &run[..within(left.min(bytes(run.len())))];
                 slices[used] = IoSlice::new(run);
                 used += 1;
-                at += octets(run.len());
-                left -= octets(run.len());
+                at += bytes(run.len());
+                left -= bytes(run.len());
             }
         }
         used
     }
 
-    /// Takes note of `count` octets that have been sent.
+    /// Takes note of `count` bytes that have been sent.
     pub(crate) fn advance(&mut self, response: &Response, count: usize) {
-        let mut left = octets(count);
+        let mut left = bytes(count);
         self.sent += left;
         while let Some(segment) = response.segments.get(self.segment) {
             let here = segment.length() - self.offset;
@@ -565,24 +562,24 @@ impl Cursor {
 /// How much of a paced response may be written at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stride {
-    /// Octets, at most.
-    pub(crate) octets: u64,
+    /// Bytes, at most.
+    pub(crate) bytes: u64,
     /// Time from the stride before to this one; `None`: no wait.
     pub(crate) interval: Option<Duration>,
 }
 
 impl Response {
-    /// The next write when `sent` octets are out.
+    /// The next write when `sent` bytes are out.
     pub(crate) fn stride(&self, sent: u64) -> Stride {
-        let free = |octets| Stride {
-            octets,
+        let free = |bytes| Stride {
+            bytes,
             interval: None,
         };
         let slow = |rate: u32| {
-            let octets = rate.div_ceil(SLOW_WRITES_PER_S);
+            let bytes = rate.div_ceil(SLOW_WRITES_PER_S);
             Stride {
-                octets: u64::from(octets),
-                interval: Some(Duration::from_secs(octets.into()) / rate),
+                bytes: u64::from(bytes),
+                interval: Some(Duration::from_secs(bytes.into()) / rate),
             }
         };
         match self.pace {
@@ -700,7 +697,7 @@ mod tests {
         response
     }
 
-    /// At most `limit` octets, taken in strides of `step`.
+    /// At most `limit` bytes, taken in strides of `step`.
     fn flat(response: &Response, step: u64, limit: usize) -> Vec<u8> {
         let mut out = Vec::new();
         let mut cursor = Cursor::default();
@@ -713,9 +710,9 @@ mod tests {
                 assert!(!slice.is_empty());
                 out.extend_from_slice(slice);
             }
-            assert!(octets(out.len() - before) <= step);
+            assert!(bytes(out.len() - before) <= step);
             cursor.advance(response, out.len() - before);
-            assert_eq!(cursor.sent(), octets(out.len()));
+            assert_eq!(cursor.sent(), bytes(out.len()));
         }
         out
     }
@@ -723,18 +720,18 @@ mod tests {
     fn text(query: &str) -> String {
         let response = rendered(query, PLAIN);
         let all = flat(&response, WRITE_MAX_BYTES, usize::MAX);
-        assert_eq!(octets(all.len()), response.length);
+        assert_eq!(bytes(all.len()), response.length);
         String::from_utf8_lossy(&all).into_owned()
     }
 
     #[test]
-    fn a_small_response_is_one_run_of_octets() {
+    fn a_small_response_is_one_run_of_bytes() {
         let response = rendered("size=64", PLAIN);
         assert_eq!(response.segments.len(), 1);
         assert_eq!(
             text("size=64"),
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 64\r\n\r\n\
-             fanout origin: a line of 64 octets, all text, with a newline...\n"
+             fanout origin: a line of 64 bytes, all text, with a newline...\n"
         );
         assert_eq!(response.status, Some(200));
         assert_eq!(response.body_bytes, 64);
@@ -906,16 +903,16 @@ mod tests {
     #[test]
     fn strides_pace_the_response() {
         let slow = rendered("slow=10", PLAIN);
-        assert_eq!(slow.stride(0).octets, slow.head_length);
+        assert_eq!(slow.stride(0).bytes, slow.head_length);
         let one = Stride {
-            octets: 1,
+            bytes: 1,
             interval: Some(Duration::from_millis(100)),
         };
         assert_eq!(slow.stride(slow.head_length), one);
         assert_eq!(rendered("slow-head=10", PLAIN).stride(0), one);
-        assert_eq!(rendered("slow-head=1000", PLAIN).stride(0).octets, 10);
+        assert_eq!(rendered("slow-head=1000", PLAIN).stride(0).bytes, 10);
         let split = rendered("split", PLAIN).stride(0);
-        assert_eq!((split.octets, split.interval), (1, None));
+        assert_eq!((split.bytes, split.interval), (1, None));
     }
 
     proptest! {
@@ -930,7 +927,7 @@ mod tests {
         ) {
             let response = rendered(query, PLAIN);
             let whole = flat(&response, u64::MAX, usize::MAX);
-            prop_assert_eq!(octets(whole.len()), response.length);
+            prop_assert_eq!(bytes(whole.len()), response.length);
             prop_assert!(flat(&response, step, usize::MAX) == whole);
         }
     }

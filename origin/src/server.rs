@@ -532,8 +532,8 @@ async fn disappoint(
         }
         Greeting::Stall => {
             let gone = async {
-                let mut octets = [0; 256];
-                while socket.read(&mut octets).await? > 0 {}
+                let mut bytes = [0; 256];
+                while socket.read(&mut bytes).await? > 0 {}
                 Ok(())
             };
             let stalled = worker.timer.within(STALL_MAX, gone);

@@ -71,7 +71,7 @@ impl FromStr for Delay {
     }
 }
 
-/// A body's size in octets: `64`, `4k` or `1k..64k`.
+/// A body's size in bytes: `64`, `4k` or `1k..64k`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Size {
     /// Always the same.
@@ -101,11 +101,11 @@ impl FromStr for Size {
     fn from_str(text: &str) -> Result<Self, SpecError> {
         let bad = || SpecError::new(text, SIZE_FORMS);
         if let Some((low, high)) = text.split_once("..") {
-            let low = octets(low).ok_or_else(bad)?;
-            let high = octets(high).filter(|&high| low <= high).ok_or_else(bad)?;
+            let low = bytes(low).ok_or_else(bad)?;
+            let high = bytes(high).filter(|&high| low <= high).ok_or_else(bad)?;
             return Ok(Self::Uniform(low, high));
         }
-        octets(text).map(Self::Fixed).ok_or_else(bad)
+        bytes(text).map(Self::Fixed).ok_or_else(bad)
     }
 }
 
@@ -120,7 +120,7 @@ pub struct SpecError {
 const DELAY_FORMS: &str = "a time with its unit (5ms, 800us, 1.5s; at most 60s), a range \
      (1ms..20ms), or lognormal:MEDIAN:SIGMA (lognormal:20ms:0.5; sigma at most 4)";
 const SIZE_FORMS: &str =
-    "octets (64), KiB, MiB or GiB (4k, 1M, 1G; at most 1G), or a range (1k..64k)";
+    "bytes (64), KiB, MiB or GiB (4k, 1M, 1G; at most 1G), or a range (1k..64k)";
 
 impl SpecError {
     fn new(text: &str, forms: &'static str) -> Self {
@@ -169,8 +169,8 @@ fn duration(text: &str) -> Option<Duration> {
         .filter(|&delay| delay <= DELAY_MAX)
 }
 
-/// Octets with an optional binary suffix, at most [`SIZE_MAX_BYTES`].
-pub(crate) fn octets(text: &str) -> Option<u64> {
+/// Bytes with an optional binary suffix, at most [`SIZE_MAX_BYTES`].
+pub(crate) fn bytes(text: &str) -> Option<u64> {
     let (digits, unit) = match text.as_bytes().last()? {
         b'k' | b'K' => (&text[..text.len() - 1], 1 << 10),
         b'M' => (&text[..text.len() - 1], 1 << 20),

@@ -37,7 +37,7 @@ pub struct Stats {
     /// Most connections open at a time.
     pub connections_peak: u64,
     /// Requests being answered now, from the end of the request's head to the
-    /// response's last octet, or of the stall that it ends in. With several threads, a request may still be
+    /// response's last byte, or of the stall that it ends in. With several threads, a request may still be
     /// counted for a moment when its client has the response already.
     pub concurrency: u64,
     /// Most requests being answered at a time.
@@ -47,15 +47,15 @@ pub struct Stats {
     /// Sum of the delays asked for.
     pub delay_requested_s: f64,
     /// Sum of the delays as they were, from the end of the request to the
-    /// response's first octet.
+    /// response's first byte.
     pub delay_actual_s: f64,
     /// Mean of the differences; 0 without delays. A delay is never too short.
     pub delay_overshoot_mean_us: f64,
     /// The largest difference.
     pub delay_overshoot_max_us: f64,
-    /// Octets of whole bodies, after content coding and before transfer coding.
+    /// Bytes of whole bodies, after content coding and before transfer coding.
     pub body_bytes: u64,
-    /// Octets of responses, heads and transfer coding included, TLS not.
+    /// Bytes of responses, heads and transfer coding included, TLS not.
     pub sent_bytes: u64,
     /// User CPU time of this process, since it started.
     pub cpu_user_s: f64,
@@ -294,14 +294,14 @@ impl<'c> Tally<'c> {
         self.shard.overshoot_max_ns.fetch_max(overshoot, Relaxed);
     }
 
-    /// Octets left.
-    pub(crate) fn sent(self, octets: u64) {
-        self.shard.sent_bytes.fetch_add(octets, Relaxed);
+    /// Bytes left.
+    pub(crate) fn sent(self, bytes: u64) {
+        self.shard.sent_bytes.fetch_add(bytes, Relaxed);
     }
 
     /// A whole body left.
-    pub(crate) fn body(self, octets: u64) {
-        self.shard.body_bytes.fetch_add(octets, Relaxed);
+    pub(crate) fn body(self, bytes: u64) {
+        self.shard.body_bytes.fetch_add(bytes, Relaxed);
     }
 }
 

@@ -20,7 +20,7 @@ const BUILTIN_COUNT: usize = 1000;
 const BUILTIN_DELAYS_US: u64 = 8_000 * 1000;
 /// Spread of the built-in delays: the standard deviation of their logarithm.
 const BUILTIN_SIGMA: f64 = 0.5;
-/// Octets of the built-in list's bodies.
+/// Bytes of the built-in list's bodies.
 const BUILTIN_SIZES: (u64, u64) = (1024, 64 * 1024);
 
 /// The built-in list: 1,000 URLs of the origin at `base`, each with a delay

@@ -29,7 +29,7 @@ macro_rules! outcomes {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// The octet on the wire.
+            /// The byte on the wire.
             #[must_use]
             pub const fn code(self) -> u8 {
                 self as u8
@@ -88,15 +88,15 @@ pub struct Completion {
     pub outcome: Outcome,
     /// Of the last response, if there was one.
     pub status: Option<u16>,
-    /// Octets of the last body, after transfer decoding and before content decoding.
+    /// Bytes of the last body, after transfer decoding and before content decoding.
     pub body_bytes: u64,
     /// When the URL was taken up.
     pub start_us: u64,
     /// Spent on resolving, connecting and the TLS handshake.
     pub connect_us: u64,
-    /// From taking up to the last response's first octet, if one came.
+    /// From taking up to the last response's first byte, if one came.
     pub first_byte_us: Option<u64>,
-    /// From taking up to the last octet, or to the failure.
+    /// From taking up to the last byte, or to the failure.
     pub duration_us: u64,
     /// Which of the fetcher's slots did it.
     pub slot: u32,
@@ -161,7 +161,7 @@ impl CompletionBatchBuilder {
         m.body_bytes.push(completion.body_bytes);
         m.starts_us.push(completion.start_us);
         m.connects_us.push(completion.connect_us);
-        // A first octet within the first microsecond is told as 1 µs: 0 is none.
+        // A first byte within the first microsecond is told as 1 µs: 0 is none.
         m.first_bytes_us
             .push(completion.first_byte_us.map_or(0, |us| us.max(1)));
         m.durations_us.push(completion.duration_us);

@@ -5,13 +5,13 @@ use prost::Message;
 
 use crate::limits::FRAME_MAX_BYTES;
 
-/// A stream of octets that is not a stream of frames.
+/// A stream of bytes that is not a stream of frames.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The length prefix is above [`FRAME_MAX_BYTES`].
-    #[error("a frame of {0} octets is longer than the {FRAME_MAX_BYTES} allowed")]
+    #[error("a frame of {0} bytes is longer than the {FRAME_MAX_BYTES} allowed")]
     TooLong(u64),
-    /// The length prefix does not end within ten octets.
+    /// The length prefix does not end within ten bytes.
     #[error("a frame's length is not a varint")]
     BadLength,
 }
@@ -26,12 +26,12 @@ pub fn encode<M: Message>(message: &M, out: &mut Vec<u8>) {
 /// Writes the length prefix that must stand before an already encoded message.
 #[must_use]
 pub fn prefix(length: usize) -> Prefix {
-    let mut octets = [0; 10];
-    let mut rest = &mut octets[..];
-    prost::encode_length_delimiter(length, &mut rest).expect("ten octets hold any varint");
+    let mut bytes = [0; 10];
+    let mut rest = &mut bytes[..];
+    prost::encode_length_delimiter(length, &mut rest).expect("ten bytes hold any varint");
     let unused = rest.len();
     Prefix {
-        octets,
+        bytes,
         len: 10 - unused,
     }
 }
@@ -39,13 +39,13 @@ pub fn prefix(length: usize) -> Prefix {
 /// An encoded length.
 #[derive(Debug, Clone, Copy)]
 pub struct Prefix {
-    octets: [u8; 10],
+    bytes: [u8; 10],
     len: usize,
 }
 
 impl AsRef<[u8]> for Prefix {
     fn as_ref(&self) -> &[u8] {
-        &self.octets[..self.len]
+        &self.bytes[..self.len]
     }
 }
 
@@ -53,7 +53,7 @@ impl AsRef<[u8]> for Prefix {
 ///
 /// # Errors
 ///
-/// [`FrameError`] when the octets cannot be a frame; the stream is then lost.
+/// [`FrameError`] when the bytes cannot be a frame; the stream is then lost.
 pub fn take(buffer: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
     let Some((length, prefix)) = peek_length(buffer)? else {
         return Ok(None);
@@ -68,14 +68,14 @@ pub fn take(buffer: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
 
 fn peek_length(buffer: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
     let mut length = 0_u64;
-    for (position, octet) in buffer.iter().take(10).enumerate() {
+    for (position, byte) in buffer.iter().take(10).enumerate() {
         let shift = 7 * u32::try_from(position).expect("at most nine");
-        let bits = u64::from(octet & 0x7f);
+        let bits = u64::from(byte & 0x7f);
         if shift == 63 && bits > 1 {
             return Err(FrameError::BadLength);
         }
         length |= bits << shift;
-        if octet & 0x80 == 0 {
+        if byte & 0x80 == 0 {
             return match usize::try_from(length) {
                 Ok(fits) if fits <= FRAME_MAX_BYTES => Ok(Some((fits, position + 1))),
                 _ => Err(FrameError::TooLong(length)),
@@ -132,8 +132,8 @@ mod tests {
         }
 
         #[test]
-        fn any_octets_are_frames_or_an_error(octets in prop::collection::vec(any::<u8>(), 0..64)) {
-            let mut buffer = BytesMut::from(&octets[..]);
+        fn any_bytes_are_frames_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let mut buffer = BytesMut::from(&bytes[..]);
             while let Ok(Some(_)) = take(&mut buffer) {}
         }
     }

@@ -90,7 +90,7 @@ impl LeaseCursor {
         self.batch.len() - self.index
     }
 
-    /// Octets of the whole batch, which it holds until it is dropped.
+    /// Bytes of the whole batch, which it holds until it is dropped.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.batch.text.len()

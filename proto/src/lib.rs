@@ -4,6 +4,7 @@
 //! process: everything that comes in passes a `TryFrom` here, which answers
 //! with a typed [`WireError`] that names the field.
 
+pub mod arm;
 pub mod completion;
 pub mod control;
 pub mod frame;
@@ -63,7 +64,7 @@ pub enum WireError {
         /// Why not.
         reason: &'static str,
     },
-    /// The octets are no message at all.
+    /// The bytes are no message at all.
     #[error("not a message of this protocol: {0}")]
     Undecodable(String),
 }

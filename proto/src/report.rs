@@ -229,9 +229,9 @@ pub struct WorkerUsage {
     pub cpu_user: Option<Duration>,
     /// CPU time of the worker in the kernel.
     pub cpu_system: Option<Duration>,
-    /// Octets written into fetchers' pipes.
+    /// Bytes written into fetchers' pipes.
     pub pipe_bytes_to_fetchers: u64,
-    /// Octets read from fetchers' pipes.
+    /// Bytes read from fetchers' pipes.
     pub pipe_bytes_from_fetchers: u64,
     /// From Go's arrival to its being written to the last fetcher.
     pub barrier: Duration,

@@ -140,7 +140,7 @@ pub struct HttpSettings {
     pub timeout: Duration,
     /// Resolving, connecting and the TLS handshake.
     pub connect_timeout: Duration,
-    /// A body with more octets than this ends as `too_large`.
+    /// A body with more bytes than this ends as `too_large`.
     pub max_body_bytes: u64,
     /// Redirects followed; one more ends as `redirect_limit`. 0 follows none:
     /// the redirect itself is then the response.

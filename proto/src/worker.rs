@@ -66,7 +66,7 @@ impl TryFrom<wire::Hello> for Hello {
         if m.name.is_empty() || m.name.len() > NAME_MAX_BYTES {
             return Err(WireError::Invalid {
                 field: "name",
-                reason: "1 to 128 octets are needed",
+                reason: "1 to 128 bytes are needed",
             });
         }
         if !m.name.chars().all(is_plain) {
@@ -155,7 +155,7 @@ mod tests {
     fn a_hello_that_makes_no_sense_is_refused_by_field() {
         assert!(hello(|_, _| {}).is_ok());
         let name = |name: String| hello(|m, _| m.name = name).unwrap_err();
-        let needed = "name is not valid: 1 to 128 octets are needed";
+        let needed = "name is not valid: 1 to 128 bytes are needed";
         assert_eq!(name(String::new()), needed);
         assert_eq!(name("x".repeat(NAME_MAX_BYTES + 1)), needed);
         for text in ["a\nb", "\x1b[31m", "\u{202e}lufrednow"] {

@@ -173,7 +173,7 @@ fn a_full_disk_ends_a_fetch_which_goes_on_when_there_is_room() {
     place.write("urls.txt", "http://127.0.0.1:9/never-asked\n".repeat(URLS));
     for name in ["got.jsonl", "got.csv"] {
         let args = ["fetch", "urls.txt", "--arm", "async:64@null", "--out", name];
-        // The list has 62,000 octets, which were written without the limit.
+        // The list has 62,000 bytes, which were written without the limit.
         let ran = Started::of(place.limited(100, &args)).finish().expect(1);
         let part = format!("{name}.part");
         let words = [&part, "File too large", "raise the limit", "--resume"];
@@ -183,7 +183,7 @@ fn a_full_disk_ends_a_fetch_which_goes_on_when_there_is_room() {
         let kept = read(&place.path(&part));
         assert!(
             kept.ends_with('\n') && kept.len() > 10_000,
-            "{} octets",
+            "{} bytes",
             kept.len()
         );
         let ran = place.run(&[&args[..], &["--resume"]].concat()).expect(0);
@@ -260,7 +260,7 @@ fn a_daemon_with_a_full_disk_ends_the_job_and_serves_on() {
         "--data",
         "data",
     ];
-    // Room for the list's 62,000 octets, and not for its results.
+    // Room for the list's 62,000 bytes, and not for its results.
     let mut serve = place.limited(140, &serve);
     serve.stderr(Stdio::inherit());
     let serving = Place::serving(serve);

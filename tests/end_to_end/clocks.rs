@@ -53,11 +53,11 @@ fn the_time_of_day_is_read_for_names_only() {
     let mut files = Vec::new();
     for part in [
         "coordinator/src",
-        "coordinator/analysis/src",
+        "analysis/src",
         "origin/src",
         "proto/src",
         "worker/src",
-        "worker/fetcher/src",
+        "fetcher/src",
     ] {
         sources(&root.join(part), &mut files);
     }

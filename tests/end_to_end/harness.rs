@@ -184,7 +184,7 @@ impl Place {
     }
 
     /// A coordinator whose files, and its children's, cannot grow beyond so many
-    /// blocks of 512 octets: a full disk for everybody, without root.
+    /// blocks of 512 bytes: a full disk for everybody, without root.
     pub(crate) fn limited(&self, blocks: u32, args: &[&str]) -> Command {
         let command = self.command(args);
         let mut limited = Command::new("sh");
@@ -536,7 +536,7 @@ impl Drop for Origin {
     }
 }
 
-/// A server that is not fanout's own: every page has 10 octets, those of some
+/// A server that is not fanout's own: every page has 10 bytes, those of some
 /// requests, by their number, have 100.
 pub(crate) struct Server {
     pub(crate) base: String,

@@ -10,14 +10,14 @@ use std::{
 
 use crate::harness::{Place, Serving, read, wait_for};
 
-/// What comes back for these octets, to the connection's end.
-fn answer(url: &str, octets: &[u8]) -> Vec<u8> {
+/// What comes back for these bytes, to the connection's end.
+fn answer(url: &str, bytes: &[u8]) -> Vec<u8> {
     let (_, address) = url.split_once("://").unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
     stream
         .set_read_timeout(Some(crate::harness::PATIENCE))
         .unwrap();
-    stream.write_all(octets).unwrap();
+    stream.write_all(bytes).unwrap();
     let mut answer = Vec::new();
     // A reset ends a connection as well.
     let _ = stream.read_to_end(&mut answer);

@@ -146,10 +146,10 @@ fn accept(listener: &TcpListener, target: &str, shared: &Arc<Shared>) {
 }
 
 fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
-    let mut octets = vec![0; CARRIED_BYTES];
-    while let Ok(read @ 1..) = from.read(&mut octets) {
+    let mut bytes = vec![0; CARRIED_BYTES];
+    while let Ok(read @ 1..) = from.read(&mut bytes) {
         shared.wait_for_thaw();
-        if to.write_all(&octets[..read]).is_err() {
+        if to.write_all(&bytes[..read]).is_err() {
             break;
         }
     }

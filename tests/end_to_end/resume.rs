@@ -64,16 +64,16 @@ fn a_fetch_that_is_killed_again_and_again_comes_to_its_end() {
             run.kill();
             kills += 1;
             // As after a crash of the machine: not all of the last records came to be.
-            let mut octets = fs::read(&part).unwrap_or_default();
+            let mut bytes = fs::read(&part).unwrap_or_default();
             let known = ids(&part);
             assert_eq!(known.len(), known.iter().collect::<BTreeSet<_>>().len());
             match rng.random_range(0..3) {
-                0 => octets.extend_from_slice(&vec![0; rng.random_range(1..5000)]),
-                1 => octets.extend_from_slice(br#"{"id":1,"url":"http"#),
+                0 => bytes.extend_from_slice(&vec![0; rng.random_range(1..5000)]),
+                1 => bytes.extend_from_slice(br#"{"id":1,"url":"http"#),
                 _ => {}
             }
-            if !octets.is_empty() {
-                fs::write(&part, octets).unwrap();
+            if !bytes.is_empty() {
+                fs::write(&part, bytes).unwrap();
             }
             place.assert_nothing_left_but("origin");
             let now = known.len();
@@ -345,7 +345,7 @@ fn whoever_attaches_gets_the_records_that_are_not_there_yet() {
     place.run(&[&["attach", "1"][..], &url].concat()).expect(0);
     assert_each_once(&place.path("got.jsonl"), URLS);
     let whole = fs::read(place.path("got.jsonl")).unwrap();
-    let kept = before.iter().rposition(|octet| *octet == b'\n').unwrap();
+    let kept = before.iter().rposition(|byte| *byte == b'\n').unwrap();
     assert_eq!(whole[..=kept], before[..=kept]);
     drop((serving, worker, origin));
     place.assert_nothing_left();

@@ -69,7 +69,7 @@ fn docker(args: &[&str]) -> String {
 
 #[track_caller]
 fn succeeded(args: &[&str], output: Output) -> String {
-    let text = |octets: Vec<u8>| String::from_utf8_lossy(&octets).trim().to_owned();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
     let stderr = text(output.stderr);
     assert!(output.status.success(), "docker {args:?}: {stderr}");
     text(output.stdout)

@@ -136,7 +136,7 @@ pub fn token(file: Option<&Path>) -> Result<Option<String>, UsageError> {
         },
     };
     let token = token.trim();
-    if token.is_empty() || !token.bytes().all(|octet| octet.is_ascii_graphic()) {
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(UsageError::Token(origin));
     }
     Ok(Some(token.to_owned()))

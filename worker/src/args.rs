@@ -69,7 +69,7 @@ pub enum UsageError {
         reason: String,
     },
     /// `--name` cannot stand in reports.
-    #[error("--name must have 1 to {NAME_MAX_BYTES} octets and no control characters")]
+    #[error("--name must have 1 to {NAME_MAX_BYTES} bytes and no control characters")]
     Name,
     /// A file named in an argument cannot be read.
     #[error("{argument} {}: {source}", path.display())]

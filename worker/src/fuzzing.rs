@@ -1,4 +1,4 @@
-//! What the fuzz targets call: the edges at which others' octets come in.
+//! What the fuzz targets call: the edges at which others' bytes come in.
 
 use bytes::BytesMut;
 use fanout_proto::{WireError, frame, wire};
@@ -28,6 +28,6 @@ pub fn answers(buffer: &mut BytesMut, found: &mut Vec<String>) -> Result<(), Str
 /// # Errors
 ///
 /// What the worker would say of the coordinator.
-pub fn order(octets: &[u8]) -> Result<(), WireError> {
-    Order::try_from(wire::ToWorker::decode(octets)?).map(drop)
+pub fn order(bytes: &[u8]) -> Result<(), WireError> {
+    Order::try_from(wire::ToWorker::decode(bytes)?).map(drop)
 }

@@ -133,15 +133,15 @@ fn heartbeat(interval_ms: u32) -> Result<Duration, WireError> {
     }
 }
 
-fn bounded(field: &'static str, octets: Bytes) -> Result<Bytes, WireError> {
-    if octets.len() > FRAME_MAX_BYTES {
+fn bounded(field: &'static str, bytes: Bytes) -> Result<Bytes, WireError> {
+    if bytes.len() > FRAME_MAX_BYTES {
         return Err(WireError::OutOfRange {
             field,
-            value: octets.len() as u64,
+            value: bytes.len() as u64,
             range: "0 to 1 MiB",
         });
     }
-    Ok(octets)
+    Ok(bytes)
 }
 
 /// Memory of a trial's fetchers together, at one moment.

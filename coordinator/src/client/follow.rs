@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use fanout_engine::ledger::Counts;
 use fanout_proto::{
     control::{JobDescription, JobEvent, JobFinished, JobProgress},
     id::JobId,
@@ -14,10 +15,9 @@ use tracing::debug;
 
 use super::{connection::Connection, output::Output};
 use crate::{
-    drive::{Progress, Stop},
-    exit::Failure,
-    ledger::Counts,
-    progress::Bar,
+    cli::exit::Failure,
+    run::{Progress, Stop},
+    terminal::bar::Bar,
 };
 
 /// A lost coordinator is looked for this long.
@@ -172,13 +172,13 @@ async fn follow_once(
                 view.progress(progress);
                 Ok(())
             }
-            JobEvent::Journal(octets) => {
+            JobEvent::Journal(bytes) => {
                 view.clear();
-                output.journal(&octets).map_err(Failure::incomplete)
+                output.journal(&bytes).map_err(Failure::incomplete)
             }
-            JobEvent::Results(octets) => {
+            JobEvent::Results(bytes) => {
                 view.clear_for_results(output);
-                output.results(&octets)
+                output.results(&bytes)
             }
             JobEvent::Finished(finished) => return Ok(Some(finished)),
         };

@@ -5,9 +5,12 @@ use fanout_origin::Stats;
 
 use super::connection::Connection;
 use crate::{
-    cli::HealthArgs,
-    exit::{Exit, Failure},
-    settings, store, study,
+    cli::{
+        HealthArgs,
+        exit::{Exit, Failure},
+    },
+    settings,
+    study::{self, store},
 };
 
 pub(super) async fn run(args: &HealthArgs) -> Result<Exit, Failure> {

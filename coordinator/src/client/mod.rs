@@ -27,12 +27,12 @@ use crate::{
     cli::{
         AttachArgs, CancelArgs, Cli, Command, FetchArgs, FleetArgs, HealthArgs, StatusArgs,
         StudyArgs,
+        exit::{Exit, Failure},
     },
-    drive::Stop,
-    exit::{Exit, Failure},
     fetch::{NOTHING_BEFORE, complete_already},
-    ground::Signals,
+    local::environment::Signals,
     results::{Destination, Taken, part_name},
+    run::Stop,
     settings,
 };
 
@@ -240,7 +240,8 @@ pub async fn cancel(args: &CancelArgs) -> Result<Exit, Failure> {
         true => "cancelled; what there is was saved",
         false => "it was over already",
     };
-    crate::store::print(&format!("job {}: {text}", args.job)).map_err(Failure::incomplete)?;
+    crate::study::store::print(&format!("job {}: {text}", args.job))
+        .map_err(Failure::incomplete)?;
     Ok(Exit::Done)
 }
 

@@ -3,28 +3,30 @@
 use std::{io, path::Path, time::Duration};
 
 use fanout_analysis::record::Study;
+use fanout_engine::id_set::IdSet;
 use fanout_proto::control::{JobDescription, ListIdentity};
 use tokio::time::sleep;
 
 use crate::{
-    cli::Format,
-    drive::Stop,
-    exit::{Exit, Failure},
+    cli::{
+        Format,
+        exit::{Exit, Failure},
+    },
     fetch::{cannot_write, patience},
-    id_set::IdSet,
     results::{Before, Destination, Form, Taken, Writer, id_of, part_name},
-    store::{self, Store},
-    voice::{Terminal, Voice},
+    run::Stop,
+    study::store::{self, Store},
+    terminal::reporter::{Terminal, Voice},
 };
 
 /// The last records are written within this time of whoever only watches a job.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Takes what a job produces, octet by octet.
+/// Takes what a job produces, byte by byte.
 pub(super) struct Output {
     kind: Kind,
     journal: Lines,
-    /// Octets of the journal and of the results so far.
+    /// Bytes of the journal and of the results so far.
     pub(super) taken: (u64, u64),
 }
 
@@ -80,26 +82,26 @@ struct Written {
     before: Before,
     /// The list that they are of.
     list: ListIdentity,
-    /// Octets of the job's results before the first record, which stand here already.
+    /// Bytes of the job's results before the first record, which stand here already.
     head: usize,
     lines: Lines,
 }
 
-/// Cuts octets into lines.
+/// Cuts bytes into lines.
 #[derive(Debug, Default)]
 struct Lines(Vec<u8>);
 
 impl Lines {
     /// The lines that are whole by now.
-    fn push(&mut self, octets: &[u8]) -> Vec<Vec<u8>> {
-        self.0.extend_from_slice(octets);
-        let Some(end) = self.0.iter().rposition(|octet| *octet == b'\n') else {
+    fn push(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        self.0.extend_from_slice(bytes);
+        let Some(end) = self.0.iter().rposition(|byte| *byte == b'\n') else {
             return Vec::new();
         };
         let rest = self.0.split_off(end + 1);
         let whole = std::mem::replace(&mut self.0, rest);
         whole
-            .split(|octet| *octet == b'\n')
+            .split(|byte| *byte == b'\n')
             .filter(|line| !line.is_empty())
             .map(<[u8]>::to_vec)
             .collect()
@@ -226,9 +228,9 @@ impl Output {
     }
 
     /// Lines for standard output and standard error.
-    pub(super) fn journal(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.taken.0 += octets.len() as u64;
-        for line in self.journal.push(octets) {
+    pub(super) fn journal(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.taken.0 += bytes.len() as u64;
+        for line in self.journal.push(bytes) {
             let (stream, text) = line.split_at(1);
             let text = String::from_utf8_lossy(text);
             match stream {
@@ -240,14 +242,14 @@ impl Output {
     }
 
     /// Records of a fetch, or a line of JSON for each study.
-    pub(super) fn results(&mut self, octets: &[u8]) -> Result<(), Failure> {
-        self.taken.1 += octets.len() as u64;
+    pub(super) fn results(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.taken.1 += bytes.len() as u64;
         match &mut self.kind {
             Kind::Fetch {
                 destination,
                 records,
             } => records
-                .push(octets, destination)
+                .push(bytes, destination)
                 .map_err(|error| cannot_write(destination, &error)),
             Kind::Study {
                 kept,
@@ -256,7 +258,7 @@ impl Output {
                 studies,
                 count,
             } => {
-                for line in studies.push(octets) {
+                for line in studies.push(bytes) {
                     let study: Study = serde_json::from_slice(&line).map_err(|error| {
                         Failure::incomplete(format!(
                             "the coordinator's study cannot be read: {error}"
@@ -375,7 +377,7 @@ impl Records {
     }
 
     /// Records as they come, without those that are here already.
-    fn push(&mut self, octets: &[u8], destination: &Destination) -> io::Result<()> {
+    fn push(&mut self, bytes: &[u8], destination: &Destination) -> io::Result<()> {
         let Self::Open(open) = self else {
             return Err(io::Error::other(
                 "records came before the job said what it is",
@@ -388,19 +390,19 @@ impl Records {
             lines,
             ..
         } = &mut **open;
-        let (skipped, octets) = octets.split_at(octets.len().min(*head));
+        let (skipped, bytes) = bytes.split_at(bytes.len().min(*head));
         *head -= skipped.len();
         let mut piece = Vec::new();
         match destination {
             Destination::File(_, form) if !before.done.is_empty() => {
-                for line in lines.push(octets) {
+                for line in lines.push(bytes) {
                     if is_new(*form, &line, &before.done) {
                         piece.extend_from_slice(&line);
                         piece.push(b'\n');
                     }
                 }
             }
-            _ => piece.extend_from_slice(octets),
+            _ => piece.extend_from_slice(bytes),
         }
         if piece.is_empty() {
             return writer.check();

@@ -7,9 +7,11 @@ use serde::Serialize;
 
 use super::connection::Connection;
 use crate::{
-    cli::StatusFormat,
-    exit::{Exit, Failure},
-    store,
+    cli::{
+        StatusFormat,
+        exit::{Exit, Failure},
+    },
+    study::store,
 };
 
 pub(super) async fn run(connection: &Connection, format: StatusFormat) -> Result<Exit, Failure> {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use fanout_engine::id_set::IdSet;
 use fanout_proto::{
     control::{ListIdentity, Submission, Submitted},
     id::JobId,
@@ -17,10 +18,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::connection::Connection;
-use crate::{
-    exit::{Exit, Failure},
-    id_set::IdSet,
-};
+use crate::cli::exit::{Exit, Failure};
 
 /// Parts of the list on their way; the rest is read when there is room.
 const PARTS_MAX: usize = 4;
@@ -70,7 +68,7 @@ pub(super) async fn submit(
     before: Option<(ListIdentity, &IdSet)>,
 ) -> Result<JobId, Failure> {
     let (resumed, done) = before.unzip();
-    let done: Vec<u8> = done.map_or(Vec::new(), |done| done.octets().collect());
+    let done: Vec<u8> = done.map_or(Vec::new(), |done| done.bytes().collect());
     let submission = Submission {
         arguments: arguments()?,
         list_name: list.name.clone(),
@@ -87,9 +85,9 @@ pub(super) async fn submit(
     let reader = list.content.map(|content| {
         // Standard input may keep anybody waiting.
         tokio::task::spawn_blocking(move || {
-            for octets in done.chunks(PART_MAX_BYTES) {
-                let octets = Bytes::copy_from_slice(octets);
-                if parts.blocking_send(part(Part::Done(octets))).is_err() {
+            for bytes in done.chunks(PART_MAX_BYTES) {
+                let bytes = Bytes::copy_from_slice(bytes);
+                if parts.blocking_send(part(Part::Done(bytes))).is_err() {
                     return Ok(());
                 }
             }
@@ -130,18 +128,15 @@ fn send_list(
     parts: &mpsc::Sender<wire::SubmitPart>,
 ) -> io::Result<()> {
     loop {
-        let mut octets = vec![0; PART_MAX_BYTES];
-        let count = match content.read(&mut octets) {
+        let mut bytes = vec![0; PART_MAX_BYTES];
+        let count = match content.read(&mut bytes) {
             Ok(0) => return Ok(()),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        octets.truncate(count);
-        if parts
-            .blocking_send(part(Part::List(octets.into())))
-            .is_err()
-        {
+        bytes.truncate(count);
+        if parts.blocking_send(part(Part::List(bytes.into()))).is_err() {
             return Ok(());
         }
     }

@@ -61,12 +61,12 @@ pub struct Attached {
     _session: DropGuard,
 }
 
-/// Octets and messages over gRPC, header compression and framing not counted.
+/// Bytes and messages over gRPC, header compression and framing not counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Octets of messages to workers.
+    /// Bytes of messages to workers.
     pub bytes_sent: u64,
-    /// Octets of messages from workers.
+    /// Bytes of messages from workers.
     pub bytes_received: u64,
     /// Messages to workers.
     pub messages_sent: u64,

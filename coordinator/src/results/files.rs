@@ -1,5 +1,5 @@
 //! What results need of a file system: a seam, so that tests can lose power
-//! between any two octets.
+//! between any two bytes.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 /// Names of files.
 pub(crate) trait Files: std::fmt::Debug + Send + 'static {
     /// An open file.
-    type File: Octets;
+    type File: Bytes;
 
     /// Opens a file to read and write; makes an empty one if there is none.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
@@ -35,7 +35,7 @@ pub(crate) trait Files: std::fmt::Debug + Send + 'static {
 }
 
 /// An open file.
-pub(crate) trait Octets: std::fmt::Debug + Send + 'static {
+pub(crate) trait Bytes: std::fmt::Debug + Send + 'static {
     /// Keeps other processes out, until the file is closed; `false`: another one
     /// was first.
     fn lock(&self) -> io::Result<bool>;
@@ -43,11 +43,11 @@ pub(crate) trait Octets: std::fmt::Debug + Send + 'static {
     /// Its length.
     fn length(&self) -> io::Result<u64>;
 
-    /// Reads some octets; 0 at the end.
-    fn read_at(&self, octets: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Reads some bytes; 0 at the end.
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Writes some octets; says how many.
-    fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<usize>;
+    /// Writes some bytes; says how many.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
 
     /// Takes everything from `length` on away.
     fn cut(&self, length: u64) -> io::Result<()>;
@@ -106,7 +106,7 @@ impl Files for System {
     }
 }
 
-impl Octets for File {
+impl Bytes for File {
     fn lock(&self) -> io::Result<bool> {
         match flock(self, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
@@ -121,12 +121,12 @@ impl Octets for File {
         Ok(self.metadata()?.len())
     }
 
-    fn read_at(&self, octets: &mut [u8], offset: u64) -> io::Result<usize> {
-        FileExt::read_at(self, octets, offset)
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(self, bytes, offset)
     }
 
-    fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<usize> {
-        FileExt::write_at(self, octets, offset)
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        FileExt::write_at(self, bytes, offset)
     }
 
     fn cut(&self, length: u64) -> io::Result<()> {
@@ -143,13 +143,13 @@ impl Octets for File {
 pub(crate) struct From<'a, F> {
     /// What is read.
     pub(crate) file: &'a F,
-    /// The next octet.
+    /// The next byte.
     pub(crate) offset: u64,
 }
 
-impl<F: Octets> io::Read for From<'_, F> {
-    fn read(&mut self, octets: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(octets, self.offset)?;
+impl<F: Bytes> io::Read for From<'_, F> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(bytes, self.offset)?;
         self.offset += count as u64;
         Ok(count)
     }

@@ -2,12 +2,12 @@
 //! it is known to be on disk.
 //!
 //! ```text
-//! header, 2,048 octets: JSON, its checksum, blanks, a line end
-//! note, 128 octets      ┐ written in turns: one that tears leaves the other,
-//! note, 128 octets      ┘ and the newest whole one counts
+//! header, 2,048 bytes: JSON, its checksum, blanks, a line end
+//! note, 128 bytes      ┐ written in turns: one that tears leaves the other,
+//! note, 128 bytes      ┘ and the newest whole one counts
 //! ```
 //!
-//! It never grows. A note is written after the octets that it speaks of were
+//! It never grows. A note is written after the bytes that it speaks of were
 //! synced, so it never promises too much.
 
 use std::fmt::Write as _;
@@ -20,13 +20,13 @@ use super::Form;
 
 /// The version of this format, of parts and journals.
 const VERSION: u32 = 1;
-/// Octets of the header.
+/// Bytes of the header.
 const HEADER_BYTES: usize = 2048;
-/// Octets of a note.
+/// Bytes of a note.
 const NOTE_BYTES: usize = 128;
-/// Octets of a whole journal.
+/// Bytes of a whole journal.
 pub(crate) const JOURNAL_BYTES: usize = HEADER_BYTES + 2 * NOTE_BYTES;
-/// Octets of the list's name that are kept.
+/// Bytes of the list's name that are kept.
 const NAME_MAX_BYTES: usize = 512;
 /// Hexadecimal digits of a checksum.
 const SUM_DIGITS: usize = 16;
@@ -45,7 +45,7 @@ pub struct Header {
 pub struct Journal {
     /// What the part holds the records of.
     pub header: Header,
-    /// So many octets of the part are known to be on disk.
+    /// So many bytes of the part are known to be on disk.
     pub durable: u64,
     /// The number of the note that says so; 0: there is none yet.
     pub sequence: u64,
@@ -72,11 +72,11 @@ struct Line {
     repeat: u64,
 }
 
-fn sum(octets: &[u8]) -> String {
-    let digest = Sha256::digest(octets);
+fn sum(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
     let mut text = String::with_capacity(SUM_DIGITS);
-    for octet in digest.iter().take(SUM_DIGITS / 2) {
-        let _ = write!(text, "{octet:02x}");
+    for byte in digest.iter().take(SUM_DIGITS / 2) {
+        let _ = write!(text, "{byte:02x}");
     }
     text
 }
@@ -87,7 +87,7 @@ fn checked(text: &str) -> Option<&str> {
     (sum(text.as_bytes()) == of).then_some(text)
 }
 
-/// The header's octets, which stand first.
+/// The header's bytes, which stand first.
 pub(crate) fn header(header: &Header) -> Vec<u8> {
     let name: String = header
         .list
@@ -106,26 +106,26 @@ pub(crate) fn header(header: &Header) -> Vec<u8> {
     let mut text = serde_json::to_string(&line).unwrap_or_default();
     let sum = sum(text.as_bytes());
     let _ = write!(text, " {sum}");
-    let mut octets = text.into_bytes();
-    octets.resize(HEADER_BYTES - 1, b' ');
-    octets.push(b'\n');
-    octets
+    let mut bytes = text.into_bytes();
+    bytes.resize(HEADER_BYTES - 1, b' ');
+    bytes.push(b'\n');
+    bytes
 }
 
-/// A note's octets, and where they stand.
+/// A note's bytes, and where they stand.
 pub(crate) fn note(sequence: u64, durable: u64) -> (Vec<u8>, u64) {
     let mut text = format!("durable {durable} {sequence}");
     let sum = sum(text.as_bytes());
     let _ = write!(text, " {sum}");
-    let mut octets = text.into_bytes();
-    octets.resize(NOTE_BYTES - 1, b' ');
-    octets.push(b'\n');
+    let mut bytes = text.into_bytes();
+    bytes.resize(NOTE_BYTES - 1, b' ');
+    bytes.push(b'\n');
     let place = HEADER_BYTES as u64 + (sequence % 2) * NOTE_BYTES as u64;
-    (octets, place)
+    (bytes, place)
 }
 
-fn read_note(octets: &[u8]) -> Option<(u64, u64)> {
-    let text = std::str::from_utf8(octets).ok()?;
+fn read_note(bytes: &[u8]) -> Option<(u64, u64)> {
+    let text = std::str::from_utf8(bytes).ok()?;
     let mut words = checked(text.trim_end())?.split(' ');
     let found = (words.next()?, words.next()?, words.next()?);
     match (found, words.next()) {
@@ -136,14 +136,14 @@ fn read_note(octets: &[u8]) -> Option<(u64, u64)> {
     }
 }
 
-/// Reads a journal's octets, whatever they are.
+/// Reads a journal's bytes, whatever they are.
 ///
 /// # Errors
 ///
 /// [`JournalError`].
-pub fn read(octets: &[u8]) -> Result<Journal, JournalError> {
+pub fn read(bytes: &[u8]) -> Result<Journal, JournalError> {
     let damaged = JournalError::Damaged;
-    let first = octets.get(..HEADER_BYTES).ok_or(damaged)?;
+    let first = bytes.get(..HEADER_BYTES).ok_or(damaged)?;
     let text = std::str::from_utf8(first).map_err(|_| damaged)?;
     let line: Line =
         serde_json::from_str(checked(text.trim_end()).ok_or(damaged)?).map_err(|_| damaged)?;
@@ -155,7 +155,7 @@ pub fn read(octets: &[u8]) -> Result<Journal, JournalError> {
     if line.urls > URLS_MAX {
         return Err(damaged);
     }
-    let notes = octets[HEADER_BYTES..].chunks(NOTE_BYTES).take(2);
+    let notes = bytes[HEADER_BYTES..].chunks(NOTE_BYTES).take(2);
     let (sequence, durable) = notes.filter_map(read_note).max().unwrap_or_default();
     Ok(Journal {
         header: Header {
@@ -189,14 +189,14 @@ mod tests {
     }
 
     fn with_notes(notes: &[(u64, u64)]) -> Vec<u8> {
-        let mut octets = header(&a_header());
-        octets.resize(JOURNAL_BYTES, 0);
+        let mut bytes = header(&a_header());
+        bytes.resize(JOURNAL_BYTES, 0);
         for (sequence, durable) in notes {
             let (note, place) = note(*sequence, *durable);
             let place = usize::try_from(place).unwrap();
-            octets[place..place + note.len()].copy_from_slice(&note);
+            bytes[place..place + note.len()].copy_from_slice(&note);
         }
-        octets
+        bytes
     }
 
     #[test]
@@ -216,13 +216,13 @@ mod tests {
     fn a_longest_name_still_fits() {
         let mut long = a_header();
         long.list.name = "\"".repeat(5000);
-        let octets = header(&long);
-        assert_eq!(octets.len(), HEADER_BYTES);
-        assert_eq!(read(&octets).unwrap().header.list.name.len(), 512);
+        let bytes = header(&long);
+        assert_eq!(bytes.len(), HEADER_BYTES);
+        assert_eq!(read(&bytes).unwrap().header.list.name.len(), 512);
     }
 
     #[test]
-    fn any_changed_octet_is_found() {
+    fn any_changed_byte_is_found() {
         let whole = with_notes(&[(1, 10), (2, 70)]);
         let text_end = whole.iter().position(|o| *o == b'}').unwrap() + 18;
         for at in 0..text_end {
@@ -235,7 +235,7 @@ mod tests {
                 read(&whole[..at]).ok().map(|j| j.durable),
                 match at {
                     0..2048 => None,
-                    // The note of even number stands first, and its last octets are blanks.
+                    // The note of even number stands first, and its last bytes are blanks.
                     _ if at - 2048 >= "durable 70 2 ".len() + 16 => Some(70),
                     _ => Some(0),
                 },
@@ -253,8 +253,8 @@ mod tests {
         let line = checked(text.trim_end())
             .unwrap()
             .replace(r#":1,"form"#, r#":9,"form"#);
-        let mut octets = format!("{line} {}", sum(line.as_bytes())).into_bytes();
-        octets.resize(HEADER_BYTES, b' ');
-        assert_eq!(read(&octets), Err(JournalError::Version(9)));
+        let mut bytes = format!("{line} {}", sum(line.as_bytes())).into_bytes();
+        bytes.resize(HEADER_BYTES, b' ');
+        assert_eq!(read(&bytes), Err(JournalError::Version(9)));
     }
 }

@@ -1,20 +1,20 @@
 //! Records as they are written, and as they are read again from a part that
-//! may have been cut at any octet.
+//! may have been cut at any byte.
 
 use std::{borrow::Cow, io, io::BufRead};
 
+use fanout_engine::{id_set::IdSet, ledger::Counts};
 use fanout_proto::{completion::Outcome, id::UrlId, limits::URL_MAX_BYTES};
 use serde::{Deserialize, Serialize};
 
 use super::Form;
-use crate::{id_set::IdSet, ledger::Counts};
 
 /// The names of a record's fields, as [`Record`] writes them.
 pub(crate) const CSV_HEADER: &[u8] =
     b"id,url,outcome,status,bytes,start_s,first_byte_s,end_s,worker,fetcher,attempt\n";
 /// Fields of a record.
 const FIELDS: usize = 11;
-/// No record is longer: the URL with every octet escaped, and the rest.
+/// No record is longer: the URL with every byte escaped, and the rest.
 const LINE_MAX_BYTES: usize = 2 * URL_MAX_BYTES + 4096;
 
 /// One URL's record. Times are in seconds since the fetchers went, on the
@@ -41,7 +41,7 @@ pub(crate) struct Record<'a> {
 /// What a part holds.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Recovered {
-    /// Octets up to the end of its last good record.
+    /// Bytes up to the end of its last good record.
     pub length: u64,
     /// The URLs that have a record there.
     pub done: IdSet,
@@ -57,7 +57,7 @@ pub enum RecoverError {
     Read(#[from] io::Error),
     /// What was safely on disk is not there any more.
     #[error(
-        "is damaged: {durable} octets of it were safely on disk, and good records reach to octet {good} only"
+        "is damaged: {durable} bytes of it were safely on disk, and good records reach to byte {good} only"
     )]
     Damaged {
         /// Where the good records end.
@@ -74,7 +74,7 @@ pub enum RecoverError {
 ///
 /// # Errors
 ///
-/// [`RecoverError`]; what follows the first `durable` octets is never an error.
+/// [`RecoverError`]; what follows the first `durable` bytes is never an error.
 pub fn recover(
     mut input: impl BufRead,
     form: Form,
@@ -87,7 +87,7 @@ pub fn recover(
         counts: Counts::default(),
     };
     let mut lines = Reader::new(form);
-    while let Some((found, octets)) = lines.next(&mut input)? {
+    while let Some((found, bytes)) = lines.next(&mut input)? {
         match found {
             Found::Head => {}
             Found::Record(id, outcome) => {
@@ -102,7 +102,7 @@ pub fn recover(
                 } += 1;
             }
         }
-        recovered.length += octets;
+        recovered.length += bytes;
     }
     if recovered.length < durable {
         return Err(RecoverError::Damaged {
@@ -137,7 +137,7 @@ impl Reader {
         }
     }
 
-    /// The next good line and its octets; `None` at the end, or where it is not good.
+    /// The next good line and its bytes; `None` at the end, or where it is not good.
     fn next(&mut self, input: &mut impl BufRead) -> io::Result<Option<(Found, u64)>> {
         self.line.clear();
         let limit = LINE_MAX_BYTES as u64;
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_good_up_to_any_octet_at_which_it_is_cut() {
+    fn a_part_is_good_up_to_any_byte_at_which_it_is_cut() {
         for form in [Form::Jsonl, Form::Csv] {
             let whole = text(form, &some());
             let mut ends: Vec<_> = (0..whole.len())
@@ -390,12 +390,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_octets_are_read_without_harm(octets in prop::collection::vec(any::<u8>(), 0..300), from in any::<prop::sample::Index>(), csv in any::<bool>()) {
+        fn any_bytes_are_read_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..300), from in any::<prop::sample::Index>(), csv in any::<bool>()) {
             let form = if csv { Form::Csv } else { Form::Jsonl };
             let mut part = text(form, &some());
             let at = from.index(part.len() + 1);
             part.truncate(at);
-            part.extend_from_slice(&octets);
+            part.extend_from_slice(&bytes);
             let found = recover(&part[..], form, 4, 0).unwrap();
             prop_assert!(found.length <= part.len() as u64);
             prop_assert_eq!(part[..usize::try_from(found.length).unwrap()].last().is_none_or(|o| *o == b'\n'), true);

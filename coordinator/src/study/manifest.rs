@@ -3,14 +3,13 @@
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
 use fanout_analysis::record::{Http, Manifest, Origin, Worker};
+use fanout_engine::ledger::Split;
 use fanout_proto::{setup::Method, worker::Hello};
 
 use crate::{
     cli::without_secrets,
-    ground::{Ground, machine},
-    ledger::Split,
-    placement::list_text,
-    settings::StudySettings,
+    local::environment::{Ground, machine},
+    settings::{StudySettings, cpus::list_text},
     url_list::UrlList,
 };
 

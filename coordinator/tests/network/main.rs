@@ -27,11 +27,13 @@ use std::{
 };
 
 use fanout_coordinator::{
-    drive::{self, Outcome, Sink, Stop, TrialRequest, Who},
     fleet::FleetServer,
+    run::{self, Outcome, Sink, Stop, TrialRequest, Who},
+    url_list::{Source, UrlList},
+};
+use fanout_engine::{
     ledger::Split,
     trial::{Accepted, End},
-    url_list::{Source, UrlList},
 };
 use fanout_proto::{
     id::UrlId,
@@ -176,16 +178,16 @@ async fn coordinator(over: Rc<RefCell<Option<(Outcome, Records)>>>) -> turmoil::
         list: &list,
         setup: &setup,
         pace: &|_| None,
-        placement: drive::place(&fleet, 6, None, |_| true)?,
+        placement: run::place(&fleet, 6, None, |_| true)?,
         cpus: &[],
         split: Split::Dynamic,
         memory_interval: None,
         limit: None,
         done: None,
-        hosts: fanout_coordinator::politeness::Limits::default(),
+        hosts: fanout_engine::politeness::Limits::default(),
     };
     let mut records = Records::default();
-    let outcome = drive::run(&mut fleet, request, &Stop::default(), &mut records).await?;
+    let outcome = run::run(&mut fleet, request, &Stop::default(), &mut records).await?;
     *over.borrow_mut() = Some((outcome, records));
     fleet.dismiss("it is over");
     drop(fleet);

@@ -9,11 +9,11 @@ use tonic::transport::{Identity, ServerTlsConfig};
 
 use crate::made_up::{Coordinator, MadeUp, PATIENCE};
 
-/// What comes back for these octets, to the connection's end.
-async fn answer(coordinator: &Coordinator, octets: &[u8]) -> Vec<u8> {
+/// What comes back for these bytes, to the connection's end.
+async fn answer(coordinator: &Coordinator, bytes: &[u8]) -> Vec<u8> {
     let address = coordinator.url.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(octets).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
     let read = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
     // A reset ends a connection as well.

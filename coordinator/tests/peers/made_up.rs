@@ -10,12 +10,11 @@ use std::{
 };
 
 use fanout_coordinator::{
-    drive::{self, DriveError, Outcome, Sink, Stop, TrialRequest, Who},
     fleet::{Fleet, FleetServer, ServeError},
-    ledger::Split,
-    trial::Accepted,
+    run::{self, DriveError, Outcome, Sink, Stop, TrialRequest, Who},
     url_list::{Source, UrlList},
 };
+use fanout_engine::{ledger::Split, trial::Accepted};
 use fanout_proto::{
     completion::{Completion, CompletionBatchBuilder, Outcome as How},
     id::UrlId,
@@ -114,16 +113,16 @@ impl Coordinator {
             list: &list,
             setup: &setup,
             pace: &|_| None,
-            placement: drive::place(&self.fleet, processes, None, |_| true).unwrap(),
+            placement: run::place(&self.fleet, processes, None, |_| true).unwrap(),
             cpus: &[],
             split: Split::Dynamic,
             memory_interval: None,
             limit: None,
             done: None,
-            hosts: fanout_coordinator::politeness::Limits::default(),
+            hosts: fanout_engine::politeness::Limits::default(),
         };
         let stop = Stop::default();
-        let run = drive::run(&mut self.fleet, request, &stop, sink);
+        let run = run::run(&mut self.fleet, request, &stop, sink);
         timeout(PATIENCE, run).await.expect("the trial ends")
     }
 }
@@ -187,9 +186,9 @@ impl AsyncWrite for Watched {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, octets);
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if matches!(written, Poll::Ready(Err(_))) {
             self.ended.cancel();
         }
@@ -370,14 +369,14 @@ pub(crate) fn starts(ids: &[u64]) -> wire::StartedBatch {
 
 pub(crate) fn frame(trial: u64, fetcher: u32, message: from_fetcher::Message) -> Say {
     let message = Some(message);
-    octets(
+    bytes(
         trial,
         fetcher,
         wire::FromFetcher { message }.encode_to_vec(),
     )
 }
 
-pub(crate) fn octets(trial: u64, fetcher: u32, frame: Vec<u8>) -> Say {
+pub(crate) fn bytes(trial: u64, fetcher: u32, frame: Vec<u8>) -> Say {
     Say::Frame(wire::FetcherFrame {
         trial,
         fetcher,

@@ -5,7 +5,7 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::made_up::{
-    Coordinator, MadeUp, Order, PATIENCE, Say, connect, exited, from_worker, hello, octets, ready,
+    Coordinator, MadeUp, Order, PATIENCE, Say, bytes, connect, exited, from_worker, hello, ready,
 };
 
 fn heartbeat() -> Say {
@@ -46,7 +46,7 @@ async fn who_does_not_say_hello_first_and_well_is_refused() {
             changed(|m| m.name = "a\nb".to_owned()),
             "a control character",
         ),
-        (changed(|m| m.name = "x".repeat(129)), "1 to 128 octets"),
+        (changed(|m| m.name = "x".repeat(129)), "1 to 128 bytes"),
         (
             changed(|m| m.name = "x".repeat(2 * FRAME_MAX_BYTES)),
             "too large",
@@ -82,10 +82,7 @@ async fn who_breaks_the_protocol_later_is_refused_then() {
     let cases = [
         (vec![Say::Hello(hello("w"))], "Hello is said once"),
         (vec![garbled], "exit is missing"),
-        (
-            vec![octets(0, 0, vec![0; 2 * FRAME_MAX_BYTES])],
-            "too large",
-        ),
+        (vec![bytes(0, 0, vec![0; 2 * FRAME_MAX_BYTES])], "too large"),
         (vec![heartbeat(); 40], "heartbeats without end"),
         (vec![ready(99, 0)], "a trial that there is not"),
         (
@@ -93,7 +90,7 @@ async fn who_breaks_the_protocol_later_is_refused_then() {
             "a trial that there is not",
         ),
         (
-            vec![octets(7, 0, b"garbage".to_vec())],
+            vec![bytes(7, 0, b"garbage".to_vec())],
             "a trial that there is not",
         ),
     ];

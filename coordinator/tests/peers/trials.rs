@@ -1,6 +1,6 @@
 //! A trial on two workers of which one is hostile.
 
-use fanout_coordinator::trial::{AbortReason, End};
+use fanout_engine::trial::{AbortReason, End};
 use fanout_proto::{
     limits::BATCH_MAX_URLS,
     wire::{self, from_fetcher::Message as Fetched},
@@ -12,8 +12,8 @@ use proptest::{
 use tokio_util::sync::CancellationToken;
 
 use crate::made_up::{
-    Account, CONCURRENCY, Coordinator, MadeUp, Order, Say, completions, exited, frame, from_worker,
-    hello, honest, leased, octets, ready, starts,
+    Account, CONCURRENCY, Coordinator, MadeUp, Order, Say, bytes, completions, exited, frame,
+    from_worker, hello, honest, leased, ready, starts,
 };
 
 const URLS: u64 = 200;
@@ -61,7 +61,7 @@ impl Let {
 }
 
 /// Runs a trial with this beside an honest worker; the account must be exact.
-async fn beside<F>(hostile: impl FnOnce(Let) -> F) -> fanout_coordinator::drive::Outcome
+async fn beside<F>(hostile: impl FnOnce(Let) -> F) -> fanout_coordinator::run::Outcome
 where
     F: Future<Output = ()>,
 {
@@ -131,7 +131,7 @@ async fn a_fetcher_that_says_what_cannot_be_is_killed_and_its_urls_go_to_others(
             of.say(Fetched::Started(starts(&again)))
         }),
         ("garbage", |of| {
-            octets(of.trial, of.fetcher, b"\xff\xff\xff".to_vec())
+            bytes(of.trial, of.fetcher, b"\xff\xff\xff".to_vec())
         }),
         ("Ready again", |of| ready(of.trial, of.fetcher)),
     ];
@@ -256,7 +256,7 @@ fn anything() -> impl Strategy<Value = Say> {
         1 => (trial(), fetcher()).prop_map(|(t, f)| {
             frame(t, f, Fetched::Report(wire::FetcherReport::default()))
         }),
-        1 => (trial(), fetcher(), prop::collection::vec(any::<u8>(), 0..40)).prop_map(|(t, f, o)| octets(t, f, o)),
+        1 => (trial(), fetcher(), prop::collection::vec(any::<u8>(), 0..40)).prop_map(|(t, f, o)| bytes(t, f, o)),
         3 => (trial(), fetcher()).prop_map(|(t, f)| exited(t, f)),
         1 => (trial(), any::<u64>()).prop_map(|(trial, pss)| Say::Memory(wire::MemorySample {
             trial,

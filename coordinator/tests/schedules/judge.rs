@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
-use fanout_coordinator::{
+use fanout_engine::{
     ledger::{AGAIN_MAX, LOSSES_MAX, Split},
     trial::{AbortReason, Command, End, Plan, Trial},
 };

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, num::NonZeroU32, time::Duration};
 
-use fanout_coordinator::{ledger::Split, politeness::Limits, trial::Plan};
+use fanout_engine::{ledger::Split, politeness::Limits, trial::Plan};
 use fanout_proto::id::{UrlId, WorkerId};
 use rand::{RngExt as _, SeedableRng as _, seq::IndexedRandom as _};
 use rand_chacha::ChaCha8Rng;

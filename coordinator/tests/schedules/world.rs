@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use fanout_coordinator::{
+use fanout_engine::{
     politeness::HostName,
     trial::{Command, End, Event, Trial},
 };
@@ -284,7 +284,7 @@ impl World {
             }
         }
         let end = self.judge.end.expect("it has ended");
-        use fanout_coordinator::trial::AbortReason as Reason;
+        use fanout_engine::trial::AbortReason as Reason;
         let is = |yes| u64::from(yes);
         let aborted =
             |reason: fn(&Reason) -> bool| is(matches!(&end, End::Aborted(why) if reason(why)));

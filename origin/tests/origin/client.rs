@@ -97,13 +97,13 @@ impl<S: Read + Write> Client<S> {
         self.response()
     }
 
-    /// Reads the head octet by octet, so that nothing after it is taken.
+    /// Reads the head byte by byte, so that nothing after it is taken.
     pub(crate) fn head(&mut self) -> String {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            let mut octet = [0];
-            self.stream.read_exact(&mut octet).unwrap();
-            head.push(octet[0]);
+            let mut byte = [0];
+            self.stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
         }
         String::from_utf8(head).unwrap()
     }

@@ -37,7 +37,7 @@ fn a_reset_is_a_reset() {
     let mut client = Client::new(&origin);
     client.ask("/?reset");
     assert_eq!(client.reset(), "");
-    // Octets before a reset may be lost with it, so they are a beginning.
+    // Bytes before a reset may be lost with it, so they are a beginning.
     for stage in ["in-head", "after-head", "in-body", "after"] {
         let mut client = Client::new(&origin);
         client.ask(&format!("/?size=20&reset={stage}"));

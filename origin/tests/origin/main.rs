@@ -1,4 +1,4 @@
-//! The origin over real sockets, met by clients that look at every octet.
+//! The origin over real sockets, met by clients that look at every byte.
 
 #![allow(
     clippy::unwrap_used,

@@ -9,10 +9,10 @@ use fanout_origin::Settings;
 
 use crate::client::{Client, connect, eventually, origin, origin_with, threads};
 
-const LINE: &str = "fanout origin: a line of 64 octets, all text, with a newline...\n";
+const LINE: &str = "fanout origin: a line of 64 bytes, all text, with a newline...\n";
 
 #[test]
-fn a_response_has_these_octets_and_no_others() {
+fn a_response_has_these_bytes_and_no_others() {
     let origin = origin();
     let mut client = Client::new(&origin);
     client.send("GET /?size=64 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -52,12 +52,12 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn a_request_may_come_octet_by_octet() {
+fn a_request_may_come_byte_by_byte() {
     let origin = origin();
     let mut client = Client::new(&origin);
     client.stream.set_nodelay(true).unwrap();
-    for octet in b"GET /?size=5 HTTP/1.1\r\nHost: x\r\n\r\n" {
-        client.stream.write_all(&[*octet]).unwrap();
+    for byte in b"GET /?size=5 HTTP/1.1\r\nHost: x\r\n\r\n" {
+        client.stream.write_all(&[*byte]).unwrap();
     }
     assert_eq!(client.response().text(), "fanou");
 }
@@ -169,7 +169,7 @@ fn what_cannot_be_taken_is_refused_and_the_refusal_arrives() {
     let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(40_000));
     let response = refused(&long);
     assert_eq!(response.status(), 431);
-    assert!(response.text().contains("32768 octets"), "{response:?}");
+    assert!(response.text().contains("32768 bytes"), "{response:?}");
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn slow_and_split_responses_are_whole() {
     let mut client = Client::new(&origin);
     let start = Instant::now();
     assert_eq!(client.get("/?slow=1000&size=30").body.len(), 30);
-    // Ten octets at once, then ten every 10 ms.
+    // Ten bytes at once, then ten every 10 ms.
     assert!(start.elapsed() >= Duration::from_millis(20));
     assert_eq!(client.get("/?slow-head=100000&size=30").body.len(), 30);
     let whole = client.get("/?size=100");
@@ -320,7 +320,7 @@ fn an_origin_that_stops_takes_its_connections_along() {
     idle.get("/");
     let mut waiting = Client::new(&origin);
     waiting.ask("/?delay=60s");
-    // Octets that nobody has read would turn the close into a reset.
+    // Bytes that nobody has read would turn the close into a reset.
     eventually(&origin, |stats| stats.requests == 2);
     let token = origin.stop_token();
     origin.stop().unwrap();

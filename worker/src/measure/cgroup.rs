@@ -105,7 +105,7 @@ impl Cgroups {
         keyed(&self.memory_file(file)?, "oom_kill")
     }
 
-    /// Socket buffers and kernel stacks, in octets; known in v2 only.
+    /// Socket buffers and kernel stacks, in bytes; known in v2 only.
     pub(crate) fn kernel_memory(&self) -> (Option<u64>, Option<u64>) {
         if self.version != Some(Version::V2) {
             return (None, None);
@@ -153,7 +153,7 @@ pub(crate) struct PeakMeter {
 }
 
 impl PeakMeter {
-    /// The peak, in octets. Where the kernel keeps only one peak for the
+    /// The peak, in bytes. Where the kernel keeps only one peak for the
     /// cgroup's whole life, it is known only if it has risen since.
     pub(crate) fn peak_bytes(&mut self) -> Option<u64> {
         if let Some(file) = &mut self.own {
@@ -235,12 +235,12 @@ fn v1_cpus(quota: &str, period: &str) -> Option<f64> {
     ratio(quota.trim().parse().ok()?, period.trim().parse().ok()?)
 }
 
-/// `memory.max`: octets or `max`.
+/// `memory.max`: bytes or `max`.
 fn v2_memory(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
-/// `memory.limit_in_bytes`: octets, or a number too large to be one.
+/// `memory.limit_in_bytes`: bytes, or a number too large to be one.
 fn v1_memory(text: &str) -> Option<u64> {
     text.trim()
         .parse()

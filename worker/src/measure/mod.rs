@@ -17,7 +17,7 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
         .map(str::trim)
 }
 
-/// A field such as `Pss:   123 kB`, in octets.
+/// A field such as `Pss:   123 kB`, in bytes.
 fn field_bytes(text: &str, name: &str) -> Option<u64> {
     let kib = field(text, name)?.strip_suffix("kB")?.trim_end();
     kib.parse::<u64>().ok()?.checked_mul(1024)

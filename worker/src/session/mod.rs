@@ -3,10 +3,10 @@
 //! The session owns its trials and its fetchers' tasks: when it ends, however
 //! it ends, every fetcher is killed and reaped before [`attach`] returns.
 
-mod crew;
 mod error;
+mod fetchers;
+mod heartbeat;
 mod host;
-mod pulse;
 mod sampling;
 
 use std::{collections::BTreeMap, future::ready, time::Duration};
@@ -34,9 +34,9 @@ use crate::{
     supervise::{Event, FetcherCommand},
     trial::Input,
 };
-use crew::Crew;
+use fetchers::Crew;
+use heartbeat::Pulse;
 use host::Host;
-use pulse::Pulse;
 
 /// Messages on their way into the stream; past that, reading from fetchers waits.
 const OUTGOING_MAX: usize = 32;

@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_known_by_their_first_octets() {
+    fn batches_are_known_by_their_first_bytes() {
         use wire::from_fetcher::Message as From;
         for count in [1, 100, 4096] {
             let frame = encoded(Some(From::Completions(completions(count))));

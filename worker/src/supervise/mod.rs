@@ -162,9 +162,9 @@ async fn ended_and_reaped(
 }
 
 /// The last lines, as one text for a reason.
-fn last_words_text(octets: &[u8]) -> String {
+fn last_words_text(bytes: &[u8]) -> String {
     const LINES: usize = 5;
-    let text = String::from_utf8_lossy(octets);
+    let text = String::from_utf8_lossy(bytes);
     let lines: Vec<_> = text
         .lines()
         .map(str::trim)

@@ -10,11 +10,11 @@ use bytes::{Buf, Bytes};
 use fanout_proto::frame;
 use tokio::sync::Notify;
 
-/// Most octets that may wait for one fetcher. Credit keeps the coordinator far
+/// Most bytes that may wait for one fetcher. Credit keeps the coordinator far
 /// below: 65,536 leases of ordinary URLs are under 10 MiB.
 pub(crate) const OUTBOX_MAX_BYTES: usize = 32 * 1024 * 1024;
 
-/// What a frame counts for besides its octets, so that many small ones are
+/// What a frame counts for besides its bytes, so that many small ones are
 /// bounded too.
 const ENTRY_OVERHEAD_BYTES: usize = 64;
 
@@ -44,22 +44,22 @@ struct Queue {
 /// One frame, or what is left of it.
 #[derive(Debug)]
 struct Entry {
-    octets: bytes::buf::Chain<Bytes, Bytes>,
+    bytes: bytes::buf::Chain<Bytes, Bytes>,
     cost: usize,
     marked: bool,
 }
 
 impl Outbox {
     /// Queues `message` as a frame. A marked one is told to the writer when
-    /// its last octet is in the pipe.
+    /// its last byte is in the pipe.
     ///
     /// # Errors
     ///
     /// [`Overfull`] when too much waits; the frame is not queued.
     pub(crate) fn push(&self, message: Bytes, marked: bool) -> Result<(), Overfull> {
         let prefix = Bytes::copy_from_slice(frame::prefix(message.len()).as_ref());
-        let octets = prefix.chain(message);
-        let cost = octets.remaining() + ENTRY_OVERHEAD_BYTES;
+        let bytes = prefix.chain(message);
+        let cost = bytes.remaining() + ENTRY_OVERHEAD_BYTES;
         {
             let mut queue = self.lock();
             if queue.bytes + cost > OUTBOX_MAX_BYTES {
@@ -67,7 +67,7 @@ impl Outbox {
             }
             queue.bytes += cost;
             queue.entries.push_back(Entry {
-                octets,
+                bytes,
                 cost,
                 marked,
             });
@@ -115,25 +115,25 @@ impl Hand {
         self.0.is_empty()
     }
 
-    /// Calls `write` with the octets that come next.
+    /// Calls `write` with the bytes that come next.
     pub(crate) fn with_slices<R>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let mut used = 0;
         for entry in &self.0 {
-            used += entry.octets.chunks_vectored(&mut slices[used..]);
+            used += entry.bytes.chunks_vectored(&mut slices[used..]);
         }
         write(&slices[..used])
     }
 
-    /// Strikes `written` octets off; the answer says whether a marked frame is
+    /// Strikes `written` bytes off; the answer says whether a marked frame is
     /// now written in full.
     pub(crate) fn advance(&mut self, mut written: usize, outbox: &Outbox) -> bool {
         let mut marked = false;
         while let Some(entry) = self.0.front_mut() {
-            let step = written.min(entry.octets.remaining());
-            entry.octets.advance(step);
+            let step = written.min(entry.bytes.remaining());
+            entry.bytes.advance(step);
             written -= step;
-            if entry.octets.has_remaining() {
+            if entry.bytes.has_remaining() {
                 break;
             }
             outbox.release(entry.cost);

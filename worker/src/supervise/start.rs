@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::measure::{process::ProcessDir, usage};
 
-/// Octets that all pipes of one trial may hold together: half of what the
+/// Bytes that all pipes of one trial may hold together: half of what the
 /// kernel grants an unprivileged user before it makes new pipes tiny
 /// (pipe(7), `pipe-user-pages-soft`).
 const PIPES_BYTES: usize = 32 * 1024 * 1024;

@@ -90,10 +90,10 @@ pub(crate) fn encoded(message: to_fetcher::Message) -> Bytes {
 
 fn say(message: from_fetcher::Message) {
     let message = Some(message);
-    let mut octets = Vec::new();
-    frame::encode(&wire::FromFetcher { message }, &mut octets);
+    let mut bytes = Vec::new();
+    frame::encode(&wire::FromFetcher { message }, &mut bytes);
     // A worker that is gone listens no more.
-    let _ = stdout().write_all(&octets).and_then(|()| stdout().flush());
+    let _ = stdout().write_all(&bytes).and_then(|()| stdout().flush());
 }
 
 fn completions(ids: impl Iterator<Item = UrlId>) -> wire::CompletionBatch {
@@ -122,14 +122,14 @@ impl Input {
     /// The next message; ends the process where stdin ends.
     fn next(&mut self) -> to_fetcher::Message {
         loop {
-            if let Some(octets) = frame::take(&mut self.0).expect("the worker writes frames") {
-                let message = wire::ToFetcher::decode(octets).expect("the worker passes messages");
+            if let Some(bytes) = frame::take(&mut self.0).expect("the worker writes frames") {
+                let message = wire::ToFetcher::decode(bytes).expect("the worker passes messages");
                 return message.message.expect("the worker passes known messages");
             }
-            let mut octets = [0; 65536];
-            match stdin().read(&mut octets) {
+            let mut bytes = [0; 65536];
+            match stdin().read(&mut bytes) {
                 Ok(0) | Err(_) => std::process::exit(0),
-                Ok(read) => self.0.extend_from_slice(&octets[..read]),
+                Ok(read) => self.0.extend_from_slice(&bytes[..read]),
             }
         }
     }

@@ -6,11 +6,11 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use fanout_engine::id_set::IdSet;
 use fanout_proto::id::UrlId;
 use proptest::prelude::*;
 
 use super::*;
-use crate::id_set::IdSet;
 
 /// A write call takes no more, so that there are moments within a record.
 const WRITE_MAX: usize = 100;
@@ -25,7 +25,7 @@ enum Change {
 impl Change {
     fn weight(&self) -> usize {
         match self {
-            Self::Write(_, octets) => octets.len(),
+            Self::Write(_, bytes) => bytes.len(),
             Self::Cut(_) => 1,
         }
     }
@@ -33,10 +33,10 @@ impl Change {
     /// Applies its first `units`.
     fn apply(&self, content: &mut Vec<u8>, units: usize) {
         match self {
-            Self::Write(at, octets) => {
-                let end = at + octets.len().min(units);
+            Self::Write(at, bytes) => {
+                let end = at + bytes.len().min(units);
                 content.resize(content.len().max(end), 0);
-                content[*at..end].copy_from_slice(&octets[..end - at]);
+                content[*at..end].copy_from_slice(&bytes[..end - at]);
             }
             Self::Cut(length) => content.resize(*length, 0),
         }
@@ -87,7 +87,7 @@ struct World {
     /// Operations until the power goes.
     left: Option<usize>,
     operations: usize,
-    /// Octets that fit.
+    /// Bytes that fit.
     room: Option<usize>,
 }
 
@@ -248,7 +248,7 @@ impl Files for Disk {
     }
 }
 
-impl Octets for Open {
+impl Bytes for Open {
     fn lock(&self) -> io::Result<bool> {
         Ok(true)
     }
@@ -259,34 +259,34 @@ impl Octets for Open {
             .with(|world| world.nodes[self.node].current.len() as u64))
     }
 
-    fn read_at(&self, octets: &mut [u8], offset: u64) -> io::Result<usize> {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         self.disk.with(|world| {
             let from = usize::try_from(offset).unwrap();
             let content = world.nodes[self.node]
                 .current
                 .get(from..)
                 .unwrap_or_default();
-            let count = content.len().min(octets.len());
-            octets[..count].copy_from_slice(&content[..count]);
+            let count = content.len().min(bytes.len());
+            bytes[..count].copy_from_slice(&content[..count]);
             Ok(count)
         })
     }
 
-    fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<usize> {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         self.disk.with(|world| {
             let at = usize::try_from(offset).unwrap();
             let used: usize = world.nodes.iter().map(|node| node.current.len()).sum();
-            let grows = (at + octets.len()).saturating_sub(world.nodes[self.node].current.len());
+            let grows = (at + bytes.len()).saturating_sub(world.nodes[self.node].current.len());
             let short = world
                 .room
                 .map_or(0, |room| (used + grows).saturating_sub(room));
-            let count = octets.len().saturating_sub(short).min(WRITE_MAX);
+            let count = bytes.len().saturating_sub(short).min(WRITE_MAX);
             if count == 0 {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             // Whether a write that the power interrupts took place is anybody's guess.
             let step = world.step();
-            world.nodes[self.node].change(Change::Write(at, octets[..count].to_vec()));
+            world.nodes[self.node].change(Change::Write(at, bytes[..count].to_vec()));
             step.map(|()| count)
         })
     }
@@ -447,7 +447,7 @@ fn whenever_the_power_goes_nothing_acknowledged_is_lost_and_nothing_doubled() {
             if begun.run(&disk, false).is_ok() {
                 break;
             }
-            // Two records are shorter, and every octet of a header is as good as the next.
+            // Two records are shorter, and every byte of a header is as good as the next.
             for choice in choices(&disk, 300) {
                 let disk = disk.after(&choice);
                 let mut next = fetch(form, 4);

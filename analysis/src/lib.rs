@@ -1,0 +1,23 @@
+//! What a study's figures mean.
+//!
+//! Everything here is pure: a [`record::Study`] goes in; comparisons, tables,
+//! sentences and pages come out. Reading and writing files is the
+//! coordinator's work.
+
+mod conclude;
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture;
+pub mod format;
+mod groups;
+pub mod latency;
+mod memory_slope;
+pub mod page;
+pub mod record;
+mod scaling;
+mod schema;
+pub mod statistics;
+pub mod text;
+pub mod validity;
+
+pub use conclude::{Options, conclude};
+pub use schema::schema;

@@ -1,0 +1,191 @@
+//! What stands at the top: context, question, verdict, warnings and the key.
+
+use maud::{Markup, PreEscaped, html};
+
+use super::{
+    identity::{Hue, Look, gloss},
+    svg::swatch,
+    view::View,
+};
+use crate::{
+    record::Study,
+    statistics::leaders,
+    text::{self, counted},
+};
+
+/// Most caveats that stand open at the top; the others are folded below them.
+const CAVEATS_OPEN: usize = 1;
+
+/// The line above the question, and the question.
+pub(super) fn question(view: &View<'_>) -> Markup {
+    /// What stands between the parts of the context line.
+    const SEPARATOR: &str = " · ";
+    html! {
+        p.context {
+            @for (at, part) in text::context(view.study).split(SEPARATOR).enumerate() {
+                @if at > 0 { (SEPARATOR) }
+                span { (part) }
+            }
+        }
+        h1 { "Which way of fetching " (these(view.study.manifest.urls)) " finishes first, and what does it cost?" }
+    }
+}
+
+fn these(urls: u64) -> String {
+    match urls {
+        1 => "this one URL".to_owned(),
+        urls => format!("these {}", counted(urls, "URL")),
+    }
+}
+
+/// What the study found, in sentences, and what stands against it.
+pub(super) fn verdict(view: &View<'_>) -> Markup {
+    // The noise has a box of its own.
+    let mut sentences = text::verdict(view.study);
+    sentences.retain(|sentence| Some(sentence.as_str()) != noise(view.study));
+    let names: Vec<&str> = view
+        .study
+        .arms
+        .iter()
+        .map(|arm| arm.name.as_str())
+        .collect();
+    // An arm that is alone in front lends the box its colour.
+    let winner = leaders(view.study)
+        .filter(|leaders| leaders.tied == 1)
+        .and_then(|leaders| view.row(&leaders.ranked.first()?.arm.name));
+    html! {
+        div class={ "verdict" @if let Some(row) = winner { " " (row.look.hue.paint().name) } } {
+            @for sentence in &sentences { p { (emphasised(sentence, &names)) } }
+        }
+    }
+}
+
+fn noise(study: &Study) -> Option<&str> {
+    study.analysis.control.as_ref()?.too_noisy.as_deref()
+}
+
+/// What must be read before the figures are believed.
+pub(super) fn alarm(view: &View<'_>) -> Markup {
+    html! {
+        @if let Some(noise) = noise(view.study) {
+            div.alarm role="note" {
+                h2 { "Read this first" }
+                p { (unbroken(noise)) }
+            }
+        }
+    }
+}
+
+/// Every other caveat, the most important open.
+pub(super) fn caveats(view: &View<'_>) -> Markup {
+    let noise = noise(view.study);
+    let caveats = view.study.caveats.iter().map(String::as_str);
+    let caveats: Vec<&str> = caveats.filter(|caveat| Some(*caveat) != noise).collect();
+    let (open, folded) = caveats.split_at(caveats.len().min(CAVEATS_OPEN));
+    html! {
+        @if !caveats.is_empty() {
+            div.but {
+                @for caveat in open { p { b { "But: " } (unbroken(caveat)) } }
+                @if !folded.is_empty() {
+                    details {
+                        summary { "and " (counted(folded.len() as u64, "more caveat")) }
+                        ul { @for caveat in folded { li { (unbroken(caveat)) } } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Arms' names and ratios in bold.
+fn emphasised(sentence: &str, names: &[&str]) -> Markup {
+    let sentence = unbroken(sentence);
+    html! {
+        @for (at, word) in sentence.split(' ').enumerate() {
+            @if at > 0 { " " }
+            @let bare = word.trim_matches(|c: char| matches!(c, ',' | '.' | ';' | '(' | ')') || (c == ':' && word.ends_with(':')));
+            @let strong = !bare.is_empty() && (names.contains(&bare) || is_ratio(bare));
+            @if strong {
+                @let (before, after) = word.split_once(bare).unwrap_or(("", ""));
+                (before) b { (bare) } (after)
+            } @else { (word) }
+        }
+    }
+}
+
+/// Percentages that no line break tears apart.
+fn unbroken(sentence: &str) -> String {
+    sentence.replace(" %", "\u{a0}%")
+}
+
+fn is_ratio(word: &str) -> bool {
+    word.strip_suffix('×')
+        .is_some_and(|number| number.replace(',', "").parse::<f64>().is_ok())
+}
+
+/// The key: a switch per arm that singles it out, without script, and what the
+/// shapes mean.
+pub(super) fn key(view: &View<'_>) -> Markup {
+    html! {
+        div.key role="group" aria-label="Arms; choose some to single them out" {
+            @for row in view.rows.iter().filter(|row| !row.arm().control) {
+                label.chip title=(gloss(row.arm())) {
+                    input type="checkbox" id={ "k" (row.id) };
+                    (swatch(row.look)) span { (row.name()) }
+                }
+            }
+        }
+        ul.shapes {
+            @for hue in Hue::ALL.into_iter().filter(|hue| view.rows.iter().any(|row| row.look.hue == *hue)) {
+                li { (swatch(Look { hue, hollow: false, dashes: 0 })) (hue.gloss()) }
+            }
+            @if view.rows.iter().any(|row| row.look.hollow) {
+                @let hue = view.rows.iter().find(|row| row.look.hollow).map_or(Hue::Other, |row| row.look.hue);
+                li { (swatch(Look { hue, hollow: true, dashes: 0 })) "hollow: another HTTP client, named after @" }
+            }
+            li.hint { "Choose arms above to single them out." }
+        }
+    }
+}
+
+/// The switch between light and dark. It holds no state but its own.
+pub(super) fn theme_switch() -> Markup {
+    html! {
+        fieldset.theme {
+            legend { "Colours" }
+            @for (id, name, checked) in [("theme-auto", "auto", true), ("theme-light", "light", false), ("theme-dark", "dark", false)] {
+                label { input type="radio" name="theme" id=(id) checked[checked]; span { (name) } }
+            }
+        }
+    }
+}
+
+/// The rules that single out the arms chosen in the key, and show the pane
+/// chosen among those of who waits when.
+pub(super) fn rules(view: &View<'_>) -> Markup {
+    use std::fmt::Write as _;
+    let mut css = String::new();
+    for row in &view.rows {
+        let id = row.id;
+        // Writing into memory cannot fail.
+        let _ = write!(
+            css,
+            "body:has(#k{id}:checked) .a{id}{{opacity:1}}.waits:has(#w{id}:checked) .p{id}{{display:block}}"
+        );
+    }
+    PreEscaped(css)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_ratios_are_bold_and_the_rest_is_escaped() {
+        let said = emphasised(
+            "2xasync:16 took 0.91× (0.90–0.92) of <async:32>, async:32.",
+            &["async:32", "2xasync:16"],
+        );
+        insta::assert_snapshot!(said.into_string(), @"<b>2xasync:16</b> took <b>0.91×</b> (0.90–0.92) of &lt;async:32&gt;, <b>async:32</b>.");
+    }
+}

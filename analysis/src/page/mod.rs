@@ -1,0 +1,86 @@
+//! The report: one HTML file that opens anywhere, without a network.
+//!
+//! Everything is drawn from the record alone, as inline SVG with CSS variables
+//! for light and dark. Without script everything is there; a short script adds
+//! what a pointer over a mark shows, and unfolds what is folded before
+//! printing. The pieces that a page which grows while a study runs needs too
+//! are public: [`look`], [`svg`] and [`style`].
+
+mod forest;
+mod head;
+pub mod identity;
+mod latency;
+mod lines;
+mod memory;
+mod notes;
+mod phases;
+mod scaling;
+pub mod style;
+pub mod svg;
+mod table;
+#[cfg(test)]
+mod tests;
+mod view;
+mod waits;
+
+use maud::{DOCTYPE, Markup, html};
+
+use self::view::View;
+use crate::record::Study;
+
+/// What the page may load: nothing but what stands in it.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
+
+/// The whole report of a study, as the text of an HTML file. Its links are to
+/// `study.json` and `trials.csv` beside it.
+#[must_use]
+pub fn page(study: &Study) -> String {
+    let view = View::new(study);
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta name="generator" content={ "fanout " (study.manifest.version) };
+                title { "fanout: " (study.arms.len()) " ways of fetching " (crate::text::counted(study.manifest.urls, "URL")) }
+                style { (style::sheet()) (head::rules(&view)) }
+            }
+            body {
+                main {
+                    header {
+                        (head::theme_switch())
+                        (head::question(&view))
+                        (head::alarm(&view))
+                        (head::verdict(&view))
+                        (head::caveats(&view))
+                    }
+                    (head::key(&view))
+                    (forest::forest(&view))
+                    (table::table(&view))
+                    (memory::memory(&view))
+                    (latency::latency(&view))
+                    (waits::waits(&view))
+                    (scaling::scaling(&view))
+                    (phases::phases(&view))
+                    (notes::notes(&view))
+                }
+                footer { "fanout " (study.manifest.version) " · " (study.manifest.started) }
+                script { (style::script()) }
+            }
+        }
+    }
+    .into_string()
+}
+
+/// A section: a question, and what answers it.
+fn section(id: &str, question: &str, body: &Markup) -> Markup {
+    html! {
+        section id=(id) aria-labelledby={ (id) "-q" } {
+            h2 id={ (id) "-q" } { (question) }
+            (body)
+        }
+    }
+}

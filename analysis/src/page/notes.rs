@@ -1,0 +1,418 @@
+//! What this does not show, the method, the manifest, every trial, the data
+//! and the command.
+
+use maud::{Markup, html};
+
+use super::{section, svg::scale::trimmed, view::View};
+use crate::{
+    format,
+    record::{Machine, Manifest, Study, Trial},
+    text::{counted, or_unknown},
+};
+
+/// The sections.
+pub(super) fn notes(view: &View<'_>) -> Markup {
+    let study = view.study;
+    html! {
+        (section("limits", "What does this not show?", &limits(study)))
+        (section("details", "How was it done?", &html! {
+            details { summary { "Method: how the comparisons were made" } (method(study)) }
+            details { summary { "Comparisons: every measure against " (study.manifest.baseline) } (comparisons(view)) }
+            details { summary { "Manifest: under which conditions" } (manifest(study)) }
+            details { summary { "All trials: every run, " (format::count(study.trials.len() as u64)) " of them" } (trials(study)) }
+        }))
+        (section("again", "How do I get the data, and run it again?", &again(study)))
+    }
+}
+
+fn limits(study: &Study) -> Markup {
+    let manifest = &study.manifest;
+    html! {
+        ul.limits {
+            @match &manifest.origin {
+                Some(origin) if origin.embedded => {
+                    li { b { "The internet." } " The server was fanout's own, over the loopback: no distance, no loss, no strangers. Delays and sizes came from a seed. Run it on a list of your own to see your servers." }
+                }
+                Some(_) => li { b { "Every server." } " All URLs were fanout's own server's: real servers differ in how they delay, limit and fail." },
+                None => li { b { "The servers' other days." } " These were the servers of the list at that hour, with their caches and their load; blocks in random order spread that over the arms, but do not remove it." },
+            }
+            li { b { "Other amounts of URLs." } " A run took up " (counted(manifest.urls, "URL")) ". What costs time only once, such as starting processes and connecting, weighs less in a longer list." }
+            li { b { "Other languages." } " Every model is written in Rust. A runtime with an interpreter lock or a garbage collector pays for threads and loops differently." }
+            @if study.arms.iter().any(|arm| arm.client != "core") {
+                li { b { "Models alone, where a mark is hollow." } " Such an arm has another HTTP client: its difference is the client's as well as the model's." }
+            }
+            @if manifest.http.insecure { li { b { "Trust." } " Any certificate was accepted." } }
+            @if manifest.http.cpu_work_s == 0.0 {
+                li { b { "Work on the responses." } " Bodies were read and thrown away. With parsing or decoding, one event loop fills its core sooner." }
+            }
+            @if let Some(effect) = study.analysis.smallest_effect {
+                li { b { "Small differences." } " A difference in total time below " (format::percent(effect - 1.0)) " would have been missed more often than in one of five such studies." }
+            }
+        }
+    }
+}
+
+fn method(study: &Study) -> Markup {
+    let analysis = &study.analysis;
+    let manifest = &study.manifest;
+    html! {
+        ul {
+            li { "Every arm ran once per block, in a fresh random order (seed " (manifest.seed) "), each time in fresh processes. The first block is discarded. Only whole runs are compared, never single URLs." }
+            li { "An arm's ratio to " b { (manifest.baseline) } " is the geometric mean of its ratios block by block, with Student's t-interval on their logarithms (" (format::percent(analysis.confidence)) ")." }
+            li {
+                "“Faster” and “slower” need a p-value below 0.05 from the exact sign-flip test, adjusted by Holm over " (counted(analysis.tested.into(), "arm")) ". "
+                "With so many arms this takes " (counted(analysis.blocks_needed.into(), "block")) "; there were " (analysis.blocks) ". "
+                "“Alike” means that the whole interval lies within ±" (trimmed(analysis.margin * 100.0)) " %."
+            }
+            @if study.arms.iter().any(|arm| arm.control) {
+                li { "The baseline ran a second time in every block, under another name. If that control differs from the baseline, the machine was too noisy, and the page says so at its top." }
+            }
+            li { "A run counts only if its bytes and statuses agree with the other arms', its connections and concurrency with what the server saw, and Little's law with an independent gauge. Others are repeated, never compared, and listed with their reason. No outlier is removed." }
+            li { "Memory, CPU and switches are measured from outside of the fetching processes, which hold nothing but the model. Memory is the proportional set size (PSS): shared pages count once. A percentile with fewer than ten URLs beyond it in a run is not shown." }
+        }
+    }
+}
+
+/// What a comparison's metric is called here.
+fn metric_name(metric: &str) -> &str {
+    match metric {
+        "makespan_s" => "total time",
+        "requests_per_s" => "URLs/s",
+        "pss_peak_bytes" => "memory (PSS)",
+        "uss_peak_bytes" => "memory (USS)",
+        "cpu_s" => "CPU",
+        "switches" => "switches",
+        "latency_s.p50" => "1 in 2 slower",
+        "latency_s.p99" => "1 in 100 slower",
+        other => other,
+    }
+}
+
+fn comparisons(view: &View<'_>) -> Markup {
+    let all = &view.study.comparisons;
+    let mut metrics: Vec<&str> = Vec::new();
+    for comparison in all {
+        if !metrics.contains(&comparison.metric.as_str()) {
+            metrics.push(&comparison.metric);
+        }
+    }
+    let find = |arm: &str, metric: &str| all.iter().find(|c| c.arm == arm && c.metric == metric);
+    let p = |p: Option<f64>| or_unknown(p, |p| format!("{p:.3}"));
+    html! {
+        @if all.is_empty() { p.missing { "There is no comparison." } } @else {
+            div.scroll tabindex="0" role="region" aria-label="All comparisons" {
+                table.figures.dense {
+                    thead { tr {
+                        th scope="col" { "arm" }
+                        @for (at, metric) in metrics.iter().enumerate() {
+                            th scope="col" { (metric_name(metric)) }
+                            @if at == 0 { th scope="col" { "p" } th scope="col" { "p, adjusted" } th scope="col" { "would see" } }
+                        }
+                    } }
+                    tbody { @for row in view.rows.iter().filter(|row| !row.summary.baseline) {
+                        tr class=(row.class()) {
+                            th scope="row" { (row.name()) }
+                            @for (at, metric) in metrics.iter().enumerate() {
+                                @let found = find(row.name(), metric);
+                                td { (or_unknown(found.map(|c| c.ratio), format::ratio))
+                                    @if let Some((low, high)) = found.and_then(|c| c.ci_low.zip(c.ci_high)) { small.inline { (format::ratio_interval(low, high)) } }
+                                }
+                                @if at == 0 {
+                                    td { (p(found.and_then(|c| c.p_value))) }
+                                    td { (p(found.and_then(|c| c.p_adjusted))) }
+                                    td { (or_unknown(found.and_then(|c| c.smallest_effect).map(|effect| effect - 1.0), format::percent)) }
+                                }
+                            }
+                        }
+                    } }
+                }
+            }
+            p.caption { "Ratios with their 95 % intervals. “Would see” is the difference that this comparison finds in four of five studies. Only total time is tested; the other intervals speak for themselves." }
+        }
+    }
+}
+
+fn manifest(study: &Study) -> Markup {
+    let m = &study.manifest;
+    let yes = |flag: bool| if flag { "yes" } else { "no" }.to_owned();
+    let mut rows: Vec<(String, String)> = Vec::new();
+    let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
+    row("fanout", m.version.clone());
+    row("started", m.started.clone());
+    row("took", format::duration(m.elapsed_s));
+    row("list", list(m));
+    row("SHA-256 of the list", m.list_sha256.clone());
+    row("blocks", format!("{} and one discarded", m.blocks));
+    row("seed", m.seed.to_string());
+    row("baseline", m.baseline.clone());
+    row(
+        "concurrency of arms that name none",
+        m.concurrency.to_string(),
+    );
+    row("split", m.split.clone());
+    row("placement", m.placement.clone());
+    row("method", m.http.method.clone());
+    row("timeout", format::duration(m.http.timeout_s));
+    row(
+        "timeout of connecting",
+        format::duration(m.http.connect_timeout_s),
+    );
+    row("largest body", format::bytes(m.http.max_body_bytes as f64));
+    row("redirects followed", m.http.redirects.to_string());
+    row(
+        "own headers",
+        if m.http.headers.is_empty() {
+            "none".into()
+        } else {
+            m.http.headers.join(", ")
+        },
+    );
+    row("User-Agent", m.http.user_agent.clone());
+    row("any certificate accepted", yes(m.http.insecure));
+    row("own root certificates", yes(m.http.cacert));
+    row("compressed bodies", yes(m.http.decompress));
+    row("new connection per request", yes(m.http.no_keepalive));
+    row("work per response", format::duration(m.http.cpu_work_s));
+    row("work under one lock", yes(m.http.cpu_lock));
+    match &m.origin {
+        Some(origin) => row(
+            "server",
+            format!(
+                "fanout's own{}, {}, {}",
+                if origin.embedded {
+                    ", on this machine"
+                } else {
+                    ""
+                },
+                counted(origin.threads.into(), "thread"),
+                origin.urls.join(", ")
+            ),
+        ),
+        None => row("server", "those of the list".into()),
+    }
+    row("coordinator", machine(&m.coordinator));
+    for worker in &m.workers {
+        row(
+            &format!("worker {}", worker.name),
+            format!(
+                "fanout {}, {}, {}",
+                worker.version,
+                counted(worker.slots.into(), "slot"),
+                machine(&worker.machine)
+            ),
+        );
+    }
+    for (name, value) in &m.facts {
+        row(name, value.clone());
+    }
+    html! {
+        table.facts {
+            tbody { @for (name, value) in &rows { tr { th scope="row" { (name) } td { (value) } } } }
+        }
+    }
+}
+
+fn list(m: &Manifest) -> String {
+    let mut said = format!("{}, {}", m.list, counted(m.urls, "URL"));
+    if m.repeat > 1 {
+        said.push_str(&format!(", {} times over", format::count(m.repeat)));
+    }
+    if m.skipped_lines > 0 {
+        said.push_str(&format!(
+            ", {} left out as invalid",
+            counted(m.skipped_lines, "line")
+        ));
+    }
+    said
+}
+
+fn machine(machine: &Machine) -> String {
+    let mut parts = vec![
+        format!("Linux {}", machine.kernel),
+        machine.architecture.clone(),
+        counted(machine.cpus.len() as u64, "core"),
+    ];
+    parts.extend(
+        machine
+            .memory_bytes
+            .map(|bytes| format!("{} of memory", format::bytes(bytes as f64))),
+    );
+    if !machine.cgroup.is_empty() {
+        parts.push(format!("cgroup {}", machine.cgroup));
+    }
+    parts.extend(
+        machine
+            .cgroup_cpus
+            .map(|cpus| format!("limited to {} CPUs", format::significant(cpus))),
+    );
+    parts.extend(
+        machine
+            .cgroup_memory_bytes
+            .map(|bytes| format!("limited to {}", format::bytes(bytes as f64))),
+    );
+    parts.retain(|part| !part.trim().is_empty());
+    parts.join(", ")
+}
+
+fn trials(study: &Study) -> Markup {
+    html! {
+        @if study.trials.is_empty() { p.missing { "No trial was run." } } @else {
+            div.scroll tabindex="0" role="region" aria-label="All trials" {
+                table.figures.dense {
+                    thead { tr {
+                        @for head in ["arm", "order", "block", "total time", "fetching", "URLs/s", "1 in 2 slower", "1 in 100 slower", "memory peak", "CPU", "switches", "ok", "failed", "counts?"] { th scope="col" { (head) } }
+                    } }
+                    tbody { @for trial in &study.trials { (trial_row(study, trial)) } }
+                }
+            }
+        }
+    }
+}
+
+fn trial_row(study: &Study, trial: &Trial) -> Markup {
+    let id = study.arms.iter().position(|arm| arm.name == trial.arm);
+    let class = id.map(|id| format!("arm a{id}")).unwrap_or_default();
+    let counts = counts(trial);
+    html! {
+        tr class={ (class) @if counts.is_some() { " out" } } {
+            th scope="row" { (trial.arm) }
+            td { (trial.order) }
+            td { (trial.block) }
+            td { (or_unknown(trial.makespan_s, format::duration)) }
+            td { (or_unknown(trial.fetch_makespan_s, format::duration)) }
+            td { (or_unknown(trial.requests_per_s, format::rate)) }
+            td { (or_unknown(trial.latency_s.map(|l| l.p50), format::duration)) }
+            td { (or_unknown(trial.latency_s.and_then(|l| l.p99), format::duration)) }
+            td { (or_unknown(trial.pss_peak_bytes.map(|bytes| bytes as f64), format::bytes)) }
+            td { (or_unknown(trial.cpu_user_s.zip(trial.cpu_system_s).map(|(user, system)| user + system), format::duration)) }
+            td { (or_unknown(trial.voluntary_switches.zip(trial.involuntary_switches).map(|(own, forced)| own.saturating_add(forced) as f64), format::rate)) }
+            td { (format::count(trial.completed)) }
+            td { (format::count(trial.failed + trial.abandoned)) }
+            td.why { @match counts { None => "yes", Some(why) => { (why) } } }
+        }
+    }
+}
+
+/// Why a trial enters no comparison; `None` when it does.
+fn counts(trial: &Trial) -> Option<String> {
+    if trial.discarded {
+        return Some("no: warm-up block".into());
+    }
+    if trial.valid && !trial.degraded {
+        return None;
+    }
+    let mut reasons = trial.invalid_reasons.clone();
+    if reasons.is_empty() {
+        reasons.push(
+            if trial.degraded {
+                "a fetcher or worker was lost"
+            } else {
+                "marked invalid"
+            }
+            .into(),
+        );
+    }
+    Some(format!("no: {}", reasons.join("; ")))
+}
+
+fn again(study: &Study) -> Markup {
+    let command: Vec<String> = study
+        .manifest
+        .command
+        .iter()
+        .map(|word| quoted(word))
+        .collect();
+    html! {
+        p { "This page was drawn from " a href="study.json" { "study.json" } ", which has every figure; " a href="trials.csv" { "trials.csv" } " opens in a spreadsheet. Both lie beside it." }
+        @if command.is_empty() {
+            p.missing { "The command is not on record." }
+        } @else {
+            pre tabindex="0" { code { (command.join(" ")) } }
+            p.caption { "The same list, arms, order and seed. Other figures will come out, and the intervals say how different they may be." }
+        }
+    }
+}
+
+/// A word as a POSIX shell reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_command_can_be_pasted() {
+        assert_eq!(quoted("--arm"), "--arm");
+        assert_eq!(quoted("4xasync:8@reqwest/2w"), "4xasync:8@reqwest/2w");
+        assert_eq!(quoted("{1,2}xasync"), "'{1,2}xasync'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn a_trial_that_does_not_count_says_why() {
+        let why = |trial: Trial| counts(&trial);
+        let valid = Trial {
+            valid: true,
+            ..Trial::default()
+        };
+        assert_eq!(why(valid.clone()), None);
+        assert_eq!(
+            why(Trial {
+                discarded: true,
+                ..valid.clone()
+            })
+            .unwrap(),
+            "no: warm-up block"
+        );
+        assert_eq!(
+            why(Trial {
+                degraded: true,
+                ..valid
+            })
+            .unwrap(),
+            "no: a fetcher or worker was lost"
+        );
+        let reasons = vec!["bytes differ".to_owned(), "suspended".to_owned()];
+        assert_eq!(
+            why(Trial {
+                invalid_reasons: reasons,
+                ..Trial::default()
+            })
+            .unwrap(),
+            "no: bytes differ; suspended"
+        );
+    }
+
+    proptest! {
+        /// A shell's rules for single quotes, read back.
+        #[test]
+        fn no_word_is_split_or_expanded_by_a_shell(word in "\\PC*") {
+            let mut read = String::new();
+            let mut inside = false;
+            let text = quoted(&word);
+            let mut chars = text.chars();
+            while let Some(c) = chars.next() {
+                match (inside, c) {
+                    (_, '\'') => inside = !inside,
+                    (false, '\\') => read.extend(chars.next()),
+                    (false, c) => {
+                        prop_assert!(!" \t\n$`\"*?[]{}()<>|&;~#!".contains(c), "{text}");
+                        read.push(c);
+                    }
+                    (true, c) => read.push(c),
+                }
+            }
+            prop_assert!(!inside);
+            prop_assert_eq!(read, word);
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! What the page shows of a study: its arms in one order, with what the
+//! sections draw. Every section takes its figures from here, so no two disagree.
+
+use super::identity::Look;
+use crate::{
+    record::{Arm, Study, Trial, Verdict},
+    statistics::{ArmSummary, summaries},
+};
+
+/// A study as the page shows it.
+#[derive(Debug)]
+pub(super) struct View<'a> {
+    /// The record.
+    pub(super) study: &'a Study,
+    /// The arms, quickest first, as in the text.
+    pub(super) rows: Vec<Row<'a>>,
+}
+
+/// One arm.
+#[derive(Debug)]
+pub(super) struct Row<'a> {
+    /// Its usable trials and their medians.
+    pub(super) summary: ArmSummary<'a>,
+    /// Its place in the record: its class is `a` and this number.
+    pub(super) id: usize,
+    /// How it looks.
+    pub(super) look: Look,
+    /// Its makespan over the baseline's.
+    pub(super) ratio: Option<Ratio>,
+    /// The same for every block in which both ran.
+    pub(super) runs: Vec<Run>,
+}
+
+/// A makespan over the baseline's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Ratio {
+    /// The estimate.
+    pub(super) value: f64,
+    /// Its 95 % interval.
+    pub(super) interval: Option<(f64, f64)>,
+    /// What the comparison says; `None` for the baseline and without a comparison.
+    pub(super) verdict: Option<Verdict>,
+}
+
+/// One block's ratio.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Run {
+    /// The block.
+    pub(super) block: u32,
+    /// The arm's makespan there.
+    pub(super) makespan_s: f64,
+    /// The same over the baseline's makespan in this block.
+    pub(super) ratio: f64,
+}
+
+impl<'a> View<'a> {
+    /// The view of a study.
+    pub(super) fn new(study: &'a Study) -> Self {
+        let looks = Look::of_all(&study.arms);
+        let summaries = summaries(study);
+        let baseline: Vec<&Trial> = summaries
+            .iter()
+            .find(|summary| summary.baseline)
+            .map(|summary| summary.trials.clone())
+            .unwrap_or_default();
+        let reference = summaries
+            .iter()
+            .find(|summary| summary.baseline)
+            .and_then(|summary| summary.makespan_s)
+            .map(|spread| spread.median);
+        let rows = summaries
+            .into_iter()
+            .filter_map(|summary| {
+                let id = study
+                    .arms
+                    .iter()
+                    .position(|arm| std::ptr::eq(arm, summary.arm))?;
+                Some(Row {
+                    id,
+                    look: *looks.get(id)?,
+                    ratio: ratio(&summary, reference),
+                    runs: runs(&summary.trials, &baseline),
+                    summary,
+                })
+            })
+            .collect();
+        Self { study, rows }
+    }
+
+    /// The arms without the A/A control: in pictures of what an arm is like,
+    /// it would only repeat the baseline.
+    pub(super) fn subjects(&self) -> impl Iterator<Item = &Row<'a>> {
+        self.rows.iter().filter(|row| !row.arm().control)
+    }
+
+    /// The baseline's row.
+    pub(super) fn baseline(&self) -> Option<&Row<'a>> {
+        self.rows.iter().find(|row| row.summary.baseline)
+    }
+
+    /// The row of an arm.
+    pub(super) fn row(&self, arm: &str) -> Option<&Row<'a>> {
+        self.rows.iter().find(|row| row.arm().name == arm)
+    }
+}
+
+impl<'a> Row<'a> {
+    /// The arm's entry in the record.
+    pub(super) fn arm(&self) -> &'a Arm {
+        self.summary.arm
+    }
+
+    /// The arm's name.
+    pub(super) fn name(&self) -> &'a str {
+        &self.summary.arm.name
+    }
+
+    /// The median of its makespans, in seconds.
+    pub(super) fn makespan_s(&self) -> Option<f64> {
+        self.summary.makespan_s.map(|spread| spread.median)
+    }
+
+    /// The classes of the groups that draw this arm: it can be singled out,
+    /// and it has its colour.
+    pub(super) fn class(&self) -> String {
+        format!("arm a{} {}", self.id, self.look.hue.paint().name)
+    }
+
+    /// The trial with the median makespan, among those that `has` what is to
+    /// be shown. Of an even number, the quicker of the two in the middle.
+    pub(super) fn typical(&self, has: impl Fn(&Trial) -> bool) -> Option<&'a Trial> {
+        let mut timed: Vec<(f64, &'a Trial)> = self
+            .summary
+            .trials
+            .iter()
+            .filter(|trial| has(trial))
+            .filter_map(|trial| Some((trial.makespan_s?, *trial)))
+            .collect();
+        timed.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.order.cmp(&b.1.order)));
+        let middle = timed.len().checked_sub(1)? / 2;
+        timed.get(middle).map(|(_, trial)| *trial)
+    }
+
+    /// URLs in flight at most, in all processes together.
+    pub(super) fn slots(&self) -> u64 {
+        let arm = self.arm();
+        u64::from(arm.processes.max(1)) * u64::from(arm.concurrency.max(1))
+    }
+}
+
+/// URLs that a trial went through; `None` for none.
+pub(super) fn urls(trial: &Trial) -> Option<f64> {
+    let urls = trial.completed + trial.failed + trial.abandoned;
+    (urls > 0).then_some(urls as f64)
+}
+
+fn ratio(summary: &ArmSummary<'_>, reference: Option<f64>) -> Option<Ratio> {
+    let usable = |value: f64| value.is_finite() && value > 0.0;
+    let median = summary.makespan_s?.median;
+    let without_comparison = |value: f64| Ratio {
+        value,
+        interval: None,
+        verdict: None,
+    };
+    if summary.baseline {
+        return Some(without_comparison(1.0));
+    }
+    match summary
+        .comparison
+        .filter(|comparison| usable(comparison.ratio))
+    {
+        Some(comparison) => Some(Ratio {
+            value: comparison.ratio,
+            interval: comparison
+                .ci_low
+                .zip(comparison.ci_high)
+                .filter(|(low, high)| usable(*low) && usable(*high) && low <= high),
+            verdict: Some(comparison.verdict),
+        }),
+        // Without a comparison there are still the medians.
+        None => Some(median / reference?)
+            .filter(|value| usable(*value))
+            .map(without_comparison),
+    }
+}
+
+fn runs(kept: &[&Trial], baseline: &[&Trial]) -> Vec<Run> {
+    kept.iter()
+        .filter_map(|trial| {
+            let other = baseline.iter().find(|other| other.block == trial.block)?;
+            let makespan_s = trial.makespan_s?;
+            let ratio = makespan_s / other.makespan_s?;
+            (ratio.is_finite() && ratio > 0.0).then_some(Run {
+                block: trial.block,
+                makespan_s,
+                ratio,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trial(arm: &str, block: u32, makespan_s: f64) -> Trial {
+        Trial {
+            arm: arm.into(),
+            block,
+            order: block,
+            valid: true,
+            makespan_s: Some(makespan_s),
+            ..Trial::default()
+        }
+    }
+
+    fn arm(name: &str) -> Arm {
+        Arm {
+            name: name.into(),
+            processes: 1,
+            model: name.into(),
+            concurrency: 4,
+            client: "core".into(),
+            ..Arm::default()
+        }
+    }
+
+    fn study() -> Study {
+        let mut study = Study {
+            arms: vec![arm("sequential"), arm("async"), arm("threads")],
+            trials: vec![
+                trial("sequential", 1, 4.0),
+                trial("async", 1, 1.0),
+                trial("threads", 1, 0.5),
+                trial("async", 2, 2.0),
+                Trial {
+                    valid: false,
+                    ..trial("threads", 2, 100.0)
+                },
+                Trial {
+                    discarded: true,
+                    ..trial("async", 0, 9.0)
+                },
+            ],
+            ..Study::default()
+        };
+        study.manifest.baseline = "async".into();
+        study
+    }
+
+    #[test]
+    fn invalid_and_discarded_trials_enter_no_picture() {
+        let study = study();
+        let view = View::new(&study);
+        assert_eq!(view.row("threads").unwrap().makespan_s(), Some(0.5));
+        let runs = &view.row("threads").unwrap().runs;
+        assert_eq!(runs.len(), 1);
+        assert_eq!((runs[0].block, runs[0].ratio), (1, 0.5));
+    }
+
+    #[test]
+    fn without_comparisons_the_medians_still_compare() {
+        let study = study();
+        let view = View::new(&study);
+        assert_eq!(view.baseline().unwrap().ratio.unwrap().value, 1.0);
+        let ratio = view.row("sequential").unwrap().ratio.unwrap();
+        assert!((ratio.value - 4.0 / 1.5).abs() < 1e-9);
+        assert_eq!((ratio.interval, ratio.verdict), (None, None));
+    }
+
+    #[test]
+    fn the_typical_trial_has_the_median_makespan() {
+        let study = Study {
+            arms: vec![arm("async")],
+            trials: [5.0, 1.0, 3.0, 2.0]
+                .iter()
+                .zip(0..)
+                .map(|(s, block)| trial("async", block, *s))
+                .collect(),
+            ..Study::default()
+        };
+        let view = View::new(&study);
+        assert_eq!(
+            view.rows[0].typical(|_| true).unwrap().makespan_s,
+            Some(2.0)
+        );
+        assert!(view.rows[0].typical(|t| !t.memory.is_empty()).is_none());
+    }
+}

@@ -1,0 +1,538 @@
+//! Who waits when?
+//!
+//! One trial of every arm: above, how many of its slots were busy, and with
+//! what; below, every request in its slot. All arms share one time axis, so
+//! that going from one to the next shows what the model changes.
+
+use std::collections::BTreeMap;
+
+use maud::{Markup, html};
+
+use super::{
+    identity::gloss,
+    section,
+    svg::{
+        Anchor, Path, Px, fitted,
+        plot::{Area, Drawing, Room, for_both, unit_ticks, x_axis, x_title},
+        scale::{Scale, Unit, cut},
+        swatch, text, text_width,
+    },
+    view::{Row, View, urls},
+};
+use crate::{
+    format,
+    record::{Request, Trial},
+    text::counted,
+};
+
+/// Most lanes drawn of one arm.
+const LANES_MAX: usize = 32;
+/// Most requests drawn of all arms together; the time axis ends where more would begin.
+const REQUESTS_MAX: usize = 6000;
+/// How many times longer than the next an arm must take to be cut.
+const FAR: f64 = 2.5;
+/// A lane wants this many pixels for a usual request.
+const REQUEST_PX: f64 = 24.0;
+
+/// Air at both ends of the lanes, for the labels of the time axis.
+const TRACK_AIR: f64 = 8.0;
+
+/// A slot: its fetcher's number and its own.
+type Slot = (u32, u32);
+
+/// One arm's trial.
+struct Part<'v, 'a> {
+    row: &'v Row<'a>,
+    trial: &'a Trial,
+    lanes: BTreeMap<Slot, Vec<&'a Request>>,
+    /// Up to here every request is on record.
+    known_s: f64,
+    /// Whether that is the whole run.
+    whole: bool,
+}
+
+/// The section.
+pub(super) fn waits(view: &View<'_>) -> Markup {
+    let question = "Who waits when?";
+    let parts: Vec<Part<'_, '_>> = view.subjects().filter_map(|row| part(view, row)).collect();
+    if parts.is_empty() {
+        let missing = html! { p.missing { "No trial has its single requests on record." } };
+        return section("waits", question, &missing);
+    }
+    let busy_end = end_of_axis(parts.iter().map(|part| part.known_s).collect());
+    let lanes_end = lanes_end(&parts).min(busy_end);
+    let first = parts
+        .iter()
+        .position(|part| part.row.summary.baseline)
+        .unwrap_or(0);
+    let px_per_s = px_per_s(&parts, lanes_end);
+    let names_px = parts.iter().map(names_px).fold(0.0, f64::max);
+    let body = html! {
+        (legend(&["idle", "connect", "wait", "body"], true))
+        (for_both("How many of each arm's slots were busy", |room| strips(&parts, busy_end, room)))
+        div.waits {
+            div.tabs role="radiogroup" aria-label="Requests of which arm" {
+                @for (at, part) in parts.iter().enumerate() {
+                    label.chip {
+                        input type="radio" name="waits" id={ "w" (part.row.id) } checked[at == first];
+                        (swatch(part.row.look)) span { (part.row.name()) }
+                    }
+                }
+            }
+            @for part in &parts {
+                div class={ "pane p" (part.row.id) } { (lanes(part, lanes_end, px_per_s, names_px)) }
+            }
+        }
+    };
+    let caption = html! { p.caption {
+        "Above: how many slots (places for a URL in flight) were busy. Below: every request in its slot; switch between arms, the time axis stays. Much “waiting for the server” means that the server sets the pace; “idle” is time in which a slot fetched nothing, so little of it is good."
+        @if parts.iter().any(|part| goes_on(part, busy_end)) {
+            " ▸ marks a run that goes on: the axis ends at " (format::duration(busy_end))
+            @if parts.iter().any(|part| !part.whole) { ", and only the first requests of a run are on record" }
+            "."
+        }
+    } };
+    section("waits", question, &html! { (body) (caption) })
+}
+
+/// The phases' colours and names.
+pub(super) fn legend(phases: &[&'static str], failures: bool) -> Markup {
+    let name = |phase: &str| match phase {
+        "idle" => "idle",
+        "connect" => "connecting (name, connection, TLS)",
+        "wait" => "waiting for the server",
+        "body" => "reading the body",
+        _ => "coordination",
+    };
+    html! {
+        ul.phases {
+            @for phase in phases { li { i class={ "ph-" (phase) } {} (name(phase)) } }
+            @if failures { li { i.ph-failed {} "red cap: failed" } }
+        }
+    }
+}
+
+fn part<'v, 'a>(view: &View<'a>, row: &'v Row<'a>) -> Option<Part<'v, 'a>> {
+    let has = |trial: &&&Trial| !trial.requests.is_empty();
+    // One that counts, if there is one.
+    let trial = row.summary.trials.iter().find(has).copied().or_else(|| {
+        view.study
+            .trials
+            .iter()
+            .find(|trial| trial.arm == row.arm().name && !trial.requests.is_empty())
+    })?;
+    let mut lanes: BTreeMap<Slot, Vec<&Request>> = BTreeMap::new();
+    let sane = |request: &&Request| {
+        request.start_s.is_finite()
+            && request.duration_s.is_finite()
+            && request.start_s >= 0.0
+            && request.duration_s >= 0.0
+    };
+    for request in trial.requests.iter().filter(sane) {
+        lanes
+            .entry((request.fetcher, request.slot))
+            .or_default()
+            .push(request);
+    }
+    let whole = urls(trial).is_none_or(|urls| trial.requests.len() as f64 >= urls);
+    let known_s = if whole {
+        lanes.values().map(|lane| end_of(lane)).fold(0.0, f64::max)
+    } else {
+        // A slot does one request after the other, so nothing is missing in
+        // any before the first of them has its last one on record.
+        lanes
+            .values()
+            .map(|lane| end_of(lane))
+            .fold(f64::INFINITY, f64::min)
+    };
+    for lane in lanes.values_mut() {
+        lane.sort_by(|a, b| a.start_s.total_cmp(&b.start_s));
+    }
+    (known_s > 0.0 && known_s.is_finite()).then_some(Part {
+        row,
+        trial,
+        lanes,
+        known_s,
+        whole,
+    })
+}
+
+/// When the last request of a slot ended.
+fn end_of(lane: &[&Request]) -> f64 {
+    lane.iter()
+        .map(|request| request.start_s + request.duration_s)
+        .fold(0.0, f64::max)
+}
+
+/// Slots that the picture is about: all there were, or those on record.
+fn slots(part: &Part<'_, '_>) -> u64 {
+    let on_record = part.lanes.len() as u64;
+    if part.whole {
+        part.row.slots().max(on_record)
+    } else {
+        on_record
+    }
+}
+
+/// Whether a run goes on past what is drawn of it.
+fn goes_on(part: &Part<'_, '_>, end_s: f64) -> bool {
+    !part.whole || part.known_s > end_s * 1.001
+}
+
+fn finished(part: &Part<'_, '_>) -> f64 {
+    part.trial
+        .fetch_makespan_s
+        .or(part.trial.makespan_s)
+        .unwrap_or(part.known_s)
+}
+
+fn end_of_axis(ends: Vec<f64>) -> f64 {
+    let longest = ends.iter().copied().fold(0.0, f64::max);
+    cut(&ends, FAR).map_or(longest, |kept| kept * 1.05)
+}
+
+/// Where the lanes end: the axis that all share, or sooner when it would hold
+/// too many requests.
+fn lanes_end(parts: &[Part<'_, '_>]) -> f64 {
+    let mut starts: Vec<f64> = parts
+        .iter()
+        .flat_map(|part| part.lanes.values().take(LANES_MAX).flatten())
+        .map(|request| request.start_s)
+        .collect();
+    starts.sort_by(f64::total_cmp);
+    starts
+        .get(REQUESTS_MAX)
+        .copied()
+        .filter(|end| *end > 0.0)
+        .unwrap_or(f64::INFINITY)
+}
+
+fn px_per_s(parts: &[Part<'_, '_>], end_s: f64) -> f64 {
+    let mut durations: Vec<f64> = parts
+        .iter()
+        .flat_map(|part| part.lanes.values().take(LANES_MAX).flatten())
+        .map(|request| request.duration_s)
+        .filter(|duration| *duration > 0.0)
+        .collect();
+    durations.sort_by(f64::total_cmp);
+    let usual = durations.get(durations.len() / 2).copied().unwrap_or(end_s);
+    (REQUEST_PX / usual).clamp(870.0 / end_s, 2400.0 / end_s)
+}
+
+/// A request's parts as (phase, from, to), in seconds since Go. A request
+/// whose times contradict each other is drawn as far as they do not.
+fn phases(request: &Request) -> [(&'static str, f64, f64); 3] {
+    let start = request.start_s;
+    let end = start + request.duration_s;
+    let connected = (start + request.connect_s.max(0.0)).min(end);
+    let first_byte = request
+        .first_byte_s
+        .map_or(end, |first| (start + first).clamp(connected, end));
+    [
+        ("connect", start, connected),
+        ("wait", connected, first_byte),
+        ("body", first_byte, end),
+    ]
+}
+
+/// How many slots were in each phase, averaged over equal spans of time.
+fn busy(part: &Part<'_, '_>, end_s: f64, bins: usize) -> Vec<[f64; 3]> {
+    let width = end_s / bins as f64;
+    let mut sums = vec![[0.0; 3]; bins];
+    for request in part.lanes.values().flatten() {
+        for (which, (_, from, to)) in phases(request).into_iter().enumerate() {
+            for (bin, sum) in sums.iter_mut().enumerate() {
+                let low = bin as f64 * width;
+                let covered = to.min(low + width) - from.max(low);
+                if covered > 0.0 {
+                    sum[which] += covered / width;
+                }
+            }
+        }
+    }
+    sums
+}
+
+/// Every arm's strip, one below the other on one time axis.
+fn strips(parts: &[Part<'_, '_>], end_s: f64, room: Room) -> Drawing {
+    let (pitch, height) = room.pick((46.0, 34.0), (60.0, 32.0));
+    let top = room.pick(6.0, 22.0);
+    let names = parts.iter().map(|part| text_width(part.row.name(), 14.0));
+    let area = Area {
+        left: room.pick(names.fold(100.0, f64::max).min(230.0) + 16.0, 0.0),
+        right: room.width() - room.pick(150.0, 14.0),
+        top: 0.0,
+        bottom: top + pitch * parts.len() as f64 - 4.0,
+    };
+    let x = Scale::linear((0.0, end_s), (area.left, area.right));
+    let unit = Unit::of_seconds(end_s);
+    let content = html! {
+        @for (part, at) in parts.iter().zip(0_u32..) {
+            @let y = top + f64::from(at) * pitch;
+            g class=(part.row.class()) {
+                (strip(part, &x, y, height, room))
+                @let share = occupancy(part, end_s);
+                @let slots = counted(slots(part), "slot");
+                @let said = format!("{} busy", format::percent(share));
+                @match room {
+                    Room::Wide => {
+                        text.n.end x=(Px(area.left - 16.0)) y=(Px(y + height / 2.0 + 5.0)) { (fitted(part.row.name(), 14.0, area.left - 16.0)) title { (gloss(part.row.arm())) } }
+                        (text("v", area.right + 16.0, y + 14.0, Anchor::Start, &said))
+                        (text("t small", area.right + 16.0, y + 30.0, Anchor::Start, &format!("of {slots}")))
+                    }
+                    Room::Narrow => {
+                        text.n x="0" y=(Px(y - 6.0)) { (fitted(part.row.name(), 13.0, 200.0)) }
+                        (text("t small", room.width(), y - 6.0, Anchor::End, &format!("{said} of {slots}")))
+                    }
+                }
+            }
+        }
+        (x_axis(Area { top: area.bottom, ..area }, &unit_ticks(&x, room.pick(8, 4), unit)))
+        (x_title(area, 38.0, "time since the start"))
+    };
+    Drawing {
+        height: area.bottom + 44.0,
+        content,
+    }
+}
+
+/// Share of the slots' time, up to the end, in which they were busy.
+fn occupancy(part: &Part<'_, '_>, end_s: f64) -> f64 {
+    let end = part.known_s.min(end_s);
+    let busy: f64 = part
+        .lanes
+        .values()
+        .flatten()
+        .map(|request| ((request.start_s + request.duration_s).min(end) - request.start_s).max(0.0))
+        .sum();
+    busy / end / slots(part) as f64
+}
+
+fn strip(part: &Part<'_, '_>, x: &Scale, y: f64, height: f64, room: Room) -> Markup {
+    let (from, _) = x.range();
+    let end_s = part.known_s.min(x.domain().1);
+    let to = x.at(end_s);
+    let bins = room.pick(180, 100);
+    let slots = slots(part) as f64;
+    let counts = busy(part, end_s, bins);
+    let step = (to - from) / bins as f64;
+    // Stacked: waiting below, then connecting, then the body; what is left is idle.
+    let order = [(1, "ph-wait"), (0, "ph-connect"), (2, "ph-body")];
+    let layer = |upto: usize| {
+        let mut path = Path::new();
+        path.move_to(from, y + height);
+        let mut last = f64::NAN;
+        for (bin, count) in counts.iter().enumerate() {
+            let sum: f64 = order[..=upto].iter().map(|(which, _)| count[*which]).sum();
+            let edge = ((y + height * (1.0 - (sum / slots).min(1.0))) * 10.0).round() / 10.0;
+            // A level that stays needs no corner.
+            if edge != last {
+                if bin > 0 {
+                    path.across_to(from + bin as f64 * step);
+                }
+                path.down_to(edge);
+                last = edge;
+            }
+        }
+        path.across_to(to).down_to(y + height).close();
+        path
+    };
+    html! {
+        rect.ph-idle x=(Px(from)) y=(Px(y)) width=(Px(to - from)) height=(Px(height)) {
+            title { (part.row.name()) ": " (format::percent(occupancy(part, end_s))) " of its slots' time busy" }
+        }
+        @for upto in (0..order.len()).rev() {
+            path class=(order[upto].1) d=(layer(upto).as_str()) {}
+        }
+        @if goes_on(part, x.domain().1) {
+            @let mut arrow = Path::new();
+            @let _ = arrow.move_to(to + 2.0, y + height / 2.0 - 6.0).line_to(to + 10.0, y + height / 2.0).line_to(to + 2.0, y + height / 2.0 + 6.0).close();
+            path.onward d=(arrow.as_str()) { title { "goes on to " (format::duration(finished(part))) } }
+        }
+    }
+}
+
+/// What a lane is called.
+fn lane_name(part: &Part<'_, '_>, (fetcher, slot): Slot) -> String {
+    let arm = part.row.arm();
+    if arm.processes <= 1 {
+        format!("slot {}", slot.saturating_add(1))
+    } else if arm.concurrency <= 1 {
+        format!("process {}", fetcher.saturating_add(1))
+    } else {
+        format!("{} · {}", fetcher.saturating_add(1), slot.saturating_add(1))
+    }
+}
+
+/// Room for the names of an arm's lanes.
+fn names_px(part: &Part<'_, '_>) -> f64 {
+    let names = part
+        .lanes
+        .keys()
+        .take(LANES_MAX)
+        .map(|slot| text_width(&lane_name(part, *slot), 11.5));
+    names.fold(40.0, f64::max) + 14.0
+}
+
+/// Every request of one arm in its slot.
+fn lanes(part: &Part<'_, '_>, end_s: f64, px_per_s: f64, names_px: f64) -> Markup {
+    let shown: Vec<(Slot, &[&Request])> = part
+        .lanes
+        .iter()
+        .take(LANES_MAX)
+        .map(|(slot, lane)| (*slot, lane.as_slice()))
+        .collect();
+    let pitch: f64 = match shown.len() {
+        0..=8 => 24.0,
+        9..=16 => 17.0,
+        _ => 11.0,
+    };
+    let bar = (pitch - 3.0).min(18.0);
+    let top = 8.0;
+    let label_every = if pitch < 14.0 { 4 } else { 1 };
+    let label = |slot| lane_name(part, slot);
+    let bottom = top + pitch * shown.len() as f64;
+    let width = end_s * px_per_s;
+    let x = Scale::linear((0.0, end_s), (TRACK_AIR, width - TRACK_AIR));
+    let unit = Unit::of_seconds(end_s);
+    let count: usize = shown
+        .iter()
+        .map(|(_, lane)| {
+            lane.iter()
+                .filter(|request| request.start_s < end_s)
+                .count()
+        })
+        .sum();
+    let named = format!("Requests of {} in their slots", part.row.name());
+    let labels = html! {
+        @for (at, (slot, _)) in shown.iter().enumerate().filter(|(at, _)| at % label_every == 0) {
+            (text("t small", names_px - 8.0, top + pitch * at as f64 + bar / 2.0 + 4.0, Anchor::End, &label(*slot)))
+        }
+    };
+    let mut ticks = unit_ticks(&x, 12, unit);
+    // A label at the very edge would be cut in two.
+    ticks.retain(|tick| tick.at + text_width(&tick.label, 13.0) / 2.0 < width);
+    let track = html! {
+        (x_axis(Area { left: 0.0, right: width, top: 0.0, bottom }, &ticks))
+        @for (at, (slot, lane)) in shown.iter().enumerate() {
+            @let until = if part.whole { end_s } else { end_of(lane) };
+            (drawn_lane(lane, &label(*slot), &x, until, top + pitch * at as f64, bar))
+        }
+    };
+    html! {
+        p.lead {
+            (swatch(part.row.look)) b { (part.row.name()) } ": " (gloss(part.row.arm())) ". "
+            @if part.row.arm().processes > 1 && part.row.arm().concurrency > 1 { "Rows are process · slot. " }
+            "Block " (part.trial.block) ", " (format::count(count as u64)) " requests"
+            @if part.lanes.len() > shown.len() { ", " (shown.len()) " of " (part.lanes.len()) " slots" }
+            @if goes_on(part, end_s) { " of a run of " (format::duration(finished(part))) }
+            "."
+        }
+        div.scroll.lanes tabindex="0" role="region" aria-label=(named) style={ "--fit:" (Px(100.0 * (650.0 / (width + names_px)).min(1.0))) "%" } {
+            svg.lane-names width=(Px(names_px)) height=(Px(bottom + 26.0)) aria-hidden="true" { (labels) }
+            svg.track width=(Px(width)) height=(Px(bottom + 26.0)) viewBox={ "0 0 " (Px(width)) " " (Px(bottom + 26.0)) } role="img" aria-label=(named) { (track) }
+        }
+    }
+}
+
+/// One slot: a path for each phase, whatever the number of requests.
+fn drawn_lane(lane: &[&Request], label: &str, x: &Scale, until: f64, y: f64, bar: f64) -> Markup {
+    let end_s = x.domain().1;
+    let mut paths: [(&str, Path); 3] = [
+        ("connect", Path::new()),
+        ("wait", Path::new()),
+        ("body", Path::new()),
+    ];
+    let mut failed = Path::new();
+    let shown = lane.iter().filter(|request| request.start_s < end_s);
+    let (mut count, mut failures) = (0_usize, 0_usize);
+    for request in shown {
+        count += 1;
+        for ((_, path), (_, from, to)) in paths.iter_mut().zip(phases(request)) {
+            let (left, right) = (x.clamped(from), x.clamped(to));
+            if right - left >= 0.05 {
+                path.move_to(left, 0.0).across(right - left);
+            }
+        }
+        if !request.ok {
+            failures += 1;
+            let (left, right) = (
+                x.clamped(request.start_s),
+                x.clamped(request.start_s + request.duration_s),
+            );
+            failed
+                .move_to(left, -bar / 2.0 + 1.0)
+                .across((right - left).max(2.0));
+        }
+    }
+    // A hair between two requests, in the colour of the ground.
+    let mut seams = Path::new();
+    for request in lane
+        .iter()
+        .filter(|request| request.start_s < end_s && request.start_s > 0.0)
+    {
+        seams.move_to(x.at(request.start_s), 0.0).across(0.8);
+    }
+    html! {
+        g transform={ "translate(0 " (Px(y + bar / 2.0)) ")" } stroke-width=(Px(bar)) {
+            title { (label) ": " (count) " requests" @if failures > 0 { ", " (failures) " failed" } }
+            @let mut ground = Path::new();
+            @let _ = ground.move_to(x.range().0, 0.0).across_to(x.clamped(until));
+            path.lane.st-idle d=(ground.as_str()) {}
+            @for (phase, path) in &paths {
+                @if !path.is_empty() { path class={ "lane st-" (phase) } d=(path.as_str()) {} }
+            }
+            @if !seams.is_empty() { path.lane.seam d=(seams.as_str()) {} }
+            @if !failed.is_empty() { path.lane.st-failed d=(failed.as_str()) {} }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(
+        start_s: f64,
+        connect_s: f64,
+        first_byte_s: Option<f64>,
+        duration_s: f64,
+    ) -> Request {
+        Request {
+            start_s,
+            connect_s,
+            first_byte_s,
+            duration_s,
+            ok: true,
+            ..Request::default()
+        }
+    }
+
+    #[test]
+    fn phases_follow_one_another_and_never_run_backwards() {
+        let odd = [
+            request(1.0, 0.1, Some(0.3), 0.5),
+            request(1.0, 0.9, Some(0.3), 0.5),
+            request(1.0, -0.1, None, 0.5),
+            request(1.0, 0.1, Some(7.0), 0.5),
+        ];
+        for request in odd {
+            let [connect, wait, body] = phases(&request);
+            assert_eq!((connect.1, body.2), (1.0, 1.5));
+            assert_eq!((connect.2, wait.2), (wait.1, body.1));
+            assert!(connect.1 <= connect.2 && wait.1 <= wait.2 && body.1 <= body.2);
+        }
+    }
+
+    #[test]
+    fn a_lane_is_one_path_for_each_phase() {
+        let requests = [
+            request(0.0, 0.1, Some(0.3), 0.4),
+            request(0.5, 0.0, Some(0.1), 0.2),
+        ];
+        let lane: Vec<&Request> = requests.iter().collect();
+        let x = Scale::linear((0.0, 1.0), (0.0, 100.0));
+        let drawn = drawn_lane(&lane, "slot <1>", &x, 0.7, 0.0, 10.0).into_string();
+        insta::assert_snapshot!(drawn, @r#"<g transform="translate(0 5)" stroke-width="10"><title>slot &lt;1&gt;: 2 requests</title><path class="lane st-idle" d="M0 0H70"></path><path class="lane st-connect" d="M0 0h10"></path><path class="lane st-wait" d="M10 0h20M50 0h10"></path><path class="lane st-body" d="M30 0h10M60 0h10"></path><path class="lane seam" d="M50 0h0.8"></path></g>"#);
+    }
+}

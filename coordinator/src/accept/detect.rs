@@ -1,0 +1,163 @@
+//! What a connection begins with, and what to answer when that is not what the
+//! port speaks. Pure.
+
+/// What a port speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    /// gRPC in plain text.
+    Grpc,
+    /// gRPC in TLS.
+    GrpcInTls,
+    /// Pages.
+    Http1,
+}
+
+/// What a peer speaks, by its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opening {
+    Http1,
+    Http2,
+    Tls,
+    Unknown,
+}
+
+/// The first bytes that every HTTP/2 client sends (RFC 9113 section 3.4), up
+/// to where no other version can be meant.
+const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n";
+/// Bytes that tell everything apart.
+pub(crate) const OPENING_BYTES: usize = HTTP2.len();
+
+impl Opening {
+    /// Tells what `bytes` begin; `None` until more have come.
+    pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
+        let first = *bytes.first()?;
+        // A handshake record (RFC 8446 section 5.1).
+        if first == 0x16 {
+            return Some(Self::Tls);
+        }
+        if bytes.starts_with(HTTP2) {
+            return Some(Self::Http2);
+        }
+        if HTTP2.starts_with(bytes) {
+            return None;
+        }
+        let method = bytes.iter().take_while(|byte| byte.is_ascii_uppercase());
+        let length = method.count();
+        match bytes.get(length) {
+            // Whatever it is, it is told that in HTTP.
+            _ if length >= OPENING_BYTES => Some(Self::Http1),
+            Some(b' ') if length > 0 => Some(Self::Http1),
+            Some(_) => Some(Self::Unknown),
+            None => None,
+        }
+    }
+}
+
+impl Speaks {
+    /// Whether `opening` is what the port speaks.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, for the log.
+    pub(crate) fn check(self, opening: Opening) -> Result<(), &'static str> {
+        match (self, opening) {
+            (Self::Grpc, Opening::Http2)
+            | (Self::GrpcInTls, Opening::Tls)
+            | (Self::Http1, Opening::Http1) => Ok(()),
+            (Self::Grpc | Self::Http1, Opening::Tls) => Err("TLS to a port that speaks plain text"),
+            (Self::GrpcInTls, _) => Err("plain text to a port that speaks TLS"),
+            (Self::Grpc, Opening::Http1) => Err("HTTP/1 to the gRPC port"),
+            (Self::Http1, Opening::Http2) => Err("HTTP/2 to the pages, which speak HTTP/1.1"),
+            (Self::Grpc | Self::Http1, Opening::Unknown) => Err("what came is no HTTP"),
+        }
+    }
+
+    /// What a peer that speaks something else is told, in its own words.
+    pub(crate) fn answer(self, opening: Opening) -> Vec<u8> {
+        let text = match self {
+            Self::Grpc => "this port speaks gRPC; the pages are on another one",
+            Self::GrpcInTls => "this port speaks gRPC in TLS: use https://",
+            Self::Http1 => "the pages speak HTTP/1.1",
+        };
+        match opening {
+            Opening::Http1 => format!(
+                "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\
+                 Connection: close\r\n\r\n{text}\n",
+                text.len() + 1
+            )
+            .into_bytes(),
+            Opening::Http2 => http2_goodbye(text),
+            // A fatal alert: protocol_version (RFC 8446 section 6).
+            Opening::Tls => vec![0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x46],
+            Opening::Unknown => Vec::new(),
+        }
+    }
+}
+
+/// Empty SETTINGS, which must come first, and GOAWAY with the reason in words
+/// (RFC 9113 sections 6.5 and 6.8).
+fn http2_goodbye(text: &str) -> Vec<u8> {
+    const HTTP_1_1_REQUIRED: u32 = 0xd;
+    let mut bytes = vec![0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let length = u32::try_from(8 + text.len()).unwrap_or(8);
+    bytes.extend_from_slice(&length.to_be_bytes()[1..]);
+    bytes.extend_from_slice(&[7, 0, 0, 0, 0, 0]);
+    bytes.extend_from_slice(&0_u32.to_be_bytes());
+    bytes.extend_from_slice(&HTTP_1_1_REQUIRED.to_be_bytes());
+    bytes.extend_from_slice(text.as_bytes());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn protocols_are_known_by_their_first_bytes() {
+        let of = |bytes: &[u8]| Opening::of(bytes);
+        assert_eq!(of(b""), None);
+        assert_eq!(of(b"PRI * HTTP"), None);
+        assert_eq!(of(b"PRI * HTTP/2.0\r\n\r\nSM"), Some(Opening::Http2));
+        assert_eq!(of(b"PRI /x HTTP/1.1\r\n"), Some(Opening::Http1));
+        assert_eq!(of(b"P"), None);
+        assert_eq!(of(b"PO"), None);
+        assert_eq!(of(b"POST / HTTP/1.1"), Some(Opening::Http1));
+        assert_eq!(of(b"GET "), Some(Opening::Http1));
+        assert_eq!(of(b"\x16\x03\x01"), Some(Opening::Tls));
+        assert_eq!(of(b"SSH-2.0"), Some(Opening::Unknown));
+        assert_eq!(of(b"\0"), Some(Opening::Unknown));
+        assert_eq!(of(&[b'A'; 15]), None);
+        assert_eq!(of(&[b'A'; 16]), Some(Opening::Http1));
+        assert_eq!(of(&[b'A'; 64]), Some(Opening::Http1));
+    }
+
+    #[test]
+    fn each_port_takes_its_own_only() {
+        use Opening as O;
+        for (speaks, own) in [
+            (Speaks::Grpc, O::Http2),
+            (Speaks::GrpcInTls, O::Tls),
+            (Speaks::Http1, O::Http1),
+        ] {
+            for opening in [O::Http1, O::Http2, O::Tls, O::Unknown] {
+                assert_eq!(speaks.check(opening).is_ok(), opening == own);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn enough_bytes_always_tell(bytes in prop::collection::vec(any::<u8>(), OPENING_BYTES..64)) {
+            prop_assert!(Opening::of(&bytes).is_some());
+        }
+
+        #[test]
+        fn more_bytes_never_change_the_answer(bytes in prop::collection::vec(prop_oneof![any::<u8>(), b'A'..=b'Z', prop::sample::select(HTTP2.to_vec())], 1..40), cut in 1_usize..40) {
+            let cut = cut.min(bytes.len());
+            if let Some(early) = Opening::of(&bytes[..cut]) {
+                prop_assert_eq!(Opening::of(&bytes), Some(early));
+            }
+        }
+    }
+}

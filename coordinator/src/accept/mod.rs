@@ -1,0 +1,159 @@
+//! The door: who may connect, before anybody looks at what they say.
+//!
+//! The number of connections is bounded, below the process's limit of open
+//! files. A connection shows within a deadline that it speaks what the port
+//! speaks, and is told in its own protocol if it does not; over one that does,
+//! somebody must be admitted within another deadline. Whoever is refused is
+//! logged once, and then now and then with a count.
+
+mod detect;
+mod peer;
+mod refusals;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use rustix::process::{Resource, getrlimit};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+pub(crate) use detect::Speaks;
+use detect::{OPENING_BYTES, Opening};
+pub(crate) use peer::{Peer, PeerInfo};
+use refusals::AGAIN_AFTER;
+pub(crate) use refusals::RefusalLog;
+
+/// A connection's first bytes come within this time.
+const OPENING_DEADLINE: Duration = Duration::from_secs(10);
+/// A refused peer has this long to take its answer.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(1);
+/// Bytes of a refused peer that are read, so that its answer is not lost to a reset.
+const ANSWER_READ_BYTES: u64 = 64 * 1024;
+/// Open files that are needed for other things than connections.
+const FILES_RESERVED: u64 = 256;
+/// After the system could not give another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a door lets through.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules {
+    pub(crate) speaks: Speaks,
+    /// Connections at a time, as far as the limit of open files allows.
+    pub(crate) connections_max: usize,
+    /// Within which somebody must be admitted.
+    pub(crate) admit_within: Duration,
+}
+
+/// Lets peers through into `inside` until `shutdown` is cancelled.
+pub(crate) async fn keep(
+    listener: TcpListener,
+    rules: Rules,
+    inside: mpsc::Sender<Peer>,
+    refusals: RefusalLog,
+    shutdown: CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(within_open_files(rules.connections_max)));
+    let mut greetings = JoinSet::new();
+    let mut ticks = interval(AGAIN_AFTER);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = inside.closed() => break,
+            Some(_) = greetings.join_next() => continue,
+            _ = ticks.tick() => {
+                refusals.tell_due();
+                continue;
+            }
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            // Of a peer that is gone, or for want of descriptors or memory:
+            // those come back when others leave.
+            Err(error) => {
+                debug!(%error, "no connection accepted");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            refusals.note(address.ip(), "too many connections", "");
+            continue;
+        };
+        let (inside, refusals) = (inside.clone(), refusals.clone());
+        greetings.spawn(async move {
+            match greet(stream, address, rules, place).await {
+                // Fails only when the server ends.
+                Ok(peer) => drop(inside.send(peer).await),
+                Err(Refused::Gone) => {}
+                Err(Refused::Because(reason)) => refusals.note(address.ip(), reason, ""),
+            }
+        });
+    }
+}
+
+enum Refused {
+    /// It left before it said anything: a probe of the port.
+    Gone,
+    Because(&'static str),
+}
+
+async fn greet(
+    mut stream: TcpStream,
+    address: SocketAddr,
+    rules: Rules,
+    place: OwnedSemaphorePermit,
+) -> Result<Peer, Refused> {
+    // What is written is a whole message.
+    let _ = stream.set_nodelay(true);
+    let opened = timeout(OPENING_DEADLINE, read_opening(&mut stream)).await;
+    let (opening, head) = opened
+        .map_err(|_| Refused::Because("nothing came in time"))?
+        .map_err(|_| Refused::Gone)?;
+    if let Err(reason) = rules.speaks.check(opening) {
+        let answer = rules.speaks.answer(opening);
+        // A peer that does not take its answer needs none.
+        let _ = timeout(ANSWER_DEADLINE, refuse(stream, &answer)).await;
+        return Err(Refused::Because(reason));
+    }
+    Ok(Peer::new(stream, address, head, rules.admit_within, place))
+}
+
+async fn read_opening(stream: &mut TcpStream) -> io::Result<(Opening, Bytes)> {
+    let mut head = BytesMut::with_capacity(OPENING_BYTES);
+    loop {
+        let mut rest = (&mut *stream).take((OPENING_BYTES - head.len()) as u64);
+        if rest.read_buf(&mut head).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Some(opening) = Opening::of(&head) {
+            return Ok((opening, head.freeze()));
+        }
+    }
+}
+
+async fn refuse(mut stream: TcpStream, answer: &[u8]) -> io::Result<()> {
+    stream.write_all(answer).await?;
+    stream.shutdown().await?;
+    tokio::io::copy(&mut stream.take(ANSWER_READ_BYTES), &mut tokio::io::sink()).await?;
+    Ok(())
+}
+
+/// Raises the limit of open files as far as it goes, and keeps below it.
+fn within_open_files(wanted: usize) -> usize {
+    // Each worker and each client holds a connection.
+    fanout_worker::raise_descriptor_limit();
+    let Some(files) = getrlimit(Resource::Nofile).current else {
+        return wanted;
+    };
+    let room = usize::try_from(files.saturating_sub(FILES_RESERVED)).unwrap_or(usize::MAX);
+    wanted.min(room.max(16))
+}

@@ -1,0 +1,247 @@
+//! What a run stands on: a fleet and perhaps an origin. On a local run both are
+//! made for it; the daemon has them already.
+
+use std::{net::SocketAddr, time::Duration};
+
+use fanout_analysis::record::Machine;
+use fanout_proto::worker::WorkerFacts;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha12Rng;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tracing::warn;
+
+use crate::{
+    cli::exit::Failure,
+    fleet::{Fleet, FleetServer, ServeError, Token},
+    local::processes::Local,
+    run::Stop,
+    settings::Common,
+};
+
+/// Local workers are attached within this time.
+const GATHER_PATIENCE: Duration = Duration::from_secs(15);
+/// The server's sessions end within this time.
+const END_DEADLINE: Duration = Duration::from_secs(3);
+
+/// What a run stands on, however it came to be.
+#[derive(Debug)]
+pub struct Ground<'a> {
+    /// The workers.
+    pub fleet: &'a mut Fleet,
+    /// Where the built-in list's URLs lead, if they are wanted.
+    pub origin: Option<Origin>,
+    /// The machine that the coordinator runs on.
+    pub machine: Machine,
+    /// Longest wait for a worker to come back when none is left.
+    pub patience: Option<Duration>,
+}
+
+/// A server of fanout's own.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// Its base URLs; the first is used.
+    pub urls: Vec<String>,
+    /// Threads that it serves with.
+    pub threads: usize,
+    /// Whether it was started for this run.
+    pub embedded: bool,
+}
+
+/// A fleet on this machine, made for one run.
+#[derive(Debug)]
+pub struct LocalGround {
+    fleet: Fleet,
+    origin: Option<Origin>,
+    local: Local,
+    shutdown: CancellationToken,
+    server: JoinHandle<Result<(), ServeError>>,
+}
+
+impl LocalGround {
+    /// Starts the origin, if `origin_seed` is given, the server and the
+    /// workers, and waits until those are attached.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] with exit code 3 when there is no fleet.
+    pub async fn start(
+        common: &Common,
+        slots: u32,
+        origin_seed: Option<u64>,
+    ) -> Result<Self, Failure> {
+        let mut local = Local::new().map_err(Failure::no_fleet)?;
+        let cpus = &common.placed.origin;
+        let threads = cpus.len().max(1);
+        let origin = match (origin_seed, &common.origin) {
+            (None, _) => None,
+            (Some(_), Some(url)) => Some(Origin {
+                urls: vec![url.clone()],
+                threads: 0,
+                embedded: false,
+            }),
+            (Some(seed), None) => Some(Origin {
+                urls: local
+                    .start_origin(seed, threads, cpus)
+                    .await
+                    .map_err(Failure::no_fleet)?,
+                threads,
+                embedded: true,
+            }),
+        };
+        let secret = secret();
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let server = FleetServer::bind(loopback, Some(Token::new(&secret)))
+            .await
+            .map_err(Failure::no_fleet)?;
+        let address = server.address().map_err(Failure::no_fleet)?;
+        let shutdown = CancellationToken::new();
+        let (fleet, serve) = server.start(Routes::default(), shutdown.clone());
+        let mut ground = Self {
+            fleet,
+            origin,
+            local,
+            shutdown,
+            server: tokio::spawn(serve),
+        };
+        match ground.start_workers(common, slots, address, &secret).await {
+            Ok(()) => Ok(ground),
+            Err(failure) => {
+                ground.end().await;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn start_workers(
+        &mut self,
+        common: &Common,
+        slots: u32,
+        address: SocketAddr,
+        secret: &str,
+    ) -> Result<(), Failure> {
+        let url = format!("http://{address}");
+        for number in 1..=common.local_workers {
+            let name = format!("local-{number}");
+            self.local
+                .start_worker(&url, &name, slots, secret)
+                .map_err(Failure::no_fleet)?;
+        }
+        let wanted = usize::try_from(common.local_workers).unwrap_or(usize::MAX);
+        self.fleet
+            .gather(wanted, GATHER_PATIENCE)
+            .await
+            .map_err(Failure::no_fleet)
+    }
+
+    /// What a run needs of it.
+    pub fn ground(&mut self) -> Ground<'_> {
+        // A local run's workers live where the coordinator does.
+        let first = self.fleet.workers().values().next();
+        let machine = first.map(|w| machine(&w.hello.facts)).unwrap_or_default();
+        Ground {
+            origin: self.origin.clone(),
+            machine,
+            fleet: &mut self.fleet,
+            patience: None,
+        }
+    }
+
+    /// Ends every process that was started, and the server.
+    pub async fn end(mut self) {
+        self.fleet.dismiss("the run is over");
+        // The workers' streams end with the fleet that holds them.
+        drop(self.fleet);
+        self.local.end().await;
+        self.shutdown.cancel();
+        match timeout(END_DEADLINE, &mut self.server).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => warn!(%error, "the server ended badly"),
+            Ok(Err(error)) => warn!(%error, "the server's task failed"),
+            Err(_) => self.server.abort(),
+        }
+    }
+}
+
+/// A worker's facts, as a record keeps them.
+#[must_use]
+pub fn machine(facts: &WorkerFacts) -> Machine {
+    Machine {
+        kernel: facts.kernel.clone(),
+        architecture: facts.architecture.clone(),
+        cpus: facts.cpus.clone(),
+        memory_bytes: facts.memory_bytes,
+        cgroup: facts.cgroup.clone(),
+        cgroup_cpus: facts.cgroup_cpus,
+        cgroup_memory_bytes: facts.cgroup_memory_bytes,
+    }
+}
+
+/// A secret that only the workers started here know.
+fn secret() -> String {
+    let mut seed = [0; 32];
+    // Without randomness from the system the token is merely guessable by
+    // other users of this machine.
+    if rustix::rand::getrandom(&mut seed[..], rustix::rand::GetRandomFlags::empty()).is_err() {
+        warn!("the system has no randomness for the workers' token");
+    }
+    format!("{:032x}", ChaCha12Rng::from_seed(seed).random::<u128>())
+}
+
+/// Turns signals into a [`Stop`]; the first one asks to drain or cancel, the
+/// second cancels, the third quits at once.
+#[derive(Debug)]
+pub struct Signals {
+    /// To be handed to the run.
+    pub stop: Stop,
+    task: JoinHandle<()>,
+}
+
+impl Signals {
+    /// Listens for SIGINT and SIGTERM; with `drain`, the first one lets the
+    /// URLs in hand finish.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not allow it.
+    pub fn listen(drain: bool) -> std::io::Result<Self> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let stop = Stop::default();
+        let told = stop.clone();
+        let task = tokio::spawn(async move {
+            let mut count = 0_u32;
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                count += 1;
+                match count {
+                    1 if drain => {
+                        eprintln!("\nfinishing the URLs in hand; once more stops at once");
+                        told.drain.cancel();
+                    }
+                    1 | 2 if !told.cancel.is_cancelled() => {
+                        eprintln!("\nstopping, and saving what there is");
+                        told.cancel.cancel();
+                    }
+                    // Children end with our standard pipes.
+                    _ => std::process::exit(130),
+                }
+            }
+        });
+        Ok(Self { stop, task })
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,184 @@
+//! A fleet on this machine: the coordinator runs its own executable again as
+//! worker and as origin. Both end when their standard input does, so that
+//! nothing is left behind however the coordinator ends.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+use tracing::{debug, warn};
+
+use crate::settings::cpus::on_cpus;
+
+/// What a shell may hold for the workers of a fleet, and a worker of our own must not take for its own.
+const FLEET_VARIABLES: [&str; 4] = [
+    "FANOUT_TOKEN_FILE",
+    "FANOUT_TLS_CA",
+    "FANOUT_TLS_CERT",
+    "FANOUT_TLS_KEY",
+];
+/// The origin says where it is within this time.
+const ORIGIN_DEADLINE: Duration = Duration::from_secs(10);
+/// A child that was told to end has this long before it is killed.
+const END_DEADLINE: Duration = Duration::from_secs(3);
+
+/// A child process could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// Our own executable cannot be found.
+    #[error("cannot find this program's own file to start it again: {0}")]
+    Executable(io::Error),
+    /// It could not be started.
+    #[error("cannot start the {what}: {error}")]
+    Spawn {
+        /// Origin or worker.
+        what: &'static str,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The origin did not say where it is.
+    #[error("the origin did not start: {0}")]
+    Origin(String),
+}
+
+/// A child that ends with us.
+#[derive(Debug)]
+struct Owned {
+    what: &'static str,
+    child: Child,
+}
+
+impl Owned {
+    fn spawn(what: &'static str, mut command: Command, cpus: &[u32]) -> Result<Self, LocalError> {
+        command
+            .stdin(Stdio::piped())
+            // Ctrl-C is for the coordinator, which then ends its children in order.
+            .process_group(0)
+            .kill_on_drop(true);
+        let child = on_cpus(cpus, || command.spawn())
+            .flatten()
+            .map_err(|error| LocalError::Spawn { what, error })?;
+        Ok(Self { what, child })
+    }
+
+    async fn end(mut self) {
+        drop(self.child.stdin.take());
+        match timeout(END_DEADLINE, self.child.wait()).await {
+            Ok(Ok(status)) => debug!(what = self.what, %status, "ended"),
+            Ok(Err(error)) => warn!(what = self.what, %error, "cannot wait for a child"),
+            Err(_) => {
+                warn!(what = self.what, "did not end in time and is killed");
+                if let Err(error) = self.child.kill().await {
+                    warn!(what = self.what, %error, "cannot kill a child");
+                }
+            }
+        }
+    }
+}
+
+/// The processes that a local run needs.
+#[derive(Debug)]
+pub struct Local {
+    executable: PathBuf,
+    children: Vec<Owned>,
+}
+
+impl Local {
+    /// Nothing started yet.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalError::Executable`].
+    pub fn new() -> Result<Self, LocalError> {
+        Ok(Self {
+            executable: std::env::current_exe().map_err(LocalError::Executable)?,
+            children: Vec::new(),
+        })
+    }
+
+    /// Starts the origin; returns its base URLs, http first.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalError`].
+    pub async fn start_origin(
+        &mut self,
+        seed: u64,
+        threads: usize,
+        cpus: &[u32],
+    ) -> Result<Vec<String>, LocalError> {
+        let mut command = Command::new(&self.executable);
+        command
+            .args(["origin", "--listen", "127.0.0.1:0", "--exit-with-stdin"])
+            .args(["--seed", &seed.to_string()])
+            .args(["--threads", &threads.to_string()])
+            .stdout(Stdio::piped());
+        let mut origin = Owned::spawn("origin", command, cpus)?;
+        let Some(stdout) = origin.child.stdout.take() else {
+            return Err(LocalError::Origin("it has no standard output".to_owned()));
+        };
+        let mut lines = BufReader::new(stdout).lines();
+        let first = timeout(ORIGIN_DEADLINE, lines.next_line()).await;
+        let url = match first {
+            Ok(Ok(Some(url))) => url,
+            Ok(Ok(None)) => return Err(LocalError::Origin("it ended at once".to_owned())),
+            Ok(Err(error)) => return Err(LocalError::Origin(error.to_string())),
+            Err(_) => {
+                return Err(LocalError::Origin(format!(
+                    "it said nothing for {} s",
+                    ORIGIN_DEADLINE.as_secs()
+                )));
+            }
+        };
+        self.children.push(origin);
+        Ok(vec![url])
+    }
+
+    /// Starts a worker that dials `coordinator`.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalError::Spawn`].
+    pub fn start_worker(
+        &mut self,
+        coordinator: &str,
+        name: &str,
+        slots: u32,
+        token: &str,
+    ) -> Result<(), LocalError> {
+        let mut command = Command::new(&self.executable);
+        command
+            .args(["worker", "--once", "--exit-with-stdin"])
+            .args(["--coordinator", coordinator, "--name", name])
+            .args(["--slots", &slots.to_string()])
+            .env("FANOUT_TOKEN", token)
+            .stdout(Stdio::null());
+        for of_a_fleet in FLEET_VARIABLES {
+            command.env_remove(of_a_fleet);
+        }
+        let worker = Owned::spawn("worker", command, &[])?;
+        self.children.push(worker);
+        Ok(())
+    }
+
+    /// Ends everything, in reverse order, and waits for it.
+    pub async fn end(mut self) {
+        while let Some(child) = self.children.pop() {
+            child.end().await;
+        }
+    }
+
+    /// Our own executable.
+    #[must_use]
+    pub fn executable(&self) -> &Path {
+        &self.executable
+    }
+}

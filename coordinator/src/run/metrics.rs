@@ -1,0 +1,439 @@
+//! A trial's figures, gathered while it runs.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use fanout_analysis::{
+    latency::Latency,
+    record::{Coordination, MemoryPoint, Phases, Request, Trial, WorkerShare},
+};
+use fanout_engine::trial::Accepted;
+use fanout_proto::{
+    completion::Outcome,
+    id::{FetcherId, UrlId, WorkerId},
+    report::{FetcherExited, WorkerUsage},
+};
+
+use crate::fleet::MemorySample;
+
+/// Requests kept for the picture of who waits when.
+const REQUESTS_KEPT: usize = 640;
+/// Of each slot, at most this many of them.
+const REQUESTS_PER_SLOT: usize = 40;
+/// Memory samples kept; past that every second one goes.
+const MEMORY_POINTS_MAX: usize = 400;
+/// An event loop's timer has a resolution of 1 ms; what comes later is late.
+const LATE_US: u64 = 2_000;
+/// Statuses that are counted one by one.
+const STATUSES: usize = 1000;
+
+/// What one fetcher did.
+#[derive(Debug, Default)]
+struct FetcherFigures {
+    worker: WorkerId,
+    urls: u64,
+    spawn: Option<Duration>,
+    busy_us: u64,
+    last_end_us: u64,
+    slots: u32,
+    exited: Option<FetcherExited>,
+}
+
+/// Gathers one trial's figures.
+#[derive(Debug)]
+pub struct Figures {
+    concurrency: u32,
+    fetchers: BTreeMap<FetcherId, FetcherFigures>,
+    memory: BTreeMap<WorkerId, Vec<MemorySample>>,
+    usage: BTreeMap<WorkerId, WorkerUsage>,
+    outcomes: BTreeMap<Outcome, u64>,
+    statuses: Vec<u64>,
+    bytes: u64,
+    latency: Latency,
+    first_byte: Latency,
+    connect: Latency,
+    queue_wait: Latency,
+    sojourn: Latency,
+    late_starts: u64,
+    connect_us: u64,
+    wait_us: u64,
+    body_us: u64,
+    requests: Vec<Request>,
+    requests_of_slot: BTreeMap<(FetcherId, u32), usize>,
+    lost_workers: Vec<WorkerId>,
+    lag_us: u64,
+}
+
+fn seconds(us: u64) -> f64 {
+    Duration::from_micros(us).as_secs_f64()
+}
+
+/// What a sum is made of. Peers' figures are theirs: a sum that would overflow
+/// stays at the largest number.
+trait Part: Copy {
+    fn plus(self, other: Self) -> Self;
+}
+
+impl Part for u32 {
+    fn plus(self, other: Self) -> Self {
+        self.saturating_add(other)
+    }
+}
+
+impl Part for u64 {
+    fn plus(self, other: Self) -> Self {
+        self.saturating_add(other)
+    }
+}
+
+impl Part for f64 {
+    fn plus(self, other: Self) -> Self {
+        self + other
+    }
+}
+
+/// The sum, if every part is known and there is at least one.
+fn sum<T: Part>(parts: impl Iterator<Item = Option<T>>) -> Option<T> {
+    let parts: Option<Vec<T>> = parts.collect();
+    parts?.into_iter().reduce(T::plus)
+}
+
+/// Memory over time, by the trapezoidal rule; `None` if a sample is not known.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53 bytes")]
+fn held_over_time(memory: &[MemoryPoint]) -> Option<f64> {
+    let pieces = memory.windows(2).map(|pair| {
+        let mean = f64::midpoint(pair[0].pss_bytes? as f64, pair[1].pss_bytes? as f64);
+        Some(mean * (pair[1].elapsed_s - pair[0].elapsed_s))
+    });
+    sum(pieces)
+}
+
+impl Figures {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(concurrency: u32) -> Self {
+        Self {
+            concurrency,
+            fetchers: BTreeMap::new(),
+            memory: BTreeMap::new(),
+            usage: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
+            statuses: vec![0; STATUSES],
+            bytes: 0,
+            latency: Latency::new(),
+            first_byte: Latency::new(),
+            connect: Latency::new(),
+            queue_wait: Latency::new(),
+            sojourn: Latency::new(),
+            late_starts: 0,
+            connect_us: 0,
+            wait_us: 0,
+            body_us: 0,
+            requests: Vec::new(),
+            requests_of_slot: BTreeMap::new(),
+            lost_workers: Vec::new(),
+            lag_us: 0,
+        }
+    }
+
+    /// A fetcher is being started.
+    pub fn started(&mut self, fetcher: FetcherId, worker: WorkerId) {
+        self.fetchers.entry(fetcher).or_default().worker = worker;
+    }
+
+    /// A fetcher is ready.
+    pub fn ready(&mut self, fetcher: FetcherId, spawn: Duration) {
+        self.fetchers.entry(fetcher).or_default().spawn = Some(spawn);
+    }
+
+    /// Completions that count, entered so long after their fetcher's Go.
+    pub fn record(&mut self, fetcher: FetcherId, accepted: &[Accepted], since_go: Duration) {
+        let since_go_us = u64::try_from(since_go.as_micros()).unwrap_or(u64::MAX);
+        let own = self.fetchers.entry(fetcher).or_default();
+        own.urls += accepted.len() as u64;
+        for Accepted { completion: c, .. } in accepted {
+            let first_byte_us = c.first_byte_us.map(|us| us.min(c.duration_us));
+            let waited_us = first_byte_us.unwrap_or(c.duration_us);
+            let connect_us = c.connect_us.min(waited_us);
+            self.latency.record(c.duration_us);
+            if let Some(wait_us) = c.wait_us {
+                self.queue_wait.record(wait_us);
+                self.sojourn.record(wait_us.saturating_add(c.duration_us));
+                self.late_starts += u64::from(wait_us > LATE_US);
+            }
+            if let Some(us) = first_byte_us {
+                self.first_byte.record(us);
+            }
+            if connect_us > 0 {
+                self.connect.record(connect_us);
+            }
+            self.connect_us = self.connect_us.saturating_add(connect_us);
+            self.wait_us = self.wait_us.saturating_add(waited_us - connect_us);
+            self.body_us = self.body_us.saturating_add(c.duration_us - waited_us);
+            *self.outcomes.entry(c.outcome).or_default() += 1;
+            if let Some(count) = c
+                .status
+                .and_then(|status| self.statuses.get_mut(usize::from(status)))
+            {
+                *count += 1;
+            }
+            self.bytes = self.bytes.saturating_add(c.body_bytes);
+            own.busy_us = own.busy_us.saturating_add(c.duration_us);
+            let end_us = c.start_us.saturating_add(c.duration_us);
+            own.last_end_us = own.last_end_us.max(end_us);
+            self.lag_us = self
+                .lag_us
+                .saturating_add(since_go_us.saturating_sub(end_us));
+            own.slots = own.slots.max(c.slot.saturating_add(1));
+            if self.requests.len() < REQUESTS_KEPT {
+                let of_slot = self.requests_of_slot.entry((fetcher, c.slot)).or_default();
+                if *of_slot < REQUESTS_PER_SLOT {
+                    *of_slot += 1;
+                    self.requests.push(Request {
+                        fetcher: fetcher.0,
+                        slot: c.slot,
+                        start_s: seconds(c.start_us),
+                        connect_s: seconds(connect_us),
+                        first_byte_s: first_byte_us.map(seconds),
+                        duration_s: seconds(c.duration_us),
+                        ok: c.outcome == Outcome::Ok,
+                    });
+                }
+            }
+        }
+    }
+
+    /// URLs that were given up.
+    pub fn abandoned(&mut self, ids: &[UrlId]) {
+        *self.outcomes.entry(Outcome::Abandoned).or_default() += ids.len() as u64;
+    }
+
+    /// Memory of a worker's fetchers.
+    pub fn memory(&mut self, worker: WorkerId, sample: MemorySample) {
+        let samples = self.memory.entry(worker).or_default();
+        if samples.len() >= MEMORY_POINTS_MAX {
+            // Long trials are shown with less detail; the peak is kept.
+            let largest = samples.iter().enumerate().max_by_key(|(_, s)| s.pss_bytes);
+            let peak = largest.map(|(index, _)| index);
+            let mut index = 0;
+            samples.retain(|_| {
+                index += 1;
+                index % 2 == 1 || Some(index - 1) == peak
+            });
+        }
+        samples.push(sample);
+    }
+
+    /// A fetcher was reaped.
+    pub fn exited(&mut self, exited: FetcherExited) {
+        let fetcher = exited.fetcher;
+        self.fetchers.entry(fetcher).or_default().exited = Some(exited);
+    }
+
+    /// A worker's own cost.
+    pub fn usage(&mut self, worker: WorkerId, usage: WorkerUsage) {
+        self.usage.insert(worker, usage);
+    }
+
+    /// A worker was lost.
+    pub fn worker_lost(&mut self, worker: WorkerId) {
+        let took_part = self.fetchers.values().any(|f| f.worker == worker);
+        if took_part && !self.lost_workers.contains(&worker) {
+            self.lost_workers.push(worker);
+        }
+    }
+
+    /// How the URLs ended so far.
+    #[must_use]
+    pub fn outcomes(&self) -> &BTreeMap<Outcome, u64> {
+        &self.outcomes
+    }
+
+    /// Bytes of bodies so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The figures as a trial's record; what only the coordinator knows
+    /// (makespan, counts, its own CPU) is the caller's to fill in.
+    #[must_use]
+    pub fn finish(self, name_of: impl Fn(WorkerId) -> String) -> Trial {
+        let reports: Vec<_> = self
+            .fetchers
+            .values()
+            .map(|f| f.exited.as_ref().and_then(|e| e.report))
+            .collect();
+        let held = || {
+            self.fetchers
+                .values()
+                .map(|f| f.exited.as_ref().map(|e| e.held))
+        };
+        let usage = || {
+            self.fetchers
+                .values()
+                .map(|f| f.exited.as_ref().and_then(|e| e.usage))
+        };
+        let fetch_makespan_us = self.fetchers.values().map(|f| f.last_end_us).max();
+        let fetch_makespan_s = fetch_makespan_us.filter(|us| *us > 0).map(seconds);
+        let memory = self.memory_points();
+        let held_pss = sum(held().map(|h| h.and_then(|h| h.pss_bytes)));
+        let held_uss = sum(held().map(|h| h.and_then(|h| h.uss_bytes)));
+        let held_threads = sum(held().map(|h| h.and_then(|h| h.threads)));
+        let workers = self.shares(&name_of);
+        let in_flight = sum(reports.iter().map(|r| r.map(|r| r.in_flight.as_secs_f64())));
+        let slots_s: f64 = self
+            .fetchers
+            .values()
+            .map(|f| f64::from(f.slots.max(self.concurrency)) * fetch_makespan_s.unwrap_or(0.0))
+            .sum();
+        let busy_s: f64 = self.fetchers.values().map(|f| seconds(f.busy_us)).sum();
+        let usages = || self.usage.values();
+        let peak = |held: Option<u64>, of: fn(&MemoryPoint) -> Option<u64>| {
+            memory.iter().filter_map(of).chain(held).max()
+        };
+        Trial {
+            fetch_makespan_s,
+            spawn_s: sum(self
+                .fetchers
+                .values()
+                .map(|f| f.spawn.map(|s| s.as_secs_f64())))
+            .and(self.fetchers.values().filter_map(|f| f.spawn).max())
+            .map(|spawn| spawn.as_secs_f64()),
+            bytes: self.bytes,
+            cpu_user_s: sum(usage().map(|u| u.map(|u| u.cpu_user.as_secs_f64()))),
+            cpu_system_s: sum(usage().map(|u| u.map(|u| u.cpu_system.as_secs_f64()))),
+            voluntary_switches: sum(usage().map(|u| u.map(|u| u.voluntary_switches))),
+            involuntary_switches: sum(usage().map(|u| u.map(|u| u.involuntary_switches))),
+            run_queue_wait_s: sum(
+                held().map(|h| h.and_then(|h| h.run_queue_wait).map(|w| w.as_secs_f64()))
+            ),
+            threads_peak: self.threads_peak().into_iter().chain(held_threads).max(),
+            pss_peak_bytes: peak(held_pss, |p| p.pss_bytes),
+            uss_peak_bytes: peak(held_uss, |p| p.uss_bytes),
+            hwm_sum_bytes: sum(held().map(|h| h.and_then(|h| h.hwm_bytes))),
+            pss_byte_s: held_over_time(&memory),
+            cgroup_peak_bytes: sum(usages().map(|u| u.cgroup_peak_bytes)),
+            cgroup_sock_bytes: sum(usages().map(|u| u.cgroup_sock_bytes)),
+            cgroup_kernel_stack_bytes: sum(usages().map(|u| u.cgroup_kernel_stack_bytes)),
+            in_flight_mean: in_flight
+                .zip(fetch_makespan_s)
+                .map(|(integral, makespan)| integral / makespan),
+            in_flight_peak: sum(reports.iter().map(|r| r.map(|r| r.in_flight_peak))),
+            connections_opened: sum(reports.iter().map(|r| r.map(|r| r.connections_opened))),
+            stale_retries: sum(reports.iter().map(|r| r.map(|r| r.stale_retries))),
+            requests_sent: sum(reports.iter().map(|r| r.map(|r| r.requests_sent))),
+            latency_s: self.latency.percentiles(),
+            queue_wait_s: self.queue_wait.percentiles(),
+            sojourn_s: self.sojourn.percentiles(),
+            late_starts: (self.queue_wait.count() > 0).then_some(self.late_starts),
+            first_byte_s: self.first_byte.percentiles(),
+            connect_s: self.connect.percentiles(),
+            phases: Phases {
+                connect_s: seconds(self.connect_us),
+                wait_s: seconds(self.wait_us),
+                body_s: seconds(self.body_us),
+                idle_s: (slots_s - busy_s).max(0.0),
+            },
+            coordination: Coordination {
+                lag_mean_s: Duration::from_micros(self.lag_us)
+                    .checked_div(u32::try_from(self.latency.count()).unwrap_or(u32::MAX))
+                    .map(|lag| lag.as_secs_f64()),
+                barrier_s: usages().map(|u| u.barrier).max().map(|b| b.as_secs_f64()),
+                worker_cpu_s: sum(
+                    usages().map(|u| Some((u.cpu_user? + u.cpu_system?).as_secs_f64()))
+                ),
+                pipe_bytes_sent: sum(usages().map(|u| Some(u.pipe_bytes_to_fetchers))).unwrap_or(0),
+                pipe_bytes_received: sum(usages().map(|u| Some(u.pipe_bytes_from_fetchers)))
+                    .unwrap_or(0),
+                ..Coordination::default()
+            },
+            outcomes: self
+                .outcomes
+                .iter()
+                .map(|(outcome, count)| (outcome.to_string(), *count))
+                .collect(),
+            statuses: self
+                .statuses
+                .iter()
+                .enumerate()
+                .filter(|(_, count)| **count > 0)
+                .map(|(status, count)| (status.to_string(), *count))
+                .collect(),
+            latency_histogram: (self.latency.count() > 0).then(|| self.latency.encode()),
+            memory,
+            workers,
+            requests: self.requests,
+            ..Trial::default()
+        }
+    }
+
+    fn shares(&self, name_of: &impl Fn(WorkerId) -> String) -> Vec<WorkerShare> {
+        let mut workers: Vec<_> = self.fetchers.values().map(|f| f.worker).collect();
+        workers.sort_unstable();
+        workers.dedup();
+        workers
+            .into_iter()
+            .map(|worker| {
+                let own = || self.fetchers.values().filter(|f| f.worker == worker);
+                let held = own().map(|f| f.exited.as_ref().and_then(|e| e.held.pss_bytes));
+                WorkerShare {
+                    worker: worker.0,
+                    name: name_of(worker),
+                    fetchers: u32::try_from(own().count()).unwrap_or(u32::MAX),
+                    urls: own().map(|f| f.urls).sum(),
+                    fetch_makespan_s: own()
+                        .map(|f| f.last_end_us)
+                        .max()
+                        .filter(|us| *us > 0)
+                        .map(seconds),
+                    cpu_s: sum(own().map(|f| {
+                        let usage = f.exited.as_ref()?.usage?;
+                        Some((usage.cpu_user + usage.cpu_system).as_secs_f64())
+                    })),
+                    pss_peak_bytes: self
+                        .memory
+                        .get(&worker)
+                        .into_iter()
+                        .flatten()
+                        .filter_map(|s| s.pss_bytes)
+                        .chain(sum(held))
+                        .max(),
+                    lost: self.lost_workers.contains(&worker),
+                }
+            })
+            .collect()
+    }
+
+    fn threads_peak(&self) -> Option<u32> {
+        let peaks = self
+            .memory
+            .values()
+            .map(|samples| samples.iter().map(|s| s.threads).max());
+        sum(peaks)
+    }
+
+    /// Every worker's samples together: each counts with its latest one.
+    fn memory_points(&self) -> Vec<MemoryPoint> {
+        let mut all: Vec<(Duration, WorkerId, MemorySample)> = self
+            .memory
+            .iter()
+            .flat_map(|(worker, samples)| samples.iter().map(|s| (s.elapsed, *worker, *s)))
+            .collect();
+        all.sort_by_key(|(elapsed, worker, _)| (*elapsed, *worker));
+        let expected = self.memory.len();
+        let mut latest: BTreeMap<WorkerId, MemorySample> = BTreeMap::new();
+        let mut points = Vec::with_capacity(all.len());
+        for (elapsed, worker, sample) in all {
+            latest.insert(worker, sample);
+            if latest.len() < expected {
+                continue;
+            }
+            points.push(MemoryPoint {
+                elapsed_s: elapsed.as_secs_f64(),
+                pss_bytes: sum(latest.values().map(|s| s.pss_bytes)),
+                uss_bytes: sum(latest.values().map(|s| s.uss_bytes)),
+            });
+        }
+        points
+    }
+}

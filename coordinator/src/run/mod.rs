@@ -1,0 +1,825 @@
+//! The drive loop: the one owner of a running trial. It carries events from
+//! the fleet to the pure [`Trial`] and its commands back, and hands what counts
+//! to the figures and the sink. Every way out ends the trial on every worker.
+
+pub mod metrics;
+pub mod usage;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    hash::{BuildHasher, RandomState},
+    io,
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use fanout_analysis::record;
+use fanout_engine::{
+    id_set::IdSet,
+    ledger::{Counts, Split},
+    politeness::{HostName, Limits},
+    trial::{Accepted, Command, End, Event, Plan, Trial},
+};
+use fanout_proto::{
+    completion::StartedBatch,
+    control::HostsWaited,
+    id::{FetcherId, TrialId, UrlId, WorkerId},
+    lease::LeaseBatchBuilder,
+    setup::{Pace, Setup},
+    wire::{self, to_fetcher, to_worker},
+};
+use prost::Message;
+use tokio::{
+    sync::Notify,
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::{
+    fleet::{Fleet, FleetEvent, WorkerMessage},
+    run::{metrics::Figures, usage::SelfUsage},
+    url_list::{Cursor, ListError, UrlList},
+};
+
+/// How often deadlines are looked at and progress is shown.
+const TICK: Duration = Duration::from_millis(100);
+/// Time between two memory samples.
+pub const MEMORY_INTERVAL: Duration = Duration::from_millis(100);
+/// Longest time that an interrupted run waits for the URLs in hand.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+/// Cursors into the list that are kept open; a static split reads at many places.
+const CURSORS_MAX: usize = 256;
+
+impl<S: Sink + ?Sized> Sink for &mut S {
+    fn started(&mut self, who: &Who<'_>, batch: &StartedBatch) -> io::Result<()> {
+        (**self).started(who, batch)
+    }
+
+    fn record(
+        &mut self,
+        who: &Who<'_>,
+        accepted: &[Accepted],
+        details: &[(u32, String)],
+    ) -> io::Result<()> {
+        (**self).record(who, accepted, details)
+    }
+
+    fn abandoned(&mut self, ids: &[UrlId]) -> io::Result<()> {
+        (**self).abandoned(ids)
+    }
+
+    fn lost(&mut self, who: &Who<'_>, reason: &str) {
+        (**self).lost(who, reason);
+    }
+
+    fn progress(&mut self, progress: &Progress) -> io::Result<()> {
+        (**self).progress(progress)
+    }
+
+    fn full(&self) -> Option<Arc<Notify>> {
+        (**self).full()
+    }
+}
+
+/// Takes what a trial produces while it runs.
+pub trait Sink {
+    /// URLs were taken up; only where the setup asks for it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written; the trial then ends.
+    fn started(&mut self, who: &Who<'_>, batch: &StartedBatch) -> io::Result<()> {
+        let _ = (who, batch);
+        Ok(())
+    }
+
+    /// Completions that count.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sink::started`].
+    fn record(
+        &mut self,
+        who: &Who<'_>,
+        accepted: &[Accepted],
+        details: &[(u32, String)],
+    ) -> io::Result<()> {
+        let _ = (who, accepted, details);
+        Ok(())
+    }
+
+    /// URLs that were given up.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sink::started`].
+    fn abandoned(&mut self, ids: &[UrlId]) -> io::Result<()> {
+        let _ = ids;
+        Ok(())
+    }
+
+    /// A fetcher was lost.
+    fn lost(&mut self, who: &Who<'_>, reason: &str) {
+        let _ = (who, reason);
+    }
+
+    /// Called about ten times a second.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sink::started`].
+    fn progress(&mut self, progress: &Progress) -> io::Result<()> {
+        let _ = progress;
+        Ok(())
+    }
+
+    /// When it can take no more for now: what tells that it may have room
+    /// again. Until then nothing is taken from the workers, who wait in turn.
+    /// Whoever never is says `None`; there is no default that a sink around
+    /// another one could forget.
+    fn full(&self) -> Option<Arc<Notify>>;
+}
+
+/// Whose completions these are.
+#[derive(Debug, Clone, Copy)]
+pub struct Who<'a> {
+    /// The worker's name.
+    pub worker: &'a str,
+    /// The fetcher's number.
+    pub fetcher: FetcherId,
+    /// When it went, since the first fetchers did; above 0 for replacements.
+    pub went: Duration,
+}
+
+/// How far a trial has come.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// The account.
+    pub counts: Counts,
+    /// URLs in all.
+    pub total: u64,
+    /// Bytes of bodies.
+    pub bytes: u64,
+    /// Since Go; `None` before.
+    pub elapsed: Option<Duration>,
+    /// Where slots are free, and the limits per host let them wait.
+    pub waiting: Option<HostsWaited>,
+}
+
+/// How a trial can be ended from outside.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// End at once.
+    pub cancel: CancellationToken,
+    /// Lease no more, and end when the URLs in hand are done.
+    pub drain: CancellationToken,
+}
+
+/// What one trial needs.
+pub struct TrialRequest<'a> {
+    /// Its number.
+    pub id: TrialId,
+    /// The URLs.
+    pub list: &'a UrlList,
+    /// What every fetcher is told.
+    pub setup: &'a Setup,
+    /// The intended starts of each fetcher, in an open loop.
+    pub pace: &'a dyn Fn(FetcherId) -> Option<Pace>,
+    /// The worker of every fetcher.
+    pub placement: Vec<WorkerId>,
+    /// Processors for the fetchers; empty: any.
+    pub cpus: &'a [u32],
+    /// How the URLs are handed out.
+    pub split: Split,
+    /// URLs that an earlier run has done.
+    pub done: Option<IdSet>,
+    /// Time between two memory samples; `None` takes none but at the hold.
+    pub memory_interval: Option<Duration>,
+    /// Cancel it when it runs longer than this.
+    pub limit: Option<Duration>,
+    /// What each host is to be spared.
+    pub hosts: Limits,
+}
+
+/// What became of a trial.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub end: End,
+    /// Its figures.
+    pub trial: record::Trial,
+    /// The account.
+    pub counts: Counts,
+}
+
+/// The coordinator itself could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DriveError {
+    /// The list.
+    #[error(transparent)]
+    List(#[from] ListError),
+    /// The results.
+    #[error("cannot write the results: {0}; what was written so far is whole")]
+    Sink(#[from] io::Error),
+}
+
+/// Runs a trial to its end.
+///
+/// # Errors
+///
+/// [`DriveError`]; the trial has then been ended on every worker.
+pub async fn run(
+    fleet: &mut Fleet,
+    request: TrialRequest<'_>,
+    stop: &Stop,
+    sink: &mut impl Sink,
+) -> Result<Outcome, DriveError> {
+    let mut drive = Drive::new(fleet, request, sink);
+    let result = drive.run(stop).await;
+    if result.is_err() {
+        drive.abort_everywhere();
+    }
+    let end = result?;
+    Ok(drive.finish(end))
+}
+
+struct Drive<'a, S> {
+    fleet: &'a mut Fleet,
+    request: TrialRequest<'a>,
+    sink: &'a mut S,
+    trial: Trial,
+    first: Vec<Command>,
+    figures: Figures,
+    cursors: Vec<Cursor<'a>>,
+    went: BTreeMap<FetcherId, Duration>,
+    names: BTreeMap<WorkerId, String>,
+    began: Instant,
+    usage: SelfUsage,
+    traffic: crate::fleet::Traffic,
+}
+
+impl<'a, S: Sink> Drive<'a, S> {
+    fn new(fleet: &'a mut Fleet, mut request: TrialRequest<'a>, sink: &'a mut S) -> Self {
+        let concurrency = request.setup.concurrency;
+        let plan = Plan {
+            urls: request.list.len(),
+            split: request.split,
+            concurrency: concurrency.get(),
+            credit_max: credit_max(request.list, concurrency),
+            timeout: request.setup.http.timeout,
+            placement: request.placement.clone(),
+        };
+        let (mut trial, first) = match request.done.take() {
+            Some(done) => Trial::resumed(plan, done),
+            None => Trial::new(plan),
+        };
+        trial.limit_hosts(request.hosts, RandomState::new().hash_one(request.id.0));
+        let names = fleet
+            .workers()
+            .iter()
+            .map(|(id, worker)| (*id, worker.hello.name.clone()))
+            .collect();
+        Self {
+            trial,
+            first,
+            figures: Figures::new(concurrency.get()),
+            cursors: Vec::new(),
+            went: BTreeMap::new(),
+            names,
+            began: Instant::now(),
+            usage: SelfUsage::now(),
+            traffic: fleet.traffic(),
+            fleet,
+            request,
+            sink,
+        }
+    }
+
+    async fn run(&mut self, stop: &Stop) -> Result<End, DriveError> {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let first = std::mem::take(&mut self.first);
+        if let Some(end) = self.obey(first)? {
+            return Ok(end);
+        }
+        let mut draining = false;
+        loop {
+            // Once every URL is done no record comes any more, and fetchers are let go in time.
+            let full = self.sink.full();
+            let full = full.filter(|_| self.trial.ledger().remaining() > 0);
+            let wake_at = self.trial.wake_at().map(|at| self.began + at);
+            let event = tokio::select! {
+                biased;
+                () = stop.cancel.cancelled() => Some(Event::Cancel),
+                () = stop.drain.cancelled(), if !draining => {
+                    draining = true;
+                    Some(Event::Drain { deadline: self.began.elapsed() + DRAIN_DEADLINE })
+                }
+                () = room(full.as_deref()) => continue,
+                event = self.fleet.next(), if full.is_none() => self.translate(event)?,
+                () = until(wake_at), if full.is_none() => Some(Event::Tick),
+                _ = ticks.tick() => {
+                    let progress = self.progress();
+                    self.sink.progress(&progress)?;
+                    let over = self.request.limit.zip(progress.elapsed);
+                    if over.is_some_and(|(limit, elapsed)| elapsed > limit) {
+                        Some(Event::Cancel)
+                    } else if full.is_some() {
+                        Some(Event::Stalled)
+                    } else {
+                        Some(Event::Tick)
+                    }
+                }
+            };
+            if let Some(event) = event
+                && let Some(end) = self.step(event)?
+            {
+                return Ok(end);
+            }
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            counts: self.trial.counts(),
+            total: self.request.list.len(),
+            bytes: self.figures.bytes(),
+            elapsed: self
+                .trial
+                .went()
+                .map(|went| self.began.elapsed().saturating_sub(went)),
+            waiting: self.trial.waiting_for_hosts().map(|waiting| HostsWaited {
+                hosts: u32::try_from(waiting.hosts).unwrap_or(u32::MAX),
+                next: waiting
+                    .next_at
+                    .map(|at| at.saturating_sub(self.began.elapsed())),
+            }),
+        }
+    }
+
+    fn step(&mut self, event: Event) -> Result<Option<End>, DriveError> {
+        let mut commands = Vec::new();
+        self.trial.on(self.began.elapsed(), event, &mut commands);
+        self.obey(commands)
+    }
+
+    /// What a fleet's event means to this trial, if anything.
+    fn translate(&mut self, event: FleetEvent) -> Result<Option<Event>, DriveError> {
+        let (worker, message) = match event {
+            // It may take part in the next trial.
+            FleetEvent::Joined(_) => return Ok(None),
+            FleetEvent::Left(id, reason) => {
+                if !self.trial.takes_part(id) {
+                    return Ok(None);
+                }
+                warn!(worker = %id, reason, "a worker left during a trial");
+                self.figures.worker_lost(id);
+                return Ok(Some(Event::WorkerLost(id)));
+            }
+            FleetEvent::Message(id, message) => (id, message),
+        };
+        let ours = self.request.id;
+        // Messages of earlier trials come late; one about this trial is about
+        // a fetcher that the worker was told to start.
+        if message.trial() == Some(ours) && !self.speaks_for(worker, &message) {
+            let reason = "it speaks for a fetcher that is not its own";
+            self.fleet.cut_off(worker, reason);
+            return Ok(self.trial.takes_part(worker).then(|| {
+                self.figures.worker_lost(worker);
+                Event::WorkerLost(worker)
+            }));
+        }
+        if message.trial() != Some(ours) {
+            debug!(worker = %worker, ?message, "ignored: of an earlier trial");
+            return Ok(None);
+        }
+        Ok(match message {
+            WorkerMessage::Ready { fetcher, spawn, .. } => {
+                self.figures.ready(fetcher, spawn);
+                Some(Event::Ready(fetcher))
+            }
+            WorkerMessage::Completions(_, fetcher, batch) => {
+                Some(Event::Completions(fetcher, batch))
+            }
+            WorkerMessage::Started(_, fetcher, batch) => {
+                if !self.trial.may_start(fetcher, &batch) {
+                    let reason = "it took up URLs that it was not given".to_owned();
+                    return Ok(Some(Event::Misbehaved(fetcher, reason)));
+                }
+                self.sink
+                    .started(&who(&self.names, &self.went, worker, fetcher), &batch)?;
+                None
+            }
+            WorkerMessage::Misbehaved(_, fetcher, reason) => {
+                Some(Event::Misbehaved(fetcher, reason))
+            }
+            WorkerMessage::Memory(_, sample) => {
+                self.figures.memory(worker, sample);
+                None
+            }
+            WorkerMessage::Exited(_, exited) => {
+                self.figures.exited((*exited).clone());
+                Some(Event::Exited(exited))
+            }
+            WorkerMessage::Usage(_, usage) => {
+                self.figures.usage(worker, usage);
+                Some(Event::WorkerDone(worker))
+            }
+            // Sessions keep these to themselves.
+            WorkerMessage::Heartbeat(_) | WorkerMessage::Goodbye(_) => None,
+        })
+    }
+
+    /// A worker speaks for its own fetchers only.
+    fn speaks_for(&self, worker: WorkerId, message: &WorkerMessage) -> bool {
+        match message.fetcher() {
+            Some(fetcher) => self.trial.worker_of(fetcher) == Some(worker),
+            None => self.trial.takes_part(worker),
+        }
+    }
+
+    /// Carries commands out; new ones may come of it.
+    fn obey(&mut self, commands: Vec<Command>) -> Result<Option<End>, DriveError> {
+        let trial = self.request.id.0;
+        let mut gone = Vec::new();
+        let mut commands = VecDeque::from(commands);
+        while let Some(command) = commands.pop_front() {
+            let sent = match command {
+                Command::LookUp(ids) => {
+                    let mut found = Vec::with_capacity(ids.len());
+                    self.request
+                        .list
+                        .look_up(ids, |id, url| found.push((id, HostName::of(url))))?;
+                    let mut more = Vec::new();
+                    let event = Event::Hosts(found);
+                    self.trial.on(self.began.elapsed(), event, &mut more);
+                    commands.extend(more);
+                    continue;
+                }
+                Command::Prepare(worker, fetcher) => {
+                    self.figures.started(fetcher, worker);
+                    let prepare = wire::Prepare {
+                        trial,
+                        fetchers: vec![wire::FetcherSpec {
+                            fetcher: fetcher.0,
+                            setup: self.setup_frame(fetcher),
+                            cpus: self.request.cpus.to_vec(),
+                        }],
+                        memory_interval_ms: self
+                            .request
+                            .memory_interval
+                            .map_or(0, |i| u32::try_from(i.as_millis()).unwrap_or(u32::MAX)),
+                    };
+                    (
+                        worker,
+                        self.fleet
+                            .send(worker, to_worker::Message::Prepare(prepare)),
+                    )
+                }
+                Command::Lease(worker, fetcher, ids) => {
+                    (worker, self.lease(worker, fetcher, &ids)?)
+                }
+                Command::Go(worker) => {
+                    let now = self.began.elapsed();
+                    let went = now.saturating_sub(self.trial.went().unwrap_or(now));
+                    for (fetcher, of) in self.trial.fetchers() {
+                        if of == worker {
+                            self.went.entry(fetcher).or_insert(went);
+                        }
+                    }
+                    (
+                        worker,
+                        self.fleet
+                            .send(worker, to_worker::Message::Go(wire::Go { trial })),
+                    )
+                }
+                Command::Finish(worker) => {
+                    let finish = to_worker::Message::Finish(wire::Finish { trial });
+                    (worker, self.fleet.send(worker, finish))
+                }
+                Command::Kill(worker, fetcher) => {
+                    let kill = to_worker::Message::Kill(wire::Kill {
+                        trial,
+                        fetcher: fetcher.0,
+                    });
+                    (worker, self.fleet.send(worker, kill))
+                }
+                Command::Abort(worker) => {
+                    let abort = to_worker::Message::Abort(wire::Abort { trial });
+                    (worker, self.fleet.send(worker, abort))
+                }
+                Command::Record(fetcher, accepted, details) => {
+                    let went = self.went.get(&fetcher).copied().unwrap_or_default();
+                    let since_go = self
+                        .began
+                        .elapsed()
+                        .saturating_sub(self.trial.went().unwrap_or_default() + went);
+                    self.figures.record(fetcher, &accepted, since_go);
+                    let worker = self.trial.worker_of(fetcher).unwrap_or_default();
+                    let who = who(&self.names, &self.went, worker, fetcher);
+                    self.sink.record(&who, &accepted, &details)?;
+                    continue;
+                }
+                Command::Abandoned(ids) => {
+                    self.figures.abandoned(&ids);
+                    self.sink.abandoned(&ids)?;
+                    continue;
+                }
+                Command::Lost(fetcher, reason) => {
+                    let worker = self.trial.worker_of(fetcher).unwrap_or_default();
+                    let who = who(&self.names, &self.went, worker, fetcher);
+                    warn!(worker = who.worker, %fetcher, reason, "a fetcher was lost");
+                    self.sink.lost(&who, &reason);
+                    continue;
+                }
+                Command::Ended(end) => {
+                    self.sink.progress(&self.progress())?;
+                    return Ok(Some(end));
+                }
+            };
+            if let (worker, false) = sent {
+                gone.push(worker);
+            }
+        }
+        gone.dedup();
+        for worker in gone {
+            self.figures.worker_lost(worker);
+            if let Some(end) = self.step(Event::WorkerLost(worker))? {
+                return Ok(Some(end));
+            }
+        }
+        Ok(None)
+    }
+
+    fn setup_frame(&self, fetcher: FetcherId) -> Bytes {
+        let setup = Setup {
+            pace: (self.request.pace)(fetcher),
+            ..self.request.setup.clone()
+        };
+        let message = wire::ToFetcher {
+            message: Some(to_fetcher::Message::Setup((&setup).into())),
+        };
+        message.encode_to_vec().into()
+    }
+
+    /// Reads URLs and sends them, in as many batches as they need.
+    fn lease(
+        &mut self,
+        worker: WorkerId,
+        fetcher: FetcherId,
+        ids: &[UrlId],
+    ) -> Result<bool, DriveError> {
+        let mut batch = LeaseBatchBuilder::default();
+        let mut full = Vec::new();
+        let mut add = |id: UrlId, url: &[u8]| {
+            if !batch.fits(url) {
+                full.push(std::mem::take(&mut batch).finish());
+            }
+            batch.push(id, url);
+        };
+        let in_order = ids
+            .first()
+            .zip(ids.last())
+            .is_some_and(|(first, last)| last.0 - first.0 + 1 == ids.len() as u64);
+        if let (true, Some(first)) = (in_order, ids.first()) {
+            let known = self.cursors.iter().position(|c| c.position() == *first);
+            let index = match known {
+                Some(index) => index,
+                None => {
+                    if self.cursors.len() >= CURSORS_MAX {
+                        self.cursors.remove(0);
+                    }
+                    self.cursors.push(self.request.list.cursor(*first)?);
+                    self.cursors.len() - 1
+                }
+            };
+            for _ in ids {
+                self.cursors[index].read(&mut add)?;
+            }
+        } else {
+            self.request.list.look_up(ids.iter().copied(), &mut add)?;
+        }
+        full.push(batch.finish());
+        let mut sent = true;
+        for leases in full {
+            let frame = wire::ToFetcher {
+                message: Some(to_fetcher::Message::Leases(leases)),
+            };
+            let message = to_worker::Message::Frame(wire::FetcherFrame {
+                trial: self.request.id.0,
+                fetcher: fetcher.0,
+                frame: frame.encode_to_vec().into(),
+            });
+            sent = sent && self.fleet.send(worker, message);
+        }
+        Ok(sent)
+    }
+
+    fn abort_everywhere(&mut self) {
+        let trial = self.request.id.0;
+        let mut workers = self.request.placement.clone();
+        workers.sort_unstable();
+        workers.dedup();
+        for worker in workers {
+            self.fleet
+                .send(worker, to_worker::Message::Abort(wire::Abort { trial }));
+        }
+    }
+
+    fn finish(self, end: End) -> Outcome {
+        let counts = self.trial.counts();
+        let makespan_s = self.trial.makespan().map(|m| m.as_secs_f64());
+        let names = self.names;
+        let mut trial = self
+            .figures
+            .finish(|worker| names.get(&worker).cloned().unwrap_or_default());
+        trial.degraded = self.trial.is_degraded();
+        trial.makespan_s = makespan_s.filter(|s| *s > 0.0);
+        trial.completed = counts.completed;
+        trial.failed = counts.failed;
+        trial.abandoned = counts.abandoned;
+        trial.requeued = counts.requeued;
+        trial.duplicates_ignored = counts.duplicates_ignored;
+        let losses = self.trial.losses();
+        trial.fetchers_lost = losses.fetchers;
+        trial.notice_s = losses.notice.map(|time| time.as_secs_f64());
+        trial.recovery_s = losses.recovery.map(|time| time.as_secs_f64());
+        trial.asked_again = counts.asked_again;
+        trial.host_wait_s = self.trial.held_by_hosts().map(|held| held.as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "a rate")]
+        let completed = counts.completed as f64;
+        trial.requests_per_s = trial.makespan_s.map(|s| completed / s);
+        let coordination = &mut trial.coordination;
+        coordination.overhead_s = trial
+            .makespan_s
+            .zip(trial.fetch_makespan_s)
+            .map(|(whole, fetch)| whole - fetch);
+        coordination.coordinator_cpu_s = SelfUsage::now()
+            .since(&self.usage)
+            .map(|cpu| cpu.as_secs_f64());
+        let traffic = self.fleet.traffic() - self.traffic;
+        coordination.grpc_bytes_sent = traffic.bytes_sent;
+        coordination.grpc_bytes_received = traffic.bytes_received;
+        coordination.grpc_messages_sent = traffic.messages_sent;
+        coordination.grpc_messages_received = traffic.messages_received;
+        Outcome { end, trial, counts }
+    }
+}
+
+/// Never, without a moment.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until a sink that was full may have room.
+async fn room(full: Option<&Notify>) {
+    match full {
+        Some(full) => full.notified().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn who<'a>(
+    names: &'a BTreeMap<WorkerId, String>,
+    went: &BTreeMap<FetcherId, Duration>,
+    worker: WorkerId,
+    fetcher: FetcherId,
+) -> Who<'a> {
+    Who {
+        worker: names.get(&worker).map_or("", String::as_str),
+        fetcher,
+        went: went.get(&fetcher).copied().unwrap_or_default(),
+    }
+}
+
+/// The credit that keeps the URLs on their way to one fetcher within a few
+/// megabytes, however long they are.
+fn credit_max(list: &UrlList, concurrency: NonZeroU32) -> u32 {
+    const BYTES_MAX: usize = 8 * 1024 * 1024;
+    let urls = BYTES_MAX / list.longest_bytes().max(1);
+    u32::try_from(urls)
+        .unwrap_or(u32::MAX)
+        .max(concurrency.get().saturating_mul(2))
+}
+
+/// Spreads `processes` fetchers evenly over the workers that `may` take some,
+/// within their slots.
+///
+/// # Errors
+///
+/// [`PlacementError`] when there are too few workers or slots.
+pub fn place(
+    fleet: &Fleet,
+    processes: u32,
+    workers: Option<NonZeroU32>,
+    may: impl Fn(WorkerId) -> bool,
+) -> Result<Vec<WorkerId>, PlacementError> {
+    let slots: Vec<_> = fleet
+        .workers()
+        .iter()
+        .filter(|(id, _)| may(**id))
+        .map(|(id, worker)| (*id, worker.hello.slots))
+        .collect();
+    place_on(&slots, processes, workers)
+}
+
+/// Fetchers that find no place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlacementError {
+    /// Fewer workers than the arm asks for.
+    #[error(
+        "the arm asks for {wanted} workers and {present} are attached; start more, or lower /{wanted}w"
+    )]
+    Workers {
+        /// What the arm asks for.
+        wanted: u32,
+        /// What there is.
+        present: usize,
+    },
+    /// Fewer slots than processes.
+    #[error(
+        "the arm has {wanted} processes and the workers have {slots} slots; start more workers, \
+         or raise their --slots"
+    )]
+    Slots {
+        /// Processes.
+        wanted: u32,
+        /// Slots of the workers that would take part.
+        slots: u64,
+    },
+}
+
+fn place_on(
+    slots: &[(WorkerId, u32)],
+    processes: u32,
+    workers: Option<NonZeroU32>,
+) -> Result<Vec<WorkerId>, PlacementError> {
+    let mut free = slots.to_vec();
+    if let Some(wanted) = workers {
+        let count = usize::try_from(wanted.get()).unwrap_or(usize::MAX);
+        if free.len() < count {
+            return Err(PlacementError::Workers {
+                wanted: wanted.get(),
+                present: free.len(),
+            });
+        }
+        // Those with the most slots, the earliest first.
+        free.sort_by_key(|(id, slots)| (std::cmp::Reverse(*slots), *id));
+        free.truncate(count);
+        free.sort_unstable();
+    }
+    let total: u64 = free.iter().map(|(_, slots)| u64::from(*slots)).sum();
+    if total < u64::from(processes) {
+        return Err(PlacementError::Slots {
+            wanted: processes,
+            slots: total,
+        });
+    }
+    let mut placement = Vec::new();
+    while placement.len() < usize::try_from(processes).unwrap_or(usize::MAX) {
+        for (id, slots) in &mut free {
+            if *slots > 0 && placement.len() < usize::try_from(processes).unwrap_or(usize::MAX) {
+                *slots -= 1;
+                placement.push(*id);
+            }
+        }
+    }
+    Ok(placement)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn placed(slots: &[u32], processes: u32, workers: u32) -> Result<Vec<u32>, PlacementError> {
+        let slots: Vec<_> = slots
+            .iter()
+            .zip(1..)
+            .map(|(s, id)| (WorkerId(id), *s))
+            .collect();
+        place_on(&slots, processes, NonZeroU32::new(workers))
+            .map(|ids| ids.into_iter().map(|id| id.0).collect())
+    }
+
+    #[test]
+    fn fetchers_are_spread_evenly_within_the_slots() {
+        assert_eq!(placed(&[64, 64], 4, 0).unwrap(), [1, 2, 1, 2]);
+        assert_eq!(placed(&[1, 64], 4, 0).unwrap(), [1, 2, 2, 2]);
+        assert_eq!(placed(&[64, 64, 64], 4, 1).unwrap(), [1, 1, 1, 1]);
+        assert_eq!(placed(&[2, 64, 64], 3, 2).unwrap(), [2, 3, 2]);
+        assert!(matches!(
+            placed(&[2, 2], 5, 0),
+            Err(PlacementError::Slots { slots: 4, .. })
+        ));
+        assert!(matches!(
+            placed(&[2, 2], 4, 3),
+            Err(PlacementError::Workers { present: 2, .. })
+        ));
+    }
+}

@@ -1,0 +1,91 @@
+//! Which workers a block's trials run on. They stay the same within a block, so
+//! that its arms meet the same fleet; whoever comes meanwhile is used from the
+//! next block on.
+
+use std::collections::BTreeSet;
+
+use fanout_analysis::record::Manifest;
+use fanout_proto::{arm::Arm, id::WorkerId};
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    cli::exit::Failure,
+    fleet::Fleet,
+    local::environment::Ground,
+    run::{self, Stop},
+    study::manifest,
+};
+
+/// The workers of the block that runs.
+#[derive(Debug, Default)]
+pub(super) struct Crew {
+    members: BTreeSet<WorkerId>,
+}
+
+impl Crew {
+    /// Takes everyone who is there, and enters into the record who is new and
+    /// who is gone.
+    pub(super) fn muster(&mut self, block: u32, fleet: &mut Fleet, manifest: &mut Manifest) {
+        fleet.catch_up();
+        self.note_losses(block, fleet, manifest);
+        for (id, attached) in fleet.workers() {
+            if !manifest.workers.iter().any(|known| known.id == id.0) {
+                let mut worker = manifest::worker(id.0, &attached.hello);
+                worker.joined_block = Some(block);
+                manifest.workers.push(worker);
+            }
+        }
+        self.members = fleet.workers().keys().copied().collect();
+    }
+
+    /// Enters into the record who is gone.
+    pub(super) fn note_losses(&self, block: u32, fleet: &Fleet, manifest: &mut Manifest) {
+        for worker in &mut manifest.workers {
+            let gone = !fleet.workers().contains_key(&WorkerId(worker.id));
+            if gone && worker.left_block.is_none() {
+                worker.left_block = Some(block);
+            }
+        }
+    }
+
+    /// A place for each of the arm's fetchers. Where too few workers are left
+    /// it takes newcomers, and waits for some as long as the ground allows.
+    pub(super) async fn place(
+        &mut self,
+        block: u32,
+        arm: &Arm,
+        ground: &mut Ground<'_>,
+        stop: &Stop,
+        manifest: &mut Manifest,
+    ) -> Result<Vec<WorkerId>, Failure> {
+        let deadline = ground.patience.map(|patience| Instant::now() + patience);
+        loop {
+            let error = match self.try_place(arm, ground.fleet) {
+                Ok(placement) => return Ok(placement),
+                Err(error) => error,
+            };
+            let Some(deadline) = deadline else {
+                return Err(Failure::usage(format!("{arm}: {error}")));
+            };
+            self.muster(block, ground.fleet, manifest);
+            if let Ok(placement) = self.try_place(arm, ground.fleet) {
+                return Ok(placement);
+            }
+            tokio::select! {
+                _ = ground.fleet.next() => {}
+                () = stop.cancel.cancelled() => {
+                    return Err(Failure::interrupted("stopped while waiting for workers"));
+                }
+                () = sleep_until(deadline) => {
+                    return Err(Failure::no_fleet(format!("{arm}: {error}")));
+                }
+            }
+        }
+    }
+
+    fn try_place(&self, arm: &Arm, fleet: &Fleet) -> Result<Vec<WorkerId>, run::PlacementError> {
+        run::place(fleet, arm.processes.get(), arm.workers, |id| {
+            self.members.contains(&id)
+        })
+    }
+}

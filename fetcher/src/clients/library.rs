@@ -1,0 +1,230 @@
+//! What the clients that are libraries have in common: everything that must
+//! be the same in every arm is decided here and not by the library, so that
+//! arms differ in the exchange of a request for a response and in nothing
+//! else. That is: which redirects are followed and with which headers, how a
+//! body is counted, limited and decoded, and what a deadline means.
+
+use std::time::{Duration, Instant};
+
+use fanout_proto::{
+    completion::Outcome,
+    setup::{HttpSettings, Method},
+};
+use http::{HeaderMap, StatusCode, header};
+
+use crate::{
+    exchange::{
+        body::{BodySink, Coding},
+        course::{Course, is_redirect},
+        fetch::DRAIN_MAX_BYTES,
+        request::{HeaderError, Headers},
+        retry_after,
+        target::Target,
+    },
+    failure::Failure,
+    resolve::{LookupError, Policy},
+    work_queue::Fetched,
+};
+
+/// What every fetch of a study has in common.
+#[derive(Debug)]
+pub(crate) struct LibraryPlan {
+    pub(crate) method: http::Method,
+    pub(crate) timeout: Duration,
+    /// To the URL's own origin.
+    headers: HeaderMap,
+    /// To where only a redirect leads.
+    public_headers: HeaderMap,
+    redirects: u32,
+    max_body_bytes: u64,
+    decompress: bool,
+    policy: Policy,
+}
+
+impl LibraryPlan {
+    pub(crate) fn new(http: &HttpSettings) -> Result<Self, HeaderError> {
+        let headers = Headers::new(http)?;
+        let map = |fields: &mut dyn Iterator<Item = &(http::HeaderName, http::HeaderValue)>| {
+            let mut map = HeaderMap::new();
+            for (name, value) in fields {
+                map.append(name, value.clone());
+            }
+            map
+        };
+        Ok(Self {
+            method: match http.method {
+                Method::Get => http::Method::GET,
+                Method::Head => http::Method::HEAD,
+            },
+            timeout: http.timeout,
+            headers: map(&mut headers.iter()),
+            public_headers: map(&mut headers.public()),
+            redirects: http.redirects,
+            max_body_bytes: http.max_body_bytes,
+            decompress: http.decompress,
+            policy: Policy::new(http.deny_private),
+        })
+    }
+
+    /// The failure that a passed deadline is.
+    pub(crate) fn timed_out(&self) -> Failure {
+        Failure::new(
+            Outcome::Timeout,
+            format!("no whole response within {:?}", self.timeout),
+        )
+    }
+}
+
+/// One URL's fetch through a library.
+#[derive(Debug)]
+pub(crate) struct LibraryFetch {
+    course: Course,
+    sink: BodySink,
+    status: Option<u16>,
+    retry_after_s: Option<u32>,
+    location: Option<Box<[u8]>>,
+    first_byte: Option<Instant>,
+    /// Spent on connecting, as far as the library lets it be seen.
+    pub(crate) connect: Duration,
+}
+
+/// What to do with a response's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// On to its end.
+    On,
+    /// Leave the rest unread.
+    Enough,
+}
+
+impl LibraryFetch {
+    pub(crate) fn new(plan: &LibraryPlan) -> Self {
+        Self {
+            course: Course::default(),
+            sink: BodySink::new(plan.max_body_bytes),
+            status: None,
+            retry_after_s: None,
+            location: None,
+            first_byte: None,
+            connect: Duration::ZERO,
+        }
+    }
+
+    /// Takes a URL up.
+    pub(crate) fn start(&mut self, url: &[u8]) -> Result<(), Failure> {
+        self.sink.restart();
+        self.status = None;
+        self.retry_after_s = None;
+        self.location = None;
+        self.first_byte = None;
+        self.connect = Duration::ZERO;
+        self.course.start(url)
+    }
+
+    /// Where the next request goes, and its headers.
+    pub(crate) fn request<'a>(
+        &self,
+        plan: &'a LibraryPlan,
+    ) -> Result<(&Target, &'a HeaderMap), Failure> {
+        let target = self.course.target();
+        // A library may connect to an address in the URL without asking the resolver.
+        if let Some(address) = target.ip()
+            && !plan.policy.allows(address)
+        {
+            let denied = LookupError::Denied {
+                host: target.host().to_owned(),
+                address,
+            };
+            return Err(Failure::new(denied.outcome(), denied.to_string()));
+        }
+        let headers = if self.course.is_at_first_origin() {
+            &plan.headers
+        } else {
+            &plan.public_headers
+        };
+        Ok((target, headers))
+    }
+
+    /// Whether no redirect was followed yet.
+    pub(crate) fn is_first(&self) -> bool {
+        self.course.is_first()
+    }
+
+    /// A response's head is there.
+    pub(crate) fn head(
+        &mut self,
+        plan: &LibraryPlan,
+        now: Instant,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Result<(), Failure> {
+        let status = status.as_u16();
+        if status == 101 {
+            return Err(Failure::protocol("the server switched protocols unasked"));
+        }
+        let last = |name| headers.get_all(name).iter().next_back();
+        self.first_byte = Some(now);
+        self.status = Some(status);
+        self.retry_after_s = retry_after::seconds(status, |name| {
+            headers.get(name).map(|value| value.as_bytes())
+        });
+        self.sink.restart();
+        self.location = last(header::LOCATION)
+            .filter(|_| is_redirect(status) && plan.redirects > 0)
+            .map(|value| value.as_bytes().into());
+        if self.location.is_none()
+            && plan.decompress
+            && let Some(coding) = last(header::CONTENT_ENCODING)
+                .and_then(|value| Coding::from_field(value.as_bytes()))
+        {
+            self.sink.decode(coding)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of the body.
+    pub(crate) fn body(&mut self, bytes: &[u8]) -> Result<Reading, Failure> {
+        if self.location.is_none() {
+            self.sink.push(bytes)?;
+            return Ok(Reading::On);
+        }
+        self.sink.skip(bytes);
+        Ok(if self.sink.received() > DRAIN_MAX_BYTES {
+            Reading::Enough
+        } else {
+            Reading::On
+        })
+    }
+
+    /// The response is dealt with: whether a redirect leads to another request.
+    pub(crate) fn follow(&mut self, plan: &LibraryPlan) -> Result<bool, Failure> {
+        match self.location.take() {
+            Some(location) => {
+                self.course.follow(&location, plan.redirects)?;
+                Ok(true)
+            }
+            None => {
+                self.sink.finish()?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// What became of the URL.
+    pub(crate) fn conclude(&self, result: Result<(), Failure>) -> Fetched {
+        let (outcome, detail) = match result {
+            Ok(()) => (Outcome::Ok, None),
+            Err(failure) => (failure.outcome, Some(failure.detail.into())),
+        };
+        Fetched {
+            outcome,
+            status: self.status,
+            retry_after_s: self.retry_after_s,
+            body_bytes: self.sink.received(),
+            connect: self.connect,
+            first_byte: self.first_byte,
+            end: Instant::now(),
+            detail,
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! `reqwest`: what people use for requests on an event loop.
+//!
+//! One client for all slots, as its documentation asks for, with a pool that
+//! holds a connection per slot, HTTP/1.1 only, without proxies, redirects and
+//! retries of its own.
+
+use std::{
+    cell::Cell,
+    error::Error as StdError,
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use fanout_proto::{completion::Outcome, limits::HEADERS_MAX, setup::HttpSettings};
+use reqwest::{
+    Client, Error,
+    dns::{Addrs, Name, Resolve, Resolving},
+    redirect, retry,
+};
+use tokio::task::yield_now;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    AsyncClient,
+    library::{LibraryFetch, LibraryPlan, Reading},
+};
+use crate::{
+    counters::Counters,
+    ending::SetupError,
+    failure::{Failure, tls_error},
+    resolve::{LookupError, Policy, Resolver},
+    tls,
+    work_queue::Fetched,
+};
+
+tokio::task_local! {
+    /// Time that the connector took for the request that this task is at.
+    static CONNECTING: Cell<Duration>;
+}
+
+/// What all slots share.
+#[derive(Debug)]
+pub(crate) struct ReqwestShared {
+    client: Client,
+    plan: LibraryPlan,
+    counters: Arc<Counters>,
+    connect_timeout: Duration,
+}
+
+impl ReqwestShared {
+    pub(crate) fn new(
+        http: &HttpSettings,
+        concurrency: u32,
+        counters: Arc<Counters>,
+    ) -> Result<Self, SetupError> {
+        let slots = usize::try_from(concurrency).unwrap_or(usize::MAX);
+        let tls = (*tls::client_config(http)?).clone();
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls)
+            .http1_only()
+            .http1_max_headers(HEADERS_MAX)
+            .no_proxy()
+            // Redirects are followed here, as under every client.
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .referer(false)
+            .connect_timeout(http.connect_timeout)
+            .pool_max_idle_per_host(if http.no_keepalive { 0 } else { slots })
+            .tcp_nodelay(true)
+            .dns_resolver(Names(Arc::new(Resolver::new(
+                counters.clone(),
+                Policy::new(http.deny_private),
+            ))))
+            .connector_layer(Watch {
+                counters: counters.clone(),
+            })
+            .build()
+            .map_err(|error| SetupError::Client {
+                client: "reqwest",
+                reason: whole_text(&error),
+            })?;
+        Ok(Self {
+            client,
+            plan: LibraryPlan::new(http)?,
+            counters,
+            connect_timeout: http.connect_timeout,
+        })
+    }
+
+    /// What an error of the library is called here.
+    fn failure(&self, error: &Error) -> Failure {
+        let cause = |wanted: &dyn Fn(&(dyn StdError + 'static)) -> Option<Failure>| {
+            let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+            while let Some(error) = next {
+                if let Some(failure) = wanted(error) {
+                    return Some(failure);
+                }
+                next = error.source();
+            }
+            None
+        };
+        if error.is_timeout() {
+            return if error.is_connect() {
+                Failure::new(
+                    Outcome::Connect,
+                    format!("connecting took longer than {:?}", self.connect_timeout),
+                )
+            } else {
+                self.plan.timed_out()
+            };
+        }
+        cause(&|error| {
+            let lookup = error.downcast_ref::<LookupError>()?;
+            Some(Failure::new(lookup.outcome(), lookup.to_string()))
+        })
+        .or_else(|| {
+            cause(&|error| {
+                let tls = match error.downcast_ref::<io::Error>() {
+                    Some(error) => tls_error(error),
+                    None => error.downcast_ref::<rustls::Error>(),
+                }?;
+                Some(Failure::new(Outcome::Tls, tls.to_string()))
+            })
+        })
+        .or_else(|| {
+            cause(&|cause| {
+                let cause = cause.downcast_ref::<io::Error>()?;
+                // What the library itself says of a body that is not chunked as
+                // it should be; the system has other words.
+                let is_no_body = cause.raw_os_error().is_none()
+                    && matches!(
+                        cause.kind(),
+                        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput
+                    );
+                Some(if error.is_connect() {
+                    Failure::in_connect(cause)
+                } else if is_no_body {
+                    Failure::protocol(cause.to_string())
+                } else {
+                    Failure::in_exchange(cause)
+                })
+            })
+        })
+        .or_else(|| {
+            cause(&|error| {
+                let hyper = error.downcast_ref::<hyper::Error>()?;
+                let ended =
+                    hyper.is_incomplete_message() || hyper.is_closed() || hyper.is_canceled();
+                let outcome = if ended {
+                    Outcome::Closed
+                } else {
+                    Outcome::Protocol
+                };
+                Some(Failure::new(outcome, whole_text(hyper)))
+            })
+        })
+        .unwrap_or_else(|| {
+            let outcome = if error.is_connect() {
+                Outcome::Connect
+            } else {
+                Outcome::Protocol
+            };
+            Failure::new(outcome, whole_text(error))
+        })
+    }
+}
+
+/// An error with its causes.
+fn whole_text(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text = format!("{text}: {error}");
+        next = error.source();
+    }
+    text
+}
+
+/// The client of one slot.
+pub(crate) struct Reqwest {
+    shared: Arc<ReqwestShared>,
+    fetch: LibraryFetch,
+}
+
+impl Reqwest {
+    pub(crate) fn new(shared: Arc<ReqwestShared>) -> Self {
+        Self {
+            fetch: LibraryFetch::new(&shared.plan),
+            shared,
+        }
+    }
+
+    async fn run(&mut self, url: &[u8], start: Instant) -> Result<(), Failure> {
+        let shared = self.shared.clone();
+        self.fetch.start(url)?;
+        loop {
+            shared.counters.requests_sent.increment();
+            let fetch = &mut self.fetch;
+            let (exchanged, connecting) = CONNECTING
+                .scope(Cell::default(), async {
+                    let exchanged = exchange(fetch, &shared, start).await;
+                    (exchanged, CONNECTING.with(Cell::get))
+                })
+                .await;
+            self.fetch.connect += connecting;
+            exchanged?;
+            if !self.fetch.follow(&shared.plan)? {
+                return Ok(());
+            }
+            shared.counters.redirects_followed.increment();
+        }
+    }
+}
+
+async fn exchange(
+    fetch: &mut LibraryFetch,
+    shared: &ReqwestShared,
+    start: Instant,
+) -> Result<(), Failure> {
+    let plan = &shared.plan;
+    let (target, headers) = fetch.request(plan)?;
+    let mut response = shared
+        .client
+        .request(plan.method.clone(), target.as_str())
+        .headers(headers.clone())
+        .timeout(plan.timeout.saturating_sub(start.elapsed()))
+        .send()
+        .await
+        .map_err(|error| shared.failure(&error))?;
+    fetch.head(plan, Instant::now(), response.status(), response.headers())?;
+    while let Some(bytes) = response
+        .chunk()
+        .await
+        .map_err(|error| shared.failure(&error))?
+    {
+        if fetch.body(&bytes)? == Reading::Enough {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl AsyncClient for Reqwest {
+    async fn fetch(&mut self, url: &[u8], start: Instant) -> Fetched {
+        let result = self.run(url, start).await;
+        let fetched = self.fetch.conclude(result);
+        // The library's own tasks give the connection back to the pool. A slot
+        // that went on without letting them would open another one instead.
+        yield_now().await;
+        fetched
+    }
+}
+
+/// The client's own connector, watched.
+#[derive(Debug, Clone)]
+struct Watch {
+    counters: Arc<Counters>,
+}
+
+#[derive(Debug, Clone)]
+struct Watched<S> {
+    inner: S,
+    counters: Arc<Counters>,
+}
+
+impl<S> Layer<S> for Watch {
+    type Service = Watched<S>;
+
+    fn layer(&self, inner: S) -> Watched<S> {
+        Watched {
+            inner,
+            counters: self.counters.clone(),
+        }
+    }
+}
+
+impl<S, T> Service<T> for Watched<S>
+where
+    S: Service<T>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, to: T) -> Self::Future {
+        let counters = self.counters.clone();
+        let connecting = self.inner.call(to);
+        Box::pin(async move {
+            let begin = Instant::now();
+            let result = connecting.await;
+            if result.is_ok() {
+                counters.connections_opened.increment();
+            }
+            // A connection may come too late for its request, which went on
+            // with another: it is then established outside of any request.
+            let _ = CONNECTING.try_with(|spent| spent.set(spent.get() + begin.elapsed()));
+            result
+        })
+    }
+}
+
+/// Names, resolved as under every client: without a helper thread.
+#[derive(Debug)]
+struct Names(Arc<Resolver>);
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        let resolver = self.0.clone();
+        Box::pin(async move {
+            // The connector's own time limit drops this future.
+            let deadline = Instant::now() + fanout_proto::limits::TIMEOUT_MAX;
+            let addresses = resolver.lookup(name.as_str(), deadline).await?;
+            let addresses: Vec<_> = addresses
+                .iter()
+                .map(|address| SocketAddr::from((*address, 0)))
+                .collect();
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}

@@ -1,0 +1,332 @@
+//! `ureq`: what people use for blocking requests.
+//!
+//! One agent for all slots, as its documentation asks for, with a pool that
+//! holds a connection per slot. Of its two buffers of 128 KiB per connection,
+//! the one for requests is made as small as the longest request line allows,
+//! the other as small as the core's: a head must fit into it.
+
+use std::{
+    cell::Cell,
+    io::{self, Read},
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use fanout_proto::{completion::Outcome, setup::HttpSettings};
+use http::{Request, Uri};
+use ureq::{
+    Agent, Error, Timeout,
+    config::{AutoHeaderValue, Config},
+    tls::{Certificate, RootCerts, TlsConfig},
+    unversioned::{
+        resolver::{ResolvedSocketAddrs, Resolver as UreqResolver},
+        transport::{
+            ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport,
+            time,
+        },
+    },
+};
+
+use super::{
+    BlockingClient,
+    library::{LibraryFetch, LibraryPlan, Reading},
+};
+use crate::{
+    counters::Counters,
+    drive::READ_BYTES,
+    ending::SetupError,
+    failure::{Failure, tls_error},
+    resolve::{LookupError, Policy, Resolver},
+    tls::{self, Roots},
+    work_queue::Fetched,
+};
+
+/// A request's line and any one of its headers fit, by the limits of both.
+const OUTPUT_BYTES: usize = 20 * 1024;
+/// A head that fills the input buffer is too long.
+const HEAD_MAX_BYTES: usize = READ_BYTES - 1;
+
+/// The library counts the time of a connection attempt in whole milliseconds,
+/// rounded down.
+const TIMER_SLACK: Duration = Duration::from_millis(2);
+
+thread_local! {
+    /// What the connector did for the request that this thread is at.
+    static CONNECTING: Cell<Connecting> = const { Cell::new(Connecting::NONE) };
+}
+
+/// Seen from inside the agent, on the requesting thread.
+#[derive(Debug, Clone, Copy)]
+struct Connecting {
+    took: Duration,
+    failed: bool,
+}
+
+impl Connecting {
+    const NONE: Self = Self {
+        took: Duration::ZERO,
+        failed: false,
+    };
+
+    fn note(begin: Instant, failed: bool) {
+        CONNECTING.with(|connecting| {
+            connecting.set(Self {
+                took: connecting.get().took + begin.elapsed(),
+                failed,
+            });
+        });
+    }
+}
+
+/// What all slots share.
+#[derive(Debug)]
+pub(crate) struct UreqShared {
+    agent: Agent,
+    plan: LibraryPlan,
+    counters: Arc<Counters>,
+    connect_timeout: Duration,
+}
+
+impl UreqShared {
+    pub(crate) fn new(
+        http: &HttpSettings,
+        concurrency: u32,
+        counters: Arc<Counters>,
+    ) -> Result<Self, SetupError> {
+        let slots = usize::try_from(concurrency).unwrap_or(usize::MAX);
+        let roots = match tls::roots(http)? {
+            Roots::Certificates(certificates) => certificates
+                .iter()
+                .map(|certificate| Certificate::from_der(certificate).to_owned())
+                .into(),
+            Roots::BuiltIn => RootCerts::WebPki,
+        };
+        let tls = TlsConfig::builder()
+            .root_certs(roots)
+            .disable_verification(http.insecure)
+            .unversioned_rustls_crypto_provider(Arc::new(tls::provider()))
+            .build();
+        let config = Config::builder()
+            .tls_config(tls)
+            .http_status_as_error(false)
+            .proxy(None)
+            // Redirects are followed here, as under every client.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(AutoHeaderValue::None)
+            .accept(AutoHeaderValue::None)
+            .accept_encoding(AutoHeaderValue::None)
+            .timeout_global(Some(http.timeout))
+            .timeout_resolve(Some(http.connect_timeout))
+            .timeout_connect(Some(http.connect_timeout))
+            .max_response_header_size(HEAD_MAX_BYTES)
+            .input_buffer_size(READ_BYTES)
+            .output_buffer_size(OUTPUT_BYTES)
+            .max_idle_connections(slots)
+            .max_idle_connections_per_host(slots)
+            .build();
+        let connector = Watched {
+            inner: ().chain(TcpConnector::default()).chain(RustlsConnector::default()),
+            counters: counters.clone(),
+        };
+        let resolver = Names(Resolver::new(
+            counters.clone(),
+            Policy::new(http.deny_private),
+        ));
+        Ok(Self {
+            agent: Agent::with_parts(config, connector, resolver),
+            plan: LibraryPlan::new(http)?,
+            counters,
+            connect_timeout: http.connect_timeout,
+        })
+    }
+}
+
+/// The client of one slot.
+pub(crate) struct Ureq {
+    shared: Arc<UreqShared>,
+    fetch: LibraryFetch,
+    scratch: &'static mut [u8],
+}
+
+impl Ureq {
+    pub(crate) fn new(shared: Arc<UreqShared>, scratch: &'static mut [u8]) -> Self {
+        Self {
+            fetch: LibraryFetch::new(&shared.plan),
+            shared,
+            scratch,
+        }
+    }
+
+    fn run(&mut self, url: &[u8], start: Instant) -> Result<(), Failure> {
+        let shared = self.shared.clone();
+        self.fetch.start(url)?;
+        loop {
+            CONNECTING.set(Connecting::NONE);
+            shared.counters.requests_sent.increment();
+            let exchanged = self.exchange(&shared, start);
+            self.fetch.connect += CONNECTING.get().took;
+            exchanged?;
+            if !self.fetch.follow(&shared.plan)? {
+                return Ok(());
+            }
+            shared.counters.redirects_followed.increment();
+        }
+    }
+
+    fn exchange(&mut self, shared: &UreqShared, start: Instant) -> Result<(), Failure> {
+        let plan = &shared.plan;
+        let (target, headers) = self.fetch.request(plan)?;
+        let mut request = Request::builder()
+            .method(&plan.method)
+            .uri(target.as_str())
+            .body(())
+            .map_err(|error| Failure::protocol(format!("the URL cannot be fetched: {error}")))?;
+        *request.headers_mut() = headers.clone();
+        // The agent's own limit holds for one request; redirects share it.
+        let left = plan.timeout.saturating_sub(start.elapsed());
+        let response = if self.fetch.is_first() {
+            shared.agent.run(request)
+        } else {
+            let request = shared
+                .agent
+                .configure_request(request)
+                .timeout_global(Some(left))
+                .build();
+            shared.agent.run(request)
+        };
+        let response = response.map_err(|error| shared.failure(start, error))?;
+        self.fetch
+            .head(plan, Instant::now(), response.status(), response.headers())?;
+        let mut body = response.into_body();
+        let mut reader = body.as_reader();
+        loop {
+            match reader.read(self.scratch) {
+                Ok(0) => return Ok(()),
+                Ok(count) => {
+                    if self.fetch.body(&self.scratch[..count])? == Reading::Enough {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(shared.failure(start, Error::from(error))),
+            }
+        }
+    }
+}
+
+impl BlockingClient for Ureq {
+    fn fetch(&mut self, url: &[u8], start: Instant) -> Fetched {
+        let result = self.run(url, start);
+        self.fetch.conclude(result)
+    }
+}
+
+impl UreqShared {
+    /// What an error of the library is called here.
+    fn failure(&self, start: Instant, error: Error) -> Failure {
+        match error {
+            // Whichever limit the library names, this one has passed.
+            Error::Timeout(_) if start.elapsed() + TIMER_SLACK >= self.plan.timeout => {
+                self.plan.timed_out()
+            }
+            Error::Timeout(Timeout::Resolve) => {
+                self.connect_passed(Outcome::Dns, "resolving the name")
+            }
+            Error::Timeout(Timeout::Connect) => self.connect_passed(Outcome::Connect, "connecting"),
+            Error::Timeout(_) => self.plan.timed_out(),
+            Error::Other(error) => match error.downcast_ref::<LookupError>() {
+                Some(error) => Failure::new(error.outcome(), error.to_string()),
+                None => Failure::protocol(error.to_string()),
+            },
+            Error::HostNotFound => Failure::new(Outcome::Dns, "the name has no address"),
+            Error::Tls(_) | Error::Rustls(_) | Error::Pem(_) | Error::TlsRequired => {
+                Failure::new(Outcome::Tls, error.to_string())
+            }
+            Error::ConnectionFailed => Failure::new(Outcome::Connect, error.to_string()),
+            Error::Io(error) if tls_error(&error).is_some() => Failure::in_handshake(&error),
+            Error::Io(error) if CONNECTING.get().failed => Failure::in_connect(&error),
+            Error::Io(error) => Failure::in_exchange(&error),
+            error => Failure::protocol(error.to_string()),
+        }
+    }
+
+    fn connect_passed(&self, outcome: Outcome, stage: &str) -> Failure {
+        Failure::new(
+            outcome,
+            format!("{stage} took longer than {:?}", self.connect_timeout),
+        )
+    }
+}
+
+/// The agent's own connectors, watched.
+#[derive(Debug)]
+struct Watched<C> {
+    inner: C,
+    counters: Arc<Counters>,
+}
+
+impl<In: Transport, C: Connector<In>> Connector<In> for Watched<C> {
+    type Out = C::Out;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, Error> {
+        let begin = Instant::now();
+        let result = self.inner.connect(details, chained);
+        if result.is_ok() {
+            self.counters.connections_opened.increment();
+        }
+        Connecting::note(begin, result.is_err());
+        result
+    }
+}
+
+/// Names, resolved as under every client: without a helper thread.
+#[derive(Debug)]
+struct Names(Resolver);
+
+impl UreqResolver for Names {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        _config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
+        let begin = Instant::now();
+        let host = uri.host().ok_or(Error::HostNotFound)?;
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        let default_port = if uri.scheme() == Some(&http::uri::Scheme::HTTPS) {
+            443
+        } else {
+            80
+        };
+        let port = uri.port_u16().unwrap_or(default_port);
+        let within = match timeout.after {
+            time::Duration::Exact(duration) => duration,
+            time::Duration::NotHappening => fanout_proto::limits::TIMEOUT_MAX,
+        };
+        let result = self.0.lookup_blocking(host, begin + within);
+        Connecting::note(begin, result.is_err());
+        let addresses = result.map_err(|error| match error {
+            LookupError::TimedOut => Error::Timeout(timeout.reason),
+            error => Error::Other(Box::new(error)),
+        })?;
+        let mut resolved = self.empty();
+        for address in addresses.iter() {
+            if resolved
+                .try_push(SocketAddr::from((*address, port)))
+                .is_err()
+            {
+                break;
+            }
+        }
+        Ok(resolved)
+    }
+}

@@ -1,0 +1,360 @@
+//! The core client over blocking sockets: its thread waits.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use fanout_proto::completion::Outcome;
+use rustix::net::RecvFlags;
+
+use super::{
+    ConnectLimits, Core, Notes,
+    connection::{self, Connection, Exchange, Socket, Trouble, advance},
+    idle::IdleConnections,
+};
+use crate::{
+    clients::BlockingClient, exchange::fetch::Fetch, failure::Failure, work_queue::Fetched,
+};
+
+/// What a blocking client does each time that it has waited for long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Vigil {
+    /// Longest wait in one go.
+    pub(crate) interval: Duration,
+    /// Called after it.
+    pub(crate) look: fn(),
+}
+
+/// The core client of one slot, which is one thread.
+pub(crate) struct BlockingCore {
+    core: Arc<Core>,
+    fetch: Fetch,
+    idle: IdleConnections<PatientStream>,
+    request: Vec<u8>,
+    scratch: &'static mut [u8],
+    vigil: Option<Vigil>,
+}
+
+impl BlockingCore {
+    pub(crate) fn new(core: Arc<Core>, scratch: &'static mut [u8], vigil: Option<Vigil>) -> Self {
+        Self {
+            fetch: Fetch::new(&core.plan),
+            idle: IdleConnections::new(core.kept_per_slot),
+            request: Vec::new(),
+            scratch,
+            vigil,
+            core,
+        }
+    }
+
+    fn run(&mut self, url: &[u8], start: Instant, notes: &mut Notes) -> Result<(), Failure> {
+        let core = self.core.clone();
+        let deadline = core.deadline(start);
+        self.fetch.start(url)?;
+        let mut may_reuse = true;
+        loop {
+            notes.end = None;
+            let kept = if may_reuse { self.kept(start) } else { None };
+            let reused = kept.is_some();
+            let mut connection = match kept {
+                Some(connection) => connection,
+                None => self.connect(deadline, notes)?,
+            };
+            core.counters.requests_sent.increment();
+            match self.exchange(&mut connection, deadline, notes) {
+                Ok(keep) => {
+                    let now = Instant::now();
+                    notes.end = Some(now);
+                    if keep {
+                        connection.rest(now);
+                        self.idle.put(connection);
+                    }
+                    if !self.fetch.follow(&core.plan)? {
+                        return Ok(());
+                    }
+                    core.counters.redirects_followed.increment();
+                    may_reuse = true;
+                }
+                // The server closed it while it was idle: not a failure.
+                Err(Trouble::Lost(_)) if reused => {
+                    core.counters.stale_retries.increment();
+                    may_reuse = false;
+                }
+                Err(Trouble::Lost(error)) => return Err(Failure::in_exchange(&error)),
+                Err(Trouble::TimedOut) => return Err(core.timed_out()),
+                Err(Trouble::Failed(failure)) => return Err(failure),
+            }
+        }
+    }
+
+    /// A kept connection that still lives, as far as can be told.
+    fn kept(&mut self, now: Instant) -> Option<Connection<PatientStream>> {
+        let mut connection = self.idle.take(self.fetch.target())?;
+        if connection.needs_probe(now) {
+            let (socket, tls) = connection.parts();
+            if !connection::is_alive(tls, &mut Unwaiting(&socket.stream)) {
+                return None;
+            }
+        }
+        Some(connection)
+    }
+
+    fn exchange(
+        &mut self,
+        connection: &mut Connection<PatientStream>,
+        deadline: Instant,
+        notes: &mut Notes,
+    ) -> Result<bool, Trouble> {
+        self.request.clear();
+        self.fetch.request(&self.core.plan, &mut self.request);
+        let (socket, tls) = connection.parts();
+        let mut exchange = Exchange {
+            plan: &self.core.plan,
+            fetch: &mut self.fetch,
+            request: &self.request,
+            sent: 0,
+            first_byte: notes.first_byte,
+            deadline,
+        };
+        loop {
+            let progress = advance(&mut exchange, tls, socket, self.scratch);
+            notes.first_byte = exchange.first_byte;
+            match progress? {
+                Some(keep) => return Ok(keep),
+                None => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Err(Trouble::TimedOut);
+                    }
+                    look(self.vigil);
+                    socket
+                        .limit_wait(left)
+                        .map_err(|error| Failure::in_exchange(&error))?;
+                }
+            }
+        }
+    }
+
+    // Out of line for the sake of its caller's frame.
+    #[inline(never)]
+    fn connect(
+        &mut self,
+        deadline: Instant,
+        notes: &mut Notes,
+    ) -> Result<Connection<PatientStream>, Failure> {
+        let begin = Instant::now();
+        self.idle.make_room();
+        let limits = ConnectLimits::new(&self.core, begin, deadline);
+        let result = self.establish(limits);
+        notes.connect += begin.elapsed();
+        result
+    }
+
+    fn establish(&mut self, limits: ConnectLimits) -> Result<Connection<PatientStream>, Failure> {
+        let core = &self.core;
+        let target = self.fetch.target();
+        let addresses = core
+            .resolver
+            .lookup_blocking(target.host(), limits.end())
+            .map_err(|error| limits.unresolved(core, &error))?;
+        let mut failure = Failure::new(Outcome::Dns, "the name has no address");
+        for (tried, address) in addresses.iter().enumerate() {
+            let share = limits.share(Instant::now(), addresses.len() - tried);
+            if share.is_zero() {
+                return Err(limits.passed(core, Outcome::Connect, "connecting"));
+            }
+            match PatientStream::connect((*address, target.port()).into(), share, self.vigil) {
+                Ok(stream) => {
+                    core.counters.connections_opened.increment();
+                    return if target.is_https() {
+                        self.secure(stream, limits)
+                    } else {
+                        Ok(Connection::plain(target.origin(), stream))
+                    };
+                }
+                Err(error) if error.kind() == ErrorKind::TimedOut => {
+                    failure = limits.passed(core, Outcome::Connect, "connecting");
+                }
+                Err(error) => {
+                    failure = Failure::in_connect(&error);
+                    if failure.outcome == Outcome::Resource {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    // Out of line for the sake of its caller's frame.
+    #[inline(never)]
+    fn secure(
+        &self,
+        stream: PatientStream,
+        limits: ConnectLimits,
+    ) -> Result<Connection<PatientStream>, Failure> {
+        let target = self.fetch.target();
+        let mut connection = Connection::with_tls(target.origin(), stream, &self.core.tls)?;
+        if let (socket, Some(tls)) = connection.parts() {
+            loop {
+                let left = limits.end().saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(limits.passed(&self.core, Outcome::Connect, "the TLS handshake"));
+                }
+                let failed = |error: io::Error| Failure::in_handshake(&error);
+                socket.limit_wait(left).map_err(failed)?;
+                if connection::handshake(tls, socket, limits.end()).map_err(failed)? {
+                    break;
+                }
+                look(self.vigil);
+            }
+        }
+        Ok(connection)
+    }
+}
+
+fn look(vigil: Option<Vigil>) {
+    if let Some(vigil) = vigil {
+        (vigil.look)();
+    }
+}
+
+impl BlockingClient for BlockingCore {
+    fn fetch(&mut self, url: &[u8], start: Instant) -> Fetched {
+        let mut notes = Notes::default();
+        let result = self.run(url, start, &mut notes);
+        notes.conclude(&self.fetch, result)
+    }
+}
+
+/// A blocking socket whose timeout follows a deadline, with few system calls.
+#[derive(Debug)]
+pub(crate) struct PatientStream {
+    stream: TcpStream,
+    /// The receive timeout that is set.
+    timeout: Duration,
+    /// No longer timeout than this is ever set.
+    most: Duration,
+}
+
+impl PatientStream {
+    fn connect(to: SocketAddr, within: Duration, vigil: Option<Vigil>) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&to, within)?;
+        stream.set_nodelay(true)?;
+        let most = vigil.map_or(Duration::MAX, |vigil| vigil.interval);
+        let timeout = within.min(most).max(SHORTEST_WAIT);
+        stream.set_read_timeout(Some(timeout))?;
+        stream.set_write_timeout(Some(timeout))?;
+        Ok(Self {
+            stream,
+            timeout,
+            most,
+        })
+    }
+}
+
+/// A receive timeout of 0 would mean none.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+/// A wait may end so much later than its deadline.
+const TOLERANCE: Duration = Duration::from_millis(5);
+
+/// The timeout to set when `set` is the one in force; `None` to leave it.
+///
+/// It may be too long by a sixteenth of what is left: so a body in many pieces
+/// costs few system calls, and yet no wait outlives its deadline by more than
+/// [`TOLERANCE`], for the sixteenth shrinks with it.
+fn timeout_to_set(set: Duration, left: Duration, most: Duration) -> Option<Duration> {
+    let wanted = left.min(most).max(SHORTEST_WAIT);
+    let too_long = set > wanted + (wanted / 16).max(TOLERANCE);
+    let too_short = set < wanted / 2;
+    (too_long || too_short).then_some(wanted)
+}
+
+impl Socket for PatientStream {
+    fn limit_wait(&mut self, left: Duration) -> io::Result<()> {
+        if let Some(timeout) = timeout_to_set(self.timeout, left, self.most) {
+            self.stream.set_read_timeout(Some(timeout))?;
+            self.stream.set_write_timeout(Some(timeout))?;
+            self.timeout = timeout;
+        }
+        Ok(())
+    }
+}
+
+impl Read for PatientStream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(into)
+    }
+}
+
+impl Write for PatientStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A blocking socket, read without waiting.
+struct Unwaiting<'a>(&'a TcpStream);
+
+impl Read for Unwaiting<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let (_, count) = rustix::net::recv(self.0, into, RecvFlags::DONTWAIT)?;
+        Ok(count)
+    }
+}
+
+impl Write for Unwaiting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::net::send(
+            self.0,
+            bytes,
+            rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL,
+        )?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Socket for Unwaiting<'_> {
+    fn limit_wait(&mut self, _left: Duration) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_wait_outlives_its_deadline_and_few_calls_are_made(
+            start_ms in 1_u64..100_000,
+            steps in prop::collection::vec(0_u64..2000, 1..200),
+            most_ms in 1_u64..5000,
+        ) {
+            let most = Duration::from_millis(most_ms);
+            let mut set = Duration::from_millis(start_ms).min(most);
+            let mut left = Duration::from_millis(start_ms);
+            for step in steps {
+                left = left.saturating_sub(Duration::from_millis(step));
+                if let Some(timeout) = timeout_to_set(set, left, most) {
+                    set = timeout;
+                    prop_assert_eq!(timeout_to_set(set, left, most), None);
+                }
+                prop_assert!(!set.is_zero());
+                prop_assert!(set <= most.max(SHORTEST_WAIT) + most / 16 + TOLERANCE);
+                prop_assert!(set <= left + (left / 16).max(TOLERANCE) + SHORTEST_WAIT);
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The core client at work: exchanges driven over real sockets.
+
+pub(crate) mod blocking;
+pub(crate) mod connection;
+pub(crate) mod event_loop;
+pub(crate) mod idle;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use fanout_proto::{completion::Outcome, setup::HttpSettings};
+use rustls::ClientConfig;
+
+use crate::{
+    clients::descriptors,
+    counters::Counters,
+    ending::SetupError,
+    exchange::fetch::{Fetch, FetchPlan},
+    failure::Failure,
+    resolve::{LookupError, Policy, Resolver},
+    tls,
+    work_queue::Fetched,
+};
+
+/// Bytes read from a socket at a time, under every model.
+pub(crate) const READ_BYTES: usize = 16 * 1024;
+
+/// What all slots of a fetcher with the core client share.
+#[derive(Debug)]
+pub(crate) struct Core {
+    plan: FetchPlan,
+    tls: Arc<ClientConfig>,
+    resolver: Arc<Resolver>,
+    counters: Arc<Counters>,
+    timeout: Duration,
+    connect_timeout: Duration,
+    kept_per_slot: usize,
+}
+
+impl Core {
+    pub(crate) fn new(
+        http: &HttpSettings,
+        concurrency: u32,
+        counters: Arc<Counters>,
+    ) -> Result<Self, SetupError> {
+        Ok(Self {
+            plan: FetchPlan::new(http)?,
+            tls: tls::client_config(http)?,
+            resolver: Arc::new(Resolver::new(
+                counters.clone(),
+                Policy::new(http.deny_private),
+            )),
+            counters,
+            timeout: http.timeout,
+            connect_timeout: http.connect_timeout,
+            kept_per_slot: descriptors::kept_per_slot(concurrency),
+        })
+    }
+
+    /// When a URL that was taken up at `start` is given up.
+    fn deadline(&self, start: Instant) -> Instant {
+        start + self.timeout
+    }
+
+    fn timed_out(&self) -> Failure {
+        Failure::new(
+            Outcome::Timeout,
+            format!("no whole response within {:?}", self.timeout),
+        )
+    }
+}
+
+/// The time limits of connecting: its own, and that of the whole exchange.
+#[derive(Debug, Clone, Copy)]
+struct ConnectLimits {
+    own: Instant,
+    whole: Instant,
+}
+
+impl ConnectLimits {
+    fn new(core: &Core, now: Instant, whole: Instant) -> Self {
+        Self {
+            own: now + core.connect_timeout,
+            whole,
+        }
+    }
+
+    /// When to give up.
+    fn end(self) -> Instant {
+        self.own.min(self.whole)
+    }
+
+    /// What the end means, at this stage of connecting.
+    fn passed(self, core: &Core, outcome: Outcome, stage: &'static str) -> Failure {
+        if self.whole <= self.own {
+            core.timed_out()
+        } else {
+            Failure::new(
+                outcome,
+                format!("{stage} took longer than {:?}", core.connect_timeout),
+            )
+        }
+    }
+
+    fn unresolved(self, core: &Core, error: &LookupError) -> Failure {
+        match error {
+            LookupError::TimedOut => self.passed(core, Outcome::Dns, "resolving the name"),
+            error => Failure::new(error.outcome(), error.to_string()),
+        }
+    }
+
+    /// What one of several addresses may take of the time that is left, so
+    /// that one that does not answer leaves some to the others.
+    fn share(self, now: Instant, addresses_left: usize) -> Duration {
+        let left = self.end().saturating_duration_since(now);
+        left / u32::try_from(addresses_left.max(1)).unwrap_or(u32::MAX)
+    }
+}
+
+/// Notes of one URL's fetch that become its [`Fetched`].
+#[derive(Debug, Default)]
+struct Notes {
+    connect: Duration,
+    first_byte: Option<Instant>,
+    /// The end of the last exchange, if it came to one.
+    end: Option<Instant>,
+}
+
+impl Notes {
+    fn conclude(self, fetch: &Fetch, result: Result<(), Failure>) -> Fetched {
+        let (outcome, detail) = match result {
+            Ok(()) => (Outcome::Ok, None),
+            Err(failure) => (failure.outcome, Some(failure.detail.into())),
+        };
+        Fetched {
+            outcome,
+            status: fetch.status(),
+            retry_after_s: fetch.retry_after_s(),
+            body_bytes: fetch.body_bytes(),
+            connect: self.connect,
+            first_byte: self.first_byte,
+            end: self.end.unwrap_or_else(Instant::now),
+            detail,
+        }
+    }
+}

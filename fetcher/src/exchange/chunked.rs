@@ -1,0 +1,263 @@
+//! The chunked transfer coding (RFC 9112, section 7.1), byte by byte: what
+//! is no data is looked at and forgotten, so nothing is ever gathered, and no
+//! verdict depends on how a body was cut into pieces.
+
+use fanout_proto::limits::{HEADER_MAX_BYTES, HEADERS_MAX};
+
+use super::response::Body;
+use crate::failure::Failure;
+
+/// Bytes of framing that one byte of data may cost. A chunk of one byte
+/// needs five; the rest is for extensions.
+const OVERHEAD_MAX: u64 = 32;
+/// Bytes of framing that a body may have besides: a head's worth.
+const FRAMING_MAX_BYTES: u64 = HEADER_MAX_BYTES as u64;
+
+/// Takes a chunked body apart.
+#[derive(Debug)]
+pub(super) struct Chunked {
+    step: Step,
+    /// The chunk's size so far; then what is left of its data.
+    left: u64,
+    data: u64,
+    framing: u64,
+    trailers: usize,
+}
+
+/// What the next byte is.
+///
+/// ```text
+/// SizeStart ─► Size ─► Extension ─► SizeLf ─┬─► Data ─► DataCr ─► DataLf ─┐
+///     ▲          └► SizeSpace ──┘     (0)   │                             │
+///     └─────────────────────────────────────┼─────────────────────────────┘
+///                                           ▼
+///     TrailerLf ◄─ TrailerValue ◄─ Name ◄─ LineStart ─► EndLf ─► Over
+///         └────────────────────────────────►┘
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    SizeStart,
+    Size,
+    SizeSpace,
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    /// Of a trailer's line, or of the empty one at the end.
+    LineStart,
+    TrailerName,
+    TrailerValue,
+    TrailerLf,
+    EndLf,
+    Over,
+}
+
+impl Chunked {
+    pub(super) fn new() -> Self {
+        Self {
+            step: Step::SizeStart,
+            left: 0,
+            data: 0,
+            framing: 0,
+            trailers: 0,
+        }
+    }
+
+    /// Takes bytes of the body and hands its data on.
+    pub(super) fn receive(
+        &mut self,
+        mut bytes: &[u8],
+        sink: &mut impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<Body, Failure> {
+        while let Some((first, rest)) = bytes.split_first() {
+            match self.step {
+                Step::Data => {
+                    let here = usize::try_from(self.left).unwrap_or(usize::MAX);
+                    let (data, rest) = bytes.split_at(here.min(bytes.len()));
+                    let count = data.len() as u64;
+                    sink(data)?;
+                    self.data += count;
+                    self.left -= count;
+                    if self.left == 0 {
+                        self.step = Step::DataCr;
+                    }
+                    bytes = rest;
+                }
+                Step::Over => break,
+                _ => {
+                    self.framing += 1;
+                    if self.framing > FRAMING_MAX_BYTES + self.data.saturating_mul(OVERHEAD_MAX) {
+                        return Err(Failure::protocol(
+                            "the chunked body has too much framing for its data",
+                        ));
+                    }
+                    self.step = self.next(*first)?;
+                    bytes = rest;
+                }
+            }
+        }
+        Ok(match self.step {
+            Step::Over => Body::Over {
+                excess: bytes.len(),
+            },
+            _ => Body::More,
+        })
+    }
+
+    /// What follows this byte of framing.
+    fn next(&mut self, byte: u8) -> Result<Step, Failure> {
+        Ok(match (self.step, byte) {
+            (Step::SizeStart | Step::Size, b'0'..=b'9') => self.digit(byte - b'0')?,
+            (Step::SizeStart | Step::Size, b'a'..=b'f') => self.digit(byte - b'a' + 10)?,
+            (Step::SizeStart | Step::Size, b'A'..=b'F') => self.digit(byte - b'A' + 10)?,
+            (Step::Size | Step::SizeSpace, b' ' | b'\t') => Step::SizeSpace,
+            (Step::Size | Step::SizeSpace, b';') => Step::Extension,
+            (Step::Size | Step::SizeSpace | Step::Extension, b'\r') => Step::SizeLf,
+            (Step::SizeStart | Step::Size | Step::SizeSpace, _) => {
+                return Err(Failure::protocol("a chunk's size is no hexadecimal number"));
+            }
+            // What an extension means is nobody's concern, but a line ends in both.
+            (Step::Extension, b'\n') => return Err(bare_line_end()),
+            (Step::Extension, _) => Step::Extension,
+            (Step::SizeLf, b'\n') if self.left == 0 => Step::LineStart,
+            (Step::SizeLf, b'\n') => Step::Data,
+            (Step::DataCr, b'\r') => Step::DataLf,
+            (Step::DataLf, b'\n') => Step::SizeStart,
+            (Step::DataCr | Step::DataLf, _) => {
+                return Err(Failure::protocol("a chunk is longer than its size says"));
+            }
+            (Step::LineStart, b'\r') => Step::EndLf,
+            (Step::LineStart | Step::TrailerName, _) if is_token(byte) => {
+                if self.step == Step::LineStart {
+                    self.trailers += 1;
+                    if self.trailers > HEADERS_MAX {
+                        return Err(Failure::protocol(format!(
+                            "more than {HEADERS_MAX} trailers"
+                        )));
+                    }
+                }
+                Step::TrailerName
+            }
+            (Step::TrailerName, b':') => Step::TrailerValue,
+            (Step::TrailerValue, b'\r') => Step::TrailerLf,
+            (Step::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => Step::TrailerValue,
+            (Step::LineStart | Step::TrailerName | Step::TrailerValue, _) => {
+                return Err(Failure::protocol("a trailer is no header field"));
+            }
+            (Step::TrailerLf, b'\n') => Step::LineStart,
+            (Step::EndLf, b'\n') => Step::Over,
+            (Step::SizeLf | Step::TrailerLf | Step::EndLf, _) => return Err(bare_line_end()),
+            (Step::Data | Step::Over, _) => self.step,
+        })
+    }
+
+    fn digit(&mut self, digit: u8) -> Result<Step, Failure> {
+        self.left = self
+            .left
+            .checked_mul(16)
+            .and_then(|size| size.checked_add(digit.into()))
+            .ok_or_else(|| Failure::protocol("a chunk's size needs more than 64 bits"))?;
+        Ok(Step::Size)
+    }
+}
+
+fn bare_line_end() -> Failure {
+    Failure::protocol("a line of the chunked body does not end in CR LF")
+}
+
+/// Whether a field's name may hold it (RFC 9110, section 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Data and what came after it, `None` if it has not ended.
+    fn take(body: &str) -> Result<Option<(String, usize)>, String> {
+        let mut data = Vec::new();
+        let progress = Chunked::new()
+            .receive(body.as_bytes(), &mut |bytes| {
+                data.extend_from_slice(bytes);
+                Ok(())
+            })
+            .map_err(|failure| failure.detail.into_owned())?;
+        Ok(match progress {
+            Body::More => None,
+            Body::Over { excess } => Some((String::from_utf8(data).unwrap(), excess)),
+        })
+    }
+
+    #[test]
+    fn data_is_found() {
+        let whole = |data: &str, excess| Ok(Some((data.to_owned(), excess)));
+        assert_eq!(take("2\r\nab\r\n0\r\n\r\n"), whole("ab", 0));
+        assert_eq!(
+            take("1 ;x=\"y;z\"\r\na\r\n01\r\nb\r\n0\r\nt: u\r\nv:\r\n\r\nrest"),
+            whole("ab", 4)
+        );
+        assert_eq!(
+            take("a;signature=0123456789abcdef0123456789abcdef\r\n0123456789\r\n0\r\n\r\n"),
+            whole("0123456789", 0)
+        );
+        assert_eq!(take(""), Ok(None));
+        assert_eq!(take("2\r\nab\r\n0\r\n\r"), Ok(None));
+    }
+
+    #[test]
+    fn what_is_no_chunk_is_told() {
+        let no_size = Err("a chunk's size is no hexadecimal number".to_owned());
+        for size in ["+2", "-2", " 2", "0x2", "size", "", ";a", "2 2", "2\x0c"] {
+            assert_eq!(
+                take(&format!("{size}\r\nab\r\n0\r\n\r\n")),
+                no_size,
+                "{size}"
+            );
+        }
+        let refused = |body: &str| take(body).unwrap_err();
+        assert_eq!(
+            refused("10000000000000002\r\nab\r\n0\r\n\r\n"),
+            "a chunk's size needs more than 64 bits"
+        );
+        assert_eq!(
+            refused("2\r\nabc\r\n0\r\n\r\n"),
+            "a chunk is longer than its size says"
+        );
+        for body in ["2;a\nb\r\n", "2;a\rb\r\n", "0\r\n\rx", "0\r\na:\rx"] {
+            assert_eq!(
+                refused(body),
+                "a line of the chunked body does not end in CR LF",
+                "{body}"
+            );
+        }
+        for trailer in ["nonsense", ": x", " x: y", "x : y", "x: \0"] {
+            assert_eq!(
+                refused(&format!("0\r\n{trailer}\r\n\r\n")),
+                "a trailer is no header field",
+                "{trailer}"
+            );
+        }
+    }
+
+    #[test]
+    fn framing_is_bounded() {
+        let most = HEADER_MAX_BYTES;
+        let too_much = Err("the chunked body has too much framing for its data".to_owned());
+        assert_eq!(take(&"0".repeat(most)), Ok(None));
+        assert_eq!(take(&"0".repeat(most + 1)), too_much);
+        assert_eq!(take(&format!("2;{}", "x".repeat(most))), too_much);
+        assert_eq!(take(&format!("0\r\nx:{}", "y".repeat(most))), too_much);
+        assert_eq!(
+            take(&format!("0\r\n{}", "x: y\r\n".repeat(HEADERS_MAX + 1))),
+            Err("more than 128 trailers".to_owned())
+        );
+        // But any number of small chunks will do.
+        let small = "1;a=b\r\nx\r\n".repeat(most);
+        assert_eq!(
+            take(&format!("{small}0\r\n\r\n")),
+            Ok(Some(("x".repeat(most), 0)))
+        );
+    }
+}

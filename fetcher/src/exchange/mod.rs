@@ -1,0 +1,17 @@
+//! The sans-IO core: one HTTP/1.1 exchange after another until a URL is done.
+//! No socket, no clock, no large buffer; the same under every model.
+
+pub(crate) mod body;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod check;
+mod chunked;
+pub(crate) mod course;
+pub(crate) mod fetch;
+pub(crate) mod plain_head;
+pub(crate) mod request;
+pub(crate) mod response;
+pub(crate) mod retry_after;
+pub(crate) mod target;
+
+#[cfg(test)]
+mod hyper_differential;

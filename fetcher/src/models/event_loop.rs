@@ -1,0 +1,311 @@
+//! One event loop; or, as `async-mt`, the same tasks on tokio's work-stealing
+//! runtime.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    io,
+    os::fd::AsFd,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use fanout_proto::setup::Model;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::unix::pipe,
+    runtime::{Builder, Runtime},
+    sync::Notify,
+    task::{coop::consume_budget, yield_now},
+    time::sleep_until,
+};
+
+use super::{Subject, processors, ready, report};
+use crate::{
+    clients::AsyncClient,
+    ending::{Ending, SetupError},
+    outbox::{self, Due},
+    pipes::{Pipes, is_hung_up},
+    session::{Instruction, Session},
+    work::Work,
+    work_queue::{Desk, Take, Taken},
+};
+
+/// Bytes read at a time from the worker.
+const READ_BYTES: usize = 64 * 1024;
+/// While nothing is read, a hang-up is looked for this often.
+const HANG_UP_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What the slots and the task that moves messages share.
+struct Shared {
+    state: Mutex<State>,
+    /// The task that moves messages has something to do.
+    news: Notify,
+    work: Work,
+}
+
+struct State {
+    desk: Desk,
+    /// Slots that wait for a URL, and their wakers, the longest waiting first.
+    waiting: VecDeque<(u32, Waker)>,
+    /// Whether a slot is among those.
+    waits: Vec<bool>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A slot that panicked has ended the process's usefulness elsewhere.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next URL for a slot, once there is one; `None` at the end.
+    fn poll_take(
+        &self,
+        cx: &mut Context<'_>,
+        slot: u32,
+        now: &mut Option<Instant>,
+        url: &mut Vec<u8>,
+    ) -> Poll<Option<Taken>> {
+        let now = now.take().unwrap_or_else(Instant::now);
+        let mut state = self.lock();
+        let poll = match state.desk.take(now, url) {
+            Take::Url(taken) => Poll::Ready(Some(taken)),
+            Take::Closed => Poll::Ready(None),
+            Take::Wait => {
+                state.wait(slot, cx);
+                Poll::Pending
+            }
+        };
+        if state.desk.has_news() {
+            self.news.notify_one();
+        }
+        poll
+    }
+}
+
+impl Shared {
+    /// A slot that waited for its start begins.
+    fn begin(&self, taken: Taken) {
+        let mut state = self.lock();
+        state.desk.begin(taken.start, taken.id);
+        if state.desk.has_news() {
+            self.news.notify_one();
+        }
+    }
+}
+
+impl State {
+    fn wait(&mut self, slot: u32, cx: &Context<'_>) {
+        // A kept connection that ends wakes its slot, too, which then asks twice.
+        let index = usize::try_from(slot).expect("at most 65,536");
+        if !std::mem::replace(&mut self.waits[index], true) {
+            self.waiting.push_back((slot, cx.waker().clone()));
+        }
+    }
+
+    /// Wakes as many slots as there are URLs for them.
+    fn wake(&mut self) {
+        for _ in 0..self.desk.ready() {
+            let Some((slot, waker)) = self.waiting.pop_front() else {
+                return;
+            };
+            self.waits[usize::try_from(slot).expect("at most 65,536")] = false;
+            waker.wake();
+        }
+    }
+}
+
+/// Runs until the worker ends it.
+pub(crate) fn run<C: AsyncClient + Send + 'static>(
+    subject: Subject,
+    pipes: &mut Pipes,
+    mut client: impl FnMut() -> C,
+) -> Result<(), Ending> {
+    let slots = subject.slots();
+    let runtime = runtime(subject.setup.model).map_err(SetupError::Runtime)?;
+    let shared = Arc::new(Shared {
+        state: Mutex::new(State {
+            desk: Desk::new(&subject.setup),
+            waiting: VecDeque::new(),
+            waits: vec![false; usize::try_from(slots).expect("at most 65,536")],
+        }),
+        news: Notify::new(),
+        work: subject.work,
+    });
+    let _inside = runtime.enter();
+    for index in 0..slots {
+        // Owned by the runtime, which ends them when it is dropped.
+        drop(runtime.spawn(slot(shared.clone(), index, client())));
+    }
+    let input = pipe::Receiver::from_owned_fd(duplicate("input", rustix::stdio::stdin())?)
+        .map_err(|error| Ending::Pipe {
+            what: "input",
+            error,
+        })?;
+    let output = pipe::Sender::from_owned_fd(duplicate("output", rustix::stdio::stdout())?)
+        .map_err(|error| Ending::Pipe {
+            what: "output",
+            error,
+        })?;
+    pipes.send(ready());
+    pipes.flush()?;
+    let mut messenger = Messenger {
+        shared,
+        session: pipes.take_session(),
+        input,
+        output,
+        pending: Vec::new(),
+        written: 0,
+    };
+    runtime.block_on(async {
+        messenger
+            .run(|desk| report(&desk.report(&subject.counters)))
+            .await
+    })
+}
+
+fn runtime(model: Model) -> io::Result<Runtime> {
+    let mut builder = match model {
+        Model::AsyncMt => {
+            let mut builder = Builder::new_multi_thread();
+            builder.worker_threads(processors().get());
+            builder
+        }
+        _ => Builder::new_current_thread(),
+    };
+    builder.enable_all().build()
+}
+
+fn duplicate(what: &'static str, fd: impl AsFd) -> Result<std::os::fd::OwnedFd, Ending> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|error| Ending::Pipe {
+        what,
+        error: error.into(),
+    })
+}
+
+async fn slot(shared: Arc<Shared>, index: u32, mut client: impl AsyncClient) {
+    let mut url = Vec::new();
+    let mut now = None;
+    while let Some(mut taken) = poll_fn(|cx| shared.poll_take(cx, index, &mut now, &mut url)).await
+    {
+        if taken.is_early {
+            sleep_until(taken.start.into()).await;
+            taken.start = Instant::now();
+            shared.begin(taken);
+        }
+        let fetched = client.fetch(&url, taken.start).await;
+        if shared.work.is_none() {
+            let mut state = shared.lock();
+            state.desk.end(fetched.end);
+            state.desk.hand_in(index, taken, &fetched);
+            now = Some(fetched.end);
+        } else {
+            shared.lock().desk.end(fetched.end);
+            shared.work.spend();
+            shared.lock().desk.hand_in(index, taken, &fetched);
+            // Others had to wait for this: let them go first.
+            yield_now().await;
+        }
+        consume_budget().await;
+    }
+}
+
+/// The task that reads leases and writes completions.
+struct Messenger {
+    shared: Arc<Shared>,
+    session: Session,
+    input: pipe::Receiver,
+    output: pipe::Sender,
+    pending: Vec<u8>,
+    written: usize,
+}
+
+impl Messenger {
+    async fn run(
+        &mut self,
+        report: impl Fn(&Desk) -> fanout_proto::wire::from_fetcher::Message,
+    ) -> Result<(), Ending> {
+        let mut timer = pin!(sleep_until(Instant::now().into()));
+        loop {
+            while let Some(instruction) = self.session.next()? {
+                let mut state = self.shared.lock();
+                match instruction {
+                    Instruction::Setup(_) => {}
+                    Instruction::Leases(batch) => state.desk.lease(batch),
+                    Instruction::Go => state.desk.go(Instant::now()),
+                    Instruction::Hold if !state.desk.is_clear() => return Err(Ending::EarlyHold),
+                    Instruction::Hold => {
+                        state.desk.collect().encode(&mut self.pending);
+                        outbox::encode(report(&state.desk), &mut self.pending);
+                    }
+                    // The runtime's owner ends the slots.
+                    Instruction::Exit => return Ok(()),
+                }
+                state.wake();
+            }
+            let (due, laden) = self.collect();
+            // While something is written, only the worker's reading lets more be.
+            let timed = match due {
+                Due::At(at) if self.pending.is_empty() => Some(at),
+                _ if laden => Some(Instant::now() + HANG_UP_INTERVAL),
+                _ => None,
+            };
+            if let Some(at) = timed {
+                timer.as_mut().reset(at.into());
+            }
+            tokio::select! {
+                result = read(&mut self.input, self.session.buffer()), if !laden => {
+                    if result? == 0 {
+                        return Err(Ending::InputEnded);
+                    }
+                }
+                result = self.output.write(&self.pending[self.written..]), if !self.pending.is_empty() => {
+                    self.written += result.map_err(Ending::OutputClosed)?;
+                    if self.written == self.pending.len() {
+                        self.pending.clear();
+                        self.written = 0;
+                    }
+                }
+                () = self.shared.news.notified(), if self.pending.is_empty() => {}
+                () = &mut timer, if timed.is_some() => {
+                    if laden && is_hung_up() {
+                        return Err(Ending::InputEnded);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes completions that are due; when to come again, and whether so many
+    /// leases wait that no more should be read.
+    fn collect(&mut self) -> (Due, bool) {
+        let mut state = self.shared.lock();
+        let is_due = match state.desk.due() {
+            Due::Never => false,
+            Due::Now => true,
+            Due::At(at) => at <= Instant::now(),
+        };
+        let mut outgoing = None;
+        if is_due && self.pending.is_empty() {
+            outgoing = Some(state.desk.collect());
+            state.wake();
+        }
+        let found = (state.desk.due(), state.desk.is_laden());
+        drop(state);
+        if let Some(outgoing) = outgoing {
+            outgoing.encode(&mut self.pending);
+        }
+        found
+    }
+}
+
+async fn read(input: &mut pipe::Receiver, buffer: &mut BytesMut) -> Result<usize, Ending> {
+    buffer.reserve(READ_BYTES);
+    input.read_buf(buffer).await.map_err(|error| Ending::Pipe {
+        what: "input",
+        error,
+    })
+}

@@ -1,0 +1,200 @@
+//! The fetcher's side of the two pipes, for whoever may block on them.
+
+use std::{io, os::fd::BorrowedFd, time::Duration};
+
+use fanout_proto::wire::from_fetcher::Message;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    io::{Errno, ioctl_fionbio, retry_on_intr},
+    stdio::{stdin, stdout},
+};
+
+use crate::{
+    ending::Ending,
+    outbox::{self, Outgoing},
+    session::{Instruction, Session},
+};
+
+/// Bytes read at a time: what a pipe holds by default.
+const READ_BYTES: usize = 64 * 1024;
+
+/// How long to wait for something to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Only look.
+    None,
+    /// At most so long.
+    For(Duration),
+    /// Until it happens.
+    Endless,
+}
+
+/// Reads instructions and writes messages, waiting with `poll`.
+pub(crate) struct Pipes {
+    session: Session,
+    scratch: Vec<u8>,
+    pending: Vec<u8>,
+    written: usize,
+}
+
+impl Pipes {
+    pub(crate) fn new() -> Result<Self, Ending> {
+        // Reading follows a poll and so never blocks; a long write would.
+        ioctl_fionbio(stdout(), true).map_err(|error| Ending::Pipe {
+            what: "output",
+            error: error.into(),
+        })?;
+        Ok(Self {
+            session: Session::new(),
+            scratch: vec![0; READ_BYTES],
+            pending: Vec::new(),
+            written: 0,
+        })
+    }
+
+    /// The next instruction that has arrived, if one has.
+    pub(crate) fn next(&mut self) -> Result<Option<Instruction>, Ending> {
+        Ok(self.session.next()?)
+    }
+
+    /// Waits for the next instruction.
+    pub(crate) fn wait_next(&mut self) -> Result<Instruction, Ending> {
+        loop {
+            if let Some(instruction) = self.next()? {
+                return Ok(instruction);
+            }
+            self.wait(Patience::Endless, true, None)?;
+        }
+    }
+
+    /// Adds a message to what is to be written.
+    pub(crate) fn send(&mut self, message: Message) {
+        outbox::encode(message, &mut self.pending);
+    }
+
+    /// Adds completions to what is to be written.
+    pub(crate) fn send_all(&mut self, outgoing: Outgoing) {
+        outgoing.encode(&mut self.pending);
+    }
+
+    /// Whether everything has been written.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Writes everything, however long the worker takes to read it.
+    pub(crate) fn flush(&mut self) -> Result<(), Ending> {
+        self.write()?;
+        while !self.is_flushed() {
+            self.wait(Patience::Endless, false, None)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what can be written, waits until there is something to do, and
+    /// does it. Reads only if `read`; ends also when `wake` is readable.
+    pub(crate) fn wait(
+        &mut self,
+        patience: Patience,
+        read: bool,
+        wake: Option<BorrowedFd<'_>>,
+    ) -> Result<(), Ending> {
+        let before = self.pending.len() - self.written;
+        self.write()?;
+        // What could be written just now may be what was waited for.
+        let patience = if self.pending.len() - self.written < before {
+            Patience::None
+        } else {
+            patience
+        };
+        let input = if read {
+            PollFlags::IN
+        } else {
+            // A hang-up is told without being asked for.
+            PollFlags::empty()
+        };
+        // A closed output matters only to who has something to write; asked
+        // for at other times, it would be told without end.
+        let writes = !self.is_flushed();
+        let mut fds = [
+            PollFd::from_borrowed_fd(stdin(), input),
+            PollFd::from_borrowed_fd(stdin(), PollFlags::empty()),
+            PollFd::from_borrowed_fd(stdin(), PollFlags::empty()),
+        ];
+        if writes {
+            fds[1] = PollFd::from_borrowed_fd(stdout(), PollFlags::OUT);
+        }
+        if let Some(wake) = wake {
+            fds[2] = PollFd::from_borrowed_fd(wake, PollFlags::IN);
+        }
+        poll(&mut fds, patience)?;
+        let happened = fds[0].revents();
+        if read && happened.contains(PollFlags::IN) {
+            self.read()?;
+        } else if happened.intersects(PollFlags::HUP | PollFlags::ERR) {
+            return Err(Ending::InputEnded);
+        }
+        if writes && !fds[1].revents().is_empty() {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<(), Ending> {
+        let count = retry_on_intr(|| rustix::io::read(stdin(), &mut self.scratch[..])).map_err(
+            |error| Ending::Pipe {
+                what: "input",
+                error: error.into(),
+            },
+        )?;
+        if count == 0 {
+            return Err(Ending::InputEnded);
+        }
+        self.session
+            .buffer()
+            .extend_from_slice(&self.scratch[..count]);
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), Ending> {
+        while self.written < self.pending.len() {
+            match rustix::io::write(stdout(), &self.pending[self.written..]) {
+                Ok(count) => self.written += count,
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(Ending::OutputClosed(error.into())),
+            }
+        }
+        self.pending.clear();
+        self.written = 0;
+        Ok(())
+    }
+
+    /// What has arrived but was not taken yet goes on into another's hands.
+    pub(crate) fn take_session(&mut self) -> Session {
+        std::mem::replace(&mut self.session, Session::new())
+    }
+}
+
+fn poll(fds: &mut [PollFd<'_>], patience: Patience) -> Result<(), Ending> {
+    let timeout = match patience {
+        Patience::None => Some(Timespec::default()),
+        Patience::For(duration) => Timespec::try_from(duration).ok(),
+        Patience::Endless => None,
+    };
+    match rustix::event::poll(fds, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(Ending::Pipe {
+            what: "input or output",
+            error: io::Error::from(error),
+        }),
+    }
+}
+
+/// Whether the worker has closed the fetcher's input, asked in the midst of
+/// other work.
+pub(crate) fn is_hung_up() -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(stdin(), PollFlags::empty())];
+    poll(&mut fds, Patience::None).is_ok()
+        && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+}

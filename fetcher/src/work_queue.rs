@@ -1,0 +1,461 @@
+//! Where leases wait and completions are handed in: what all slots of a
+//! fetcher share. Pure; every model puts its own way of waiting around it.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use fanout_proto::{
+    completion::{Completion, Outcome},
+    id::UrlId,
+    lease::{LeaseBatch, LeaseCursor},
+    limits::{CREDIT_MAX_URLS, TIMEOUT_MAX},
+    report::FetcherReport,
+    setup::{Pace, Setup},
+};
+
+use crate::{
+    counters::Counters,
+    gauge::Gauge,
+    outbox::{Due, Outbox, Outgoing},
+};
+
+/// Bytes of waiting leases past which no more are read.
+const LEASES_MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// A URL in a slot's hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) id: UrlId,
+    /// When it was taken up, or is to be.
+    pub(crate) start: Instant,
+    /// Open loop: when it was to be taken up.
+    pub(crate) intended: Option<Instant>,
+    /// The slot has to wait until `start`, and then say so with [`Desk::begin`].
+    pub(crate) is_early: bool,
+}
+
+/// The intended starts of an open loop: they do not wait for anybody.
+#[derive(Debug)]
+struct Schedule {
+    pace: Pace,
+    taken: u64,
+}
+
+impl Schedule {
+    fn next(&mut self, go: Instant) -> Instant {
+        let nanos = u128::from(self.taken) * self.pace.interval.as_nanos();
+        self.taken += 1;
+        let since = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        // Past what a clock can tell, a start is as good as never.
+        (go + self.pace.offset)
+            .checked_add(since)
+            .unwrap_or(go + TIMEOUT_MAX)
+    }
+}
+
+/// An answer to a slot that asks for a URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Take {
+    /// Here is one.
+    Url(Taken),
+    /// Not now: wait to be woken.
+    Wait,
+    /// Never again.
+    Closed,
+}
+
+/// What became of a URL, as the client tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fetched {
+    pub(crate) outcome: Outcome,
+    /// Of the last response, if there was one.
+    pub(crate) status: Option<u16>,
+    /// How long a busy server asks to be left alone, in its last response.
+    pub(crate) retry_after_s: Option<u32>,
+    /// Of the last body, before content decoding.
+    pub(crate) body_bytes: u64,
+    /// Spent on resolving, connecting and the TLS handshake.
+    pub(crate) connect: Duration,
+    /// The last response's first byte.
+    pub(crate) first_byte: Option<Instant>,
+    /// The last byte, or the failure.
+    pub(crate) end: Instant,
+    /// What went wrong, for people.
+    pub(crate) detail: Option<Box<str>>,
+}
+
+/// The shared state of a fetcher's slots.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    /// The origin of all times that are told.
+    go: Option<Instant>,
+    leases: VecDeque<LeaseCursor>,
+    waiting: usize,
+    waiting_bytes: usize,
+    outbox: Outbox,
+    gauge: Gauge,
+    /// URLs in slots' hands.
+    held: u32,
+    report_starts: bool,
+    schedule: Option<Schedule>,
+    first_start: Option<Instant>,
+    last_end: Option<Instant>,
+    closed: bool,
+}
+
+impl Desk {
+    pub(crate) fn new(setup: &Setup) -> Self {
+        Self {
+            go: None,
+            leases: VecDeque::new(),
+            waiting: 0,
+            waiting_bytes: 0,
+            outbox: Outbox::new(),
+            gauge: Gauge::default(),
+            held: 0,
+            report_starts: setup.report_starts,
+            schedule: setup.pace.map(|pace| Schedule { pace, taken: 0 }),
+            first_start: None,
+            last_end: None,
+            closed: false,
+        }
+    }
+
+    /// The clocks start; from here on URLs are taken up.
+    pub(crate) fn go(&mut self, now: Instant) {
+        self.go = Some(now);
+    }
+
+    /// Leases arrived.
+    pub(crate) fn lease(&mut self, batch: LeaseBatch) {
+        let cursor = LeaseCursor::from(batch);
+        self.waiting += cursor.remaining();
+        self.waiting_bytes += cursor.held_bytes();
+        self.leases.push_back(cursor);
+    }
+
+    /// URLs that wait to be taken up and may be: so many slots can be woken.
+    pub(crate) fn ready(&self) -> usize {
+        if self.go.is_some() && !self.outbox.is_stalled() {
+            self.waiting
+        } else {
+            0
+        }
+    }
+
+    /// Whether so much waits that nothing more should be read.
+    pub(crate) fn is_laden(&self) -> bool {
+        self.waiting >= CREDIT_MAX_URLS as usize || self.waiting_bytes >= LEASES_MAX_BYTES
+    }
+
+    /// Whether no URL waits and none is in a slot's hands.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.waiting == 0 && self.held == 0
+    }
+
+    /// Hands out the next URL and copies its text into `url`.
+    pub(crate) fn take(&mut self, now: Instant, url: &mut Vec<u8>) -> Take {
+        if self.closed {
+            return Take::Closed;
+        }
+        let Some(go) = self.go else {
+            return Take::Wait;
+        };
+        if self.outbox.is_stalled() {
+            return Take::Wait;
+        }
+        let id = loop {
+            let Some(cursor) = self.leases.front_mut() else {
+                self.outbox.hasten();
+                return Take::Wait;
+            };
+            if let Some((id, text)) = cursor.advance() {
+                url.clear();
+                url.extend_from_slice(text);
+                break id;
+            }
+            self.waiting_bytes -= cursor.held_bytes();
+            self.leases.pop_front();
+        };
+        self.waiting -= 1;
+        self.held += 1;
+        let intended = self.schedule.as_mut().map(|schedule| schedule.next(go));
+        let start = intended.map_or(now, |intended| intended.max(now));
+        let is_early = start > now;
+        if !is_early {
+            self.begin(now, id);
+        }
+        Take::Url(Taken {
+            id,
+            start,
+            intended,
+            is_early,
+        })
+    }
+
+    /// A slot begins with a URL.
+    pub(crate) fn begin(&mut self, now: Instant, id: UrlId) {
+        self.gauge.enter(now);
+        self.first_start.get_or_insert(now);
+        if self.report_starts {
+            let go = self.go.unwrap_or(now);
+            self.outbox.start(now, id, micros(now, go));
+        }
+    }
+
+    /// A URL's last byte, or its failure, was there at `end`. It stays in its
+    /// slot's hands until [`Self::hand_in`].
+    pub(crate) fn end(&mut self, end: Instant) {
+        self.gauge.leave(end);
+        self.last_end = self.last_end.max(Some(end));
+    }
+
+    /// A slot is done with a URL.
+    pub(crate) fn hand_in(&mut self, slot: u32, taken: Taken, fetched: &Fetched) {
+        self.held -= 1;
+        let go = self.go.unwrap_or(taken.start);
+        let completion = Completion {
+            id: taken.id,
+            outcome: fetched.outcome,
+            status: fetched.status,
+            body_bytes: fetched.body_bytes,
+            start_us: micros(taken.start, go),
+            connect_us: whole_micros(fetched.connect),
+            first_byte_us: fetched.first_byte.map(|at| micros(at, taken.start)),
+            duration_us: micros(fetched.end, taken.start),
+            slot,
+            wait_us: taken.intended.map(|intended| micros(taken.start, intended)),
+        };
+        if let Some(seconds) = fetched.retry_after_s {
+            self.outbox.retry_after(seconds);
+        }
+        self.outbox
+            .complete(fetched.end, &completion, fetched.detail.as_deref());
+    }
+
+    /// When to come for completions.
+    pub(crate) fn due(&self) -> Due {
+        self.outbox.due()
+    }
+
+    /// See [`Outbox::has_news`].
+    pub(crate) fn has_news(&mut self) -> bool {
+        self.outbox.has_news()
+    }
+
+    /// Completions to be sent.
+    pub(crate) fn collect(&mut self) -> Outgoing {
+        self.outbox.collect()
+    }
+
+    /// No URL will be handed out any more.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// What the fetcher tells of itself at the hold.
+    pub(crate) fn report(&self, counters: &Counters) -> FetcherReport {
+        let since_go = |at: Option<Instant>| Some(at?.saturating_duration_since(self.go?));
+        FetcherReport {
+            connections_opened: counters.connections_opened.get(),
+            requests_sent: counters.requests_sent.get(),
+            redirects_followed: counters.redirects_followed.get(),
+            stale_retries: counters.stale_retries.get(),
+            names_resolved: counters.names_resolved.get(),
+            in_flight: self.gauge.integral(),
+            in_flight_peak: self.gauge.peak(),
+            first_start: since_go(self.first_start),
+            last_end: since_go(self.last_end),
+        }
+    }
+}
+
+fn micros(at: Instant, since: Instant) -> u64 {
+    whole_micros(at.saturating_duration_since(since))
+}
+
+fn whole_micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fanout_proto::{
+        lease::LeaseBatchBuilder,
+        limits::BATCH_MAX_URLS,
+        setup::{Client, HttpSettings, Model},
+    };
+    use proptest::prelude::*;
+    use std::num::NonZeroU32;
+
+    fn setup(report_starts: bool) -> Setup {
+        Setup {
+            model: Model::Async,
+            concurrency: NonZeroU32::MIN,
+            client: Client::Core,
+            http: HttpSettings::default(),
+            report_starts,
+            cpu_work: Duration::ZERO,
+            cpu_lock: false,
+            pace: None,
+        }
+    }
+
+    fn leases(ids: std::ops::Range<u64>) -> LeaseBatch {
+        let mut builder = LeaseBatchBuilder::default();
+        for id in ids {
+            builder.push(UrlId(id), format!("http://h/{id}").as_bytes());
+        }
+        builder.finish().try_into().unwrap()
+    }
+
+    fn fetched(end: Instant) -> Fetched {
+        Fetched {
+            outcome: Outcome::Ok,
+            status: Some(200),
+            retry_after_s: None,
+            body_bytes: 7,
+            connect: Duration::ZERO,
+            first_byte: Some(end),
+            end,
+            detail: None,
+        }
+    }
+
+    #[test]
+    fn nothing_is_taken_up_before_go() {
+        let now = Instant::now();
+        let mut desk = Desk::new(&setup(false));
+        let mut url = Vec::new();
+        desk.lease(leases(0..2));
+        assert_eq!(desk.ready(), 0);
+        assert_eq!(desk.take(now, &mut url), Take::Wait);
+        desk.go(now);
+        assert_eq!(desk.ready(), 2);
+        assert_eq!(
+            desk.take(now, &mut url),
+            Take::Url(Taken {
+                id: UrlId(0),
+                start: now,
+                intended: None,
+                is_early: false,
+            })
+        );
+        assert_eq!(url, b"http://h/0");
+    }
+
+    #[test]
+    fn an_open_loop_keeps_its_schedule_whatever_others_take() {
+        let go = Instant::now();
+        let ms = Duration::from_millis;
+        let mut paced = setup(false);
+        paced.pace = Some(Pace {
+            interval: ms(10),
+            offset: ms(5),
+        });
+        let mut desk = Desk::new(&paced);
+        let mut url = Vec::new();
+        desk.lease(leases(0..3));
+        desk.go(go);
+        let mut taken_at = |now| match desk.take(now, &mut url) {
+            Take::Url(taken) => taken,
+            other => panic!("{other:?}"),
+        };
+        let early = taken_at(go);
+        assert_eq!((early.start, early.is_early), (go + ms(5), true));
+        // The first took long: the second and third are late by what they waited.
+        let late = taken_at(go + ms(40));
+        assert_eq!((late.start, late.is_early), (go + ms(40), false));
+        assert_eq!(late.intended, Some(go + ms(15)));
+        assert_eq!(taken_at(go + ms(41)).intended, Some(go + ms(25)));
+        assert_eq!(
+            desk.gauge.peak(),
+            2,
+            "who waits for its start is not in flight"
+        );
+        desk.begin(go + ms(41), early.id);
+        assert_eq!(desk.gauge.peak(), 3);
+    }
+
+    #[test]
+    fn who_finds_no_lease_sends_the_completions_off() {
+        let now = Instant::now();
+        let mut desk = Desk::new(&setup(false));
+        let mut url = Vec::new();
+        desk.go(now);
+        desk.lease(leases(0..1));
+        let Take::Url(taken) = desk.take(now, &mut url) else {
+            panic!("a lease waits");
+        };
+        assert!(!desk.is_clear());
+        desk.end(now);
+        desk.hand_in(0, taken, &fetched(now));
+        assert!(matches!(desk.due(), Due::At(_)));
+        assert_eq!(desk.take(now, &mut url), Take::Wait);
+        assert_eq!(desk.due(), Due::Now);
+        assert!(desk.is_clear());
+        desk.close();
+        assert_eq!(desk.take(now, &mut url), Take::Closed);
+    }
+
+    #[test]
+    fn a_full_outbox_stops_the_taking_up() {
+        let now = Instant::now();
+        let mut desk = Desk::new(&setup(false));
+        let mut url = Vec::new();
+        desk.go(now);
+        let many = BATCH_MAX_URLS as u64;
+        desk.lease(leases(0..many));
+        desk.lease(leases(many..many + 1));
+        for _ in 0..many {
+            let Take::Url(taken) = desk.take(now, &mut url) else {
+                panic!("a lease waits");
+            };
+            desk.end(now);
+            desk.hand_in(0, taken, &fetched(now));
+        }
+        assert_eq!(desk.ready(), 0);
+        assert_eq!(desk.take(now, &mut url), Take::Wait);
+        let _ = desk.collect();
+        assert_eq!(desk.ready(), 1);
+        assert!(matches!(desk.take(now, &mut url), Take::Url(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn every_lease_is_handed_out_once_and_in_order(sizes in prop::collection::vec(1_u64..50, 1..8), slots in 1_usize..5) {
+            let now = Instant::now();
+            let mut desk = Desk::new(&setup(true));
+            desk.go(now);
+            let mut next = 0;
+            for size in sizes {
+                desk.lease(leases(next..next + size));
+                next += size;
+            }
+            let mut url = Vec::new();
+            let mut held = VecDeque::new();
+            let mut seen = Vec::new();
+            loop {
+                match desk.take(now, &mut url) {
+                    Take::Url(taken) => {
+                        seen.push(taken.id.0);
+                        held.push_back(taken);
+                    }
+                    Take::Wait if held.is_empty() => break,
+                    _ => {}
+                }
+                if held.len() == slots || desk.ready() == 0 {
+                    let taken = held.pop_front().unwrap();
+                    desk.end(now);
+                    desk.hand_in(0, taken, &fetched(now));
+                }
+            }
+            prop_assert_eq!(seen, (0..next).collect::<Vec<_>>());
+            prop_assert!(desk.is_clear());
+            prop_assert_eq!(desk.report(&Counters::default()).in_flight_peak as usize, slots.min(usize::try_from(next).unwrap()));
+        }
+    }
+}
