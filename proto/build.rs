@@ -12,8 +12,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         Path::new(&out).join("fanout.bin"),
         descriptors.encode_to_vec(),
     )?;
-    tonic_prost_build::configure()
-        .bytes(".")
-        .compile_fds(descriptors)?;
+    let mut config = prost_build::Config::new();
+    config.bytes(["."]);
+    #[cfg(feature = "grpc")]
+    config.service_generator(tonic_prost_build::configure().service_generator());
+    config.compile_fds(descriptors)?;
     Ok(())
 }

@@ -16,10 +16,11 @@ pub mod setup;
 pub mod text;
 pub mod worker;
 
-/// Types generated from `fanout.proto`.
+/// Types generated from `fanout.proto`; clients and servers of its services stand
+/// behind the feature `grpc`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 pub mod wire {
-    tonic::include_proto!("fanout.v1");
+    include!(concat!(env!("OUT_DIR"), "/fanout.v1.rs"));
 }
 
 /// `fanout.proto` as an encoded `FileDescriptorSet`, for servers that describe
