@@ -10,7 +10,6 @@
 
 use std::{
     error::Error,
-    num::NonZeroU32,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -22,18 +21,11 @@ use fanout_coordinator::{
     url_list::{Source, UrlList},
 };
 use fanout_engine::{ledger::Split, politeness::Limits};
-use fanout_proto::{
-    completion::{Completion, CompletionBatchBuilder, Outcome},
-    lease::LeaseBatch,
-    setup::{Client, HttpSettings, Model, Setup},
-    wire::{self, fleet_client::FleetClient, from_fetcher, from_worker, to_fetcher, to_worker},
-    worker::{Hello, WorkerFacts},
-};
-use prost::Message;
-use tokio::{sync::mpsc, task::JoinSet};
-use tokio_stream::wrappers::ReceiverStream;
+use fanout_proto::wire::from_worker;
+use fanout_testkit::{ScriptedWorker, message};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
+use tonic::{Status, service::Routes, transport::Endpoint};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -74,16 +66,7 @@ async fn coordinator(workers: usize, urls: usize) -> Result<(), Failure> {
 
     let lines = (0..urls).map(|i| format!("http://origin.example:8080/{i}"));
     let list = UrlList::from_lines(Source::BuiltIn, lines, 1)?;
-    let setup = Setup {
-        model: Model::Async,
-        concurrency: NonZeroU32::new(CONCURRENCY).ok_or("a concurrency")?,
-        client: Client::Null,
-        http: HttpSettings::default(),
-        report_starts: false,
-        cpu_work: Duration::ZERO,
-        cpu_lock: false,
-        pace: None,
-    };
+    let setup = fanout_testkit::setup(CONCURRENCY);
     let processes = u32::try_from(workers)?;
     let request = TrialRequest {
         id: fleet.next_trial(),
@@ -135,145 +118,14 @@ async fn coordinator(workers: usize, urls: usize) -> Result<(), Failure> {
 async fn workers(count: usize, url: String) -> Result<(), Failure> {
     let mut tasks = JoinSet::new();
     for number in 0..count {
-        let url = url.clone();
-        tasks.spawn(async move { worker(number, url).await.map_err(|error| error.to_string()) });
+        let channel = Endpoint::from_shared(url.clone())?.connect().await?;
+        let hello = message::hello(&format!("made-up-{number}"), 1);
+        let first = message::from_worker(from_worker::Message::Hello(hello));
+        tasks
+            .spawn(async move { Ok(ScriptedWorker::attach(channel, first).await?.oblige().await) });
     }
     while let Some(ended) = tasks.join_next().await {
-        ended??;
+        ended?.map_err(|status: Status| status.message().to_owned())?;
     }
     Ok(())
-}
-
-/// One worker with one fetcher that does at once whatever it is given.
-async fn worker(number: usize, url: String) -> Result<(), Failure> {
-    let mut client = FleetClient::connect(url).await?;
-    let (outbox, stream) = mpsc::channel(64);
-    let say = async |message| {
-        let message = wire::FromWorker {
-            message: Some(message),
-        };
-        outbox.send(message).await
-    };
-    let hello = Hello {
-        name: format!("made-up-{number}"),
-        slots: 1,
-        facts: WorkerFacts::default(),
-    };
-    say(from_worker::Message::Hello((&hello).into())).await?;
-    let mut inbound = client
-        .attach(ReceiverStream::new(stream))
-        .await?
-        .into_inner();
-    let mut running: Option<(u64, u32)> = None;
-    let mut went = None;
-    let mut held = Vec::new();
-    let mut beats = tokio::time::interval(Duration::from_secs(2));
-    loop {
-        let message = tokio::select! {
-            message = inbound.message() => message?,
-            _ = beats.tick() => {
-                say(from_worker::Message::Heartbeat(wire::Heartbeat { sequence: 0 })).await?;
-                continue;
-            }
-        };
-        let Some(message) = message.and_then(|message| message.message) else {
-            return Ok(());
-        };
-        match message {
-            to_worker::Message::Prepare(prepare) => {
-                for fetcher in prepare.fetchers {
-                    running = Some((prepare.trial, fetcher.fetcher));
-                    let ready = wire::FetcherReady {
-                        trial: prepare.trial,
-                        fetcher: fetcher.fetcher,
-                        spawn_us: 1,
-                    };
-                    say(from_worker::Message::Ready(ready)).await?;
-                }
-            }
-            to_worker::Message::Go(_) => {
-                went = Some(Instant::now());
-                for frame in held.drain(..) {
-                    for answer in complete(frame, Instant::now())? {
-                        say(from_worker::Message::Frame(answer)).await?;
-                    }
-                }
-            }
-            to_worker::Message::Frame(frame) => match went {
-                None => held.push(frame),
-                Some(went) => {
-                    for answer in complete(frame, went)? {
-                        say(from_worker::Message::Frame(answer)).await?;
-                    }
-                }
-            },
-            to_worker::Message::Finish(finish) => {
-                let (trial, fetcher) = running.take().ok_or("Finish before Prepare")?;
-                let exited = wire::FetcherExited {
-                    trial,
-                    fetcher,
-                    exit: Some(wire::Exit {
-                        how: Some(wire::exit::How::Code(0)),
-                        out_of_memory: false,
-                    }),
-                    report: Some(wire::FetcherReport::default()),
-                    held: Some(wire::HeldFigures::default()),
-                    usage: None,
-                    reason: String::new(),
-                };
-                say(from_worker::Message::Exited(exited)).await?;
-                let usage = wire::WorkerUsage {
-                    trial: finish.trial,
-                    ..wire::WorkerUsage::default()
-                };
-                say(from_worker::Message::Usage(usage)).await?;
-            }
-            to_worker::Message::Goodbye(_) => return Ok(()),
-            to_worker::Message::Refused(refused) => return Err(refused.reason.into()),
-            _ => {}
-        }
-    }
-}
-
-/// Completions for all leases in a frame.
-fn complete(frame: wire::FetcherFrame, went: Instant) -> Result<Vec<wire::FetcherFrame>, Failure> {
-    let Some(to_fetcher::Message::Leases(leases)) = wire::ToFetcher::decode(frame.frame)?.message
-    else {
-        return Ok(Vec::new());
-    };
-    let leases = LeaseBatch::try_from(leases)?;
-    let start_us = u64::try_from(went.elapsed().as_micros())?;
-    let mut batch = CompletionBatchBuilder::default();
-    let mut full = Vec::new();
-    for (id, _) in leases.iter() {
-        let completion = Completion {
-            id,
-            outcome: Outcome::Ok,
-            status: Some(200),
-            body_bytes: 1,
-            start_us,
-            connect_us: 0,
-            first_byte_us: Some(1),
-            duration_us: 1,
-            slot: 0,
-            wait_us: None,
-        };
-        batch.push(&completion, None);
-        if batch.is_full() {
-            full.push(batch.take());
-        }
-    }
-    if !batch.is_empty() {
-        full.push(batch.take());
-    }
-    let frames = full.into_iter().map(|batch| wire::FetcherFrame {
-        trial: frame.trial,
-        fetcher: frame.fetcher,
-        frame: wire::FromFetcher {
-            message: Some(from_fetcher::Message::Completions(batch)),
-        }
-        .encode_to_vec()
-        .into(),
-    });
-    Ok(frames.collect())
 }

@@ -19,7 +19,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::Ipv4Addr,
-    num::NonZeroU32,
     rc::Rc,
     sync::atomic::{AtomicU64, Ordering},
     thread,
@@ -35,10 +34,7 @@ use fanout_engine::{
     ledger::Split,
     trial::{Accepted, End},
 };
-use fanout_proto::{
-    id::UrlId,
-    setup::{Client, HttpSettings, Model, Setup},
-};
+use fanout_proto::id::UrlId;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use tokio::{sync::mpsc, time::timeout};
@@ -53,7 +49,7 @@ const NETWORKS: u64 = 24;
 const PORT: u16 = 7143;
 const WORKERS: [&str; 3] = ["w0", "w1", "w2"];
 const URLS: u64 = 300;
-const CONCURRENCY: NonZeroU32 = NonZeroU32::new(3).unwrap();
+const CONCURRENCY: u32 = 3;
 /// A simulation that takes longer, in its own time, does not end.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -160,19 +156,8 @@ async fn coordinator(over: Rc<RefCell<Option<(Outcome, Records)>>>) -> turmoil::
     fleet.gather(WORKERS.len(), Duration::from_secs(60)).await?;
     let lines = (0..URLS).map(|i| format!("http://origin.example/{i}"));
     let list = UrlList::from_lines(Source::BuiltIn, lines, 1)?;
-    let setup = Setup {
-        model: Model::Async,
-        concurrency: CONCURRENCY,
-        client: Client::Null,
-        http: HttpSettings {
-            timeout: Duration::from_secs(1),
-            ..HttpSettings::default()
-        },
-        report_starts: false,
-        cpu_work: Duration::ZERO,
-        cpu_lock: false,
-        pace: None,
-    };
+    let mut setup = fanout_testkit::setup(CONCURRENCY);
+    setup.http.timeout = Duration::from_secs(1);
     let request = TrialRequest {
         id: fleet.next_trial(),
         list: &list,

@@ -4,15 +4,12 @@
 use std::{collections::BTreeMap, collections::VecDeque, error::Error, time::Duration};
 
 use fanout_proto::{
-    completion::{Completion, CompletionBatchBuilder, Outcome},
     id::{FetcherId, UrlId},
-    lease::LeaseBatch,
     report::{Exit, FetcherExited, FetcherReport, HeldFigures},
-    wire::{self, fleet_client::FleetClient, from_fetcher, from_worker, to_fetcher, to_worker},
-    worker::{Hello, WorkerFacts},
+    wire::{self, from_fetcher, from_worker, to_worker},
 };
+use fanout_testkit::{ScriptedWorker, message};
 use fanout_worker::trial::{Action, Control, Input, Trial};
-use prost::Message as _;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use tokio::{
@@ -20,7 +17,6 @@ use tokio::{
     task::{AbortHandle, JoinSet},
     time::{Instant, interval, sleep, sleep_until, timeout},
 };
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 
 use crate::{CONCURRENCY, PORT, wire::Wire};
@@ -75,22 +71,9 @@ async fn session(name: &str, rng: &mut ChaCha8Rng) -> Result<(), Failure> {
     });
     let endpoint = Endpoint::from_static("http://coordinator");
     let channel = timeout(SILENCE, endpoint.connect_with_connector(connector)).await??;
-    let (frames, outgoing) = mpsc::channel(32);
-    let hello = Hello {
-        name: name.to_owned(),
-        slots: 8,
-        facts: WorkerFacts::default(),
-    };
-    let say = async |message| {
-        let message = wire::FromWorker {
-            message: Some(message),
-        };
-        frames.send(message).await
-    };
-    say(from_worker::Message::Hello((&hello).into())).await?;
-    let mut client = FleetClient::new(channel);
-    let attached = timeout(SILENCE, client.attach(ReceiverStream::new(outgoing)));
-    let mut orders = attached.await??.into_inner();
+    let hello = from_worker::Message::Hello(message::hello(name, 8));
+    let attached = ScriptedWorker::attach(channel, message::from_worker(hello));
+    let mut peer = timeout(SILENCE, attached).await??;
     let (events, mut happened) = mpsc::unbounded_channel();
     let (outbox, mut to_say) = mpsc::unbounded_channel();
     let mut session = Session {
@@ -107,7 +90,7 @@ async fn session(name: &str, rng: &mut ChaCha8Rng) -> Result<(), Failure> {
     loop {
         let due = session.machine.deadline();
         tokio::select! {
-            order = orders.message() => {
+            order = peer.heard.message() => {
                 heard = Instant::now();
                 let Some(order) = order?.and_then(|order| order.message) else {
                     return Ok(());
@@ -117,9 +100,9 @@ async fn session(name: &str, rng: &mut ChaCha8Rng) -> Result<(), Failure> {
                 }
             }
             Some(event) = happened.recv() => session.note(event),
-            Some(message) = to_say.recv() => say(message).await?,
+            Some(message) = to_say.recv() => peer.say(message).await,
             _ = beats.tick() => {
-                say(from_worker::Message::Heartbeat(wire::Heartbeat { sequence: 0 })).await?;
+                peer.say(from_worker::Message::Heartbeat(wire::Heartbeat { sequence: 0 })).await;
             }
             () = sleep_until(due.unwrap_or(heard + SILENCE)), if due.is_some() => {
                 session.decide(Input::Tick);
@@ -143,15 +126,9 @@ impl Session {
             }
             to_worker::Message::Frame(frame) => {
                 let id = FetcherId(frame.fetcher);
-                let message = wire::ToFetcher::decode(frame.frame)?.message;
-                if let Some(to_fetcher::Message::Leases(leases)) = message
-                    && self.machine.takes_leases(id)
-                {
-                    let leases = LeaseBatch::try_from(leases)?;
-                    self.write(
-                        id,
-                        ToFetcher::Leases(leases.iter().map(|(id, _)| id).collect()),
-                    );
+                let urls = message::leased(&frame);
+                if !urls.is_empty() && self.machine.takes_leases(id) {
+                    self.write(id, ToFetcher::Leases(urls));
                 }
             }
             to_worker::Message::Go(_) => self.decide(Input::Go),
@@ -200,30 +177,11 @@ impl Session {
     }
 
     fn forward(&self, id: FetcherId, urls: &[UrlId]) {
-        let mut batch = CompletionBatchBuilder::default();
-        for url in urls {
-            let completion = Completion {
-                id: *url,
-                outcome: Outcome::Ok,
-                status: Some(200),
-                body_bytes: 1,
-                start_us: 0,
-                connect_us: 0,
-                first_byte_us: Some(1),
-                duration_us: 1,
-                slot: 0,
-                wait_us: None,
-            };
-            batch.push(&completion, None);
-        }
-        let frame = wire::FromFetcher {
-            message: Some(from_fetcher::Message::Completions(batch.take())),
-        };
-        self.say(from_worker::Message::Frame(wire::FetcherFrame {
-            trial: self.trial,
-            fetcher: id.0,
-            frame: frame.encode_to_vec().into(),
-        }));
+        let batch = message::completions(urls.iter().copied(), 0);
+        let done = from_fetcher::Message::Completions(batch);
+        self.say(from_worker::Message::Frame(message::frame(
+            self.trial, id.0, done,
+        )));
     }
 
     fn decide(&mut self, input: Input) {
@@ -259,10 +217,7 @@ impl Session {
                     }));
                 }
                 Action::TellExited(exited) => self.tell_exited(*exited),
-                Action::Over => self.say(from_worker::Message::Usage(wire::WorkerUsage {
-                    trial: self.trial,
-                    ..wire::WorkerUsage::default()
-                })),
+                Action::Over => self.say(message::usage(self.trial)),
                 Action::LetGo | Action::TellMemory(_) => {}
             }
         }
@@ -306,7 +261,7 @@ async fn fetcher(
     let mut going = false;
     loop {
         while going
-            && under_way.len() < usize::try_from(CONCURRENCY.get()).unwrap()
+            && under_way.len() < usize::try_from(CONCURRENCY).unwrap()
             && let Some(url) = leases.pop_front()
         {
             let takes = Duration::from_millis(rng.random_range(5..60));

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     io,
-    num::NonZeroU32,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -16,30 +15,26 @@ use fanout_coordinator::{
 };
 use fanout_engine::{ledger::Split, trial::Accepted};
 use fanout_proto::{
-    completion::{Completion, CompletionBatchBuilder, Outcome as How},
     id::UrlId,
-    lease::LeaseBatch,
-    setup::{Client, HttpSettings, Model, Setup},
-    wire::{self, fleet_client::FleetClient, from_fetcher, from_worker, to_fetcher, to_worker},
-    worker::{Hello, WorkerFacts},
+    setup::Setup,
+    wire::{self, from_fetcher, from_worker, to_worker},
 };
+use fanout_testkit::{ScriptedWorker, message};
 use hyper_util::rt::TokioIo;
-use prost::Message;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::mpsc,
     task::JoinHandle,
     time::timeout,
 };
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Code, Status, Streaming,
+    Code, Status,
     service::Routes,
     transport::{Channel, Endpoint, ServerTlsConfig, Uri},
 };
 
+pub(crate) use fanout_testkit::message::{exited, from_worker, ready};
 pub(crate) use from_worker::Message as Say;
 pub(crate) use to_worker::Message as Order;
 
@@ -98,14 +93,8 @@ impl Coordinator {
         let lines = (0..urls).map(|i| format!("http://origin.example/{i}"));
         let list = UrlList::from_lines(Source::BuiltIn, lines, 1).unwrap();
         let setup = Setup {
-            model: Model::Async,
-            concurrency: NonZeroU32::new(CONCURRENCY).unwrap(),
-            client: Client::Null,
-            http: HttpSettings::default(),
             report_starts: true,
-            cpu_work: Duration::ZERO,
-            cpu_lock: false,
-            pace: None,
+            ..fanout_testkit::setup(CONCURRENCY)
         };
         let processes = u32::try_from(self.fleet.workers().len()).unwrap();
         let request = TrialRequest {
@@ -224,26 +213,14 @@ pub(crate) async fn connect(url: &str) -> (Channel, CancellationToken) {
     (channel, ended)
 }
 
-/// A worker that says whatever it is told to.
+/// A scripted worker on a connection of its own.
 pub(crate) struct MadeUp {
-    pub(crate) say: mpsc::Sender<wire::FromWorker>,
-    pub(crate) heard: Streaming<wire::ToWorker>,
+    pub(crate) worker: ScriptedWorker,
     pub(crate) ended: CancellationToken,
 }
 
-pub(crate) fn from_worker(message: Say) -> wire::FromWorker {
-    wire::FromWorker {
-        message: Some(message),
-    }
-}
-
 pub(crate) fn hello(name: &str) -> wire::Hello {
-    (&Hello {
-        name: name.to_owned(),
-        slots: 1,
-        facts: WorkerFacts::default(),
-    })
-        .into()
+    message::hello(name, 1)
 }
 
 impl MadeUp {
@@ -254,15 +231,8 @@ impl MadeUp {
 
     async fn try_with_first(url: &str, first: wire::FromWorker) -> Result<Self, Status> {
         let (channel, ended) = connect(url).await;
-        let (say, stream) = mpsc::channel(64);
-        say.send(first).await.unwrap();
-        let mut client = FleetClient::new(channel);
-        let attached = client.attach(ReceiverStream::new(stream)).await?;
-        Ok(Self {
-            say,
-            heard: attached.into_inner(),
-            ended,
-        })
+        let worker = ScriptedWorker::attach(channel, first).await?;
+        Ok(Self { worker, ended })
     }
 
     /// Tries again as long as there are too many others, as a worker does.
@@ -293,15 +263,15 @@ impl MadeUp {
         self
     }
 
-    /// Says something; nobody may be there any more.
+    /// Says something; the coordinator may be gone.
     pub(crate) async fn say(&self, message: Say) {
-        let _ = self.say.send(from_worker(message)).await;
+        self.worker.say(message).await;
     }
 
     /// The next message; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<Order> {
-        let message = timeout(PATIENCE, self.heard.message()).await;
-        message.expect("something is said").ok()??.message
+        let message = timeout(PATIENCE, self.worker.next()).await;
+        message.expect("something is said")
     }
 
     /// Reads on until something is found.
@@ -331,49 +301,20 @@ impl MadeUp {
 
 /// The URLs that a frame leases.
 pub(crate) fn leased(frame: &wire::FetcherFrame) -> Vec<u64> {
-    let message = wire::ToFetcher::decode(frame.frame.clone())
-        .unwrap()
-        .message;
-    let Some(to_fetcher::Message::Leases(leases)) = message else {
-        return Vec::new();
-    };
-    let leases = LeaseBatch::try_from(leases).unwrap();
-    leases.iter().map(|(id, _)| id.0).collect()
+    message::leased(frame).iter().map(|id| id.0).collect()
 }
 
 /// A batch that says these URLs went well.
 pub(crate) fn completions(ids: &[u64]) -> wire::CompletionBatch {
-    let mut batch = CompletionBatchBuilder::default();
-    for id in ids {
-        let completion = Completion {
-            id: UrlId(*id),
-            outcome: How::Ok,
-            status: Some(200),
-            body_bytes: 1,
-            start_us: 1,
-            connect_us: 0,
-            first_byte_us: Some(1),
-            duration_us: 1,
-            slot: 0,
-            wait_us: None,
-        };
-        batch.push(&completion, None);
-    }
-    batch.take()
+    message::completions(ids.iter().map(|id| UrlId(*id)), 1)
 }
 
 pub(crate) fn starts(ids: &[u64]) -> wire::StartedBatch {
-    let starts = ids.iter().map(|id| (UrlId(*id), 1)).collect();
-    (&fanout_proto::completion::StartedBatch { starts }).into()
+    message::starts(&ids.iter().map(|id| UrlId(*id)).collect::<Vec<_>>())
 }
 
 pub(crate) fn frame(trial: u64, fetcher: u32, message: from_fetcher::Message) -> Say {
-    let message = Some(message);
-    bytes(
-        trial,
-        fetcher,
-        wire::FromFetcher { message }.encode_to_vec(),
-    )
+    Say::Frame(message::frame(trial, fetcher, message))
 }
 
 pub(crate) fn bytes(trial: u64, fetcher: u32, frame: Vec<u8>) -> Say {
@@ -384,69 +325,7 @@ pub(crate) fn bytes(trial: u64, fetcher: u32, frame: Vec<u8>) -> Say {
     })
 }
 
-pub(crate) fn ready(trial: u64, fetcher: u32) -> Say {
-    Say::Ready(wire::FetcherReady {
-        trial,
-        fetcher,
-        spawn_us: 1,
-    })
-}
-
-pub(crate) fn exited(trial: u64, fetcher: u32) -> Say {
-    Say::Exited(wire::FetcherExited {
-        trial,
-        fetcher,
-        exit: Some(wire::Exit {
-            how: Some(wire::exit::How::Code(0)),
-            out_of_memory: false,
-        }),
-        report: Some(wire::FetcherReport::default()),
-        ..wire::FetcherExited::default()
-    })
-}
-
 /// A worker with one fetcher at a time that does at once what it is given.
 pub(crate) async fn honest(url: String) {
-    let mut worker = MadeUp::attach(&url, "honest").await;
-    let mut went = false;
-    let mut held = Vec::new();
-    let mut beats = tokio::time::interval(Duration::from_secs(2));
-    loop {
-        let order = tokio::select! {
-            order = worker.heard.message() => order,
-            _ = beats.tick() => {
-                let beat = wire::Heartbeat { sequence: 0 };
-                worker.say(Say::Heartbeat(beat)).await;
-                continue;
-            }
-        };
-        let Ok(Some(order)) = order else { return };
-        match order.message {
-            Some(Order::Prepare(prepare)) => {
-                for spec in prepare.fetchers {
-                    worker.say(ready(prepare.trial, spec.fetcher)).await;
-                }
-            }
-            Some(Order::Go(_)) => went = true,
-            Some(Order::Frame(leases)) => held.push(leases),
-            Some(Order::Finish(finish)) => {
-                worker.say(exited(finish.trial, 0)).await;
-                let usage = wire::WorkerUsage {
-                    trial: finish.trial,
-                    ..wire::WorkerUsage::default()
-                };
-                worker.say(Say::Usage(usage)).await;
-            }
-            Some(Order::Goodbye(_)) => return,
-            Some(Order::Refused(refused)) => panic!("refused: {}", refused.reason),
-            _ => {}
-        }
-        if went {
-            for leases in held.drain(..) {
-                let ids = leased(&leases);
-                let done = from_fetcher::Message::Completions(completions(&ids));
-                worker.say(frame(leases.trial, leases.fetcher, done)).await;
-            }
-        }
-    }
+    MadeUp::attach(&url, "honest").await.worker.oblige().await;
 }

@@ -108,7 +108,10 @@ async fn who_breaks_the_protocol_later_is_refused_then() {
         }
         // A message without content.
         let worker = MadeUp::attach(&url, "hostile").await;
-        let _ = worker.say.send(wire::FromWorker { message: None }).await;
+        worker
+            .worker
+            .say_raw(wire::FromWorker { message: None })
+            .await;
         assert!(worker.refused().await.contains("message is missing"));
     };
     tokio::select! {
@@ -145,12 +148,8 @@ async fn a_worker_that_reads_nothing_is_cut_off_and_what_waits_for_it_is_let_go(
     }
     let closed = tokio::time::timeout(PATIENCE, async {
         // Its window is full: what ends the connection is seen when it reads.
-        let MadeUp {
-            mut heard,
-            ended,
-            say: _say,
-        } = stalled;
-        while let Ok(Some(_)) = heard.message().await {}
+        let MadeUp { mut worker, ended } = stalled;
+        while let Ok(Some(_)) = worker.heard.message().await {}
         ended.cancelled().await;
     });
     closed.await.expect("the connection is closed");

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::made_up::{
     Account, CONCURRENCY, Coordinator, MadeUp, Order, Say, bytes, completions, exited, frame,
-    from_worker, hello, honest, leased, ready, starts,
+    hello, honest, leased, ready, starts,
 };
 
 const URLS: u64 = 200;
@@ -312,9 +312,7 @@ fn any_order_of_messages_leads_to_an_end_and_an_exact_account() {
                     }
                 }
                 for message in after {
-                    if worker.say.send(from_worker(message)).await.is_err() {
-                        break;
-                    }
+                    worker.say(message).await;
                 }
                 drop(worker);
             };

@@ -3,17 +3,12 @@
 use std::{fmt::Debug, io, pin::Pin, time::Duration};
 
 use bytes::Bytes;
-use fanout_proto::{
-    completion::{CompletionBatch, StartedBatch},
-    id::UrlId,
-    lease::LeaseBatchBuilder,
-    wire::{
-        self,
-        fleet_server::{Fleet, FleetServer},
-        from_fetcher, from_worker, to_fetcher, to_worker,
-    },
+use fanout_proto::wire::{
+    self,
+    fleet_server::{Fleet, FleetServer},
+    from_worker, to_worker,
 };
-use prost::Message;
+use fanout_testkit::message;
 use tokio::{io::DuplexStream, net::TcpListener, sync::mpsc};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{
@@ -268,14 +263,8 @@ impl Attached {
     }
 
     pub(crate) async fn lease(&self, fetcher: u32, ids: std::ops::Range<u64>) {
-        let mut builder = LeaseBatchBuilder::default();
-        for id in ids {
-            builder.push(
-                UrlId(id),
-                b"http://origin.test/some/path?of=ordinary&length",
-            );
-        }
-        let frame = fake::encoded(to_fetcher::Message::Leases(builder.finish()));
+        let url = "http://origin.test/some/path?of=ordinary&length";
+        let frame = message::to_fetcher(message::leases(ids, url));
         self.frame(fetcher, frame).await;
     }
 
@@ -316,38 +305,14 @@ impl Attached {
     pub(crate) fn completed(&self) -> Vec<(u32, u64)> {
         let mut completed = Vec::new();
         for frame in &self.frames {
-            if let Some(batch) = completions_in(frame) {
-                let ids = batch.completions.iter().map(|completion| completion.id.0);
-                completed.extend(ids.map(|id| (frame.fetcher, id)));
-            }
+            let ids = message::completed(frame).into_iter();
+            completed.extend(ids.map(|id| (frame.fetcher, id.0)));
         }
         completed
     }
 }
 
-fn message_in(frame: &wire::FetcherFrame) -> from_fetcher::Message {
-    let message = wire::FromFetcher::decode(frame.frame.clone()).expect("a message");
-    message.message.expect("a known message")
-}
-
-fn completions_in(frame: &wire::FetcherFrame) -> Option<CompletionBatch> {
-    match message_in(frame) {
-        from_fetcher::Message::Completions(batch) => {
-            Some(batch.try_into().expect("a batch that makes sense"))
-        }
-        _ => None,
-    }
-}
-
 fn pid_in(frame: &wire::FetcherFrame) -> Option<u32> {
-    match message_in(frame) {
-        from_fetcher::Message::Started(batch) => {
-            let batch = StartedBatch::try_from(batch).expect("a batch that makes sense");
-            batch
-                .starts
-                .first()
-                .map(|(id, _)| u32::try_from(id.0).expect("a process id"))
-        }
-        _ => None,
-    }
+    let first = message::started(frame).first().copied()?;
+    Some(u32::try_from(first.0).expect("a process id"))
 }

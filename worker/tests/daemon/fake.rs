@@ -8,12 +8,11 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use fanout_proto::{
-    completion::{Completion, CompletionBatchBuilder, Outcome, StartedBatch},
     frame,
     id::UrlId,
-    lease::LeaseBatch,
     wire::{self, from_fetcher, to_fetcher},
 };
+use fanout_testkit::message;
 use prost::Message;
 
 /// What a fake fetcher does. Each says its process id in a started batch right
@@ -80,12 +79,7 @@ pub(crate) fn setup(manner: Manner) -> Bytes {
         user_agent: name.expect("every manner has a name").1.to_owned(),
         ..wire::Setup::default()
     };
-    encoded(to_fetcher::Message::Setup(setup))
-}
-
-pub(crate) fn encoded(message: to_fetcher::Message) -> Bytes {
-    let message = Some(message);
-    wire::ToFetcher { message }.encode_to_vec().into()
+    message::to_fetcher(to_fetcher::Message::Setup(setup))
 }
 
 fn say(message: from_fetcher::Message) {
@@ -94,26 +88,6 @@ fn say(message: from_fetcher::Message) {
     frame::encode(&wire::FromFetcher { message }, &mut bytes);
     // A worker that is gone listens no more.
     let _ = stdout().write_all(&bytes).and_then(|()| stdout().flush());
-}
-
-fn completions(ids: impl Iterator<Item = UrlId>) -> wire::CompletionBatch {
-    let mut builder = CompletionBatchBuilder::default();
-    for id in ids {
-        let completion = Completion {
-            id,
-            outcome: Outcome::Ok,
-            status: Some(200),
-            body_bytes: 64,
-            start_us: 1,
-            connect_us: 0,
-            first_byte_us: Some(1),
-            duration_us: 2,
-            slot: 0,
-            wait_us: None,
-        };
-        builder.push(&completion, None);
-    }
-    builder.take()
 }
 
 struct Input(BytesMut);
@@ -153,10 +127,7 @@ pub(crate) fn run() -> ExitCode {
     }
     say(from_fetcher::Message::Ready(wire::FetcherIsReady {}));
     let own_id = UrlId(std::process::id().into());
-    let started = StartedBatch {
-        starts: vec![(own_id, 0)],
-    };
-    say(from_fetcher::Message::Started((&started).into()));
+    say(from_fetcher::Message::Started(message::starts(&[own_id])));
     // Many small frames are the harder case for what must not be lost.
     let batch = if manner == Manner::CrashesWhenDone {
         3
@@ -169,8 +140,7 @@ pub(crate) fn run() -> ExitCode {
     loop {
         match input.next() {
             to_fetcher::Message::Leases(batch) => {
-                let batch = LeaseBatch::try_from(batch).expect("a batch that makes sense");
-                leased.extend(batch.iter().map(|(id, _)| id));
+                leased.extend(message::ids(batch));
             }
             to_fetcher::Message::Go(_) => {
                 going = true;
@@ -188,9 +158,8 @@ pub(crate) fn run() -> ExitCode {
         if going && !leased.is_empty() {
             done += leased.len() as u64;
             for batch in leased.chunks(batch) {
-                say(from_fetcher::Message::Completions(completions(
-                    batch.iter().copied(),
-                )));
+                let done = message::completions(batch.iter().copied(), 1);
+                say(from_fetcher::Message::Completions(done));
             }
             leased.clear();
             if manner == Manner::CrashesWhenDone {
@@ -228,7 +197,7 @@ fn misbehave(manner: Manner) {
         Manner::Repeats => say(from_fetcher::Message::Ready(wire::FetcherIsReady {})),
         Manner::Reports => say(from_fetcher::Message::Report(wire::FetcherReport::default())),
         Manner::Floods => loop {
-            let batch = completions((0..4096).map(UrlId));
+            let batch = message::completions((0..4096).map(UrlId), 1);
             say(from_fetcher::Message::Completions(batch));
         },
         Manner::Deaf => loop {
@@ -237,10 +206,7 @@ fn misbehave(manner: Manner) {
         Manner::LeavesAChild => {
             let child = Command::new("/proc/self/exe").arg("sleep").spawn();
             let id = UrlId(child.expect("a child").id().into());
-            let started = StartedBatch {
-                starts: vec![(id, 0)],
-            };
-            say(from_fetcher::Message::Started((&started).into()));
+            say(from_fetcher::Message::Started(message::starts(&[id])));
             std::process::exit(0);
         }
         Manner::Switches => {

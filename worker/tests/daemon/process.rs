@@ -21,7 +21,7 @@ use rustix::{
 
 use crate::{
     coordinator::{Attached, Coordinator, PATIENCE},
-    fake::{self, Manner, SWITCHES},
+    fake::{Manner, SWITCHES},
 };
 
 type Test = (&'static str, fn());
@@ -348,7 +348,8 @@ fn binary() {
             cpu_lock: false,
             pace: None,
         };
-        let setup = fake::encoded(to_fetcher::Message::Setup((&setup).into()));
+        let setup =
+            fanout_testkit::message::to_fetcher(to_fetcher::Message::Setup((&setup).into()));
         let prepare = |trial| {
             to_worker::Message::Prepare(wire::Prepare {
                 trial,
