@@ -17,7 +17,7 @@ use std::{
 use fanout_coordinator::{
     fleet::FleetServer,
     run::{self, Stop, TrialRequest},
-    terminal::reporter::{Terminal, Voice},
+    terminal::{Terminal, reporter::Voice},
     url_list::{Source, UrlList},
 };
 use fanout_engine::{ledger::Split, politeness::Limits};

@@ -11,6 +11,7 @@ use crate::{
     },
     client,
     study::store::{self, Store},
+    terminal::print,
 };
 
 /// Shows one study, or compares two.
@@ -29,12 +30,12 @@ pub async fn run(args: &ReportArgs) -> Result<Exit, Failure> {
                 Err(error) => eprintln!("the report was not drawn again: {error}"),
             }
         }
-        store::show(&study, args.format).map_err(Failure::incomplete)?;
+        print::show(&study, args.format).map_err(Failure::incomplete)?;
         return Ok(Exit::Done);
     };
     let (other, _) = find(args, other).await?;
     let text = text::compare(&study, &other, args.force).map_err(Failure::usage)?;
-    store::print(&text).map_err(Failure::incomplete)?;
+    print::print(&text).map_err(Failure::incomplete)?;
     Ok(Exit::Done)
 }
 

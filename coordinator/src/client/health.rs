@@ -9,8 +9,8 @@ use crate::{
         HealthArgs,
         exit::{Exit, Failure},
     },
-    settings,
-    study::{self, store},
+    settings, study,
+    terminal::print,
 };
 
 pub(super) async fn run(args: &HealthArgs) -> Result<Exit, Failure> {
@@ -33,7 +33,7 @@ pub(super) async fn run(args: &HealthArgs) -> Result<Exit, Failure> {
             "serving"
         }
     };
-    store::print(well).map_err(Failure::incomplete)?;
+    print::print(well).map_err(Failure::incomplete)?;
     Ok(Exit::Done)
 }
 

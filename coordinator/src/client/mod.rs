@@ -30,7 +30,7 @@ use crate::{
         exit::{Exit, Failure},
     },
     fetch::{NOTHING_BEFORE, complete_already},
-    local::environment::Signals,
+    local::signals::Signals,
     results::{Destination, Taken, part_name},
     run::Stop,
     settings,
@@ -240,7 +240,7 @@ pub async fn cancel(args: &CancelArgs) -> Result<Exit, Failure> {
         true => "cancelled; what there is was saved",
         false => "it was over already",
     };
-    crate::study::store::print(&format!("job {}: {text}", args.job))
+    crate::terminal::print::print(&format!("job {}: {text}", args.job))
         .map_err(Failure::incomplete)?;
     Ok(Exit::Done)
 }

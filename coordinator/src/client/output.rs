@@ -15,8 +15,8 @@ use crate::{
     fetch::{cannot_write, patience},
     results::{Before, Destination, Form, Taken, Writer, id_of, part_name},
     run::Stop,
-    study::store::{self, Store},
-    terminal::reporter::{Terminal, Voice},
+    study::store::Store,
+    terminal::{Terminal, print, reporter::Voice},
 };
 
 /// The last records are written within this time of whoever only watches a job.
@@ -234,7 +234,7 @@ impl Output {
             let (stream, text) = line.split_at(1);
             let text = String::from_utf8_lossy(text);
             match stream {
-                b"1" => store::print(&text)?,
+                b"1" => print::print(&text)?,
                 _ => eprintln!("{text}"),
             }
         }
@@ -277,7 +277,7 @@ impl Output {
                         }
                         (Kept::Pages(_), true) => {}
                         (Kept::Pages(_), false) => {
-                            store::show(&study, terminal.format).map_err(Failure::incomplete)?
+                            print::show(&study, terminal.format).map_err(Failure::incomplete)?
                         }
                     }
                 }

@@ -11,7 +11,7 @@ use crate::{
         StatusFormat,
         exit::{Exit, Failure},
     },
-    study::store,
+    terminal::print,
 };
 
 pub(super) async fn run(connection: &Connection, format: StatusFormat) -> Result<Exit, Failure> {
@@ -20,7 +20,7 @@ pub(super) async fn run(connection: &Connection, format: StatusFormat) -> Result
         StatusFormat::Table => table(&status),
         StatusFormat::Json => json(&status).map_err(Failure::incomplete)?,
     };
-    store::print(&text).map_err(Failure::incomplete)?;
+    print::print(&text).map_err(Failure::incomplete)?;
     Ok(Exit::Done)
 }
 

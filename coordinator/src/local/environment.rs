@@ -7,11 +7,7 @@ use fanout_analysis::record::Machine;
 use fanout_proto::worker::WorkerFacts;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::warn;
@@ -20,7 +16,6 @@ use crate::{
     cli::exit::Failure,
     fleet::{Fleet, FleetServer, ServeError, Token},
     local::processes::Local,
-    run::Stop,
     settings::Common,
 };
 
@@ -191,57 +186,4 @@ fn secret() -> String {
         warn!("the system has no randomness for the workers' token");
     }
     format!("{:032x}", ChaCha12Rng::from_seed(seed).random::<u128>())
-}
-
-/// Turns signals into a [`Stop`]; the first one asks to drain or cancel, the
-/// second cancels, the third quits at once.
-#[derive(Debug)]
-pub struct Signals {
-    /// To be handed to the run.
-    pub stop: Stop,
-    task: JoinHandle<()>,
-}
-
-impl Signals {
-    /// Listens for SIGINT and SIGTERM; with `drain`, the first one lets the
-    /// URLs in hand finish.
-    ///
-    /// # Errors
-    ///
-    /// When the system does not allow it.
-    pub fn listen(drain: bool) -> std::io::Result<Self> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let stop = Stop::default();
-        let told = stop.clone();
-        let task = tokio::spawn(async move {
-            let mut count = 0_u32;
-            loop {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
-                count += 1;
-                match count {
-                    1 if drain => {
-                        eprintln!("\nfinishing the URLs in hand; once more stops at once");
-                        told.drain.cancel();
-                    }
-                    1 | 2 if !told.cancel.is_cancelled() => {
-                        eprintln!("\nstopping, and saving what there is");
-                        told.cancel.cancel();
-                    }
-                    // Children end with our standard pipes.
-                    _ => std::process::exit(130),
-                }
-            }
-        });
-        Ok(Self { stop, task })
-    }
-}
-
-impl Drop for Signals {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }

@@ -9,14 +9,13 @@ use std::{
     time::Duration,
 };
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
     time::timeout,
 };
 use tracing::{debug, warn};
-
-use crate::settings::cpus::on_cpus;
 
 /// What a shell may hold for the workers of a fleet, and a worker of our own must not take for its own.
 const FLEET_VARIABLES: [&str; 4] = [
@@ -181,4 +180,22 @@ impl Local {
     pub fn executable(&self) -> &Path {
         &self.executable
     }
+}
+
+/// Runs `start` with this thread on `cpus`, so that a process it starts stays there.
+fn on_cpus<T>(cpus: &[u32], start: impl FnOnce() -> T) -> io::Result<T> {
+    if cpus.is_empty() {
+        return Ok(start());
+    }
+    let before = sched_getaffinity(None)?;
+    let mut set = CpuSet::new();
+    for cpu in cpus {
+        if let Ok(cpu) = usize::try_from(*cpu) {
+            set.set(cpu);
+        }
+    }
+    sched_setaffinity(None, &set)?;
+    let started = start();
+    sched_setaffinity(None, &before)?;
+    Ok(started)
 }

@@ -141,7 +141,7 @@ fn addresses(
 fn announce(grpc: SocketAddr, pages: SocketAddr, tls: bool, data: &Path) {
     let scheme = if tls { "https" } else { "http" };
     let text = format!("coordinator {scheme}://{grpc}\npages http://{pages}\n");
-    if let Err(error) = crate::study::store::print(&text) {
+    if let Err(error) = crate::terminal::print::print(&text) {
         warn!(%error, "cannot say where it serves");
     }
     info!(%grpc, %pages, data = %data.display(), "serving");

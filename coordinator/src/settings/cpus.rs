@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity};
 
 /// With this many processors the embedded origin gets some of its own.
 const DISJOINT_FROM: usize = 4;
@@ -173,28 +173,6 @@ pub fn mask() -> Vec<u32> {
         .filter(|cpu| set.is_set(*cpu))
         .filter_map(|cpu| u32::try_from(cpu).ok())
         .collect()
-}
-
-/// Runs `start` with this thread on `cpus`, so that a process it starts stays there.
-///
-/// # Errors
-///
-/// What the system says to the change.
-pub fn on_cpus<T>(cpus: &[u32], start: impl FnOnce() -> T) -> std::io::Result<T> {
-    if cpus.is_empty() {
-        return Ok(start());
-    }
-    let before = sched_getaffinity(None)?;
-    let mut set = CpuSet::new();
-    for cpu in cpus {
-        if let Ok(cpu) = usize::try_from(*cpu) {
-            set.set(cpu);
-        }
-    }
-    sched_setaffinity(None, &set)?;
-    let started = start();
-    sched_setaffinity(None, &before)?;
-    Ok(started)
 }
 
 #[cfg(test)]

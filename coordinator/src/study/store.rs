@@ -7,9 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fanout_analysis::{page, record::Study, text};
+use fanout_analysis::{Options, conclude, page, record::Study, text};
 
-use crate::{cli::Format, results::part_name, study};
+use crate::{cli::exit::Failure, results::part_name};
 
 /// The study's record.
 const STUDY: &str = "study.json";
@@ -17,8 +17,6 @@ const STUDY: &str = "study.json";
 const TRIALS: &str = "trials.csv";
 /// For a browser.
 const REPORT: &str = "report.html";
-/// Columns of a terminal that does not say.
-const COLUMNS: usize = 110;
 
 /// A study that cannot be kept or found.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +72,7 @@ impl Store {
     pub fn create(directory: Option<&Path>) -> Result<Self, StoreError> {
         let directory = match directory {
             Some(directory) => directory.to_owned(),
-            None => study::default_directory(jiff::Timestamp::now()),
+            None => default_directory(jiff::Timestamp::now()),
         };
         let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
         let made = directory.ancestors().take_while(missing);
@@ -134,6 +132,20 @@ impl Store {
     pub fn render(&self, study: &Study) -> Result<(), StoreError> {
         self.write(TRIALS, &text::csv(study))?;
         self.write(REPORT, &page::page(study))
+    }
+
+    /// Concludes a study and saves it, away from the event loop: on a long study the statistics take a while, and
+    /// workers must not think that nobody listens.
+    pub(super) async fn conclude_and_save(&self, mut study: Study) -> Result<Study, Failure> {
+        let store = self.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            conclude(&mut study, &Options::default());
+            store.save(&study).map(|()| study)
+        });
+        match task.await {
+            Ok(saved) => saved.map_err(Failure::incomplete),
+            Err(error) => Err(Failure::incomplete(error)),
+        }
     }
 
     fn write(&self, name: &str, content: &str) -> Result<(), StoreError> {
@@ -202,42 +214,7 @@ pub fn load(path: &Path) -> Result<(Study, Store), StoreError> {
     Ok((study, store))
 }
 
-/// Prints a study on standard output.
-///
-/// # Errors
-///
-/// When it cannot be written; a reader that has seen enough is no error.
-pub fn show(study: &Study, format: Format) -> io::Result<()> {
-    let text = match format {
-        Format::Table => text::table(study, columns(), study::colours()),
-        Format::Markdown => text::markdown(study),
-        Format::Json => text::json(study),
-        Format::Csv => text::csv(study),
-    };
-    print(&text)
-}
-
-/// Prints a text on standard output.
-///
-/// # Errors
-///
-/// As [`show`].
-pub fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    let written = out
-        .write_all(text.trim_end().as_bytes())
-        .and_then(|()| out.write_all(b"\n"))
-        .and_then(|()| out.flush());
-    match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
-}
-
-fn columns() -> usize {
-    rustix::termios::tcgetwinsize(rustix::stdio::stdout())
-        .ok()
-        .map(|size| usize::from(size.ws_col))
-        .filter(|columns| *columns > 0)
-        .unwrap_or(COLUMNS)
+/// Where a study is kept when nobody says.
+fn default_directory(now: jiff::Timestamp) -> PathBuf {
+    PathBuf::from("studies").join(now.strftime("%Y-%m-%dT%H%M%SZ").to_string())
 }

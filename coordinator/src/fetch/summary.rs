@@ -1,0 +1,145 @@
+//! How a fetch ended, for people.
+
+use std::{io, time::Duration};
+
+use fanout_analysis::record;
+use fanout_engine::ledger::Counts;
+
+use crate::{
+    cli::exit::{Exit, Failure},
+    results::{Destination, part_name},
+    run,
+    terminal::reporter::Voice,
+    url_list::UrlList,
+};
+
+pub(super) fn unwritten(destination: &Destination, error: &io::Error) -> Result<Exit, Failure> {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        // Whoever read the results has seen enough.
+        return Ok(Exit::Incomplete);
+    }
+    Err(cannot_write(destination, error))
+}
+
+/// Results that cannot be written any more, and what to do about it.
+pub fn cannot_write(destination: &Destination, error: &io::Error) -> Failure {
+    let mend = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ": make room",
+        io::ErrorKind::FileTooLarge => ": raise the limit (ulimit -f)",
+        _ => "",
+    };
+    Failure::incomplete(match destination {
+        Destination::Stdout => format!("cannot write to standard output: {error}{mend}"),
+        Destination::File(path, _) => format!(
+            "cannot write {}: {error}{mend}; what was written so far is whole, and the same command with \
+             --resume goes on from there",
+            part_name(path).display()
+        ),
+    })
+}
+
+/// The account, for people.
+pub(super) fn summarise(
+    list: &UrlList,
+    outcome: &run::Outcome,
+    examples: &[(String, String)],
+    voice: &dyn Voice,
+) {
+    let (counts, trial) = (&outcome.counts, &outcome.trial);
+    let elapsed = trial.makespan_s.map(Duration::from_secs_f64);
+    let rate = trial
+        .requests_per_s
+        .map_or(String::new(), |rate| format!(", {rate:.0}/s"));
+    let took = elapsed.map_or(String::new(), |e| {
+        format!(" in {:.3} s{rate}", e.as_secs_f64())
+    });
+    let left = list.len() - counts.done();
+    let before = match counts.before {
+        0 => String::new(),
+        before => format!("{before} from before, "),
+    };
+    voice.say(&format!(
+        "{} URLs: {before}{} ok, {} failed, {} abandoned, {left} not done{took}; {} bytes",
+        list.len(),
+        counts.completed,
+        counts.failed,
+        counts.abandoned,
+        trial.bytes,
+    ));
+    let statuses: Vec<_> = trial
+        .statuses
+        .iter()
+        .map(|(status, count)| format!("{status}: {count}"))
+        .collect();
+    if !statuses.is_empty() {
+        voice.say(&format!("statuses  {}", statuses.join(", ")));
+    }
+    for (kind, count) in trial.outcomes.iter().filter(|(kind, _)| *kind != "ok") {
+        let example = examples
+            .iter()
+            .find(|(of, _)| of == kind)
+            .map_or(String::new(), |(_, text)| format!("  for example: {text}"));
+        voice.say(&format!("{kind:>14}  {count}{example}"));
+    }
+    if counts.asked_again > 0 {
+        voice.say(&format!(
+            "{} answers of 429 or 503 were heeded, and their URLs asked for again",
+            counts.asked_again
+        ));
+    }
+    if let Some(wait_s) = trial.host_wait_s.filter(|s| *s >= 0.001) {
+        voice.say(&format!(
+            "for {wait_s:.3} s more could have been fetched, but for the limits per host"
+        ));
+    }
+    for line in losses(counts, trial) {
+        voice.say(&line);
+    }
+}
+
+/// What was lost on the way and made good, for people.
+fn losses(counts: &Counts, trial: &record::Trial) -> Vec<String> {
+    let mut lines = Vec::new();
+    if trial.fetchers_lost > 0 {
+        let noticed = trial.notice_s.map_or(String::new(), |s| {
+            format!(", noticed within {s:.3} s of their last sign of life")
+        });
+        lines.push(format!("fetchers lost: {}{noticed}", trial.fetchers_lost));
+    }
+    if counts.requeued > 0 || counts.duplicates_ignored > 0 {
+        let recovered = trial.recovery_s.map_or(String::new(), |s| {
+            format!(" and were made good within {s:.3} s")
+        });
+        lines.push(format!(
+            "{} leases were lost{recovered}, {} late or double completions were ignored",
+            counts.requeued, counts.duplicates_ignored
+        ));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_told_with_the_time_to_recover() {
+        let told = |counts: Counts, trial: record::Trial| losses(&counts, &trial).join("\n");
+        assert_eq!(told(Counts::default(), record::Trial::default()), "");
+        let counts = Counts {
+            requeued: 8,
+            duplicates_ignored: 1,
+            ..Counts::default()
+        };
+        let trial = record::Trial {
+            fetchers_lost: 2,
+            notice_s: Some(0.0512),
+            recovery_s: Some(0.25),
+            ..record::Trial::default()
+        };
+        insta::assert_snapshot!(told(counts, trial), @"
+        fetchers lost: 2, noticed within 0.051 s of their last sign of life
+        8 leases were lost and were made good within 0.250 s, 1 late or double completions were ignored
+        ");
+    }
+}

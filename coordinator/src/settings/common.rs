@@ -1,0 +1,256 @@
+//! What a study and a fetch have in common.
+
+use std::{num::NonZeroU32, path::Path, time::Duration};
+
+use fanout_engine::{ledger::Split, politeness::Limits};
+use fanout_proto::{
+    arm::Arm,
+    limits::{CONCURRENCY_MAX, FETCHERS_MAX},
+    setup::{HttpSettings, Pace, Setup},
+};
+
+use crate::{
+    cli::{FleetArgs, HttpArgs, ListArgs, PolitenessArgs, SplitArg},
+    settings::{
+        cpus::{self, Placed, Placement},
+        error::SettingsError,
+        http::{http_settings, user_agent},
+        parse::value,
+        politeness::limits,
+    },
+    url_list::Source,
+};
+
+/// Descriptors that the coordinator, worker or fetcher needs besides connections.
+const DESCRIPTORS_SPARE: u64 = 64;
+
+/// What every run needs to know.
+#[derive(Debug)]
+pub struct Common {
+    /// The list.
+    pub source: Source,
+    /// The list, this many times over.
+    pub repeat: u64,
+    /// Leave bad lines out.
+    pub skip_invalid: bool,
+    /// How URLs are handed out.
+    pub split: Split,
+    /// Workers to start, on a local run.
+    pub local_workers: u32,
+    /// Whether it runs on a fleet's workers.
+    pub on_fleet: bool,
+    /// Workers to wait for, on a fleet.
+    pub workers: u32,
+    /// An origin that runs already; the built-in list leads there.
+    pub origin: Option<String>,
+    /// `--placement` as given.
+    pub placement: Placement,
+    /// What that means here.
+    pub placed: Placed,
+    /// What HTTP looks like.
+    pub http: HttpSettings,
+    /// Work per response.
+    pub cpu_work: Duration,
+    /// Under one lock.
+    pub cpu_lock: bool,
+    /// Open loop: URLs taken up per second, in all fetchers together.
+    pub rate_per_s: Option<f64>,
+    /// What each host is to be spared.
+    pub hosts: Limits,
+}
+
+impl Common {
+    pub(super) fn new(
+        urls: Option<&Path>,
+        list: &ListArgs,
+        fleet: &FleetArgs,
+        http: &HttpArgs,
+        politeness: &PolitenessArgs,
+    ) -> Result<Self, SettingsError> {
+        if list.repeat == 0 {
+            return Err(value("--repeat", 0, "at least 1 is needed"));
+        }
+        let on_fleet = fleet.coordinator.is_some();
+        let local_workers = fleet.local_workers.unwrap_or(1);
+        if local_workers == 0 || local_workers > FETCHERS_MAX {
+            return Err(value(
+                "--local-workers",
+                local_workers,
+                format!("1 to {FETCHERS_MAX} can be started"),
+            ));
+        }
+        let origin = fleet.origin.as_deref().map(origin_url).transpose()?;
+        if on_fleet {
+            check_on_fleet(fleet, urls.is_none() && origin.is_none())?;
+        } else if fleet.workers.is_some() {
+            return Err(value(
+                "--workers",
+                fleet.workers.unwrap_or_default(),
+                "it waits for a fleet's workers, which --coordinator names; --local-workers starts some here",
+            ));
+        }
+        let source = match urls {
+            None => Source::BuiltIn,
+            Some(path) if path == Path::new("-") => Source::Stdin,
+            Some(path) => Source::File(path.to_owned()),
+        };
+        let placement: Placement = fleet
+            .placement
+            .parse()
+            .map_err(|mend: String| value("--placement", &fleet.placement, mend))?;
+        let embedded = source == Source::BuiltIn && origin.is_none();
+        let placed = match on_fleet {
+            true => Placed::default(),
+            false => placement.settle(&cpus::mask(), embedded)?,
+        };
+        Ok(Self {
+            source,
+            repeat: list.repeat,
+            skip_invalid: list.skip_invalid,
+            split: match list.split {
+                SplitArg::Dynamic => Split::Dynamic,
+                SplitArg::Static => Split::Static,
+            },
+            local_workers,
+            on_fleet,
+            workers: fleet.workers.unwrap_or(1),
+            origin,
+            placement,
+            placed,
+            http: HttpSettings {
+                user_agent: user_agent(http.user_agent.as_deref(), politeness.contact.as_deref())?,
+                ..http_settings(http)?
+            },
+            hosts: limits(politeness, list.split)?,
+            cpu_work: Duration::ZERO,
+            cpu_lock: false,
+            rate_per_s: None,
+        })
+    }
+
+    /// What the fetchers of an arm are told.
+    #[must_use]
+    pub fn setup(&self, arm: &Arm, report_starts: bool) -> Setup {
+        Setup {
+            model: arm.model,
+            concurrency: arm.concurrency,
+            client: arm.client,
+            http: self.http.clone(),
+            report_starts,
+            cpu_work: self.cpu_work,
+            cpu_lock: self.cpu_lock,
+            pace: self.pace(arm, 0),
+        }
+    }
+
+    /// The intended starts of fetcher number `index`: the fetchers take turns.
+    #[must_use]
+    pub fn pace(&self, arm: &Arm, index: u32) -> Option<Pace> {
+        let processes = f64::from(arm.processes.get());
+        let interval = processes / self.rate_per_s?;
+        let turn = f64::from(index % arm.processes.get()) / processes;
+        Some(Pace {
+            interval: Duration::from_secs_f64(interval),
+            offset: Duration::from_secs_f64(interval * turn),
+        })
+    }
+
+    /// Slots that each local worker needs for these arms.
+    #[must_use]
+    pub fn local_slots(&self, arms: &[Arm]) -> u32 {
+        let most = arms
+            .iter()
+            .map(|arm| {
+                let workers = arm.workers.map_or(self.local_workers, NonZeroU32::get);
+                arm.processes.get().div_ceil(workers)
+            })
+            .max();
+        most.unwrap_or(1).max(64)
+    }
+
+    pub(super) fn check_descriptors(&self, arms: &[Arm]) -> Result<(), SettingsError> {
+        if self.on_fleet {
+            // Its machines have limits of their own.
+            return Ok(());
+        }
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+            .maximum
+            .unwrap_or(u64::MAX);
+        for arm in arms {
+            let setup = self.setup(arm, false);
+            let needed = fanout_fetcher::descriptors_needed(&setup) + DESCRIPTORS_SPARE;
+            if needed > limit {
+                return Err(SettingsError::Descriptors {
+                    arm: *arm,
+                    needed,
+                    limit,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What makes no sense where the workers are there already.
+fn check_on_fleet(fleet: &FleetArgs, needs_origin: bool) -> Result<(), SettingsError> {
+    if let Some(count) = fleet.local_workers {
+        return Err(value(
+            "--local-workers",
+            count,
+            "with --coordinator the fleet's workers are used; start more of them, or leave one flag out",
+        ));
+    }
+    if fleet.placement != "auto" {
+        return Err(value(
+            "--placement",
+            &fleet.placement,
+            "on a fleet each worker's machine or container says which processors it may use",
+        ));
+    }
+    if let Some(count) = fleet.workers
+        && (count == 0 || count > FETCHERS_MAX)
+    {
+        return Err(value(
+            "--workers",
+            count,
+            format!("1 to {FETCHERS_MAX} can be waited for"),
+        ));
+    }
+    if needs_origin {
+        return Err(value(
+            "--origin",
+            "is missing",
+            "the built-in list needs an origin that the workers can reach: start one with `coordinator \
+             origin --listen ADDR` and name it with --origin URL or FANOUT_ORIGIN, or give a URL list",
+        ));
+    }
+    Ok(())
+}
+
+/// The base URL of `--origin`, without a slash at its end.
+pub(crate) fn origin_url(text: &str) -> Result<String, SettingsError> {
+    let bad = || {
+        value(
+            "--origin",
+            text,
+            "give its base URL, like http://origin:8080",
+        )
+    };
+    let url = url::Url::parse(text).map_err(|_| bad())?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err(bad());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+pub(super) fn concurrency(count: u32) -> Result<NonZeroU32, SettingsError> {
+    NonZeroU32::new(count)
+        .filter(|c| c.get() <= CONCURRENCY_MAX)
+        .ok_or_else(|| {
+            value(
+                "--concurrency",
+                count,
+                format!("1 to {} URLs can be in flight", CONCURRENCY_MAX),
+            )
+        })
+}

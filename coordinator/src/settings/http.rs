@@ -1,0 +1,152 @@
+//! What HTTP looks like.
+
+use std::path::Path;
+
+use fanout_proto::setup::{HttpSettings, Method};
+
+use crate::{
+    cli::{HttpArgs, MethodArg},
+    settings::{
+        error::SettingsError,
+        parse::{size, timeout, value},
+    },
+};
+
+pub(super) fn http_settings(args: &HttpArgs) -> Result<HttpSettings, SettingsError> {
+    let headers = args
+        .headers
+        .iter()
+        .map(|header| parse_header(header))
+        .collect::<Result<_, _>>()?;
+    let ca_certificates = match &args.cacert {
+        None => bytes::Bytes::new(),
+        Some(path) => certificates(path)?,
+    };
+    if args.redirects > 100 {
+        return Err(value(
+            "--redirects",
+            args.redirects,
+            "0 to 100 can be followed",
+        ));
+    }
+    Ok(HttpSettings {
+        method: match args.method {
+            MethodArg::Get => Method::Get,
+            MethodArg::Head => Method::Head,
+        },
+        timeout: timeout("--timeout", &args.timeout)?,
+        connect_timeout: timeout("--connect-timeout", &args.connect_timeout)?,
+        max_body_bytes: size("--max-body", &args.max_body)?,
+        redirects: args.redirects,
+        headers,
+        insecure: args.insecure,
+        ca_certificates,
+        decompress: args.decompress,
+        no_keepalive: args.no_keepalive,
+        ..HttpSettings::default()
+    })
+}
+
+/// What the User-Agent header says: fanout, and whom to turn to (RFC 9110,
+/// section 10.1.5 has the comment's form).
+pub(super) fn user_agent(
+    typed: Option<&str>,
+    contact: Option<&str>,
+) -> Result<String, SettingsError> {
+    if let Some(text) = typed {
+        if text.is_empty() || !is_header_value(text) {
+            return Err(value(
+                "--user-agent",
+                text,
+                "visible ASCII and spaces are needed",
+            ));
+        }
+        return Ok(text.to_owned());
+    }
+    let own = HttpSettings::default().user_agent;
+    let Some(contact) = contact else {
+        return Ok(own);
+    };
+    let is_plain = contact
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && !b"()\\\"".contains(&byte));
+    let leads_somewhere = match contact.split_once(':') {
+        Some(("http" | "https", rest)) => rest.len() > 2 && rest.starts_with("//"),
+        Some(("mailto", address)) => is_address(address),
+        _ => is_address(contact),
+    };
+    if !is_plain || !leads_somewhere {
+        return Err(value(
+            "--contact",
+            contact,
+            "give a mail address like you@example.org, or a page like https://example.org/fanout",
+        ));
+    }
+    Ok(format!("{own} (+{contact})"))
+}
+
+fn is_address(text: &str) -> bool {
+    text.split_once('@')
+        .is_some_and(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'))
+}
+
+/// The PEM certificates in the file that `--cacert` names.
+///
+/// # Errors
+///
+/// [`SettingsError`] when it cannot be read or holds none.
+pub fn certificates(path: &Path) -> Result<bytes::Bytes, SettingsError> {
+    let pem = std::fs::read(path).map_err(|error| SettingsError::File {
+        flag: "--cacert",
+        path: path.display().to_string(),
+        error,
+    })?;
+    if !pem.windows(27).any(|w| w == b"-----BEGIN CERTIFICATE-----") {
+        return Err(value(
+            "--cacert",
+            path.display(),
+            "it holds no PEM certificate",
+        ));
+    }
+    Ok(pem.into())
+}
+
+/// Headers that the exchange itself sets.
+const OWN_HEADERS: [&str; 8] = [
+    "host",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "accept-encoding",
+    "user-agent",
+    "expect",
+    "upgrade",
+];
+
+fn is_header_value(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte == b'\t' || (0x20..0x7f).contains(&byte))
+}
+
+fn parse_header(text: &str) -> Result<(String, String), SettingsError> {
+    let fail = |mend: &str| value("--header", text, mend);
+    let (name, content) = text
+        .split_once(':')
+        .ok_or_else(|| fail("write it as 'Name: value'"))?;
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    if name.is_empty() || !name.chars().all(is_token) {
+        return Err(fail("the name may hold letters, digits and -_ only"));
+    }
+    if OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+        return Err(fail(match name.to_ascii_lowercase().as_str() {
+            "user-agent" => "use --user-agent",
+            "accept-encoding" => "use --decompress",
+            "connection" => "use --no-keepalive",
+            _ => "fanout sets this one itself",
+        }));
+    }
+    if !is_header_value(content) {
+        return Err(fail("the value may hold visible ASCII and spaces only"));
+    }
+    Ok((name.to_owned(), content.trim().to_owned()))
+}

@@ -1,0 +1,59 @@
+//! Values that several flags take.
+
+use std::time::Duration;
+
+use fanout_proto::limits::TIMEOUT_MAX;
+
+use crate::{cli::FleetArgs, settings::error::SettingsError};
+
+pub(super) fn value(
+    flag: &'static str,
+    value: impl ToString,
+    mend: impl ToString,
+) -> SettingsError {
+    SettingsError::Value {
+        flag,
+        value: value.to_string(),
+        mend: mend.to_string(),
+    }
+}
+
+/// How long to wait for a coordinator, if at all.
+pub(crate) fn patience(args: &FleetArgs) -> Result<Option<Duration>, SettingsError> {
+    let text = args.wait.as_deref().filter(|text| !text.is_empty());
+    text.map(|text| duration("--wait", text)).transpose()
+}
+
+pub(super) fn duration(flag: &'static str, text: &str) -> Result<Duration, SettingsError> {
+    text.parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|parsed| Duration::try_from(parsed).ok())
+        .filter(|parsed| !parsed.is_zero())
+        .ok_or_else(|| value(flag, text, "write a duration as 500ms, 30s or 2m"))
+}
+
+pub(super) fn timeout(flag: &'static str, text: &str) -> Result<Duration, SettingsError> {
+    let parsed = duration(flag, text)?;
+    if parsed > TIMEOUT_MAX {
+        return Err(value(flag, text, "at most 1h can be waited"));
+    }
+    Ok(parsed)
+}
+
+pub(super) fn size(flag: &'static str, text: &str) -> Result<u64, SettingsError> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1),
+        "k" | "kb" | "kib" => Some(1 << 10),
+        "m" | "mb" | "mib" => Some(1 << 20),
+        "g" | "gb" | "gib" => Some(1_u64 << 30),
+        _ => None,
+    };
+    digits
+        .parse::<u64>()
+        .ok()
+        .zip(factor)
+        .and_then(|(number, factor)| number.checked_mul(factor))
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| value(flag, text, "write a size in bytes as 4096, 64k or 1M"))
+}

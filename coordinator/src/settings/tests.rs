@@ -1,0 +1,165 @@
+use std::num::NonZeroU32;
+
+use clap::Parser;
+use fanout_engine::politeness::MODEST_MAX_PER_HOST;
+use fanout_proto::{arm::Arm, setup::HttpSettings};
+
+use super::{study::DEFAULT_ARMS, *};
+use crate::cli::{Cli, Command};
+
+fn study(args: &[&str]) -> Result<StudySettings, String> {
+    let line = [&["coordinator", "study"], args].concat();
+    match Cli::try_parse_from(line)
+        .map_err(|e| e.to_string())?
+        .command
+    {
+        Command::Study(args) => StudySettings::new(&args).map_err(|e| e.to_string()),
+        _ => unreachable!("study was typed"),
+    }
+}
+
+#[test]
+fn the_defaults_are_settled() {
+    let settings = study(&[]).unwrap();
+    let names: Vec<_> = settings.arms.iter().map(Arm::to_string).collect();
+    assert_eq!(names, DEFAULT_ARMS);
+    assert_eq!(names[settings.baseline], "async:32");
+    assert_eq!(settings.common.http, HttpSettings::default());
+}
+
+#[test]
+fn the_default_arms_follow_the_concurrency() {
+    let settings = study(&["--concurrency", "8"]).unwrap();
+    let names: Vec<_> = settings.arms.iter().map(Arm::to_string).collect();
+    assert_eq!(
+        names,
+        [
+            "sequential",
+            "threads:8",
+            "async:8",
+            "8xsequential",
+            "2xasync:4",
+            "threads:8@ureq",
+            "async:8@reqwest"
+        ]
+    );
+}
+
+#[test]
+fn a_baseline_is_added_if_it_is_not_an_arm() {
+    let settings = study(&["--arm", "threads:4", "--baseline", "async:4"]).unwrap();
+    assert_eq!(settings.arms.len(), 2);
+    assert_eq!(settings.baseline, 1);
+    assert_eq!(study(&["--arm", "threads:4"]).unwrap().baseline, 0);
+}
+
+#[test]
+fn bad_values_name_the_flag_and_the_mend() {
+    let error = |args: &[&str]| study(args).unwrap_err();
+    assert_eq!(
+        error(&["--timeout", "soon"]),
+        "--timeout soon: write a duration as 500ms, 30s or 2m"
+    );
+    assert_eq!(
+        error(&["--timeout", "2h"]),
+        "--timeout 2h: at most 1h can be waited"
+    );
+    assert_eq!(
+        error(&["--max-body", "1T"]),
+        "--max-body 1T: write a size in bytes as 4096, 64k or 1M"
+    );
+    assert_eq!(
+        error(&["--concurrency", "0"]),
+        "--concurrency 0: 1 to 65536 URLs can be in flight"
+    );
+    assert_eq!(
+        error(&["--blocks", "0"]),
+        "--blocks 0: 1 to 10000 can be run"
+    );
+    assert_eq!(
+        error(&["--header", "nope"]),
+        "--header nope: write it as 'Name: value'"
+    );
+    assert_eq!(
+        error(&["--header", "Host: x"]),
+        "--header Host: x: fanout sets this one itself"
+    );
+    assert_eq!(
+        error(&["--header", "X: a\nb"]),
+        "--header X: a\nb: the value may hold visible ASCII and spaces only"
+    );
+    assert!(error(&["--placement", "0"]).starts_with("--placement 0: write auto"));
+    assert!(error(&["--cacert", "/nonexistent"]).starts_with("--cacert /nonexistent: "));
+    assert!(error(&["--arm", "threads@reqwest"]).contains("use threads:32@ureq"));
+    assert!(error(&["--repeat", "0"]).starts_with("--repeat 0"));
+    assert!(error(&["--rate", "0"]).starts_with("--rate 0: 0.001 to"));
+    assert!(error(&["--rate", "NaN"]).starts_with("--rate NaN"));
+    assert!(error(&["--polite"]).starts_with("--polite in a study: pauses"));
+    let both = ["--rate", "5", "--rate-per-host", "5"];
+    assert!(error(&both).starts_with("--rate-per-host 5: with --rate"));
+    let slope = ["--memory-slope", "--max-per-host", "5"];
+    assert!(error(&slope).starts_with("--memory-slope with a limit"));
+    assert!(error(&["--arm", "async:65536", "--arm", "x"]).contains("no model 'x'"));
+}
+
+fn fetch(args: &[&str]) -> Result<FetchSettings, String> {
+    let line = [&["coordinator", "fetch", "urls.txt"], args].concat();
+    match Cli::try_parse_from(line)
+        .map_err(|e| e.to_string())?
+        .command
+    {
+        Command::Fetch(args) => FetchSettings::new(&args).map_err(|e| e.to_string()),
+        _ => unreachable!("fetch was typed"),
+    }
+}
+
+#[test]
+fn politeness_is_settled() {
+    let limits = |args: &[&str]| fetch(args).unwrap().common.hosts;
+    assert!(!limits(&[]).any());
+    assert_eq!(
+        limits(&["--polite"]).max_per_host,
+        Some(MODEST_MAX_PER_HOST)
+    );
+    let own = limits(&["--polite", "--max-per-host", "2", "--rate-per-host", "0.5"]);
+    assert_eq!(own.max_per_host.map(NonZeroU32::get), Some(2));
+    assert_eq!(own.rate_per_host, Some(0.5));
+    for (flag, bad) in [
+        ("--max-per-host", "0"),
+        ("--rate-per-host", "0"),
+        ("--rate-per-host", "-1"),
+        ("--rate-per-host", "NaN"),
+        ("--rate-per-host", "inf"),
+        ("--rate-per-host", "1e12"),
+    ] {
+        let error = fetch(&[flag, bad]).unwrap_err();
+        assert!(error.starts_with(&format!("{flag} ")), "{error}");
+    }
+    let error = fetch(&["--polite", "--split", "static"]).unwrap_err();
+    assert!(error.starts_with("--split static: "), "{error}");
+}
+
+#[test]
+fn the_user_agent_names_fanout_and_a_contact() {
+    let agent = |args: &[&str]| fetch(args).map(|settings| settings.common.http.user_agent);
+    let own = HttpSettings::default().user_agent;
+    assert_eq!(agent(&[]), Ok(own.clone()));
+    for contact in [
+        "you@example.org",
+        "mailto:you@example.org",
+        "https://example.org/bot",
+    ] {
+        assert_eq!(
+            agent(&["--contact", contact]),
+            Ok(format!("{own} (+{contact})"))
+        );
+    }
+    for bad in [
+        "", "me", "@", "a@", "https://", "a b@c", "a@b)", "ftp://a/", "mailto:x",
+    ] {
+        let error = agent(&["--contact", bad]).unwrap_err();
+        assert!(error.starts_with("--contact "), "{bad}: {error}");
+    }
+    assert_eq!(agent(&["--user-agent", "mine/1"]), Ok("mine/1".to_owned()));
+    assert!(agent(&["--user-agent", "x", "--contact", "a@b"]).is_err());
+}

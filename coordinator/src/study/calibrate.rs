@@ -1,0 +1,67 @@
+//! The baseline against itself: how often is a difference called where there is none?
+
+use std::time::Duration;
+
+use fanout_analysis::{statistics, text};
+
+use crate::{
+    cli::exit::{Exit, Failure},
+    study::{
+        runner::{Bench, CONTROL_SUFFIX, Ended},
+        store::Store,
+    },
+};
+
+/// Runs the baseline against itself in so many studies.
+pub(super) async fn calibrate(
+    bench: &mut Bench<'_>,
+    seed: u64,
+    studies: u32,
+    inject: Duration,
+    store: &Store,
+) -> Result<Exit, Failure> {
+    let mut verdicts = Vec::new();
+    let mut exit = Exit::Done;
+    for number in 1..=studies {
+        let own = store
+            .within(&format!("{number:04}"))
+            .map_err(Failure::usage)?;
+        let seed = seed.wrapping_add(number.into());
+        let (study, ended) = bench.study(seed, inject, &own).await;
+        if ended? == Ended::Interrupted {
+            own.discard();
+            exit = Exit::Interrupted;
+            break;
+        }
+        let study = own.conclude_and_save(study).await?;
+        bench
+            .voice
+            .study_of_series(&study)
+            .map_err(Failure::incomplete)?;
+        let control = study
+            .comparisons
+            .iter()
+            .find(|c| c.metric == statistics::PRIMARY.name && c.arm.ends_with(CONTROL_SUFFIX));
+        if let Some(control) = control {
+            bench.voice.say(&format!(
+                "study {number} of {studies}: {:.3}× {:?}",
+                control.ratio, control.verdict
+            ));
+            verdicts.push(control.verdict);
+        }
+    }
+    if verdicts.is_empty() {
+        return Ok(exit);
+    }
+    let found = statistics::false_positives(verdicts);
+    let text = if inject.is_zero() {
+        text::false_positives(&found)
+    } else {
+        format!(
+            "{} of {} studies called the second run different, which spun {inject:?} longer per response.",
+            found.called, found.studies
+        )
+    };
+    bench.voice.print(&text).map_err(Failure::incomplete)?;
+    Ok(exit)
+}

@@ -1,0 +1,365 @@
+//! One study: its blocks, and the trials in them.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use fanout_analysis::{
+    record::{self, SCHEMA_VERSION, Study},
+    validity,
+};
+use fanout_engine::trial::{AbortReason, End};
+use fanout_proto::arm::Arm;
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::{
+    cli::exit::Failure,
+    local::environment::Ground,
+    run::{self, Outcome, Stop, TrialRequest},
+    settings::StudySettings,
+    study::{
+        block_workers::Crew,
+        manifest,
+        origin::OriginProbe,
+        schedule::{Schedule, Turn},
+        store::Store,
+    },
+    terminal::{bar::Bar, reporter::Voice},
+    url_list::UrlList,
+};
+
+/// An arm slower than this many times the baseline runs in few blocks only.
+const SLOW_FACTOR: f64 = 5.0;
+/// So many blocks, of those that are kept.
+const SLOW_BLOCKS: u32 = 3;
+/// An invalid trial is run again this many times.
+const RETRIES: u32 = 2;
+/// The name of the baseline's second run within every block.
+pub(super) const CONTROL_SUFFIX: &str = " (again)";
+
+/// One arm with its place in the record.
+#[derive(Debug, Clone)]
+struct Entry {
+    arm: Arm,
+    name: String,
+    control: bool,
+    /// Work per response on top of the study's own.
+    extra_work: Duration,
+    /// Whether its memory is sampled while it runs.
+    sampled: bool,
+}
+
+/// What studies run on.
+pub(super) struct Bench<'a> {
+    pub(super) settings: &'a StudySettings,
+    pub(super) command: &'a [String],
+    pub(super) list: &'a UrlList,
+    pub(super) ground: Ground<'a>,
+    pub(super) stop: &'a Stop,
+    pub(super) voice: &'a dyn Voice,
+}
+
+impl Bench<'_> {
+    /// One study, as far as it came.
+    pub(super) async fn study(
+        &mut self,
+        seed: u64,
+        inject: Duration,
+        store: &Store,
+    ) -> (Study, Result<Ended, Failure>) {
+        let entries = entries(self.settings, inject);
+        self.ground.fleet.catch_up();
+        let origin = self.ground.origin.as_mut();
+        let probe = OriginProbe::new(origin.as_ref().and_then(|o| o.urls.first()));
+        if let Some(origin) = origin.filter(|origin| !origin.embedded) {
+            origin.threads = probe.threads().await.unwrap_or_default();
+        }
+        let study = Study {
+            schema_version: SCHEMA_VERSION,
+            manifest: manifest::describe(
+                self.settings,
+                seed,
+                self.list,
+                &self.ground,
+                self.command,
+            ),
+            arms: entries.iter().map(record_arm).collect(),
+            ..Study::default()
+        };
+        let mut runner = Runner {
+            settings: self.settings,
+            list: self.list,
+            schedule: Schedule::new(seed, entries.len(), self.settings.baseline),
+            entries,
+            crew: Crew::default(),
+            ground: &mut self.ground,
+            probe,
+            study,
+            store,
+            began: Instant::now(),
+            bar: self.voice.bar(self.list.len(), String::new()),
+            voice: self.voice,
+        };
+        let ended = runner.blocks(self.stop).await;
+        runner.bar.clear();
+        runner.study.manifest.elapsed_s = runner.began.elapsed().as_secs_f64();
+        (runner.study, ended)
+    }
+}
+
+/// How the blocks came to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    Complete,
+    OutOfTime,
+    Interrupted,
+}
+
+struct Runner<'a, 'g> {
+    settings: &'a StudySettings,
+    list: &'a UrlList,
+    entries: Vec<Entry>,
+    schedule: Schedule,
+    crew: Crew,
+    ground: &'a mut Ground<'g>,
+    probe: OriginProbe,
+    study: Study,
+    store: &'a Store,
+    began: Instant,
+    bar: Bar,
+    voice: &'a dyn Voice,
+}
+
+impl Runner<'_, '_> {
+    async fn blocks(&mut self, stop: &Stop) -> Result<Ended, Failure> {
+        for block in 0..=self.settings.blocks {
+            let budget = self.settings.time_budget;
+            if budget.is_some_and(|budget| self.began.elapsed() > budget) {
+                self.voice
+                    .say(&format!("the time budget is used up after {block} blocks"));
+                return Ok(Ended::OutOfTime);
+            }
+            self.crew
+                .muster(block, self.ground.fleet, &mut self.study.manifest);
+            for turn in self.schedule.block(block) {
+                if self.turn(block, turn, stop).await? == Ended::Interrupted {
+                    return Ok(Ended::Interrupted);
+                }
+            }
+            for turn in self.turns_again(block) {
+                if self.turn(block, turn, stop).await? == Ended::Interrupted {
+                    return Ok(Ended::Interrupted);
+                }
+            }
+            self.shorten(block);
+            if let Err(error) = self.store.keep_part(&self.study) {
+                warn!(%error, "cannot keep the study so far");
+            }
+        }
+        Ok(Ended::Complete)
+    }
+
+    /// One arm's trial in one block, repeated while it is invalid.
+    async fn turn(&mut self, block: u32, turn: Turn, stop: &Stop) -> Result<Ended, Failure> {
+        if self.is_shortened(turn.arm) && block > SLOW_BLOCKS {
+            return Ok(Ended::Complete);
+        }
+        // The first block only warms up; whoever is slow there is known to be
+        // slow, and the rest of that trial would tell nothing more.
+        let limit = (block == 0)
+            .then(|| self.baseline_makespan_s())
+            .flatten()
+            .map(|s| Duration::from_secs_f64(s * SLOW_FACTOR).max(Duration::from_millis(200)));
+        for retry in 0..=RETRIES {
+            let (outcome, mut trial) = self.trial(block, turn, limit, stop).await?;
+            match &outcome.end {
+                End::Aborted(AbortReason::Cancelled) if stop.cancel.is_cancelled() => {
+                    return Ok(Ended::Interrupted);
+                }
+                End::Aborted(AbortReason::Cancelled) => {
+                    let reason = format!("stopped: it took more than {SLOW_FACTOR}× the baseline");
+                    trial.invalid_reasons.push(reason);
+                }
+                End::Aborted(reason @ AbortReason::Setup(_)) => {
+                    return Err(Failure::usage(format!("{}: {reason}", trial.arm)));
+                }
+                // On a fleet, workers come back.
+                End::Aborted(reason) if self.ground.patience.is_some() && retry < RETRIES => {
+                    trial.invalid_reasons.push(reason.to_string());
+                }
+                End::Aborted(reason) => {
+                    return Err(Failure::no_fleet(format!("{}: {reason}", trial.arm)));
+                }
+                End::Done => {
+                    let arm = &self.study.arms[turn.arm];
+                    let reasons = validity::gates(&trial, arm, &self.study.manifest);
+                    trial.invalid_reasons.extend(reasons);
+                }
+            }
+            trial.valid = trial.invalid_reasons.is_empty() && !trial.discarded;
+            let lost = matches!(
+                outcome.end,
+                End::Aborted(AbortReason::AllLost(_) | AbortReason::NotReady { .. })
+            );
+            self.study.trials.push(trial);
+            let latest = self.study.trials.len() - 1;
+            self.turn_away_outvoted(|at, _| at == latest);
+            let again = !self.study.trials[latest].valid && (block > 0 || lost) && retry < RETRIES;
+            if !again {
+                break;
+            }
+        }
+        Ok(Ended::Complete)
+    }
+
+    /// Turns away those of the chosen trials that fetched something else than
+    /// most did.
+    fn turn_away_outvoted(&mut self, chosen: impl Fn(usize, &record::Trial) -> bool) {
+        for (at, reason) in validity::outvoted(&self.study) {
+            let trial = &mut self.study.trials[at];
+            if chosen(at, trial) {
+                trial.valid = false;
+                trial.invalid_reasons.push(reason);
+            }
+        }
+    }
+
+    /// Arms whose trial in this block was believed until later ones showed
+    /// that most fetch something else; they get another turn.
+    fn turns_again(&mut self, block: u32) -> Vec<Turn> {
+        let before = self.has_valid(block);
+        self.turn_away_outvoted(|_, trial| trial.block == block);
+        let after = self.has_valid(block);
+        let lost = before.iter().zip(after).enumerate();
+        lost.filter(|(_, (before, after))| **before && !after)
+            .map(|(arm, _)| Turn { arm })
+            .collect()
+    }
+
+    /// For every arm, whether it has a trial in this block that may be compared.
+    fn has_valid(&self, block: u32) -> Vec<bool> {
+        let trials = &self.study.trials;
+        let has = |name: &str| {
+            trials
+                .iter()
+                .any(|trial| trial.block == block && trial.valid && trial.arm == name)
+        };
+        self.entries.iter().map(|entry| has(&entry.name)).collect()
+    }
+
+    async fn trial(
+        &mut self,
+        block: u32,
+        turn: Turn,
+        limit: Option<Duration>,
+        stop: &Stop,
+    ) -> Result<(Outcome, record::Trial), Failure> {
+        let arm = self.entries[turn.arm].arm;
+        let placement = self
+            .crew
+            .place(block, &arm, self.ground, stop, &mut self.study.manifest)
+            .await?;
+        let entry = &self.entries[turn.arm];
+        let common = &self.settings.common;
+        let blocks = self.settings.blocks;
+        self.bar.restart(match block {
+            0 => format!("warm-up      {:<20}", entry.name),
+            _ => format!("block {block:>2}/{blocks:<3} {:<20}", entry.name),
+        });
+        self.probe.begin().await;
+        let boot = manifest::suspended();
+        let mut setup = common.setup(&arm, false);
+        setup.cpu_work += entry.extra_work;
+        let request = TrialRequest {
+            id: self.ground.fleet.next_trial(),
+            list: self.list,
+            setup: &setup,
+            pace: &|fetcher| common.pace(&arm, fetcher.0),
+            placement,
+            cpus: &common.placed.fetchers,
+            split: common.split,
+            done: None,
+            memory_interval: entry.sampled.then_some(run::MEMORY_INTERVAL),
+            limit,
+            hosts: common.hosts,
+        };
+        let mut outcome = run::run(self.ground.fleet, request, stop, &mut self.bar)
+            .await
+            .map_err(Failure::incomplete)?;
+        self.crew
+            .note_losses(block, self.ground.fleet, &mut self.study.manifest);
+        let mut trial = std::mem::take(&mut outcome.trial);
+        trial.origin = self.probe.end(trial.makespan_s).await;
+        trial.suspended_s = boot
+            .zip(manifest::suspended())
+            .map(|(before, after)| after.saturating_sub(before).as_secs_f64());
+        trial.arm.clone_from(&self.entries[turn.arm].name);
+        trial.block = block;
+        trial.order = u32::try_from(self.study.trials.len()).unwrap_or(u32::MAX);
+        trial.discarded = block == 0;
+        if block != 1 {
+            // One trial of each arm is enough for the picture.
+            trial.requests = Vec::new();
+        }
+        Ok((outcome, trial))
+    }
+
+    fn baseline_makespan_s(&self) -> Option<f64> {
+        let name = &self.entries.get(self.settings.baseline)?.name;
+        self.study
+            .trials
+            .iter()
+            .find(|t| t.block == 0 && t.arm == *name)?
+            .makespan_s
+    }
+
+    fn is_shortened(&self, arm: usize) -> bool {
+        self.study.arms[arm].shortened.is_some()
+    }
+
+    /// After the warm-up: who is so slow that few blocks must do?
+    fn shorten(&mut self, block: u32) {
+        if block != 0 || self.settings.blocks <= SLOW_BLOCKS {
+            return;
+        }
+        for (arm, entry) in self.study.arms.iter_mut().zip(&self.entries) {
+            let stopped = self.study.trials.iter().any(|trial| {
+                trial.arm == entry.name && trial.completed + trial.failed < self.list.len()
+            });
+            if stopped {
+                arm.shortened = Some(format!(
+                    "it takes more than {SLOW_FACTOR}× the baseline's time, so it ran in {SLOW_BLOCKS} of {} blocks",
+                    self.settings.blocks
+                ));
+            }
+        }
+    }
+}
+
+fn entries(settings: &StudySettings, inject: Duration) -> Vec<Entry> {
+    let entry = |arm: &Arm, control| Entry {
+        arm: *arm,
+        name: format!("{arm}{}", if control { CONTROL_SUFFIX } else { "" }),
+        control,
+        extra_work: if control { inject } else { Duration::ZERO },
+        sampled: !(control && settings.control_unsampled),
+    };
+    let mut entries: Vec<_> = settings.arms.iter().map(|arm| entry(arm, false)).collect();
+    if let Some(baseline) = settings.arms.get(settings.baseline) {
+        entries.push(entry(baseline, true));
+    }
+    entries
+}
+
+fn record_arm(entry: &Entry) -> record::Arm {
+    let arm = &entry.arm;
+    record::Arm {
+        name: entry.name.clone(),
+        processes: arm.processes.get(),
+        model: arm.model.name().to_owned(),
+        concurrency: arm.concurrency.get(),
+        client: arm.client.name().to_owned(),
+        workers: arm.workers.map(NonZeroU32::get),
+        control: entry.control,
+        shortened: None,
+    }
+}

@@ -1,0 +1,26 @@
+//! Which hosts a run will load.
+
+use crate::{terminal::reporter::Voice, url_list::UrlList};
+
+/// Says where the requests go, when they leave this machine.
+pub fn announce(list: &UrlList, voice: &dyn Voice) {
+    const SHOWN: usize = 10;
+    let (hosts, others) = list.beyond_loopback();
+    if list.skipped_lines() > 0 {
+        voice.say(&format!(
+            "left out {} lines that are no URLs",
+            list.skipped_lines()
+        ));
+    }
+    if hosts.is_empty() {
+        return;
+    }
+    voice.say("requests per host:");
+    for host in hosts.iter().take(SHOWN) {
+        voice.say(&format!("  {:>9}  {}", host.urls, host.host));
+    }
+    let rest: u64 = hosts.iter().skip(SHOWN).map(|h| h.urls).sum::<u64>() + others;
+    if rest > 0 {
+        voice.say(&format!("  {rest:>9}  on other hosts"));
+    }
+}

@@ -1,0 +1,56 @@
+//! What goes to standard output.
+
+use std::io::{self, IsTerminal, Write};
+
+use fanout_analysis::{record::Study, text};
+
+use crate::cli::Format;
+
+/// Columns of a terminal that does not say.
+const COLUMNS: usize = 110;
+
+/// Prints a study on standard output.
+///
+/// # Errors
+///
+/// When it cannot be written; a reader that has seen enough is no error.
+pub fn show(study: &Study, format: Format) -> io::Result<()> {
+    let text = match format {
+        Format::Table => text::table(study, columns(), colours()),
+        Format::Markdown => text::markdown(study),
+        Format::Json => text::json(study),
+        Format::Csv => text::csv(study),
+    };
+    print(&text)
+}
+
+/// Prints a text on standard output.
+///
+/// # Errors
+///
+/// As [`show`].
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let written = out
+        .write_all(text.trim_end().as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush());
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+fn columns() -> usize {
+    rustix::termios::tcgetwinsize(rustix::stdio::stdout())
+        .ok()
+        .map(|size| usize::from(size.ws_col))
+        .filter(|columns| *columns > 0)
+        .unwrap_or(COLUMNS)
+}
+
+/// Whether standard output is a terminal that shows colours.
+#[must_use]
+pub fn colours() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
