@@ -13,6 +13,7 @@ use fanout_proto::{
     limits::{CREDIT_MAX_URLS, TIMEOUT_MAX},
     report::FetcherReport,
     setup::{Pace, Setup},
+    time,
 };
 
 use crate::{
@@ -222,7 +223,7 @@ impl Desk {
             status: fetched.status,
             body_bytes: fetched.body_bytes,
             start_us: micros(taken.start, go),
-            connect_us: whole_micros(fetched.connect),
+            connect_us: time::micros(fetched.connect),
             first_byte_us: fetched.first_byte.map(|at| micros(at, taken.start)),
             duration_us: micros(fetched.end, taken.start),
             slot,
@@ -273,11 +274,7 @@ impl Desk {
 }
 
 fn micros(at: Instant, since: Instant) -> u64 {
-    whole_micros(at.saturating_duration_since(since))
-}
-
-fn whole_micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+    time::micros(at.saturating_duration_since(since))
 }
 
 #[cfg(test)]

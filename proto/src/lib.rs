@@ -14,6 +14,7 @@ pub mod limits;
 pub mod report;
 pub mod setup;
 pub mod text;
+pub mod time;
 pub mod worker;
 
 /// Types generated from `fanout.proto`; clients and servers of its services stand

@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use crate::{WireError, id::FetcherId, text, wire};
+use crate::{
+    WireError,
+    id::FetcherId,
+    text,
+    time::{micros, nanos},
+    wire,
+};
 
 /// The fetcher's own counters, as it reports them at the hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,10 +33,6 @@ pub struct FetcherReport {
     pub last_end: Option<Duration>,
 }
 
-fn us(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
 impl From<&FetcherReport> for wire::FetcherReport {
     fn from(r: &FetcherReport) -> Self {
         Self {
@@ -39,10 +41,10 @@ impl From<&FetcherReport> for wire::FetcherReport {
             redirects_followed: r.redirects_followed,
             stale_retries: r.stale_retries,
             names_resolved: r.names_resolved,
-            in_flight_us: us(r.in_flight),
+            in_flight_us: micros(r.in_flight),
             in_flight_peak: r.in_flight_peak,
-            first_start_us: r.first_start.map(us),
-            last_end_us: r.last_end.map(us),
+            first_start_us: r.first_start.map(micros),
+            last_end_us: r.last_end.map(micros),
         }
     }
 }
@@ -85,9 +87,7 @@ impl From<&HeldFigures> for wire::HeldFigures {
             pss_bytes: h.pss_bytes,
             uss_bytes: h.uss_bytes,
             threads: h.threads,
-            run_queue_wait_ns: h
-                .run_queue_wait
-                .map(|wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)),
+            run_queue_wait_ns: h.run_queue_wait.map(nanos),
         }
     }
 }
@@ -115,21 +115,15 @@ pub struct ResourceUsage {
     pub voluntary_switches: u64,
     /// Context switches because its time was up or another had precedence.
     pub involuntary_switches: u64,
-    /// Page faults without I/O.
-    pub minor_faults: u64,
-    /// Page faults with I/O.
-    pub major_faults: u64,
 }
 
 impl From<&ResourceUsage> for wire::ResourceUsage {
     fn from(u: &ResourceUsage) -> Self {
         Self {
-            cpu_user_us: us(u.cpu_user),
-            cpu_system_us: us(u.cpu_system),
+            cpu_user_us: micros(u.cpu_user),
+            cpu_system_us: micros(u.cpu_system),
             voluntary_switches: u.voluntary_switches,
             involuntary_switches: u.involuntary_switches,
-            minor_faults: u.minor_faults,
-            major_faults: u.major_faults,
         }
     }
 }
@@ -141,8 +135,60 @@ impl From<wire::ResourceUsage> for ResourceUsage {
             cpu_system: Duration::from_micros(m.cpu_system_us),
             voluntary_switches: m.voluntary_switches,
             involuntary_switches: m.involuntary_switches,
-            minor_faults: m.minor_faults,
-            major_faults: m.major_faults,
+        }
+    }
+}
+
+/// Memory of a worker's fetchers together, at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MemorySample {
+    /// Since the worker let its fetchers go.
+    pub elapsed: Duration,
+    /// Fetchers that could be read.
+    pub fetchers: u32,
+    /// Their proportional set size.
+    pub pss_bytes: Option<u64>,
+    /// Their unique set size.
+    pub uss_bytes: Option<u64>,
+    /// Their threads.
+    pub threads: u32,
+}
+
+impl MemorySample {
+    /// A sample of no fetcher yet.
+    #[must_use]
+    pub fn at(elapsed: Duration) -> Self {
+        Self {
+            elapsed,
+            ..Self::default()
+        }
+    }
+
+    /// Adds a fetcher, if its memory could be read.
+    pub fn add(&mut self, pss: Option<u64>, uss: Option<u64>, threads: Option<u32>) {
+        if pss.is_none() && uss.is_none() {
+            return;
+        }
+        let sum = |sum: &mut Option<u64>, more: Option<u64>| {
+            if let Some(more) = more {
+                *sum = Some(sum.unwrap_or(0).saturating_add(more));
+            }
+        };
+        self.fetchers += 1;
+        sum(&mut self.pss_bytes, pss);
+        sum(&mut self.uss_bytes, uss);
+        self.threads = self.threads.saturating_add(threads.unwrap_or(0));
+    }
+}
+
+impl From<wire::MemorySample> for MemorySample {
+    fn from(m: wire::MemorySample) -> Self {
+        Self {
+            elapsed: Duration::from_micros(m.elapsed_us),
+            fetchers: m.fetchers,
+            pss_bytes: m.pss_bytes,
+            uss_bytes: m.uss_bytes,
+            threads: m.threads,
         }
     }
 }
@@ -235,8 +281,6 @@ pub struct WorkerUsage {
     pub pipe_bytes_from_fetchers: u64,
     /// From Go's arrival to its being written to the last fetcher.
     pub barrier: Duration,
-    /// Memory samples taken.
-    pub memory_samples: u32,
     /// Peak memory of the worker's cgroup.
     pub cgroup_peak_bytes: Option<u64>,
     /// Socket buffers in the worker's cgroup.
@@ -253,7 +297,6 @@ impl From<wire::WorkerUsage> for WorkerUsage {
             pipe_bytes_to_fetchers: m.pipe_bytes_to_fetchers,
             pipe_bytes_from_fetchers: m.pipe_bytes_from_fetchers,
             barrier: Duration::from_micros(m.barrier_us),
-            memory_samples: m.memory_samples,
             cgroup_peak_bytes: m.cgroup_peak_bytes,
             cgroup_sock_bytes: m.cgroup_sock_bytes,
             cgroup_kernel_stack_bytes: m.cgroup_kernel_stack_bytes,

@@ -5,6 +5,7 @@ use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
 use crate::{
     WireError,
     limits::{CONCURRENCY_MAX, TIMEOUT_MAX},
+    time::{micros, nanos},
     wire,
 };
 
@@ -212,14 +213,6 @@ pub struct Pace {
     pub offset: Duration,
 }
 
-fn duration_ns(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn duration_us(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
 impl From<&Setup> for wire::Setup {
     fn from(setup: &Setup) -> Self {
         let http = &setup.http;
@@ -244,8 +237,8 @@ impl From<&Setup> for wire::Setup {
                 Method::Head => wire::Method::Head,
             }
             .into(),
-            timeout_us: duration_us(http.timeout),
-            connect_timeout_us: duration_us(http.connect_timeout),
+            timeout_us: micros(http.timeout),
+            connect_timeout_us: micros(http.connect_timeout),
             max_body_bytes: http.max_body_bytes,
             redirects: http.redirects,
             headers: http
@@ -262,10 +255,10 @@ impl From<&Setup> for wire::Setup {
             decompress: http.decompress,
             no_keepalive: http.no_keepalive,
             report_starts: setup.report_starts,
-            cpu_work_us: duration_us(setup.cpu_work),
+            cpu_work_us: micros(setup.cpu_work),
             cpu_lock: setup.cpu_lock,
-            start_interval_ns: setup.pace.map_or(0, |pace| duration_ns(pace.interval)),
-            start_offset_ns: setup.pace.map_or(0, |pace| duration_ns(pace.offset)),
+            start_interval_ns: setup.pace.map_or(0, |pace| nanos(pace.interval)),
+            start_offset_ns: setup.pace.map_or(0, |pace| nanos(pace.offset)),
         }
     }
 }

@@ -27,6 +27,22 @@ pub fn is_plain(c: char) -> bool {
     !c.is_control() && !turns && !matches!(c, '\u{2028}' | '\u{2029}')
 }
 
+/// An error with all its causes: a transport's own words are only "transport error".
+#[must_use]
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        next = cause.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,12 +2,13 @@
 
 use std::{fs, path::Path, path::PathBuf, time::Duration};
 
+use fanout_proto::text::causes;
 use tonic::{
     metadata::AsciiMetadataValue,
     transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Uri},
 };
 
-use crate::{UsageError, causes, supervise::TOKEN_VARIABLE};
+use crate::{UsageError, supervise::TOKEN_VARIABLE};
 
 /// A connection is made within this time, TLS included.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use fanout_proto::text::causes;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     io::AsyncReadExt,
@@ -22,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     args::{Config, UsageError, WorkerArgs},
     backoff::Backoff,
-    causes,
     session::{Parting, SessionError, attach},
 };
 

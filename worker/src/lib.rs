@@ -28,7 +28,6 @@ pub mod trial;
 pub use access::{AccessArgs, token};
 pub use args::{UsageError, WorkerArgs};
 pub use daemon::{Ending, WorkerError, raise_descriptor_limit, run};
-pub use message::MemorySample;
 pub use session::{Parting, SessionError, Settings, attach};
 pub use supervise::FetcherCommand;
 
@@ -43,21 +42,4 @@ pub fn facts() -> fanout_proto::worker::WorkerFacts {
 #[must_use]
 pub fn host_name() -> String {
     measure::machine::host_name()
-}
-
-/// An error with all its causes: a transport's own words are only
-/// "transport error".
-#[must_use]
-pub fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        next = cause.source();
-    }
-    text
 }

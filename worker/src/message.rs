@@ -8,7 +8,8 @@ use fanout_proto::{
     WireError,
     id::{FetcherId, TrialId, WorkerId},
     limits::{FETCHERS_MAX, FRAME_MAX_BYTES},
-    report::{FetcherExited, WorkerUsage},
+    report::{FetcherExited, MemorySample, WorkerUsage},
+    time::micros,
     wire::{self, from_worker, to_worker},
 };
 
@@ -144,54 +145,6 @@ fn bounded(field: &'static str, bytes: Bytes) -> Result<Bytes, WireError> {
     Ok(bytes)
 }
 
-/// Memory of a trial's fetchers together, at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemorySample {
-    /// Since Go.
-    pub elapsed: Duration,
-    /// Fetchers that could be read.
-    pub fetchers: u32,
-    /// Their proportional set size.
-    pub pss_bytes: Option<u64>,
-    /// Their unique set size.
-    pub uss_bytes: Option<u64>,
-    /// Their threads.
-    pub threads: u32,
-}
-
-impl MemorySample {
-    /// A sample of nobody yet.
-    pub(crate) fn at(elapsed: Duration) -> Self {
-        Self {
-            elapsed,
-            fetchers: 0,
-            pss_bytes: None,
-            uss_bytes: None,
-            threads: 0,
-        }
-    }
-
-    /// Adds a fetcher, if its memory could be read.
-    pub(crate) fn add(&mut self, pss: Option<u64>, uss: Option<u64>, threads: Option<u32>) {
-        if pss.is_none() && uss.is_none() {
-            return;
-        }
-        let sum = |sum: &mut Option<u64>, more: Option<u64>| {
-            if let Some(more) = more {
-                *sum = Some(sum.unwrap_or(0).saturating_add(more));
-            }
-        };
-        self.fetchers += 1;
-        sum(&mut self.pss_bytes, pss);
-        sum(&mut self.uss_bytes, uss);
-        self.threads = self.threads.saturating_add(threads.unwrap_or(0));
-    }
-}
-
-fn us(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
 fn from_worker(message: from_worker::Message) -> wire::FromWorker {
     wire::FromWorker {
         message: Some(message),
@@ -214,14 +167,14 @@ pub(crate) fn ready(trial: TrialId, fetcher: FetcherId, spawn: Duration) -> wire
     from_worker(from_worker::Message::Ready(wire::FetcherReady {
         trial: trial.0,
         fetcher: fetcher.0,
-        spawn_us: us(spawn),
+        spawn_us: micros(spawn),
     }))
 }
 
 pub(crate) fn memory(trial: TrialId, sample: &MemorySample) -> wire::FromWorker {
     from_worker(from_worker::Message::Memory(wire::MemorySample {
         trial: trial.0,
-        elapsed_us: us(sample.elapsed),
+        elapsed_us: micros(sample.elapsed),
         fetchers: sample.fetchers,
         pss_bytes: sample.pss_bytes,
         uss_bytes: sample.uss_bytes,
@@ -244,12 +197,11 @@ pub(crate) fn exited(trial: TrialId, exited: FetcherExited) -> wire::FromWorker 
 pub(crate) fn usage(trial: TrialId, usage: &WorkerUsage) -> wire::FromWorker {
     from_worker(from_worker::Message::Usage(wire::WorkerUsage {
         trial: trial.0,
-        cpu_user_us: usage.cpu_user.map(us),
-        cpu_system_us: usage.cpu_system.map(us),
+        cpu_user_us: usage.cpu_user.map(micros),
+        cpu_system_us: usage.cpu_system.map(micros),
         pipe_bytes_to_fetchers: usage.pipe_bytes_to_fetchers,
         pipe_bytes_from_fetchers: usage.pipe_bytes_from_fetchers,
-        barrier_us: us(usage.barrier),
-        memory_samples: usage.memory_samples,
+        barrier_us: micros(usage.barrier),
         cgroup_peak_bytes: usage.cgroup_peak_bytes,
         cgroup_sock_bytes: usage.cgroup_sock_bytes,
         cgroup_kernel_stack_bytes: usage.cgroup_kernel_stack_bytes,

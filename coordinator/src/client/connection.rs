@@ -6,9 +6,10 @@ use fanout_analysis::record::Study;
 use fanout_proto::{
     PROTOCOL_VERSION,
     control::PROTOCOL_KEY,
+    text::causes,
     wire::{self, control_client::ControlClient},
 };
-use fanout_worker::{AccessArgs, causes};
+use fanout_worker::AccessArgs;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{
     Code, Request, Status,

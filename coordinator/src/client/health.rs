@@ -2,6 +2,7 @@
 //! no other program that could ask.
 
 use fanout_origin::Stats;
+use fanout_proto::text::causes;
 
 use super::connection::Connection;
 use crate::{
@@ -53,12 +54,10 @@ async fn origin(base: &str) -> Result<(), Failure> {
     let failed = |reason: String| {
         Failure::no_fleet(format!("the origin at {base} does not answer: {reason}"))
     };
-    let client = study::origin_client().map_err(|error| failed(fanout_worker::causes(&error)))?;
+    let client = study::origin_client().map_err(|error| failed(causes(&error)))?;
     let url = format!("{}/stats", base.trim_end_matches('/'));
     let answer = async { client.get(url).send().await?.bytes().await };
-    let body = answer
-        .await
-        .map_err(|error| failed(fanout_worker::causes(&error)))?;
+    let body = answer.await.map_err(|error| failed(causes(&error)))?;
     serde_json::from_slice::<Stats>(&body).map_err(|error| failed(error.to_string()))?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use fanout_proto::{
     WireError,
     completion::{CompletionBatch, StartedBatch},
     id::{FetcherId, TrialId},
-    report::{FetcherExited, WorkerUsage},
+    report::{FetcherExited, MemorySample, WorkerUsage},
     text,
     wire::{self, from_fetcher, from_worker},
 };
@@ -40,21 +40,6 @@ pub enum WorkerMessage {
     Heartbeat(u64),
     /// The worker leaves on purpose.
     Goodbye(String),
-}
-
-/// Memory of a worker's fetchers together, at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemorySample {
-    /// Since the worker let its fetchers go.
-    pub elapsed: Duration,
-    /// Fetchers that could be read.
-    pub fetchers: u32,
-    /// Their proportional set size.
-    pub pss_bytes: Option<u64>,
-    /// Their unique set size.
-    pub uss_bytes: Option<u64>,
-    /// Their threads.
-    pub threads: u32,
 }
 
 impl WorkerMessage {
@@ -109,16 +94,7 @@ impl TryFrom<wire::FromWorker> for WorkerMessage {
                         Err(error) => Self::Misbehaved(trial, fetcher, error.to_string()),
                     }
                 }
-                M::Memory(m) => Self::Memory(
-                    TrialId(m.trial),
-                    MemorySample {
-                        elapsed: Duration::from_micros(m.elapsed_us),
-                        fetchers: m.fetchers,
-                        pss_bytes: m.pss_bytes,
-                        uss_bytes: m.uss_bytes,
-                        threads: m.threads,
-                    },
-                ),
+                M::Memory(m) => Self::Memory(TrialId(m.trial), m.into()),
                 M::Exited(m) => Self::Exited(TrialId(m.trial), Box::new(m.try_into()?)),
                 M::Usage(m) => Self::Usage(TrialId(m.trial), m.into()),
                 M::Heartbeat(m) => Self::Heartbeat(m.sequence),

@@ -23,7 +23,7 @@ use tokio_util::sync::DropGuard;
 use tonic::Status;
 use tracing::debug;
 
-pub use message::{MemorySample, WorkerMessage};
+pub use message::WorkerMessage;
 pub use roster::Roster;
 pub use service::{FleetServer, ServeError, Token};
 

@@ -23,6 +23,7 @@ use fanout_proto::{
     completion::{Outcome, StartedBatch},
     control::ListIdentity,
     id::UrlId,
+    time::{micros, seconds},
 };
 use tokio::sync::Notify;
 
@@ -502,10 +503,6 @@ impl<'a> Results<'a> {
     }
 }
 
-fn seconds(us: u64) -> f64 {
-    std::time::Duration::from_micros(us).as_secs_f64()
-}
-
 impl Sink for Results<'_> {
     fn started(&mut self, _: &Who<'_>, batch: &StartedBatch) -> io::Result<()> {
         if !self.told.is_somebody() {
@@ -528,7 +525,7 @@ impl Sink for Results<'_> {
     ) -> io::Result<()> {
         self.look_up(accepted.iter().map(|a| a.completion.id))?;
         self.lines.clear();
-        let went = u64::try_from(who.went.as_micros()).unwrap_or(u64::MAX);
+        let went = micros(who.went);
         for (one, (start, end)) in accepted.iter().zip(&self.spans) {
             let c = &one.completion;
             let url = &self.text[*start..*end];

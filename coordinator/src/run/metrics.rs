@@ -10,10 +10,9 @@ use fanout_engine::trial::Accepted;
 use fanout_proto::{
     completion::Outcome,
     id::{FetcherId, UrlId, WorkerId},
-    report::{FetcherExited, WorkerUsage},
+    report::{FetcherExited, MemorySample, WorkerUsage},
+    time::{micros, seconds},
 };
-
-use crate::fleet::MemorySample;
 
 /// Requests kept for the picture of who waits when.
 const REQUESTS_KEPT: usize = 640;
@@ -61,10 +60,6 @@ pub struct Figures {
     requests_of_slot: BTreeMap<(FetcherId, u32), usize>,
     lost_workers: Vec<WorkerId>,
     lag_us: u64,
-}
-
-fn seconds(us: u64) -> f64 {
-    Duration::from_micros(us).as_secs_f64()
 }
 
 /// What a sum is made of. Peers' figures are theirs: a sum that would overflow
@@ -147,7 +142,7 @@ impl Figures {
 
     /// Completions that count, entered so long after their fetcher's Go.
     pub fn record(&mut self, fetcher: FetcherId, accepted: &[Accepted], since_go: Duration) {
-        let since_go_us = u64::try_from(since_go.as_micros()).unwrap_or(u64::MAX);
+        let since_go_us = micros(since_go);
         let own = self.fetchers.entry(fetcher).or_default();
         own.urls += accepted.len() as u64;
         for Accepted { completion: c, .. } in accepted {

@@ -20,6 +20,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use fanout_proto::{
     FILE_DESCRIPTOR_SET,
     control::JobFinished,
+    text::causes,
     wire::{control_server::ControlServer, fleet_server},
 };
 use tokio::{
@@ -116,7 +117,7 @@ pub async fn run(args: ServeArgs) -> Result<Exit, Failure> {
         exit = work(fleet, &jobs, signals) => Ok(exit),
         ended = &mut grpc => Err(Failure::incomplete(match ended {
             Ok(Ok(())) => "the gRPC server ended by itself".to_owned(),
-            Ok(Err(error)) => fanout_worker::causes(&error),
+            Ok(Err(error)) => causes(&error),
             Err(error) => error.to_string(),
         })),
     };

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fanout_proto::{completion::Outcome, limits::HEADERS_MAX, setup::HttpSettings};
+use fanout_proto::{completion::Outcome, limits::HEADERS_MAX, setup::HttpSettings, text::causes};
 use reqwest::{
     Client, Error,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -83,7 +83,7 @@ impl ReqwestShared {
             .build()
             .map_err(|error| SetupError::Client {
                 client: "reqwest",
-                reason: whole_text(&error),
+                reason: causes(&error),
             })?;
         Ok(Self {
             client,
@@ -157,7 +157,7 @@ impl ReqwestShared {
                 } else {
                     Outcome::Protocol
                 };
-                Some(Failure::new(outcome, whole_text(hyper)))
+                Some(Failure::new(outcome, causes(hyper)))
             })
         })
         .unwrap_or_else(|| {
@@ -166,20 +166,9 @@ impl ReqwestShared {
             } else {
                 Outcome::Protocol
             };
-            Failure::new(outcome, whole_text(error))
+            Failure::new(outcome, causes(error))
         })
     }
-}
-
-/// An error with its causes.
-fn whole_text(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text = format!("{text}: {error}");
-        next = error.source();
-    }
-    text
 }
 
 /// The client of one slot.

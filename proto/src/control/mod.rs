@@ -9,6 +9,7 @@ use crate::{
     id::{JobId, WorkerId},
     limits::{ARGUMENTS_MAX, SUBMISSION_MAX_BYTES, URLS_MAX},
     text::is_plain,
+    time::micros,
     wire::{self, job_event, job_status, submitted},
     worker::WorkerFacts,
 };
@@ -303,11 +304,6 @@ pub struct HostsWaited {
     pub hosts: u32,
     /// Until one of them may be asked, if time alone leads there.
     pub next: Option<Duration>,
-}
-
-/// A duration in microseconds; past 584,000 years it is cut.
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl From<JobProgress> for wire::JobProgress {

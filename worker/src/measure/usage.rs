@@ -1,4 +1,4 @@
-//! CPU time, switches and faults: of this process, and of a child at its reaping.
+//! CPU time and switches: of this process, and of a child at its reaping.
 
 use std::{
     io,
@@ -37,8 +37,8 @@ pub(crate) fn own_cpu() -> Option<Cpu> {
 /// Reaps `child` if it has ended; its id must not be used afterwards.
 /// `before_reaping` is called once it has ended, while its id is still its own.
 ///
-/// CPU times come from `wait4` itself. Its wrapper keeps switches and faults to
-/// itself, so those are what the kernel adds during the call to this process's
+/// CPU times come from `wait4` itself. Its wrapper keeps switches to itself,
+/// so those are what the kernel adds during the call to this process's
 /// account of reaped children (`getrusage(2)`, `RUSAGE_CHILDREN`): exact, since
 /// all children are reaped here, one at a time.
 pub(crate) fn reap(child: &mut Child, before_reaping: impl FnOnce()) -> io::Result<Option<Reaped>> {
@@ -62,8 +62,6 @@ pub(crate) fn reap(child: &mut Child, before_reaping: impl FnOnce()) -> io::Resu
             cpu_system: ended.rusage.stime,
             voluntary_switches: grown(Usage::voluntary_context_switches),
             involuntary_switches: grown(Usage::involuntary_context_switches),
-            minor_faults: grown(Usage::minor_page_faults),
-            major_faults: grown(Usage::major_page_faults),
         },
     }))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanout_proto::WireError;
+use fanout_proto::{WireError, text::causes};
 use tonic::{Code, Status};
 
 use super::WELCOME_WITHIN;
@@ -58,7 +58,7 @@ impl From<Status> for SessionError {
             reason = status.code().description().to_owned();
         }
         if let Some(source) = std::error::Error::source(&status) {
-            reason = format!("{reason}: {}", crate::causes(source));
+            reason = format!("{reason}: {}", causes(source));
         }
         match status.code() {
             Code::Unauthenticated | Code::PermissionDenied => Self::Denied(format!(

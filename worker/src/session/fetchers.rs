@@ -343,7 +343,6 @@ impl Crew {
             }
             self.jobs.push_back(Job::Sample);
         } else if let Some(sums) = self.sampling.finish() {
-            self.trial.count_memory_sample();
             host.say_if_room(message::memory(self.id, &sums));
         }
     }
@@ -357,7 +356,6 @@ impl Crew {
             pipe_bytes_to_fetchers: self.bytes_to_fetchers,
             pipe_bytes_from_fetchers: self.bytes_from_fetchers,
             barrier: self.trial.barrier(),
-            memory_samples: self.trial.memory_samples(),
             cgroup_peak_bytes: self.peak.peak_bytes(),
             cgroup_sock_bytes: sock,
             cgroup_kernel_stack_bytes: kernel_stack,

@@ -3,10 +3,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use fanout_proto::id::FetcherId;
+use fanout_proto::{id::FetcherId, report::MemorySample};
 use tokio::time::Instant;
 
-use crate::{measure::process::Memory, message::MemorySample, trial::Trial};
+use crate::{measure::process::Memory, trial::Trial};
 
 /// Sampling may take one part in so many of a processor. Where reading takes
 /// longer, samples become rarer: the instrument must not weigh on the subject.

@@ -9,11 +9,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use fanout_proto::{
     id::FetcherId,
-    report::{Exit, FetcherExited, FetcherReport, HeldFigures, ResourceUsage},
+    report::{Exit, FetcherExited, FetcherReport, HeldFigures, MemorySample, ResourceUsage},
 };
 use tokio::time::Instant;
-
-use crate::message::MemorySample;
 
 /// A fetcher says Ready within this time of its start.
 pub const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -176,7 +174,6 @@ pub struct Trial {
     go: Option<Instant>,
     let_go: bool,
     barrier: Duration,
-    memory_samples: u32,
 }
 
 impl Trial {
@@ -193,7 +190,6 @@ impl Trial {
             go: None,
             let_go: false,
             barrier: Duration::ZERO,
-            memory_samples: 0,
         }
     }
 
@@ -259,16 +255,6 @@ impl Trial {
     /// From Go's arrival to its being in the last fetcher's pipe.
     pub fn barrier(&self) -> Duration {
         self.barrier
-    }
-
-    /// Memory samples taken.
-    pub fn memory_samples(&self) -> u32 {
-        self.memory_samples
-    }
-
-    /// Counts a memory sample that was taken while the fetchers ran.
-    pub fn count_memory_sample(&mut self) {
-        self.memory_samples = self.memory_samples.saturating_add(1);
     }
 
     /// When [`Input::Tick`] is due next.
@@ -556,7 +542,6 @@ impl Trial {
             sample.add(held.pss_bytes, held.uss_bytes, held.threads);
         }
         if sample.fetchers > 0 {
-            self.count_memory_sample();
             actions.push(Action::TellMemory(sample));
         }
     }

@@ -158,13 +158,12 @@ fn a_trial_runs() {
             assert_eq!(held.threads, Some(1));
             assert!(held.run_queue_wait_ns.is_some());
             let usage = exited.usage.unwrap();
-            assert!(usage.minor_faults > 0 && usage.voluntary_switches > 0);
+            assert!(usage.voluntary_switches > 0);
         }
         let usage = worker.usage().await;
         assert!(usage.pipe_bytes_to_fetchers > 4000 * 47);
         assert!(usage.pipe_bytes_from_fetchers > 4000);
         assert!(usage.barrier_us > 0);
-        assert!(usage.memory_samples >= 1);
         let last = worker.samples.last().expect("one at the hold");
         assert_eq!(last.fetchers, 2);
         assert_eq!(last.threads, 2);
