@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     num::NonZeroUsize,
     os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
@@ -14,8 +14,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    server::{Listeners, Origin, Settings, StartError},
-    spec::{Delay, SpecError},
+    server::{OriginServer, ServerStartError},
+    spec::Delay,
+    thread::ServerSettings,
     watch::watch,
 };
 
@@ -113,10 +114,10 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn idle_timeout(text: &str) -> Result<Duration, String> {
-    match text.parse() {
+    match text.parse::<Delay>() {
         Ok(Delay::Fixed(limit)) if !limit.is_zero() => Ok(limit),
         Ok(_) => Err("give a time above zero, such as 500ms or 60s".to_owned()),
-        Err(error) => Err(SpecError::to_string(&error)),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -134,58 +135,48 @@ pub fn run(args: &OriginArgs) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match serve(&origin, args.exit_with_stdin) {
-        Ok(()) => {}
-        Err(error) => {
-            eprintln!("error: the origin cannot go on: {error}");
-            return ExitCode::FAILURE;
-        }
+    if let Err(error) = serve(&origin, args.exit_with_stdin) {
+        eprintln!("error: the origin cannot go on: {error}");
+        return ExitCode::FAILURE;
     }
-    match origin.stop() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
+    if let Err(error) = origin.stop() {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
     }
+    ExitCode::SUCCESS
 }
 
 /// Why the command cannot serve as asked.
 #[derive(Debug, thiserror::Error)]
 enum RunError {
     #[error(transparent)]
-    Start(#[from] StartError),
+    Start(#[from] ServerStartError),
     #[error("the certificate cannot be written to {path}: {source}")]
     Certificate { path: PathBuf, source: io::Error },
 }
 
-fn start(args: &OriginArgs) -> Result<Origin, RunError> {
-    let listeners = Listeners::bind(args.listen, args.tls_listen)?;
-    let settings = Settings {
+fn start(args: &OriginArgs) -> Result<OriginServer, RunError> {
+    let settings = ServerSettings {
         seed: args.seed,
         threads: args.threads,
         idle_timeout: args.idle_timeout,
     };
-    let origin = Origin::start(listeners, &settings)?;
+    let origin = OriginServer::start(args.listen, args.tls_listen, &settings)?;
     for address in std::iter::once(origin.http_addr()).chain(origin.https_addr()) {
         if !address.ip().is_loopback() {
             tracing::warn!("listening on {address}: other machines can reach this origin");
         }
     }
     if let (Some(path), Some(pem)) = (&args.write_certificate, origin.certificate_pem()) {
-        write_certificate(path, pem)?;
+        std::fs::write(path, pem).map_err(|source| RunError::Certificate {
+            path: path.clone(),
+            source,
+        })?;
     }
     Ok(origin)
 }
 
-fn write_certificate(path: &Path, pem: &str) -> Result<(), RunError> {
-    std::fs::write(path, pem).map_err(|source| RunError::Certificate {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-fn announce(origin: &Origin) -> io::Result<()> {
+fn announce(origin: &OriginServer) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     for url in origin.base_urls() {
         writeln!(stdout, "{url}")?;
@@ -194,14 +185,14 @@ fn announce(origin: &Origin) -> io::Result<()> {
 }
 
 /// Says where the origin serves, and waits for a reason to end.
-fn serve(origin: &Origin, exit_with_stdin: bool) -> io::Result<()> {
+fn serve(origin: &OriginServer, exit_with_stdin: bool) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        // Not before the signals are taken: whoever reads the URLs may send one.
+        // Not before the signals are taken: the reader of the URLs may send one.
         announce(origin)?;
         let stop = origin.stop_token();
         let input_ends = async {
@@ -221,14 +212,14 @@ fn serve(origin: &Origin, exit_with_stdin: bool) -> io::Result<()> {
 
 /// Waits for the end of standard input. It is read only when there is
 /// something to read, so that it need not be made non-blocking, which would
-/// change it for whoever shares it.
+/// change it for the processes that share it.
 async fn stdin_ends() -> io::Result<()> {
     let stdin = io::stdin().as_fd().try_clone_to_owned()?;
     let mut scratch = [0; 4096];
     let watched = match watch(stdin) {
         Ok(watched) => watched,
-        // A file or the null device: nobody holds its other end, and reading
-        // it never waits.
+        // A file or the null device: it has no other end, and reading it
+        // never waits.
         Err(_) => return Ok(()),
     };
     loop {

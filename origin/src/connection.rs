@@ -15,11 +15,12 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use crate::{
-    exchange::{Decision, Exchange, Intake, StatsRequest, decide},
+    cursor::{SLICES_MAX, SendCursor},
+    decide::{Decision, Intake, decide},
     limits::{LINGER_MAX, READ_BUFFER_BYTES, REQUEST_HEAD_MAX_BYTES, STALL_MAX, WRITE_MAX_BYTES},
-    response::{After, Cursor, Response, SLICES_MAX},
-    server::Worker,
+    response::{After, RenderedResponse, RequestMode},
     stats::Tally,
+    thread::ServerThread,
     timer::Sleep,
 };
 
@@ -41,31 +42,31 @@ impl Transport for TlsStream<TcpStream> {
     }
 }
 
-/// Serves one connection to its end. How it ended is nobody's concern: a
-/// client may go away whenever it likes, and what it got is counted.
-pub(crate) async fn serve<T: Transport>(transport: T, worker: &Worker) {
-    let mut connection = Connection {
+/// Serves one connection to its end. How it ended is not reported: a client
+/// may go away whenever it likes, and what it got is counted.
+pub(crate) async fn serve<T: Transport>(transport: T, thread: &ServerThread) {
+    let mut connection = ServedConnection {
         transport,
-        worker,
-        tally: worker.tally(),
-        input: Input::new(),
-        response: Response::new(),
-        idle: Idle::new(worker),
+        thread,
+        tally: thread.tally(),
+        input: ReceiveBuffer::new(),
+        response: RenderedResponse::new(),
+        idle: IdleTimeout::new(thread),
     };
     // The error is the client's doing, or a timeout.
     let _ = connection.run().await;
 }
 
-struct Connection<'w, T> {
+struct ServedConnection<'t, T> {
     transport: T,
-    worker: &'w Worker,
-    tally: Tally<'w>,
-    input: Input,
-    response: Response,
-    idle: Idle<'w>,
+    thread: &'t ServerThread,
+    tally: Tally<'t>,
+    input: ReceiveBuffer,
+    response: RenderedResponse,
+    idle: IdleTimeout<'t>,
 }
 
-impl<T: Transport> Connection<'_, T> {
+impl<T: Transport> ServedConnection<'_, T> {
     async fn run(&mut self) -> io::Result<()> {
         let mut counted = self.tally.connection();
         let mut reused = false;
@@ -75,14 +76,19 @@ impl<T: Transport> Connection<'_, T> {
             // with it, is done with.
             let _open = match decision {
                 Decision::ReadOn => return Ok(()),
-                Decision::Respond(exchange) => {
+                Decision::Respond { intake, delay } => {
                     let open = counted.request();
-                    self.respond(exchange).await?;
+                    self.respond(intake, delay).await?;
                     Some(open)
                 }
-                Decision::Stats(request) => {
+                Decision::Stats {
+                    intake,
+                    reset,
+                    mode,
+                } => {
                     counted.stats_request();
-                    self.respond_with_stats(request).await?;
+                    self.take_in(intake).await?;
+                    self.respond_with_stats(reset, mode).await?;
                     None
                 }
             };
@@ -100,15 +106,9 @@ impl<T: Transport> Connection<'_, T> {
         let mut worth_parsing = !self.input.is_empty();
         loop {
             if worth_parsing {
-                let seed = self.worker.seed;
-                let visits = &self.worker.counters.visits;
-                match decide(
-                    self.input.filled(),
-                    seed,
-                    reused,
-                    visits,
-                    &mut self.response,
-                ) {
+                let (seed, visits) = (self.thread.seed, &self.thread.counters.visits);
+                let received = self.input.filled();
+                match decide(received, seed, reused, visits, &mut self.response) {
                     Decision::ReadOn => {}
                     decision => return Ok(decision),
                 }
@@ -124,12 +124,12 @@ impl<T: Transport> Connection<'_, T> {
         }
     }
 
-    async fn respond(&mut self, exchange: Exchange) -> io::Result<()> {
+    async fn respond(&mut self, intake: Intake, delay: Option<Duration>) -> io::Result<()> {
         // Only a response that is held back needs to know the time.
-        let arrived = exchange.delay.map(|delay| (delay, Instant::now()));
-        self.take_in(exchange.intake).await?;
+        let arrived = delay.map(|delay| (delay, Instant::now()));
+        self.take_in(intake).await?;
         if let Some((delay, arrived)) = arrived {
-            self.worker.timer.at(arrived + delay).await;
+            self.thread.timer.at(arrived + delay).await;
             self.tally.delay(delay, arrived.elapsed());
         }
         // Counted before it is sent, so that a client that has it and asks
@@ -142,17 +142,16 @@ impl<T: Transport> Connection<'_, T> {
         Ok(())
     }
 
-    async fn respond_with_stats(&mut self, request: StatsRequest) -> io::Result<()> {
-        self.take_in(request.intake).await?;
-        let stats = self.worker.counters.snapshot();
-        if request.reset {
-            self.worker.counters.reset();
+    async fn respond_with_stats(&mut self, reset: bool, mode: RequestMode) -> io::Result<()> {
+        let stats = self.thread.counters.snapshot();
+        if reset {
+            self.thread.counters.reset();
         }
         let mut body = serde_json::to_vec(&stats)?;
         body.push(b'\n');
         self.response
-            .render_own(200, "application/json", &body, request.manner);
-        self.send_at_once(&mut Cursor::default()).await
+            .render_own(200, "application/json", &body, mode);
+        self.send_at_once(&mut SendCursor::default()).await
     }
 
     /// Takes the request out of the buffer, and its body from the client.
@@ -187,7 +186,7 @@ impl<T: Transport> Connection<'_, T> {
     }
 
     async fn send(&mut self) -> io::Result<()> {
-        let mut cursor = Cursor::default();
+        let mut cursor = SendCursor::default();
         let result = match self.response.pace {
             None => self.send_at_once(&mut cursor).await,
             Some(_) => self.send_paced(&mut cursor).await,
@@ -196,32 +195,32 @@ impl<T: Transport> Connection<'_, T> {
         result
     }
 
-    async fn send_at_once(&mut self, cursor: &mut Cursor) -> io::Result<()> {
+    async fn send_at_once(&mut self, cursor: &mut SendCursor) -> io::Result<()> {
         while !cursor.at_end(&self.response) {
             self.send_some(cursor, WRITE_MAX_BYTES).await?;
         }
         self.flush().await
     }
 
-    async fn send_paced(&mut self, cursor: &mut Cursor) -> io::Result<()> {
+    async fn send_paced(&mut self, cursor: &mut SendCursor) -> io::Result<()> {
         let mut due = None;
         while !cursor.at_end(&self.response) {
             let stride = self.response.stride(cursor.sent());
             if let Some(interval) = stride.interval {
                 let next = due.map_or_else(Instant::now, |last| last + interval);
-                self.worker.timer.at(next).await;
+                self.thread.timer.at(next).await;
                 due = Some(next);
             }
             self.send_some(cursor, stride.bytes).await?;
-            // Each stride leaves on its own, over TLS too, and somebody who
-            // sends byte by byte keeps nobody else waiting.
+            // Each stride leaves on its own, over TLS too, and a response
+            // that is sent byte by byte does not hold up other connections.
             self.flush().await?;
             tokio::task::yield_now().await;
         }
         Ok(())
     }
 
-    async fn send_some(&mut self, cursor: &mut Cursor, limit: u64) -> io::Result<()> {
+    async fn send_some(&mut self, cursor: &mut SendCursor, limit: u64) -> io::Result<()> {
         self.idle.restart();
         let (transport, response, idle) = (&mut self.transport, &self.response, &mut self.idle);
         let count = poll_fn(|cx| {
@@ -241,21 +240,13 @@ impl<T: Transport> Connection<'_, T> {
 
     async fn flush(&mut self) -> io::Result<()> {
         let (transport, idle) = (&mut self.transport, &mut self.idle);
-        poll_fn(|cx| match Pin::new(&mut *transport).poll_flush(cx) {
-            Poll::Ready(result) => Poll::Ready(result),
-            Poll::Pending => idle.poll(cx).map(Err),
-        })
-        .await
+        poll_fn(|cx| idle.bound(Pin::new(&mut *transport).poll_flush(cx), cx)).await
     }
 
     async fn read(&mut self) -> io::Result<usize> {
         let (transport, idle, input) = (&mut self.transport, &mut self.idle, &mut self.input);
         input.make_room();
-        poll_fn(|cx| match input.poll_read(transport, cx) {
-            Poll::Ready(result) => Poll::Ready(result),
-            Poll::Pending => idle.poll(cx).map(Err),
-        })
-        .await
+        poll_fn(|cx| idle.bound(input.poll_read(transport, cx), cx)).await
     }
 
     /// Ends the connection as the response asks.
@@ -274,11 +265,7 @@ impl<T: Transport> Connection<'_, T> {
 
     async fn shutdown(&mut self) -> io::Result<()> {
         let (transport, idle) = (&mut self.transport, &mut self.idle);
-        poll_fn(|cx| match Pin::new(&mut *transport).poll_shutdown(cx) {
-            Poll::Ready(result) => Poll::Ready(result),
-            Poll::Pending => idle.poll(cx).map(Err),
-        })
-        .await
+        poll_fn(|cx| idle.bound(Pin::new(&mut *transport).poll_shutdown(cx), cx)).await
     }
 
     /// Reads and forgets until the client closes, or for `limit`.
@@ -293,7 +280,7 @@ impl<T: Transport> Connection<'_, T> {
                 }
             }
         };
-        self.worker
+        self.thread
             .timer
             .within(limit, to_the_end)
             .await
@@ -304,7 +291,7 @@ impl<T: Transport> Connection<'_, T> {
 /// Writes what it can, or gives up a client that takes nothing for too long.
 fn poll_write<T: Transport>(
     transport: &mut T,
-    idle: &mut Idle<'_>,
+    idle: &mut IdleTimeout<'_>,
     slices: &[IoSlice<'_>],
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
@@ -316,19 +303,18 @@ fn poll_write<T: Transport>(
     };
     match written {
         Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-        Poll::Ready(result) => Poll::Ready(result),
-        Poll::Pending => idle.poll(cx).map(Err),
+        written => idle.bound(written, cx),
     }
 }
 
 /// Bytes that were received and not yet used.
-struct Input {
+struct ReceiveBuffer {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
 }
 
-impl Input {
+impl ReceiveBuffer {
     fn new() -> Self {
         Self {
             buffer: vec![0; READ_BUFFER_BYTES],
@@ -389,18 +375,18 @@ impl Input {
 /// Ends a connection that makes no progress. One wait serves for the whole
 /// connection: it is looked at only when it ends, and then put off for as
 /// long as there was progress meanwhile.
-struct Idle<'w> {
-    sleep: Sleep<'w>,
+struct IdleTimeout<'t> {
+    sleep: Sleep<'t>,
     limit: Duration,
     since: Instant,
 }
 
-impl<'w> Idle<'w> {
-    fn new(worker: &'w Worker) -> Self {
+impl<'t> IdleTimeout<'t> {
+    fn new(thread: &'t ServerThread) -> Self {
         let since = Instant::now();
         Self {
-            sleep: worker.timer.at(since + worker.idle_timeout),
-            limit: worker.idle_timeout,
+            sleep: thread.timer.at(since + thread.idle_timeout),
+            limit: thread.idle_timeout,
             since,
         }
     }
@@ -409,13 +395,20 @@ impl<'w> Idle<'w> {
         self.since = Instant::now();
     }
 
-    /// Ready with the error that ends the connection.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+    /// The progress that was polled, or the error that ends the connection.
+    fn bound<R>(
+        &mut self,
+        progress: Poll<io::Result<R>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<R>> {
+        if progress.is_ready() {
+            return progress;
+        }
         loop {
             ready!(Pin::new(&mut self.sleep).poll(cx));
             let deadline = self.since + self.limit;
             if Instant::now() >= deadline {
-                return Poll::Ready(io::ErrorKind::TimedOut.into());
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             self.sleep.reset(deadline);
         }

@@ -11,16 +11,22 @@ use std::sync::LazyLock;
 
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
-use crate::query::{Coding, Fill};
+use crate::{
+    behaviour::{ContentCoding, Fill},
+    number::{to_u64, to_usize},
+};
 
 /// The pattern repeats after this many bytes.
 const LINE: &[u8; 64] = b"fanout origin: a line of 64 bytes, all text, with a newline....\n";
 /// Bytes of the pattern in one shared buffer.
 pub(crate) const PATTERN_BYTES: usize = 64 * 1024;
-const SMALL_BLOCK_BYTES: usize = 4 * 1024;
+/// A coded body repeats blocks of this many bytes …
+const BLOCK_BYTES: u64 = 64 * 1024;
+/// … and, where the coding has cheap ones, smaller blocks after them.
+const SMALL_BLOCK_BYTES: u64 = 4 * 1024;
 
 static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| LINE.repeat(PATTERN_BYTES / LINE.len()));
-static ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| vec![0; PATTERN_BYTES]);
+static ZEROS: [u8; PATTERN_BYTES] = [0; PATTERN_BYTES];
 
 /// The start of every body, before content coding; it goes on repeating
 /// itself.
@@ -31,20 +37,10 @@ pub(crate) fn pattern() -> &'static [u8] {
 /// A part of a response, by reference or small.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Piece {
-    /// `length` bytes of `source`, repeated as needed.
-    Cycle {
-        /// Never empty.
-        source: &'static [u8],
-        /// Bytes in all.
-        length: u64,
-    },
-    /// A few bytes of their own.
-    Short {
-        /// Holds them.
-        bytes: [u8; 8],
-        /// How many count.
-        length: u8,
-    },
+    /// `length` bytes of `source`, which is never empty, repeated as needed.
+    Cycle { source: &'static [u8], length: u64 },
+    /// A few bytes of their own: the first `length` of these.
+    Short { bytes: [u8; 8], length: u8 },
 }
 
 impl Piece {
@@ -60,37 +56,27 @@ impl Piece {
         Self::Short { bytes, length }
     }
 
-    fn all(source: &'static [u8]) -> Self {
-        Self::cycle(source, source.len(), 1)
-    }
-
     /// `source`, `times` over.
-    fn cycle(source: &'static [u8], block: usize, times: u64) -> Self {
-        Self::Cycle {
-            source,
-            length: bytes(block) * times,
-        }
+    fn repeated(source: &'static [u8], times: u64) -> Self {
+        let length = to_u64(source.len()) * times;
+        Self::Cycle { source, length }
     }
 
-    /// The first `length` bytes of a body.
-    pub(crate) fn pattern(length: u64) -> Self {
-        Self::Cycle {
-            source: pattern(),
-            length,
-        }
+    /// The first `length` bytes of a body, before content coding.
+    pub(crate) fn plain(fill: Fill, length: u64) -> Self {
+        let source = match fill {
+            Fill::Text => pattern(),
+            Fill::Zeros => &ZEROS,
+        };
+        Self::Cycle { source, length }
     }
 
-    /// How many bytes this is.
     pub(crate) fn length(&self) -> u64 {
         match *self {
             Self::Cycle { length, .. } => length,
             Self::Short { length, .. } => u64::from(length),
         }
     }
-}
-
-fn bytes(length: usize) -> u64 {
-    u64::try_from(length).expect("a length in memory fits into 64 bits")
 }
 
 /// One body: its pieces in order.
@@ -102,16 +88,16 @@ pub(crate) struct Content {
 
 impl Content {
     /// `size` bytes of the pattern or of zeros, as they are or encoded.
-    pub(crate) fn new(size: u64, coding: Option<Coding>, fill: Fill) -> Self {
+    pub(crate) fn new(size: u64, coding: Option<ContentCoding>, fill: Fill) -> Self {
         let mut content = Self {
             pieces: [Piece::NONE; 6],
             count: 0,
         };
         match coding {
-            None => content.push(plain(fill, size)),
-            Some(Coding::Gzip) => content.gzip(size, fill),
-            Some(Coding::Brotli) => content.brotli(size, fill),
-            Some(Coding::Zstd) => content.zstd(size, fill),
+            None => content.push(Piece::plain(fill, size)),
+            Some(ContentCoding::Gzip) => content.gzip(size, fill),
+            Some(ContentCoding::Brotli) => content.brotli(size, fill),
+            Some(ContentCoding::Zstd) => content.zstd(size, fill),
         }
         content
     }
@@ -138,18 +124,19 @@ impl Content {
     fn gzip(&mut self, size: u64, fill: Fill) {
         // Deflate, no name, no time, an unknown system.
         const HEADER: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
-        let parts = Parts::of(size);
+        let rest = after_blocks(size);
         let shared = match fill {
             Fill::Text => &*DEFLATED,
             Fill::Zeros => &*DEFLATED_ZEROS,
         };
-        self.push(Piece::all(HEADER));
-        self.push(Piece::cycle(&shared.large, shared.large.len(), parts.large));
-        self.push(Piece::cycle(&shared.small, shared.small.len(), parts.small));
-        let [low, high] = parts.rest.to_le_bytes();
+        self.push(Piece::repeated(HEADER, 1));
+        self.push(Piece::repeated(&shared.large, size / BLOCK_BYTES));
+        let small = size % BLOCK_BYTES / SMALL_BLOCK_BYTES;
+        self.push(Piece::repeated(&shared.small, small));
+        let [low, high] = rest.to_le_bytes();
         // The last block, stored: its length and the complement of it.
         self.push(Piece::short(&[1, low, high, !low, !high]));
-        self.push(plain(fill, u64::from(parts.rest)));
+        self.push(Piece::plain(fill, u64::from(rest)));
         let size_mod = u32::try_from(size & u64::from(u32::MAX)).expect("masked to 32 bits");
         let mut trailer = [0; 8];
         trailer[..4].copy_from_slice(&shared.checksum(size).to_le_bytes());
@@ -159,24 +146,23 @@ impl Content {
 
     /// RFC 7932: uncompressed meta-blocks of the pattern, compressed ones of zeros.
     fn brotli(&mut self, size: u64, fill: Fill) {
-        // A window of 16 bits, then an empty meta-block that ends on an
+        // A window of 16 bits, then an empty meta-block that ends on a
         // byte, so that all that follow begin on one (section 9.2).
         const HEADER: &[u8] = &[0b0000_1100];
         // The last meta-block, empty.
         const END: &[u8] = &[0b11];
-        let parts = Parts::of(size);
-        let rest = u64::from(parts.rest) + parts.small * bytes(SMALL_BLOCK_BYTES);
-        self.push(Piece::all(HEADER));
+        let rest = size % BLOCK_BYTES;
+        self.push(Piece::repeated(HEADER, 1));
         let block: &'static [u8] = match fill {
             Fill::Text => &BROTLI_BLOCK,
             Fill::Zeros => &BROTLI_ZEROS,
         };
-        self.push(Piece::cycle(block, block.len(), parts.large));
+        self.push(Piece::repeated(block, size / BLOCK_BYTES));
         if rest > 0 {
             self.push(Piece::short(&brotli_block_header(rest)));
-            self.push(plain(fill, rest));
+            self.push(Piece::plain(fill, rest));
         }
-        self.push(Piece::all(END));
+        self.push(Piece::repeated(END, 1));
     }
 
     /// RFC 8878: raw blocks of the pattern, blocks of one repeated byte of zeros.
@@ -184,49 +170,21 @@ impl Content {
         // The magic number; no size, checksum or dictionary; a window of
         // 128 KiB, which is also the largest block (section 3.1.1).
         const HEADER: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x38];
-        let parts = Parts::of(size);
-        let rest = u64::from(parts.rest) + parts.small * bytes(SMALL_BLOCK_BYTES);
-        self.push(Piece::all(HEADER));
+        let rest = size % BLOCK_BYTES;
+        self.push(Piece::repeated(HEADER, 1));
         let block: &'static [u8] = match fill {
             Fill::Text => &ZSTD_BLOCK,
             Fill::Zeros => &ZSTD_ZEROS,
         };
-        self.push(Piece::cycle(block, block.len(), parts.large));
+        self.push(Piece::repeated(block, size / BLOCK_BYTES));
         self.push(Piece::short(&zstd_block_header(rest, true)));
-        self.push(plain(fill, rest));
+        self.push(Piece::plain(fill, rest));
     }
 }
 
-/// A body's first bytes, not encoded.
-fn plain(fill: Fill, length: u64) -> Piece {
-    match fill {
-        Fill::Text => Piece::pattern(length),
-        Fill::Zeros => Piece::Cycle {
-            source: &ZEROS,
-            length,
-        },
-    }
-}
-
-/// A size, taken apart.
-struct Parts {
-    /// Blocks of [`PATTERN_BYTES`].
-    large: u64,
-    /// Blocks of [`SMALL_BLOCK_BYTES`], fewer than make a large one.
-    small: u64,
-    /// What is left, less than a small block.
-    rest: u16,
-}
-
-impl Parts {
-    fn of(size: u64) -> Self {
-        let (large, small) = (bytes(PATTERN_BYTES), bytes(SMALL_BLOCK_BYTES));
-        Self {
-            large: size / large,
-            small: size % large / small,
-            rest: u16::try_from(size % small).expect("below 4 KiB"),
-        }
-    }
+/// What is left of a body after its small blocks, unencoded.
+fn after_blocks(size: u64) -> u16 {
+    u16::try_from(size % SMALL_BLOCK_BYTES).expect("below 4 KiB")
 }
 
 /// Blocks of a body, compressed, and what their checksums are.
@@ -244,7 +202,7 @@ static DEFLATED_ZEROS: LazyLock<Deflated> = LazyLock::new(|| Deflated::new(&ZERO
 impl Deflated {
     fn new(source: &'static [u8]) -> Self {
         let mut first = Crc::new();
-        first.update(&source[..SMALL_BLOCK_BYTES]);
+        first.update(&source[..to_usize(SMALL_BLOCK_BYTES)]);
         let mut doublings = vec![first];
         // 2¹⁹ blocks of 4 KiB are 2 GiB, above any size.
         while let Some(last) = doublings.last().filter(|_| doublings.len() < 19) {
@@ -256,7 +214,7 @@ impl Deflated {
         Self {
             source,
             large: deflate(source),
-            small: deflate(&source[..SMALL_BLOCK_BYTES]),
+            small: deflate(&source[..to_usize(SMALL_BLOCK_BYTES)]),
             doublings,
         }
     }
@@ -264,20 +222,19 @@ impl Deflated {
     /// The checksum of the first `size` bytes of a body, from the checksums
     /// of its blocks.
     fn checksum(&self, size: u64) -> u32 {
-        let parts = Parts::of(size);
-        let blocks = size / bytes(SMALL_BLOCK_BYTES);
+        let blocks = size / SMALL_BLOCK_BYTES;
         let mut crc = Crc::new();
         for (power, doubling) in self.doublings.iter().enumerate() {
             if blocks >> power & 1 == 1 {
                 crc.combine(doubling);
             }
         }
-        crc.update(&self.source[..usize::from(parts.rest)]);
+        crc.update(&self.source[..usize::from(after_blocks(size))]);
         crc.sum()
     }
 }
 
-/// `input` as deflate blocks that refer to nothing before them and end on an
+/// `input` as deflate blocks that refer to nothing before them and end on a
 /// byte: a full flush does both.
 fn deflate(input: &[u8]) -> Vec<u8> {
     let mut encoder = Compress::new(Compression::default(), false);
@@ -286,17 +243,14 @@ fn deflate(input: &[u8]) -> Vec<u8> {
         .compress_vec(input, &mut output, FlushCompress::Full)
         .expect("a fresh encoder takes any input");
     assert!(
-        status == Status::Ok && encoder.total_in() == bytes(input.len()),
+        status == Status::Ok && encoder.total_in() == to_u64(input.len()),
         "the pattern compresses, so the output has room"
     );
     output
 }
 
-static BROTLI_BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let mut block = brotli_block_header(bytes(PATTERN_BYTES)).to_vec();
-    block.extend_from_slice(pattern());
-    block
-});
+static BROTLI_BLOCK: LazyLock<Vec<u8>> =
+    LazyLock::new(|| [&brotli_block_header(BLOCK_BYTES), pattern()].concat());
 
 /// An uncompressed meta-block's header, from the lowest bit: not the last
 /// (1 bit), four digits of length (2 bits, zero), length - 1 (16 bits),
@@ -309,7 +263,7 @@ fn brotli_block_header(length: u64) -> [u8; 3] {
 /// A block of zeros as one meta-block (section 9.2) that inserts a zero and
 /// copies it, then an empty one that ends on a byte.
 static BROTLI_ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let length = bytes(PATTERN_BYTES);
+    let length = BLOCK_BYTES;
     let mut bits = Bits::default();
     // Not the last; four digits of length - 1; not uncompressed.
     bits.push(0, 1).push(0, 2).push(length - 1, 16).push(0, 1);
@@ -350,17 +304,13 @@ impl Bits {
     }
 }
 
-static ZSTD_BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let mut block = zstd_block_header(bytes(PATTERN_BYTES), false).to_vec();
-    block.extend_from_slice(pattern());
-    block
-});
+static ZSTD_BLOCK: LazyLock<Vec<u8>> =
+    LazyLock::new(|| [&zstd_block_header(BLOCK_BYTES, false), pattern()].concat());
 
 /// A block of one byte, repeated (section 3.1.1.2.2).
 static ZSTD_ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let mut block = three_bytes(bytes(PATTERN_BYTES) << 3 | 1 << 1).to_vec();
-    block.push(0);
-    block
+    let [a, b, c] = three_bytes(BLOCK_BYTES << 3 | 1 << 1);
+    vec![a, b, c, 0]
 });
 
 /// A raw block's header, from the lowest bit: last (1 bit), raw (2 bits,
@@ -397,7 +347,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(bytes(out.len()), content.length());
+        assert_eq!(to_u64(out.len()), content.length());
         out
     }
 
@@ -405,7 +355,7 @@ mod tests {
     fn gzip_decodes_to_the_pattern() {
         for size in SIZES {
             let plain = flat(&Content::new(size, None, Fill::Text));
-            let coded = flat(&Content::new(size, Some(Coding::Gzip), Fill::Text));
+            let coded = flat(&Content::new(size, Some(ContentCoding::Gzip), Fill::Text));
             let mut decoded = Vec::new();
             // The decoder checks the checksum and the size.
             flate2::bufread::GzDecoder::new(&coded[..])
@@ -419,7 +369,7 @@ mod tests {
     fn brotli_decodes_to_the_pattern() {
         for size in SIZES {
             let plain = flat(&Content::new(size, None, Fill::Text));
-            let coded = flat(&Content::new(size, Some(Coding::Brotli), Fill::Text));
+            let coded = flat(&Content::new(size, Some(ContentCoding::Brotli), Fill::Text));
             let mut decoded = Vec::new();
             brotli_decompressor::BrotliDecompress(&mut &coded[..], &mut decoded).unwrap();
             assert_eq!(decoded, plain, "{size}");
@@ -430,7 +380,7 @@ mod tests {
     fn zstd_decodes_to_the_pattern() {
         for size in SIZES {
             let plain = flat(&Content::new(size, None, Fill::Text));
-            let coded = flat(&Content::new(size, Some(Coding::Zstd), Fill::Text));
+            let coded = flat(&Content::new(size, Some(ContentCoding::Zstd), Fill::Text));
             let decoded = zstd::decode_all(&coded[..]).unwrap();
             assert_eq!(decoded, plain, "{size}");
         }
@@ -442,28 +392,40 @@ mod tests {
         for size in SIZES {
             let plain = vec![0; usize::try_from(size).unwrap()];
             let mut decoded = Vec::new();
-            let coded = flat(&bomb(size, Coding::Gzip));
+            let coded = flat(&bomb(size, ContentCoding::Gzip));
             flate2::bufread::GzDecoder::new(&coded[..])
                 .read_to_end(&mut decoded)
                 .unwrap();
             assert_eq!(decoded, plain, "gzip {size}");
             decoded.clear();
-            let coded = flat(&bomb(size, Coding::Brotli));
+            let coded = flat(&bomb(size, ContentCoding::Brotli));
             brotli_decompressor::BrotliDecompress(&mut &coded[..], &mut decoded).unwrap();
             assert_eq!(decoded, plain, "br {size}");
-            let coded = flat(&bomb(size, Coding::Zstd));
+            let coded = flat(&bomb(size, ContentCoding::Zstd));
             assert_eq!(zstd::decode_all(&coded[..]).unwrap(), plain, "zstd {size}");
         }
         let ratio = |coding| (1 << 30) / bomb(1 << 30, coding).length();
-        assert!(ratio(Coding::Gzip) > 500, "{}", ratio(Coding::Gzip));
-        assert!(ratio(Coding::Brotli) > 5000, "{}", ratio(Coding::Brotli));
-        assert!(ratio(Coding::Zstd) > 16_000, "{}", ratio(Coding::Zstd));
+        assert!(
+            ratio(ContentCoding::Gzip) > 500,
+            "{}",
+            ratio(ContentCoding::Gzip)
+        );
+        assert!(
+            ratio(ContentCoding::Brotli) > 5000,
+            "{}",
+            ratio(ContentCoding::Brotli)
+        );
+        assert!(
+            ratio(ContentCoding::Zstd) > 16_000,
+            "{}",
+            ratio(ContentCoding::Zstd)
+        );
     }
 
     #[test]
     fn a_gibibyte_is_small_on_the_wire_and_its_checksum_is_right() {
         let size = 1 << 30;
-        let coded = Content::new(size, Some(Coding::Gzip), Fill::Text);
+        let coded = Content::new(size, Some(ContentCoding::Gzip), Fill::Text);
         assert!(coded.length() * 200 < size, "{}", coded.length());
         // Against a checksum taken the long way, over 16 MiB.
         let mut slow = Crc::new();

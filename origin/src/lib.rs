@@ -14,24 +14,30 @@
 //! # Structure
 //!
 //! Decisions are pure: `request` reads a head, `query` and `spec` read what
-//! the URL asks for, `draw` makes it reproducible, `response` and `content`
-//! render it as references to shared blocks, `exchange` puts these together.
-//! `connection` and `server` only carry that out; `timer` waits precisely;
-//! `stats` counts. A new misbehaviour is a parameter in `query` and a few
-//! lines in `response`.
+//! the URL asks for into a `behaviour`, `seeded_rng` makes it reproducible,
+//! `response` and `content` render it as references to shared blocks, `decide`
+//! puts these together and `cursor` says what to send next. `accept` and
+//! `connection` only carry that out, on the threads of a `server`; `timer`
+//! waits precisely; `stats` counts. A new misbehaviour is a type in `behaviour`,
+//! a parameter in `query` and a few lines in `response`.
 
+mod accept;
+mod behaviour;
 mod cli;
 mod connection;
 mod content;
-mod draw;
-mod exchange;
+mod cursor;
+mod decide;
 mod limits;
+mod number;
 mod query;
 mod request;
 mod response;
+mod seeded_rng;
 mod server;
 mod spec;
 mod stats;
+mod thread;
 mod timer;
 mod tls;
 mod url_list;
@@ -39,9 +45,8 @@ mod visits;
 mod watch;
 
 pub use cli::{OriginArgs, run};
-pub use query::QueryError;
-pub use server::{Listeners, Origin, Settings, StartError, StopError};
-pub use spec::SpecError;
+pub use server::{OriginServer, ServerStartError, ServerStopError};
 pub use stats::Stats;
+pub use thread::ServerSettings;
 pub use tls::TlsError;
-pub use url_list::{UrlsArgs, UrlsError, builtin, run_urls};
+pub use url_list::{UrlsArgs, builtin, run_urls};

@@ -29,7 +29,8 @@ pub(crate) const DELAY_MAX: Duration = Duration::from_secs(60);
 pub(crate) const SIGMA_MAX: f64 = 4.0;
 /// Most redirects in one chain.
 pub(crate) const REDIRECTS_MAX: u32 = 1000;
-/// Most extra header fields, and most interim responses.
+/// Most extra header fields, interim responses, and visits to a URL that
+/// `busy` can ask to be turned away.
 pub(crate) const REPEATS_MAX: u32 = 1_000_000;
 /// Longest extra header line.
 pub(crate) const HEADER_LINE_MAX_BYTES: u64 = 16 * 1024 * 1024;
@@ -37,8 +38,6 @@ pub(crate) const HEADER_LINE_MAX_BYTES: u64 = 16 * 1024 * 1024;
 pub(crate) const SLOW_MAX_BYTES_PER_S: u32 = 10_000_000;
 /// Longest `Retry-After`, in seconds.
 pub(crate) const RETRY_AFTER_MAX_S: u32 = 86_400;
-/// Most visits to a URL that `busy` can ask to be turned away.
-pub(crate) const BUSY_MAX: u32 = 1_000_000;
 /// URLs whose visits are counted; one past that is never busy.
 pub(crate) const VISITS_MAX: usize = 65_536;
 /// Longest piece of a bad parameter that an error message repeats, in characters.

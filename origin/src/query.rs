@@ -4,508 +4,136 @@
 //! Nothing is decoded but the value of `redirect-to`. docs/origin.md is the
 //! reference.
 
+use std::{io::Write, ops::RangeInclusive, str::FromStr};
+
 use crate::{
-    limits::{
-        BUSY_MAX, HEADER_LINE_MAX_BYTES, REDIRECTS_MAX, REPEATS_MAX, RETRY_AFTER_MAX_S,
-        SIZE_DEFAULT_BYTES, SLOW_MAX_BYTES_PER_S,
+    behaviour::{
+        BadChunk, BadHead, Behaviour, ContentCoding, CutKind, Fault, Fill, Framing, Lie, Redirect,
+        SendPace, Stage,
     },
-    spec::{Delay, Size, SpecError, bytes, echo, whole},
+    limits::{
+        HEADER_LINE_MAX_BYTES, REDIRECTS_MAX, REPEATS_MAX, RETRY_AFTER_MAX_S, SIZE_DEFAULT_BYTES,
+        SLOW_MAX_BYTES_PER_S,
+    },
+    number::whole,
+    spec::{Delay, Size, SpecError, bytes, echo},
 };
 
-/// What one URL asks for, checked.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Behaviour<'q> {
-    /// The response is held back this long.
-    pub(crate) delay: Option<Delay>,
-    /// The body before content coding.
-    pub(crate) size: Size,
-    /// The final response's status, 200 to 599.
-    pub(crate) status: u16,
-    /// Seconds in a `Retry-After` field.
-    pub(crate) retry_after_s: Option<u32>,
-    /// So many first requests for the URL are turned away.
-    pub(crate) busy: Option<u32>,
-    /// How the body's end is told.
-    pub(crate) framing: Framing,
-    /// The body's content coding.
-    pub(crate) coding: Option<Coding>,
-    /// What the body is made of.
-    pub(crate) fill: Fill,
-    /// Where the client is sent instead.
-    pub(crate) redirect: Option<Redirect<'q>>,
-    /// Extra header fields.
-    pub(crate) headers: u32,
-    /// Length of one more header field's value, in bytes.
-    pub(crate) header_size: Option<u64>,
-    /// Responses of status 102 before the final one.
-    pub(crate) interim: u32,
-    /// How fast bytes leave.
-    pub(crate) pace: Option<Pace>,
-    /// The connection is closed after the response, unannounced.
-    pub(crate) idle_close: bool,
-    /// What goes wrong.
-    pub(crate) fault: Option<Fault>,
-    /// It goes wrong only on a connection that has served a request before.
-    pub(crate) if_reused: bool,
-}
-
-/// How a body's end is told (RFC 9112, section 6.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Framing {
-    /// `Content-Length`.
-    Length,
-    /// `Transfer-Encoding: chunked`.
-    Chunked,
-    /// The connection's end.
-    Close,
-}
-
-/// A content coding (RFC 9110, section 8.4.1; RFC 7932; RFC 8878).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Coding {
-    /// `gzip`
-    Gzip,
-    /// `br`
-    Brotli,
-    /// `zstd`
-    Zstd,
-}
-
-/// What a body is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fill {
-    /// A line of text, over and over.
-    Text,
-    /// Zeros, which every coding shrinks most.
-    Zeros,
-}
-
-/// Where a redirect leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Redirect<'q> {
-    /// To the same URL with one redirect less; at least 1.
-    Chain(u32),
-    /// To the same URL, forever.
-    Loop,
-    /// To any place: percent-encoded, and free of control characters once decoded.
-    To(&'q str),
-}
-
-/// How fast bytes leave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pace {
-    /// So many bytes of the body a second; at least 1.
-    SlowBody(u32),
-    /// So many bytes of the whole response a second; at least 1.
-    Slow(u32),
-    /// Each byte of the response in a write of its own.
-    Split,
-}
-
-/// What goes wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// The response ends early.
-    Cut(Stage, Ending),
-    /// `Content-Length` is not what is sent.
-    LengthLie(Lie),
-    /// The chunked coding is broken.
-    BadChunk(BadChunk),
-    /// The head is none, or a dangerous one.
-    BadHead(BadHead),
-    /// The body never ends.
-    EndlessBody,
-    /// The header section never ends.
-    EndlessHead,
-    /// A second response that nobody asked for follows the first.
-    Extra,
-}
-
-/// How far a response gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// No byte is sent.
-    Before,
-    /// Half of the head is sent.
-    InHead,
-    /// The whole head is sent, and no body.
-    AfterHead,
-    /// The head and half of the body are sent.
-    InBody,
-    /// The whole response is sent.
-    After,
-}
-
-/// What happens where a response is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// Nothing more: the connection stays open, and silent.
-    Stall,
-    /// The connection is reset.
-    Reset,
-    /// The connection is closed, over TLS without a close alert.
-    Close,
-}
-
-/// How a length lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lie {
-    /// It is half of what is sent.
-    Short,
-    /// It is twice what is sent, and the connection stays open.
-    Long,
-}
-
-/// How the chunked coding is broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BadChunk {
-    /// The size is no hexadecimal number.
-    Size,
-    /// The size does not fit into 64 bits.
-    Huge,
-    /// No line end follows the data.
-    NoCrlf,
-    /// A size line that never ends.
-    Endless,
-    /// Trailers that never end.
-    Trailers,
-}
-
-/// How the head is broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BadHead {
-    /// No HTTP at all.
-    Garbage,
-    /// HTTP/0.9: a body without a head.
-    None,
-    /// A NUL within a header value.
-    Nul,
-    /// Another control character within a header value.
-    Control,
-    /// A CR within a header value, without an LF.
-    Cr,
-    /// Two `Content-Length` fields that differ.
-    TwoLengths,
-    /// A field name with a space before the colon.
-    SpaceInName,
-    /// Another protocol, which nobody asked for.
-    Switch,
-}
-
-/// A query that asks for nothing that the origin knows.
+/// A query that asks for nothing that the origin knows. Values are shortened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum QueryError {
-    /// No parameter has this name.
+pub(crate) enum QueryError {
     #[error("there is no parameter '{name}'; there are {known}", known = NAMES.join(", "))]
-    Unknown {
-        /// The name given, shortened.
-        name: String,
-    },
-    /// A parameter's value is not one that it takes.
+    Unknown { name: String },
     #[error("{name}={value}: {name} takes {forms}")]
     Value {
-        /// The parameter.
-        name: &'static str,
-        /// The value given, shortened.
+        name: String,
         value: String,
-        /// What would do.
         forms: &'static str,
     },
-    /// A delay or a size is not written as one.
     #[error("{name}: {source}")]
-    Spec {
-        /// The parameter.
-        name: &'static str,
-        /// Why not.
-        source: SpecError,
-    },
-    /// A parameter that needs a value has none.
+    Spec { name: String, source: SpecError },
     #[error("{name} needs a value: {forms}")]
-    NoValue {
-        /// The parameter.
-        name: &'static str,
-        /// What would do.
-        forms: &'static str,
-    },
-    /// A parameter stands there twice.
+    NoValue { name: String, forms: &'static str },
     #[error("{name} is given twice")]
-    Twice {
-        /// The parameter.
-        name: &'static str,
-    },
-    /// A parameter means nothing without another.
-    #[error("{name} needs {needs} beside it")]
-    Alone {
-        /// The parameter.
-        name: &'static str,
-        /// What would do.
-        needs: &'static str,
-    },
-    /// Two parameters exclude each other.
+    Twice { name: String },
+    #[error("bomb needs gzip, br or zstd beside it")]
+    BombAlone,
     #[error("{first} and {second} exclude each other: leave one out")]
-    Conflict {
-        /// One of them.
-        first: &'static str,
-        /// The other.
-        second: &'static str,
-    },
+    Conflict { first: String, second: String },
 }
 
 /// Every parameter, in the order of the reference.
+#[rustfmt::skip]
 const NAMES: [&str; 29] = [
-    "delay",
-    "size",
-    "status",
-    "retry-after",
-    "busy",
-    "chunked",
-    "close",
-    "gzip",
-    "br",
-    "zstd",
-    "bomb",
-    "redirect",
-    "redirect-to",
-    "idle-close",
-    "slow",
-    "slow-head",
-    "split",
-    "interim",
-    "headers",
-    "header-size",
-    "stall",
-    "reset",
-    "truncate",
-    "length-lie",
-    "bad-chunk",
-    "bad-head",
-    "endless",
-    "extra",
-    "if-reused",
+    "delay", "size", "status", "retry-after", "busy", "chunked", "close", "gzip", "br", "zstd",
+    "bomb", "redirect", "redirect-to", "idle-close", "slow", "slow-head", "split", "interim",
+    "headers", "header-size", "stall", "reset", "truncate", "length-lie", "bad-chunk", "bad-head",
+    "endless", "extra", "if-reused",
 ];
-
-const STAGES: &str = "before, in-head, after-head, in-body or after";
 
 /// Reads a query, the part of a URL after the question mark; empty asks for
 /// nothing special.
 pub(crate) fn parse(query: &str) -> Result<Behaviour<'_>, QueryError> {
-    let mut read = Reading::default();
-    for parameter in query.split('&').filter(|part| !part.is_empty()) {
-        match parameter.split_once('=') {
-            Some((name, value)) => read.parameter(name, Some(value))?,
-            None => read.parameter(parameter, None)?,
-        }
+    let mut slots = Slots::default();
+    for parameter in parameters(query) {
+        let (name, value) = match parameter.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (parameter, None),
+        };
+        slots.take(Parameter { name, value })?;
     }
-    read.checked()
+    slots.checked()
+}
+
+fn parameters(query: &str) -> impl Iterator<Item = &str> {
+    query.split('&').filter(|part| !part.is_empty())
 }
 
 /// A value together with the parameter that set it.
-type Set<T> = Option<(&'static str, T)>;
+type Slot<'q, T> = Option<(&'q str, T)>;
 
 /// What has been read so far. Slots that several parameters share keep the
 /// one that set them, so that a conflict can name both.
 #[derive(Default)]
-struct Reading<'q> {
-    delay: Set<Delay>,
-    size: Set<Size>,
-    status: Set<u16>,
-    retry_after_s: Set<u32>,
-    busy: Set<u32>,
-    framing: Set<Framing>,
-    coding: Set<Coding>,
-    bomb: Set<()>,
-    redirect: Set<Redirect<'q>>,
-    headers: Set<u32>,
-    header_size: Set<u64>,
-    interim: Set<u32>,
-    pace: Set<Pace>,
-    idle_close: Set<()>,
-    fault: Set<Fault>,
-    if_reused: Set<()>,
+struct Slots<'q> {
+    delay: Slot<'q, Delay>,
+    size: Slot<'q, Size>,
+    status: Slot<'q, u16>,
+    retry_after_s: Slot<'q, u32>,
+    busy: Slot<'q, u32>,
+    framing: Slot<'q, Framing>,
+    coding: Slot<'q, ContentCoding>,
+    fill: Slot<'q, Fill>,
+    redirect: Slot<'q, Redirect<'q>>,
+    headers: Slot<'q, u32>,
+    header_size: Slot<'q, u64>,
+    interim: Slot<'q, u32>,
+    pace: Slot<'q, SendPace>,
+    idle_close: Slot<'q, ()>,
+    fault: Slot<'q, Fault>,
+    if_reused: Slot<'q, ()>,
 }
 
-impl<'q> Reading<'q> {
-    fn parameter(&mut self, name: &str, value: Option<&'q str>) -> Result<(), QueryError> {
-        match name {
-            "delay" => set(&mut self.delay, "delay", spec("delay", value)?),
-            "size" => set(&mut self.size, "size", spec("size", value)?),
-            "status" => {
-                let status = number("status", value, 200, 599, "a status from 200 to 599")?;
-                let status = u16::try_from(status).expect("at most 599");
-                set(&mut self.status, "status", status)
-            }
-            "retry-after" => {
-                const FORMS: &str = "seconds, at most 86400";
-                let seconds = number("retry-after", value, 0, RETRY_AFTER_MAX_S, FORMS)?;
-                set(&mut self.retry_after_s, "retry-after", seconds)
-            }
-            "busy" => {
-                let count = number("busy", value, 1, BUSY_MAX, "a count up to 1000000")?;
-                set(&mut self.busy, "busy", count)
-            }
-            "chunked" => self.framing("chunked", value, Framing::Chunked),
-            "close" => self.framing("close", value, Framing::Close),
-            "gzip" => self.coding("gzip", value, Coding::Gzip),
-            "br" => self.coding("br", value, Coding::Brotli),
-            "zstd" => self.coding("zstd", value, Coding::Zstd),
-            "bomb" => {
-                flag("bomb", value)?;
-                set(&mut self.bomb, "bomb", ())
-            }
-            "redirect" => {
-                let redirect = redirect(value)?;
-                set(&mut self.redirect, "redirect", redirect)
-            }
-            "redirect-to" => {
-                let place = redirect_to(value)?;
-                set(&mut self.redirect, "redirect-to", place)
-            }
-            "idle-close" => {
-                flag("idle-close", value)?;
-                set(&mut self.idle_close, "idle-close", ())
-            }
-            "slow" => {
-                let rate = rate("slow", value)?;
-                set(&mut self.pace, "slow", Pace::SlowBody(rate))
-            }
-            "slow-head" => {
-                let rate = rate("slow-head", value)?;
-                set(&mut self.pace, "slow-head", Pace::Slow(rate))
-            }
-            "split" => {
-                flag("split", value)?;
-                set(&mut self.pace, "split", Pace::Split)
-            }
-            "interim" => {
-                let count = number("interim", value, 1, REPEATS_MAX, "a count up to 1000000")?;
-                set(&mut self.interim, "interim", count)
-            }
-            "headers" => {
-                let count = number("headers", value, 1, REPEATS_MAX, "a count up to 1000000")?;
-                set(&mut self.headers, "headers", count)
-            }
-            "header-size" => {
-                const FORMS: &str = "bytes up to 16M, such as 1M";
-                let text = needed("header-size", value, FORMS)?;
-                let size = bytes(text)
-                    .filter(|&size| size <= HEADER_LINE_MAX_BYTES)
-                    .ok_or_else(|| bad("header-size", text, FORMS))?;
-                set(&mut self.header_size, "header-size", size)
-            }
-            "stall" => self.cut("stall", value, Stage::AfterHead, Ending::Stall),
-            "reset" => self.cut("reset", value, Stage::Before, Ending::Reset),
-            "truncate" => self.cut("truncate", value, Stage::InBody, Ending::Close),
-            "length-lie" => {
-                let lie = one_of(
-                    "length-lie",
-                    value.unwrap_or("short"),
-                    "short or long",
-                    &[("short", Lie::Short), ("long", Lie::Long)],
-                )?;
-                set(&mut self.fault, "length-lie", Fault::LengthLie(lie))
-            }
-            "bad-chunk" => {
-                let how = one_of(
-                    "bad-chunk",
-                    value.unwrap_or("size"),
-                    "size, huge, no-crlf, endless or trailers",
-                    &[
-                        ("size", BadChunk::Size),
-                        ("huge", BadChunk::Huge),
-                        ("no-crlf", BadChunk::NoCrlf),
-                        ("endless", BadChunk::Endless),
-                        ("trailers", BadChunk::Trailers),
-                    ],
-                )?;
-                set(&mut self.fault, "bad-chunk", Fault::BadChunk(how))
-            }
-            "bad-head" => {
-                let how = one_of(
-                    "bad-head",
-                    value.unwrap_or("garbage"),
-                    "garbage, none, nul, control, cr, two-lengths, space or switch",
-                    &[
-                        ("garbage", BadHead::Garbage),
-                        ("none", BadHead::None),
-                        ("nul", BadHead::Nul),
-                        ("control", BadHead::Control),
-                        ("cr", BadHead::Cr),
-                        ("two-lengths", BadHead::TwoLengths),
-                        ("space", BadHead::SpaceInName),
-                        ("switch", BadHead::Switch),
-                    ],
-                )?;
-                set(&mut self.fault, "bad-head", Fault::BadHead(how))
-            }
-            "endless" => {
-                let part = one_of(
-                    "endless",
-                    value.unwrap_or("body"),
-                    "body or head",
-                    &[("body", Fault::EndlessBody), ("head", Fault::EndlessHead)],
-                )?;
-                set(&mut self.fault, "endless", part)
-            }
-            "extra" => {
-                flag("extra", value)?;
-                set(&mut self.fault, "extra", Fault::Extra)
-            }
-            "if-reused" => {
-                flag("if-reused", value)?;
-                set(&mut self.if_reused, "if-reused", ())
-            }
-            _ => Err(QueryError::Unknown { name: echo(name) }),
+impl<'q> Slots<'q> {
+    fn take(&mut self, p: Parameter<'q>) -> Result<(), QueryError> {
+        match p.name {
+            "delay" => p.set(&mut self.delay, p.spec()?),
+            "size" => p.set(&mut self.size, p.spec()?),
+            "status" => p.set(&mut self.status, p.status()?),
+            "retry-after" => p.set(&mut self.retry_after_s, p.retry_after()?),
+            "busy" => p.set(&mut self.busy, p.count()?),
+            "chunked" => p.set(&mut self.framing, p.flag(Framing::Chunked)?),
+            "close" => p.set(&mut self.framing, p.flag(Framing::Close)?),
+            "gzip" => p.set(&mut self.coding, p.flag(ContentCoding::Gzip)?),
+            "br" => p.set(&mut self.coding, p.flag(ContentCoding::Brotli)?),
+            "zstd" => p.set(&mut self.coding, p.flag(ContentCoding::Zstd)?),
+            "bomb" => p.set(&mut self.fill, p.flag(Fill::Zeros)?),
+            "redirect" => p.set(&mut self.redirect, p.redirect()?),
+            "redirect-to" => p.set(&mut self.redirect, p.redirect_to()?),
+            "idle-close" => p.set(&mut self.idle_close, p.flag(())?),
+            "slow" => p.set(&mut self.pace, SendPace::SlowBody(p.rate()?)),
+            "slow-head" => p.set(&mut self.pace, SendPace::Slow(p.rate()?)),
+            "split" => p.set(&mut self.pace, p.flag(SendPace::Split)?),
+            "interim" => p.set(&mut self.interim, p.count()?),
+            "headers" => p.set(&mut self.headers, p.count()?),
+            "header-size" => p.set(&mut self.header_size, p.header_size()?),
+            "stall" => p.set(&mut self.fault, p.cut(Stage::AfterHead, CutKind::Stall)?),
+            "reset" => p.set(&mut self.fault, p.cut(Stage::Before, CutKind::Reset)?),
+            "truncate" => p.set(&mut self.fault, p.cut(Stage::InBody, CutKind::Close)?),
+            "length-lie" => p.set(&mut self.fault, p.length_lie()?),
+            "bad-chunk" => p.set(&mut self.fault, p.bad_chunk()?),
+            "bad-head" => p.set(&mut self.fault, p.bad_head()?),
+            "endless" => p.set(&mut self.fault, p.endless()?),
+            "extra" => p.set(&mut self.fault, p.flag(Fault::Extra)?),
+            "if-reused" => p.set(&mut self.if_reused, p.flag(())?),
+            unknown => Err(QueryError::Unknown {
+                name: echo(unknown),
+            }),
         }
-    }
-
-    fn framing(
-        &mut self,
-        name: &'static str,
-        value: Option<&str>,
-        framing: Framing,
-    ) -> Result<(), QueryError> {
-        flag(name, value)?;
-        set(&mut self.framing, name, framing)
-    }
-
-    fn coding(
-        &mut self,
-        name: &'static str,
-        value: Option<&str>,
-        coding: Coding,
-    ) -> Result<(), QueryError> {
-        flag(name, value)?;
-        set(&mut self.coding, name, coding)
-    }
-
-    fn cut(
-        &mut self,
-        name: &'static str,
-        value: Option<&str>,
-        default: Stage,
-        ending: Ending,
-    ) -> Result<(), QueryError> {
-        let stage = match value {
-            None => default,
-            Some(text) => one_of(
-                name,
-                text,
-                STAGES,
-                &[
-                    ("before", Stage::Before),
-                    ("in-head", Stage::InHead),
-                    ("after-head", Stage::AfterHead),
-                    ("in-body", Stage::InBody),
-                    ("after", Stage::After),
-                ],
-            )?,
-        };
-        set(&mut self.fault, name, Fault::Cut(stage, ending))
     }
 
     /// Refuses what makes no sense together.
     fn checked(self) -> Result<Behaviour<'q>, QueryError> {
-        let conflict = |first, second| Err(QueryError::Conflict { first, second });
         if let (Some((first, framing)), Some((second, fault))) = (self.framing, self.fault) {
             let sensible = match fault {
                 Fault::LengthLie(_) | Fault::BadHead(BadHead::TwoLengths) => false,
@@ -513,39 +141,31 @@ impl<'q> Reading<'q> {
                 _ => true,
             };
             if !sensible {
-                return conflict(first, second);
+                return Err(conflict(first, second));
             }
         }
         if let (Some((first, _)), Some((second, fault))) = (self.coding, self.fault)
             && matches!(fault, Fault::BadChunk(_) | Fault::EndlessBody)
         {
-            return conflict(first, second);
+            return Err(conflict(first, second));
         }
-        if self.bomb.is_some() && self.coding.is_none() {
-            return Err(QueryError::Alone {
-                name: "bomb",
-                needs: "gzip, br or zstd",
-            });
+        if self.fill.is_some() && self.coding.is_none() {
+            return Err(QueryError::BombAlone);
         }
         if let (Some((first, ())), Some((second, Framing::Close))) = (self.idle_close, self.framing)
         {
-            return conflict(first, second);
+            return Err(conflict(first, second));
         }
+        let usual_status = if self.busy.is_some() { 503 } else { 200 };
         Ok(Behaviour {
             delay: value(self.delay),
             size: value(self.size).unwrap_or(Size::Fixed(SIZE_DEFAULT_BYTES)),
-            status: value(self.status).unwrap_or(match self.busy {
-                Some(_) => 503,
-                None => 200,
-            }),
+            status: value(self.status).unwrap_or(usual_status),
             retry_after_s: value(self.retry_after_s),
             busy: value(self.busy),
             framing: value(self.framing).unwrap_or(Framing::Length),
             coding: value(self.coding),
-            fill: match self.bomb {
-                Some(_) => Fill::Zeros,
-                None => Fill::Text,
-            },
+            fill: value(self.fill).unwrap_or(Fill::Text),
             redirect: value(self.redirect),
             headers: value(self.headers).unwrap_or(0),
             header_size: value(self.header_size),
@@ -558,121 +178,191 @@ impl<'q> Reading<'q> {
     }
 }
 
-impl Behaviour<'_> {
-    /// What remains to be asked for on this visit to the URL, from 1: after the
-    /// busy ones a plain 200.
-    pub(crate) fn on_visit(self, visit: Option<u32>) -> Self {
-        match self.busy {
-            Some(busy) if visit.is_none_or(|visit| visit > busy) => Self {
-                status: 200,
-                retry_after_s: None,
-                ..self
-            },
-            _ => self,
-        }
-    }
-}
-
-fn value<T>(slot: Set<T>) -> Option<T> {
+fn value<T>(slot: Slot<'_, T>) -> Option<T> {
     slot.map(|(_, value)| value)
 }
 
-fn set<T>(slot: &mut Set<T>, name: &'static str, value: T) -> Result<(), QueryError> {
-    match *slot {
-        Some((other, _)) if other == name => Err(QueryError::Twice { name }),
-        Some((first, _)) => Err(QueryError::Conflict {
-            first,
-            second: name,
-        }),
-        None => {
-            *slot = Some((name, value));
-            Ok(())
+fn conflict(first: &str, second: &str) -> QueryError {
+    QueryError::Conflict {
+        first: first.to_owned(),
+        second: second.to_owned(),
+    }
+}
+
+/// One parameter, as the query has it.
+#[derive(Clone, Copy)]
+struct Parameter<'q> {
+    name: &'q str,
+    value: Option<&'q str>,
+}
+
+impl<'q> Parameter<'q> {
+    fn set<T>(self, slot: &mut Slot<'q, T>, value: T) -> Result<(), QueryError> {
+        match *slot {
+            Some((first, _)) if first == self.name => Err(QueryError::Twice { name: self.name() }),
+            Some((first, _)) => Err(conflict(first, self.name)),
+            None => {
+                *slot = Some((self.name, value));
+                Ok(())
+            }
         }
     }
-}
 
-fn bad(name: &'static str, value: &str, forms: &'static str) -> QueryError {
-    QueryError::Value {
-        name,
-        value: echo(value),
-        forms,
+    fn name(self) -> String {
+        self.name.to_owned()
     }
-}
 
-fn needed<'q>(
-    name: &'static str,
-    value: Option<&'q str>,
-    forms: &'static str,
-) -> Result<&'q str, QueryError> {
-    value.ok_or(QueryError::NoValue { name, forms })
-}
-
-fn flag(name: &'static str, value: Option<&str>) -> Result<(), QueryError> {
-    match value {
-        None => Ok(()),
-        Some(value) => Err(bad(name, value, "no value")),
+    fn bad(self, value: &str, forms: &'static str) -> QueryError {
+        QueryError::Value {
+            name: self.name(),
+            value: echo(value),
+            forms,
+        }
     }
-}
 
-fn spec<T: std::str::FromStr<Err = SpecError>>(
-    name: &'static str,
-    value: Option<&str>,
-) -> Result<T, QueryError> {
-    value
-        .unwrap_or_default()
-        .parse()
-        .map_err(|source| QueryError::Spec { name, source })
-}
-
-fn number(
-    name: &'static str,
-    value: Option<&str>,
-    low: u32,
-    high: u32,
-    forms: &'static str,
-) -> Result<u32, QueryError> {
-    let text = needed(name, value, forms)?;
-    whole(text)
-        .and_then(|number| u32::try_from(number).ok())
-        .filter(|number| (low..=high).contains(number))
-        .ok_or_else(|| bad(name, text, forms))
-}
-
-fn rate(name: &'static str, value: Option<&str>) -> Result<u32, QueryError> {
-    const FORMS: &str = "bytes a second, from 1 to 10000000";
-    number(name, value, 1, SLOW_MAX_BYTES_PER_S, FORMS)
-}
-
-fn one_of<T: Copy>(
-    name: &'static str,
-    value: &str,
-    forms: &'static str,
-    choices: &[(&str, T)],
-) -> Result<T, QueryError> {
-    choices
-        .iter()
-        .find(|(choice, _)| *choice == value)
-        .map(|&(_, meaning)| meaning)
-        .ok_or_else(|| bad(name, value, forms))
-}
-
-fn redirect(value: Option<&str>) -> Result<Redirect<'static>, QueryError> {
-    const FORMS: &str = "how many redirects there are, from 1 to 1000, or loop";
-    if value == Some("loop") {
-        return Ok(Redirect::Loop);
+    fn needed(self, forms: &'static str) -> Result<&'q str, QueryError> {
+        self.value.ok_or_else(|| QueryError::NoValue {
+            name: self.name(),
+            forms,
+        })
     }
-    number("redirect", value, 1, REDIRECTS_MAX, FORMS).map(Redirect::Chain)
-}
 
-fn redirect_to(value: Option<&str>) -> Result<Redirect<'_>, QueryError> {
-    const FORMS: &str = "a URL, percent-encoded where it holds & or #, without control characters";
-    let text = needed("redirect-to", value, FORMS)?;
-    let sound =
-        !text.is_empty() && decoded(text).all(|byte| byte.is_some_and(|o| o >= 0x20 && o != 0x7f));
-    if sound {
-        Ok(Redirect::To(text))
-    } else {
-        Err(bad("redirect-to", text, FORMS))
+    fn flag<T>(self, meaning: T) -> Result<T, QueryError> {
+        match self.value {
+            None => Ok(meaning),
+            Some(value) => Err(self.bad(value, "no value")),
+        }
+    }
+
+    fn spec<T: FromStr<Err = SpecError>>(self) -> Result<T, QueryError> {
+        let parsed = self.value.unwrap_or_default().parse();
+        parsed.map_err(|source| QueryError::Spec {
+            name: self.name(),
+            source,
+        })
+    }
+
+    fn number(self, range: RangeInclusive<u32>, forms: &'static str) -> Result<u32, QueryError> {
+        let text = self.needed(forms)?;
+        whole(text)
+            .and_then(|number| u32::try_from(number).ok())
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| self.bad(text, forms))
+    }
+
+    fn status(self) -> Result<u16, QueryError> {
+        let status = self.number(200..=599, "a status from 200 to 599")?;
+        Ok(u16::try_from(status).expect("at most 599"))
+    }
+
+    fn retry_after(self) -> Result<u32, QueryError> {
+        self.number(0..=RETRY_AFTER_MAX_S, "seconds, at most 86400")
+    }
+
+    fn count(self) -> Result<u32, QueryError> {
+        self.number(1..=REPEATS_MAX, "a count up to 1000000")
+    }
+
+    fn rate(self) -> Result<u32, QueryError> {
+        const FORMS: &str = "bytes a second, from 1 to 10000000";
+        self.number(1..=SLOW_MAX_BYTES_PER_S, FORMS)
+    }
+
+    fn header_size(self) -> Result<u64, QueryError> {
+        const FORMS: &str = "bytes up to 16M, such as 1M";
+        let text = self.needed(FORMS)?;
+        bytes(text)
+            .filter(|&size| size <= HEADER_LINE_MAX_BYTES)
+            .ok_or_else(|| self.bad(text, FORMS))
+    }
+
+    fn redirect(self) -> Result<Redirect<'static>, QueryError> {
+        const FORMS: &str = "how many redirects there are, from 1 to 1000, or loop";
+        match self.value {
+            Some("loop") => Ok(Redirect::Loop),
+            _ => self.number(1..=REDIRECTS_MAX, FORMS).map(Redirect::Chain),
+        }
+    }
+
+    fn redirect_to(self) -> Result<Redirect<'q>, QueryError> {
+        const FORMS: &str =
+            "a URL, percent-encoded where it holds & or #, without control characters";
+        let text = self.needed(FORMS)?;
+        let mut bytes = decoded(text);
+        match !text.is_empty() && bytes.all(|byte| byte.is_some_and(|b| !b.is_ascii_control())) {
+            true => Ok(Redirect::To(text)),
+            false => Err(self.bad(text, FORMS)),
+        }
+    }
+
+    /// One of the `choices`, or `default` without a value.
+    fn one_of<T: Copy>(
+        self,
+        default: T,
+        forms: &'static str,
+        choices: &[(&str, T)],
+    ) -> Result<T, QueryError> {
+        let Some(value) = self.value else {
+            return Ok(default);
+        };
+        let chosen = choices.iter().find(|(choice, _)| *choice == value);
+        chosen
+            .map(|&(_, meaning)| meaning)
+            .ok_or_else(|| self.bad(value, forms))
+    }
+
+    fn cut(self, default: Stage, kind: CutKind) -> Result<Fault, QueryError> {
+        const STAGES: &[(&str, Stage)] = &[
+            ("before", Stage::Before),
+            ("in-head", Stage::InHead),
+            ("after-head", Stage::AfterHead),
+            ("in-body", Stage::InBody),
+            ("after", Stage::After),
+        ];
+        const FORMS: &str = "before, in-head, after-head, in-body or after";
+        let stage = self.one_of(default, FORMS, STAGES)?;
+        Ok(Fault::Cut(stage, kind))
+    }
+
+    fn length_lie(self) -> Result<Fault, QueryError> {
+        const LIES: &[(&str, Lie)] = &[("short", Lie::Short), ("long", Lie::Long)];
+        let lie = self.one_of(Lie::Short, "short or long", LIES)?;
+        Ok(Fault::LengthLie(lie))
+    }
+
+    fn bad_chunk(self) -> Result<Fault, QueryError> {
+        const CHUNKS: &[(&str, BadChunk)] = &[
+            ("size", BadChunk::Size),
+            ("huge", BadChunk::Huge),
+            ("no-crlf", BadChunk::NoCrlf),
+            ("endless", BadChunk::Endless),
+            ("trailers", BadChunk::Trailers),
+        ];
+        const FORMS: &str = "size, huge, no-crlf, endless or trailers";
+        self.one_of(BadChunk::Size, FORMS, CHUNKS)
+            .map(Fault::BadChunk)
+    }
+
+    fn bad_head(self) -> Result<Fault, QueryError> {
+        const HEADS: &[(&str, BadHead)] = &[
+            ("garbage", BadHead::Garbage),
+            ("none", BadHead::None),
+            ("nul", BadHead::Nul),
+            ("control", BadHead::Control),
+            ("cr", BadHead::Cr),
+            ("two-lengths", BadHead::TwoLengths),
+            ("space", BadHead::SpaceInName),
+            ("switch", BadHead::Switch),
+        ];
+        const FORMS: &str = "garbage, none, nul, control, cr, two-lengths, space or switch";
+        self.one_of(BadHead::Garbage, FORMS, HEADS)
+            .map(Fault::BadHead)
+    }
+
+    fn endless(self) -> Result<Fault, QueryError> {
+        const PARTS: &[(&str, Fault)] =
+            &[("body", Fault::EndlessBody), ("head", Fault::EndlessHead)];
+        self.one_of(Fault::EndlessBody, "body or head", PARTS)
     }
 }
 
@@ -695,7 +385,7 @@ pub(crate) fn decoded(text: &str) -> impl Iterator<Item = Option<u8>> {
 /// counted down, and absent at the chain's end.
 pub(crate) fn next_hop(query: &str, left: u32, out: &mut Vec<u8>) {
     let mut separator = b'?';
-    for parameter in query.split('&').filter(|part| !part.is_empty()) {
+    for parameter in parameters(query) {
         let counts = parameter.starts_with("redirect=");
         if counts && left == 0 {
             continue;
@@ -703,8 +393,7 @@ pub(crate) fn next_hop(query: &str, left: u32, out: &mut Vec<u8>) {
         out.push(separator);
         separator = b'&';
         if counts {
-            out.extend_from_slice(b"redirect=");
-            crate::response::push_decimal(out, u64::from(left));
+            write!(out, "redirect={left}").expect("a Vec grows as needed");
         } else {
             out.extend_from_slice(parameter.as_bytes());
         }
@@ -742,24 +431,24 @@ mod tests {
         assert_eq!(asked.status, 503);
         assert_eq!(asked.retry_after_s, Some(2));
         assert_eq!(asked.framing, Framing::Chunked);
-        assert_eq!(asked.coding, Some(Coding::Gzip));
+        assert_eq!(asked.coding, Some(ContentCoding::Gzip));
         assert!(asked.idle_close);
     }
 
     #[test]
     fn faults_have_defaults_and_stages() {
         let fault = |query| parse(query).unwrap().fault.unwrap();
-        assert_eq!(fault("stall"), Fault::Cut(Stage::AfterHead, Ending::Stall));
+        assert_eq!(fault("stall"), Fault::Cut(Stage::AfterHead, CutKind::Stall));
         assert_eq!(
             fault("stall=before"),
-            Fault::Cut(Stage::Before, Ending::Stall)
+            Fault::Cut(Stage::Before, CutKind::Stall)
         );
-        assert_eq!(fault("reset"), Fault::Cut(Stage::Before, Ending::Reset));
+        assert_eq!(fault("reset"), Fault::Cut(Stage::Before, CutKind::Reset));
         assert_eq!(
             fault("reset=in-body"),
-            Fault::Cut(Stage::InBody, Ending::Reset)
+            Fault::Cut(Stage::InBody, CutKind::Reset)
         );
-        assert_eq!(fault("truncate"), Fault::Cut(Stage::InBody, Ending::Close));
+        assert_eq!(fault("truncate"), Fault::Cut(Stage::InBody, CutKind::Close));
         assert_eq!(fault("bad-chunk"), Fault::BadChunk(BadChunk::Size));
         assert_eq!(fault("bad-head=nul"), Fault::BadHead(BadHead::Nul));
         assert_eq!(fault("length-lie"), Fault::LengthLie(Lie::Short));

@@ -2,11 +2,14 @@
 
 use std::mem::MaybeUninit;
 
-use crate::limits::{REQUEST_BODY_MAX_BYTES, REQUEST_HEAD_MAX_BYTES, REQUEST_HEADERS_MAX};
+use crate::{
+    limits::{REQUEST_BODY_MAX_BYTES, REQUEST_HEAD_MAX_BYTES, REQUEST_HEADERS_MAX},
+    number::whole,
+};
 
 /// One request whose head is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Request<'b> {
+pub(crate) struct RequestHead<'b> {
     /// HEAD rather than any other method.
     pub(crate) head_only: bool,
     /// Path, and query if there is one: the target without scheme and authority.
@@ -23,7 +26,7 @@ pub(crate) struct Request<'b> {
     pub(crate) body_length: u64,
 }
 
-impl<'b> Request<'b> {
+impl<'b> RequestHead<'b> {
     /// The path, and the query without its question mark; empty without one.
     pub(crate) fn path_and_query(&self) -> (&'b str, &'b str) {
         self.path_and_query
@@ -67,7 +70,7 @@ impl Refusal {
 }
 
 /// Reads the request at the start of `bytes`; `None` until its head is complete.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Request<'_>>, Refusal> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Option<RequestHead<'_>>, Refusal> {
     let mut fields = [const { MaybeUninit::uninit() }; REQUEST_HEADERS_MAX];
     let mut raw = httparse::Request::new(&mut []);
     let head_length = match raw.parse_with_uninit_headers(bytes, &mut fields) {
@@ -82,7 +85,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Request<'_>>, Refusal> {
     };
     let http10 = raw.version == Some(0);
     let target = raw.path.unwrap_or_default();
-    let mut request = Request {
+    let mut request = RequestHead {
         head_only: raw.method == Some("HEAD"),
         path_and_query: path_and_query(target).ok_or(Refusal::Target)?,
         http10,
@@ -154,7 +157,7 @@ fn decimal(value: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
-    crate::spec::whole(text)
+    whole(text)
 }
 
 #[cfg(test)]
@@ -163,7 +166,7 @@ mod tests {
 
     use super::*;
 
-    fn read(head: &str) -> Request<'_> {
+    fn read(head: &str) -> RequestHead<'_> {
         parse(head.as_bytes()).unwrap().unwrap()
     }
 
@@ -177,7 +180,7 @@ mod tests {
         let request = read(text);
         assert_eq!(
             request,
-            Request {
+            RequestHead {
                 head_only: false,
                 path_and_query: "/a/b?size=9",
                 http10: false,

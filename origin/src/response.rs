@@ -3,15 +3,17 @@
 //! is sent, how fast and what happens afterwards is decided here, and only
 //! carried out elsewhere.
 
-use std::{io::IoSlice, sync::LazyLock, time::Duration};
+use std::{fmt, io::Write, sync::LazyLock};
 
 use crate::{
-    content::{Content, PATTERN_BYTES, Piece, pattern},
-    limits::{INLINE_MAX_BYTES, SLOW_WRITES_PER_S, WRITE_MAX_BYTES},
-    query::{
-        BadChunk, BadHead, Behaviour, Coding, Ending, Fault, Fill, Framing, Lie, Pace, Redirect,
-        Stage, decoded, next_hop,
+    behaviour::{
+        BadChunk, BadHead, Behaviour, ContentCoding, CutKind, Fault, Fill, Framing, Lie, Redirect,
+        SendPace, Stage,
     },
+    content::{Content, PATTERN_BYTES, Piece, pattern},
+    limits::INLINE_MAX_BYTES,
+    number::{to_u64, to_usize},
+    query::{decoded, next_hop},
 };
 
 /// What happens to the connection when the response has been sent.
@@ -33,9 +35,18 @@ pub(crate) enum After {
     Stall,
 }
 
+impl After {
+    fn reuse(keep_alive: bool) -> Self {
+        match keep_alive {
+            true => Self::KeepAlive,
+            false => Self::Close,
+        }
+    }
+}
+
 /// How a request wants to be answered, whatever its URL asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Manner {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct RequestMode {
     /// HEAD: the header section only.
     pub(crate) head_only: bool,
     /// HTTP/1.0: no chunked coding, and keep-alive must be announced.
@@ -48,25 +59,25 @@ pub(crate) struct Manner {
 
 /// One rendered response. The buffers are reused from request to request.
 #[derive(Debug)]
-pub(crate) struct Response {
-    text: Vec<u8>,
-    segments: Vec<Segment>,
+pub(crate) struct RenderedResponse {
+    pub(crate) text: Vec<u8>,
+    pub(crate) segments: Vec<Segment>,
     length: u64,
-    head_length: u64,
+    pub(crate) head_length: u64,
     /// The status that the client gets to see, if any.
     pub(crate) status: Option<u16>,
     /// Bytes of the body, after content coding, before transfer coding; 0 if
     /// something goes wrong with it.
     pub(crate) body_bytes: u64,
     /// How fast it leaves; at once without.
-    pub(crate) pace: Option<Pace>,
+    pub(crate) pace: Option<SendPace>,
     /// What comes then.
     pub(crate) after: After,
 }
 
 /// A run of a response's bytes.
 #[derive(Debug, Clone, Copy)]
-enum Segment {
+pub(crate) enum Segment {
     /// A range of the response's own text.
     Text { start: usize, end: usize },
     /// `length` bytes of `source`, repeated as needed.
@@ -74,24 +85,26 @@ enum Segment {
 }
 
 impl Segment {
-    fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         match *self {
-            Self::Text { start, end } => bytes(end - start),
+            Self::Text { start, end } => to_u64(end - start),
             Self::Cycle { length, .. } => length,
         }
     }
 }
 
-fn bytes(length: usize) -> u64 {
-    u64::try_from(length).expect("a length in memory fits into 64 bits")
-}
-
-impl Response {
+impl RenderedResponse {
     /// An empty one.
     pub(crate) fn new() -> Self {
+        Self::reusing(Vec::with_capacity(512), Vec::with_capacity(4))
+    }
+
+    fn reusing(mut text: Vec<u8>, mut segments: Vec<Segment>) -> Self {
+        text.clear();
+        segments.clear();
         Self {
-            text: Vec::with_capacity(512),
-            segments: Vec::with_capacity(4),
+            text,
+            segments,
             length: 0,
             head_length: 0,
             status: None,
@@ -102,14 +115,8 @@ impl Response {
     }
 
     fn clear(&mut self) {
-        self.text.clear();
-        self.segments.clear();
-        self.length = 0;
-        self.head_length = 0;
-        self.status = None;
-        self.body_bytes = 0;
-        self.pace = None;
-        self.after = After::KeepAlive;
+        let (text, segments) = (&mut self.text, &mut self.segments);
+        *self = Self::reusing(std::mem::take(text), std::mem::take(segments));
     }
 
     /// What `asked` asks for, with a body of `size` bytes. `path` and
@@ -118,23 +125,21 @@ impl Response {
         &mut self,
         asked: &Behaviour<'_>,
         size: u64,
-        manner: Manner,
+        mode: RequestMode,
         (path, query): (&str, &str),
     ) {
         self.clear();
-        if asked.interim > 0 {
-            self.push_cycle(
-                &INTERIM,
-                bytes(INTERIM_ONE.len()) * u64::from(asked.interim),
-            );
-        }
+        self.push_cycle(
+            &INTERIM,
+            to_u64(INTERIM_ONE.len()) * u64::from(asked.interim),
+        );
         if let Some(redirect) = asked.redirect {
-            self.render_redirect(redirect, manner, (path, query));
+            self.render_redirect(redirect, mode, (path, query));
             return;
         }
-        let fault = asked.fault.filter(|_| manner.reused || !asked.if_reused);
+        let fault = asked.fault.filter(|_| mode.reused || !asked.if_reused);
         let framing = match asked.framing {
-            Framing::Chunked if manner.http10 => Framing::Close,
+            Framing::Chunked if mode.http10 => Framing::Close,
             Framing::Length => match fault {
                 Some(Fault::BadChunk(_)) => Framing::Chunked,
                 Some(Fault::EndlessBody) => Framing::Close,
@@ -142,49 +147,34 @@ impl Response {
             },
             framing => framing,
         };
-        let content = if asked.status == 205 {
-            Content::new(0, None, Fill::Text)
-        } else {
-            Content::new(size, asked.coding, asked.fill)
+        let content = match asked.status {
+            205 => Content::new(0, None, Fill::Text),
+            _ => Content::new(size, asked.coding, asked.fill),
         };
-        let keep_alive = manner.keep_alive && framing != Framing::Close;
-        let announced = Manner {
-            keep_alive,
-            ..manner
-        };
+        let keep_alive = mode.keep_alive && framing != Framing::Close;
         self.pace = asked.pace;
-        self.after = match keep_alive && !asked.idle_close {
-            true => After::KeepAlive,
-            false => After::Close,
-        };
-        self.status = Some(asked.status);
-        let bodiless = matches!(asked.status, 204 | 304);
-
-        if let Some(Fault::BadHead(how @ (BadHead::Garbage | BadHead::None | BadHead::Switch))) =
-            fault
+        if let Some(Fault::BadHead(how)) = fault
+            && self.push_foreign(how, &content)
         {
-            self.status = None;
             self.after = After::CutOff;
-            match how {
-                BadHead::None => self.push_content(&content),
-                BadHead::Switch => self.push_text(
-                    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
-                ),
-                _ => self.push_text(b"SSH-2.0-origin this is no HTTP\r\n"),
-            }
             return;
         }
 
+        self.after = After::reuse(keep_alive && !asked.idle_close);
+        self.status = Some(asked.status);
+        let announced = RequestMode { keep_alive, ..mode };
+        let bodiless = matches!(asked.status, 204 | 304);
         self.push_head(asked, fault, framing, &content, bodiless, announced);
         self.head_length = self.length;
-        if !manner.head_only && !bodiless {
+        if !mode.head_only && !bodiless {
             self.push_body(&content, framing, fault);
         }
-        if fault == Some(Fault::Extra) {
-            self.push_text(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nextra\n");
-        }
-        if let Some(Fault::Cut(stage, ending)) = fault {
-            self.cut(stage, ending);
+        match fault {
+            Some(Fault::Extra) => {
+                self.push_text(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nextra\n");
+            }
+            Some(Fault::Cut(stage, kind)) => self.cut(stage, kind),
+            _ => {}
         }
     }
 
@@ -194,31 +184,31 @@ impl Response {
         status: u16,
         content_type: &str,
         body: &[u8],
-        manner: Manner,
+        mode: RequestMode,
     ) {
         self.clear();
         self.status = Some(status);
-        self.after = match manner.keep_alive {
-            true => After::KeepAlive,
-            false => After::Close,
-        };
+        self.after = After::reuse(mode.keep_alive);
         self.push_status_line(status);
-        self.push_text(b"Content-Type: ");
-        self.push_text(content_type.as_bytes());
-        self.push_text(b"\r\n");
-        self.push_connection(manner);
-        self.push_length(bytes(body.len()));
+        self.write_fmt(format_args!("Content-Type: {content_type}\r\n"));
+        self.push_connection(mode);
+        self.push_length(to_u64(body.len()));
         self.push_text(b"\r\n");
         self.head_length = self.length;
-        if !manner.head_only {
+        if !mode.head_only {
             self.push_text(body);
-            self.body_bytes = bytes(body.len());
+            self.body_bytes = to_u64(body.len());
         }
     }
 
-    fn render_redirect(&mut self, redirect: Redirect<'_>, manner: Manner, url: (&str, &str)) {
-        let (path, query) = url;
+    fn render_redirect(
+        &mut self,
+        redirect: Redirect<'_>,
+        mode: RequestMode,
+        (path, query): (&str, &str),
+    ) {
         self.status = Some(302);
+        self.after = After::reuse(mode.keep_alive);
         self.push_status_line(302);
         self.push_text(b"Location: ");
         let start = self.text.len();
@@ -228,22 +218,31 @@ impl Response {
                 next_hop(query, count - 1, &mut self.text);
             }
             Redirect::Loop => {
-                self.text.extend_from_slice(path.as_bytes());
-                self.text.push(b'?');
-                self.text.extend_from_slice(query.as_bytes());
+                for part in [path, "?", query] {
+                    self.text.extend_from_slice(part.as_bytes());
+                }
             }
-            Redirect::To(place) => self.text.extend(decoded(place).flatten()),
+            Redirect::To(url) => self.text.extend(decoded(url).flatten()),
         }
         self.claim_text(start);
         self.push_text(b"\r\n");
-        self.push_connection(manner);
+        self.push_connection(mode);
         self.push_length(0);
         self.push_text(b"\r\n");
         self.head_length = self.length;
-        self.after = match manner.keep_alive {
-            true => After::KeepAlive,
-            false => After::Close,
-        };
+    }
+
+    /// Instead of a response what is none; `false` for a head that is only broken.
+    fn push_foreign(&mut self, how: BadHead, content: &Content) -> bool {
+        match how {
+            BadHead::None => self.push_content(content),
+            BadHead::Switch => self.push_text(
+                b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+            ),
+            BadHead::Garbage => self.push_text(b"SSH-2.0-origin this is no HTTP\r\n"),
+            _ => return false,
+        }
+        true
     }
 
     fn push_head(
@@ -253,15 +252,16 @@ impl Response {
         framing: Framing,
         content: &Content,
         bodiless: bool,
-        manner: Manner,
+        mode: RequestMode,
     ) {
         self.push_status_line(asked.status);
         if let Some(seconds) = asked.retry_after_s {
-            self.push_text(b"Retry-After: ");
-            self.push_number(u64::from(seconds));
-            self.push_text(b"\r\n");
+            self.write_fmt(format_args!("Retry-After: {seconds}\r\n"));
         }
-        self.push_cycle(&FILLER, bytes(FILLER_LINE.len()) * u64::from(asked.headers));
+        self.push_cycle(
+            &FILLER,
+            to_u64(FILLER_LINE.len()) * u64::from(asked.headers),
+        );
         if let Some(size) = asked.header_size {
             self.push_text(b"X-Long: ");
             self.push_cycle(&LETTERS, size);
@@ -281,26 +281,25 @@ impl Response {
         self.push_text(b"Content-Type: text/plain\r\n");
         match asked.coding {
             None => {}
-            Some(Coding::Gzip) => self.push_text(b"Content-Encoding: gzip\r\n"),
-            Some(Coding::Brotli) => self.push_text(b"Content-Encoding: br\r\n"),
-            Some(Coding::Zstd) => self.push_text(b"Content-Encoding: zstd\r\n"),
+            Some(ContentCoding::Gzip) => self.push_text(b"Content-Encoding: gzip\r\n"),
+            Some(ContentCoding::Brotli) => self.push_text(b"Content-Encoding: br\r\n"),
+            Some(ContentCoding::Zstd) => self.push_text(b"Content-Encoding: zstd\r\n"),
         }
-        self.push_connection(manner);
-        if !bodiless {
-            match framing {
-                Framing::Chunked => self.push_text(b"Transfer-Encoding: chunked\r\n"),
-                Framing::Close => {}
-                Framing::Length => {
-                    let length = content.length();
-                    match fault {
-                        Some(Fault::LengthLie(Lie::Short)) => self.push_length(length / 2),
-                        Some(Fault::LengthLie(Lie::Long)) => self.push_length(length * 2),
-                        Some(Fault::BadHead(BadHead::TwoLengths)) => {
-                            self.push_length(length);
-                            self.push_length(length + 1);
-                        }
-                        _ => self.push_length(length),
+        self.push_connection(mode);
+        match framing {
+            _ if bodiless => {}
+            Framing::Chunked => self.push_text(b"Transfer-Encoding: chunked\r\n"),
+            Framing::Close => {}
+            Framing::Length => {
+                let length = content.length();
+                match fault {
+                    Some(Fault::LengthLie(Lie::Short)) => self.push_length(length / 2),
+                    Some(Fault::LengthLie(Lie::Long)) => self.push_length(length * 2),
+                    Some(Fault::BadHead(BadHead::TwoLengths)) => {
+                        self.push_length(length);
+                        self.push_length(length + 1);
                     }
+                    _ => self.push_length(length),
                 }
             }
         }
@@ -312,15 +311,13 @@ impl Response {
             Some(Fault::EndlessBody) if framing == Framing::Chunked => {
                 self.push_cycle(&CHUNK, u64::MAX);
             }
-            Some(Fault::EndlessBody) => self.push_piece(&Piece::pattern(u64::MAX)),
+            Some(Fault::EndlessBody) => self.push_cycle(pattern(), u64::MAX),
             Some(Fault::EndlessHead) => {}
             Some(Fault::BadChunk(how)) if framing == Framing::Chunked => match how {
                 BadChunk::Size => self.push_text(b"size\r\nbody\r\n0\r\n\r\n"),
-                BadChunk::Huge => {
-                    self.push_text(b"10000000000000004\r\nbody\r\n0\r\n\r\n");
-                }
+                BadChunk::Huge => self.push_text(b"10000000000000004\r\nbody\r\n0\r\n\r\n"),
                 BadChunk::NoCrlf => self.push_text(b"4\r\nbody0\r\n\r\n"),
-                BadChunk::Endless => self.push_cycle(&ZEROS, u64::MAX),
+                BadChunk::Endless => self.push_cycle(&DIGITS, u64::MAX),
                 BadChunk::Trailers => {
                     self.push_text(b"4\r\nbody\r\n0\r\n");
                     self.push_cycle(&FILLER, u64::MAX);
@@ -351,14 +348,11 @@ impl Response {
                 && source.as_ptr() == pattern().as_ptr()
             {
                 let whole = length / CHUNK_BYTES;
-                self.push_cycle(&CHUNK, whole * bytes(CHUNK.len()));
-                rest = Piece::pattern(length % CHUNK_BYTES);
+                self.push_cycle(&CHUNK, whole * to_u64(CHUNK.len()));
+                rest = Piece::plain(Fill::Text, length % CHUNK_BYTES);
             }
             if rest.length() > 0 {
-                let start = self.text.len();
-                push_hexadecimal(&mut self.text, rest.length());
-                self.claim_text(start);
-                self.push_text(b"\r\n");
+                self.write_fmt(format_args!("{:x}\r\n", rest.length()));
                 self.push_piece(&rest);
                 self.push_text(b"\r\n");
             }
@@ -367,7 +361,7 @@ impl Response {
     }
 
     /// Ends the response early.
-    fn cut(&mut self, stage: Stage, ending: Ending) {
+    fn cut(&mut self, stage: Stage, kind: CutKind) {
         let end = match stage {
             Stage::Before => 0,
             Stage::InHead => self.head_length / 2,
@@ -375,10 +369,10 @@ impl Response {
             Stage::InBody => self.head_length + (self.length - self.head_length) / 2,
             Stage::After => self.length,
         };
-        self.after = match ending {
-            Ending::Stall => After::Stall,
-            Ending::Reset => After::Reset,
-            Ending::Close => After::CutOff,
+        self.after = match kind {
+            CutKind::Stall => After::Stall,
+            CutKind::Reset => After::Reset,
+            CutKind::Close => After::CutOff,
         };
         if matches!(stage, Stage::Before | Stage::InHead) {
             self.status = None;
@@ -391,7 +385,7 @@ impl Response {
             let kept = segment.length().min(left);
             left -= kept;
             match segment {
-                Segment::Text { start, end } => *end = *start + within(kept),
+                Segment::Text { start, end } => *end = *start + to_usize(kept),
                 Segment::Cycle { length, .. } => *length = kept,
             }
             kept > 0
@@ -400,19 +394,15 @@ impl Response {
     }
 
     fn push_status_line(&mut self, status: u16) {
-        if status == 200 {
-            self.push_text(b"HTTP/1.1 200 OK\r\n");
-            return;
+        match status {
+            // Most responses.
+            200 => self.push_text(b"HTTP/1.1 200 OK\r\n"),
+            _ => self.write_fmt(format_args!("HTTP/1.1 {status} {}\r\n", reason(status))),
         }
-        self.push_text(b"HTTP/1.1 ");
-        self.push_number(u64::from(status));
-        self.push_text(b" ");
-        self.push_text(reason(status).as_bytes());
-        self.push_text(b"\r\n");
     }
 
-    fn push_connection(&mut self, manner: Manner) {
-        match (manner.keep_alive, manner.http10) {
+    fn push_connection(&mut self, mode: RequestMode) {
+        match (mode.keep_alive, mode.http10) {
             (true, false) => {}
             (true, true) => self.push_text(b"Connection: keep-alive\r\n"),
             (false, _) => self.push_text(b"Connection: close\r\n"),
@@ -420,14 +410,12 @@ impl Response {
     }
 
     fn push_length(&mut self, length: u64) {
-        self.push_text(b"Content-Length: ");
-        self.push_number(length);
-        self.push_text(b"\r\n");
+        self.write_fmt(format_args!("Content-Length: {length}\r\n"));
     }
 
-    fn push_number(&mut self, number: u64) {
+    fn write_fmt(&mut self, text: fmt::Arguments<'_>) {
         let start = self.text.len();
-        push_decimal(&mut self.text, number);
+        self.text.write_fmt(text).expect("a Vec grows as needed");
         self.claim_text(start);
     }
 
@@ -438,15 +426,12 @@ impl Response {
     }
 
     /// Takes what was appended to `text` from `from` on into the response.
-    fn claim_text(&mut self, from: usize) {
-        let to = self.text.len();
-        self.length += bytes(to - from);
+    fn claim_text(&mut self, start: usize) {
+        let end = self.text.len();
+        self.length += to_u64(end - start);
         match self.segments.last_mut() {
-            Some(Segment::Text { end, .. }) => *end = to,
-            _ if from < to => self.segments.push(Segment::Text {
-                start: from,
-                end: to,
-            }),
+            Some(Segment::Text { end: last, .. }) => *last = end,
+            _ if start < end => self.segments.push(Segment::Text { start, end }),
             _ => {}
         }
     }
@@ -459,162 +444,20 @@ impl Response {
     }
 
     fn push_cycle(&mut self, source: &'static [u8], length: u64) {
-        if length == 0 {
+        if length > INLINE_MAX_BYTES {
+            self.length = self.length.saturating_add(length);
+            self.segments.push(Segment::Cycle { source, length });
             return;
         }
-        if length <= INLINE_MAX_BYTES {
-            let start = self.text.len();
-            let mut left = within(length);
-            while left > 0 {
-                let part = left.min(source.len());
-                self.text.extend_from_slice(&source[..part]);
-                left -= part;
-            }
-            self.claim_text(start);
-            return;
+        let start = self.text.len();
+        let mut left = to_usize(length);
+        while left > 0 {
+            let part = left.min(source.len());
+            self.text.extend_from_slice(&source[..part]);
+            left -= part;
         }
-        self.length = self.length.saturating_add(length);
-        self.segments.push(Segment::Cycle { source, length });
+        self.claim_text(start);
     }
-}
-
-/// A length of own text, which is in memory.
-fn within(length: u64) -> usize {
-    usize::try_from(length).expect("a length in memory fits")
-}
-
-/// Most slices of one gathering write.
-pub(crate) const SLICES_MAX: usize = 16;
-
-/// How far a response has been sent.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Cursor {
-    segment: usize,
-    offset: u64,
-    sent: u64,
-}
-
-impl Cursor {
-    /// Whether all has been sent.
-    pub(crate) fn at_end(&self, response: &Response) -> bool {
-        self.segment == response.segments.len()
-    }
-
-    /// Bytes sent so far.
-    pub(crate) fn sent(&self) -> u64 {
-        self.sent
-    }
-
-    /// What comes next, at most `limit` bytes of it; returns how many of
-    /// `slices` are used, at least one unless all is sent.
-    pub(crate) fn gather<'r>(
-        &self,
-        response: &'r Response,
-        limit: u64,
-        slices: &mut [IoSlice<'r>; SLICES_MAX],
-    ) -> usize {
-        let mut left = limit;
-        let mut used = 0;
-        let mut skip = self.offset;
-        for segment in &response.segments[self.segment..] {
-            let mut at = skip;
-            skip = 0;
-            while at < segment.length() {
-                if left == 0 || used == SLICES_MAX {
-                    return used;
-                }
-                let run: &[u8] = match *segment {
-                    Segment::Text { start, end } => &response.text[start + within(at)..end],
-                    Segment::Cycle { source, length } => {
-                        let phase = within(at % bytes(source.len()));
-                        let run = &source[phase..];
-                        let last = (length - at).min(bytes(run.len()));
-                        &run[..within(last)]
-                    }
-                };
-                let run = &run[..within(left.min(bytes(run.len())))];
-                slices[used] = IoSlice::new(run);
-                used += 1;
-                at += bytes(run.len());
-                left -= bytes(run.len());
-            }
-        }
-        used
-    }
-
-    /// Takes note of `count` bytes that have been sent.
-    pub(crate) fn advance(&mut self, response: &Response, count: usize) {
-        let mut left = bytes(count);
-        self.sent += left;
-        while let Some(segment) = response.segments.get(self.segment) {
-            let here = segment.length() - self.offset;
-            if left < here {
-                self.offset += left;
-                return;
-            }
-            left -= here;
-            self.segment += 1;
-            self.offset = 0;
-        }
-    }
-}
-
-/// How much of a paced response may be written at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stride {
-    /// Bytes, at most.
-    pub(crate) bytes: u64,
-    /// Time from the stride before to this one; `None`: no wait.
-    pub(crate) interval: Option<Duration>,
-}
-
-impl Response {
-    /// The next write when `sent` bytes are out.
-    pub(crate) fn stride(&self, sent: u64) -> Stride {
-        let free = |bytes| Stride {
-            bytes,
-            interval: None,
-        };
-        let slow = |rate: u32| {
-            let bytes = rate.div_ceil(SLOW_WRITES_PER_S);
-            Stride {
-                bytes: u64::from(bytes),
-                interval: Some(Duration::from_secs(bytes.into()) / rate),
-            }
-        };
-        match self.pace {
-            None => free(WRITE_MAX_BYTES),
-            Some(Pace::Split) => free(1),
-            Some(Pace::Slow(rate)) => slow(rate),
-            Some(Pace::SlowBody(_)) if sent < self.head_length => free(self.head_length - sent),
-            Some(Pace::SlowBody(rate)) => slow(rate),
-        }
-    }
-}
-
-/// Appends a number in decimal.
-pub(crate) fn push_decimal(out: &mut Vec<u8>, number: u64) {
-    push_digits(out, number, 10);
-}
-
-fn push_hexadecimal(out: &mut Vec<u8>, number: u64) {
-    push_digits(out, number, 16);
-}
-
-fn push_digits(out: &mut Vec<u8>, mut number: u64, base: u8) {
-    // 2⁶⁴ has twenty decimal digits.
-    let mut digits = [0; 20];
-    let mut first = digits.len();
-    loop {
-        first -= 1;
-        let digit = usize::try_from(number % u64::from(base)).expect("below 16");
-        digits[first] = b"0123456789abcdef"[digit];
-        number /= u64::from(base);
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[first..]);
 }
 
 const CHUNK_BYTES: u64 = 16 * 1024;
@@ -623,18 +466,15 @@ const CHUNK_BYTES: u64 = 16 * 1024;
 /// so that chunks repeat.
 static CHUNK: LazyLock<Vec<u8>> = LazyLock::new(|| {
     const _: () = assert!(PATTERN_BYTES >= 16 * 1024);
-    let mut chunk = b"4000\r\n".to_vec();
-    chunk.extend_from_slice(&pattern()[..within(CHUNK_BYTES)]);
-    chunk.extend_from_slice(b"\r\n");
-    chunk
+    [b"4000\r\n", &pattern()[..to_usize(CHUNK_BYTES)], b"\r\n"].concat()
 });
 
 const INTERIM_ONE: &[u8] = b"HTTP/1.1 102 Processing\r\n\r\n";
 const FILLER_LINE: &[u8] = b"X-Filler: 0123456789abcdefghij\r\n";
 static INTERIM: LazyLock<Vec<u8>> = LazyLock::new(|| INTERIM_ONE.repeat(128));
 static FILLER: LazyLock<Vec<u8>> = LazyLock::new(|| FILLER_LINE.repeat(128));
-static LETTERS: LazyLock<Vec<u8>> = LazyLock::new(|| b"a".repeat(4096));
-static ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| b"0".repeat(4096));
+static LETTERS: [u8; 4096] = [b'a'; 4096];
+static DIGITS: [u8; 4096] = [b'0'; 4096];
 
 /// The phrase of a status (RFC 9110, section 15); empty for a rare one, which
 /// RFC 9112, section 4 allows.
@@ -679,28 +519,34 @@ fn reason(status: u16) -> &'static str {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
-    use crate::query;
+    use std::{io::IoSlice, time::Duration};
 
-    const PLAIN: Manner = Manner {
+    use super::*;
+    use crate::{
+        cursor::{SLICES_MAX, SendCursor, Stride},
+        limits::WRITE_MAX_BYTES,
+        query,
+    };
+
+    const PLAIN: RequestMode = RequestMode {
         head_only: false,
         http10: false,
         keep_alive: true,
         reused: false,
     };
 
-    fn rendered(query: &str, manner: Manner) -> Response {
+    fn rendered(query: &str, mode: RequestMode) -> RenderedResponse {
         let asked = query::parse(query).unwrap();
-        let mut draw = crate::draw::Draw::new(0);
-        let mut response = Response::new();
-        response.render(&asked, asked.size.sample(&mut draw), manner, ("/p", query));
+        let mut rng = crate::seeded_rng::SeededRng::new(0);
+        let mut response = RenderedResponse::new();
+        response.render(&asked, asked.size.sample(&mut rng), mode, ("/p", query));
         response
     }
 
     /// At most `limit` bytes, taken in strides of `step`.
-    fn flat(response: &Response, step: u64, limit: usize) -> Vec<u8> {
+    fn flat(response: &RenderedResponse, step: u64, limit: usize) -> Vec<u8> {
         let mut out = Vec::new();
-        let mut cursor = Cursor::default();
+        let mut cursor = SendCursor::default();
         while !cursor.at_end(response) && out.len() < limit {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let used = cursor.gather(response, step, &mut slices);
@@ -710,9 +556,9 @@ mod tests {
                 assert!(!slice.is_empty());
                 out.extend_from_slice(slice);
             }
-            assert!(bytes(out.len() - before) <= step);
+            assert!(to_u64(out.len() - before) <= step);
             cursor.advance(response, out.len() - before);
-            assert_eq!(cursor.sent(), bytes(out.len()));
+            assert_eq!(cursor.sent(), to_u64(out.len()));
         }
         out
     }
@@ -720,7 +566,7 @@ mod tests {
     fn text(query: &str) -> String {
         let response = rendered(query, PLAIN);
         let all = flat(&response, WRITE_MAX_BYTES, usize::MAX);
-        assert_eq!(bytes(all.len()), response.length);
+        assert_eq!(to_u64(all.len()), response.length);
         String::from_utf8_lossy(&all).into_owned()
     }
 
@@ -731,7 +577,7 @@ mod tests {
         assert_eq!(
             text("size=64"),
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 64\r\n\r\n\
-             fanout origin: a line of 64 bytes, all text, with a newline...\n"
+             fanout origin: a line of 64 bytes, all text, with a newline....\n"
         );
         assert_eq!(response.status, Some(200));
         assert_eq!(response.body_bytes, 64);
@@ -780,7 +626,7 @@ mod tests {
 
     #[test]
     fn http_1_0_gets_no_chunks_and_keep_alive_is_announced() {
-        let old = Manner {
+        let old = RequestMode {
             http10: true,
             ..PLAIN
         };
@@ -797,7 +643,7 @@ mod tests {
     #[test]
     fn head_is_the_same_head_alone() {
         for query in ["size=100000", "chunked", "gzip&size=9", "status=404"] {
-            let head_only = Manner {
+            let head_only = RequestMode {
                 head_only: true,
                 ..PLAIN
             };
@@ -848,7 +694,7 @@ mod tests {
     fn a_fault_can_wait_for_a_reused_connection() {
         let fresh = rendered("reset&if-reused", PLAIN);
         assert_eq!(fresh.after, After::KeepAlive);
-        let reused = Manner {
+        let reused = RequestMode {
             reused: true,
             ..PLAIN
         };
@@ -927,7 +773,7 @@ mod tests {
         ) {
             let response = rendered(query, PLAIN);
             let whole = flat(&response, u64::MAX, usize::MAX);
-            prop_assert_eq!(bytes(whole.len()), response.length);
+            prop_assert_eq!(to_u64(whole.len()), response.length);
             prop_assert!(flat(&response, step, usize::MAX) == whole);
         }
     }

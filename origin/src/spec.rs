@@ -3,8 +3,9 @@
 use std::{str::FromStr, time::Duration};
 
 use crate::{
-    draw::Draw,
     limits::{DELAY_MAX, ECHO_MAX_CHARS, SIGMA_MAX, SIZE_MAX_BYTES},
+    number::{decimal, whole},
+    seeded_rng::SeededRng,
 };
 
 /// How long a response is held back: `5ms`, `1ms..20ms` or `lognormal:20ms:0.5`.
@@ -26,14 +27,14 @@ pub(crate) enum Delay {
 
 impl Delay {
     /// This URL's delay; never above [`DELAY_MAX`].
-    pub(crate) fn sample(self, draw: &mut Draw) -> Duration {
+    pub(crate) fn sample(self, rng: &mut SeededRng) -> Duration {
         match self {
             Self::Fixed(delay) => delay,
             Self::Uniform(low, high) => {
-                Duration::from_nanos(draw.between(nanoseconds(low), nanoseconds(high)))
+                Duration::from_nanos(rng.between(nanoseconds(low), nanoseconds(high)))
             }
             Self::LogNormal { median, sigma } => {
-                let seconds = median.as_secs_f64() * (sigma * draw.normal()).exp();
+                let seconds = median.as_secs_f64() * (sigma * rng.normal()).exp();
                 Duration::try_from_secs_f64(seconds).map_or(DELAY_MAX, |delay| delay.min(DELAY_MAX))
             }
         }
@@ -53,21 +54,22 @@ impl FromStr for Delay {
     type Err = SpecError;
 
     fn from_str(text: &str) -> Result<Self, SpecError> {
-        let bad = || SpecError::new(text, DELAY_FORMS);
-        if let Some(shape) = text.strip_prefix("lognormal:") {
-            let (median, sigma) = shape.split_once(':').ok_or_else(bad)?;
-            let sigma = number(sigma)
-                .filter(|&sigma| sigma <= SIGMA_MAX)
-                .ok_or_else(bad)?;
-            let median = duration(median).ok_or_else(bad)?;
-            return Ok(Self::LogNormal { median, sigma });
-        }
-        if let Some((low, high)) = text.split_once("..") {
-            let low = duration(low).ok_or_else(bad)?;
-            let high = duration(high).filter(|&high| low <= high).ok_or_else(bad)?;
-            return Ok(Self::Uniform(low, high));
-        }
-        duration(text).map(Self::Fixed).ok_or_else(bad)
+        let read = || {
+            if let Some(shape) = text.strip_prefix("lognormal:") {
+                let (median, sigma) = shape.split_once(':')?;
+                let sigma = decimal(sigma).filter(|&sigma| sigma <= SIGMA_MAX)?;
+                let median = duration(median)?;
+                return Some(Self::LogNormal { median, sigma });
+            }
+            match text.split_once("..") {
+                Some((low, high)) => {
+                    let (low, high) = (duration(low)?, duration(high)?);
+                    (low <= high).then_some(Self::Uniform(low, high))
+                }
+                None => duration(text).map(Self::Fixed),
+            }
+        };
+        read().ok_or_else(|| SpecError::new(text, DELAY_FORMS))
     }
 }
 
@@ -82,10 +84,10 @@ pub(crate) enum Size {
 
 impl Size {
     /// This URL's size.
-    pub(crate) fn sample(self, draw: &mut Draw) -> u64 {
+    pub(crate) fn sample(self, rng: &mut SeededRng) -> u64 {
         match self {
             Self::Fixed(size) => size,
-            Self::Uniform(low, high) => draw.between(low, high),
+            Self::Uniform(low, high) => rng.between(low, high),
         }
     }
 
@@ -99,20 +101,21 @@ impl FromStr for Size {
     type Err = SpecError;
 
     fn from_str(text: &str) -> Result<Self, SpecError> {
-        let bad = || SpecError::new(text, SIZE_FORMS);
-        if let Some((low, high)) = text.split_once("..") {
-            let low = bytes(low).ok_or_else(bad)?;
-            let high = bytes(high).filter(|&high| low <= high).ok_or_else(bad)?;
-            return Ok(Self::Uniform(low, high));
-        }
-        bytes(text).map(Self::Fixed).ok_or_else(bad)
+        let read = || match text.split_once("..") {
+            Some((low, high)) => {
+                let (low, high) = (bytes(low)?, bytes(high)?);
+                (low <= high).then_some(Self::Uniform(low, high))
+            }
+            None => bytes(text).map(Self::Fixed),
+        };
+        read().ok_or_else(|| SpecError::new(text, SIZE_FORMS))
     }
 }
 
 /// A delay or size that is not written as one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{text}' does not fit: give {forms}")]
-pub struct SpecError {
+pub(crate) struct SpecError {
     text: String,
     forms: &'static str,
 }
@@ -144,14 +147,6 @@ pub(crate) fn echo(text: &str) -> String {
     shown
 }
 
-/// A plain decimal number: digits, at most one point, no sign, no exponent.
-fn number(text: &str) -> Option<f64> {
-    let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    (plain && text.len() <= 20)
-        .then(|| text.parse().ok())
-        .flatten()
-}
-
 fn duration(text: &str) -> Option<Duration> {
     let digits = text
         .bytes()
@@ -164,7 +159,7 @@ fn duration(text: &str) -> Option<Duration> {
         "s" => 1.0,
         _ => return None,
     };
-    Duration::try_from_secs_f64(number(value)? / per_second)
+    Duration::try_from_secs_f64(decimal(value)? / per_second)
         .ok()
         .filter(|&delay| delay <= DELAY_MAX)
 }
@@ -180,12 +175,6 @@ pub(crate) fn bytes(text: &str) -> Option<u64> {
     whole(digits)?
         .checked_mul(unit)
         .filter(|&size| size <= SIZE_MAX_BYTES)
-}
-
-/// A whole number: digits only.
-pub(crate) fn whole(text: &str) -> Option<u64> {
-    let digits = text.bytes().all(|b| b.is_ascii_digit());
-    digits.then(|| text.parse().ok()).flatten()
 }
 
 #[cfg(test)]
@@ -287,17 +276,17 @@ mod tests {
 
     #[test]
     fn samples_stay_inside_and_have_the_stated_mean() {
-        let mut draw = Draw::new(3);
+        let mut rng = SeededRng::new(3);
         for _ in 0..1000 {
-            let sample = delay("1ms..2ms").sample(&mut draw);
+            let sample = delay("1ms..2ms").sample(&mut rng);
             assert!((1_000..=2_000).contains(&sample.as_micros()));
-            assert!((10..=12).contains(&size("10..12").sample(&mut draw)));
-            assert!(delay("lognormal:60s:4").sample(&mut draw) <= DELAY_MAX);
+            assert!((10..=12).contains(&size("10..12").sample(&mut rng)));
+            assert!(delay("lognormal:60s:4").sample(&mut rng) <= DELAY_MAX);
         }
         let n = 100_000;
         let lognormal = delay("lognormal:20ms:0.5");
         let mean: f64 = (0..n)
-            .map(|_| lognormal.sample(&mut draw).as_secs_f64())
+            .map(|_| lognormal.sample(&mut rng).as_secs_f64())
             .sum::<f64>()
             / f64::from(n);
         let expected = 0.020 * 0.125f64.exp();

@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -74,10 +74,10 @@ const STATUSES: usize = 600;
 
 /// All counters of one origin.
 #[derive(Debug)]
-pub(crate) struct Counters {
+pub(crate) struct ServerCounters {
     shards: Box<[Shard]>,
-    connections: Gauge,
-    requests: Gauge,
+    connections: PeakGauge,
+    requests: PeakGauge,
     /// Of URLs that are busy at first.
     pub(crate) visits: Visits,
     started: Instant,
@@ -85,7 +85,7 @@ pub(crate) struct Counters {
 }
 
 /// One thread's counters, on cache lines of their own.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(align(128))]
 struct Shard {
     requests: AtomicU64,
@@ -97,29 +97,22 @@ struct Shard {
     overshoot_max_ns: AtomicU64,
     body_bytes: AtomicU64,
     sent_bytes: AtomicU64,
-    responses: [AtomicU64; STATUSES],
+    responses: StatusCounts,
 }
 
-impl Default for Shard {
+/// Responses by status.
+#[derive(Debug)]
+struct StatusCounts([AtomicU64; STATUSES]);
+
+impl Default for StatusCounts {
     fn default() -> Self {
-        Self {
-            requests: AtomicU64::default(),
-            accepted: AtomicU64::default(),
-            unused: AtomicU64::default(),
-            delays: AtomicU64::default(),
-            requested_ns: AtomicU64::default(),
-            actual_ns: AtomicU64::default(),
-            overshoot_max_ns: AtomicU64::default(),
-            body_bytes: AtomicU64::default(),
-            sent_bytes: AtomicU64::default(),
-            responses: [const { AtomicU64::new(0) }; STATUSES],
-        }
+        Self([const { AtomicU64::new(0) }; STATUSES])
     }
 }
 
 impl Shard {
-    fn plain(&self) -> [&AtomicU64; 9] {
-        [
+    fn all(&self) -> impl Iterator<Item = &AtomicU64> {
+        let plain = [
             &self.requests,
             &self.accepted,
             &self.unused,
@@ -129,19 +122,20 @@ impl Shard {
             &self.overshoot_max_ns,
             &self.body_bytes,
             &self.sent_bytes,
-        ]
+        ];
+        plain.into_iter().chain(&self.responses.0)
     }
 }
 
 /// How many there are, and were at most.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Gauge {
+struct PeakGauge {
     now: AtomicU64,
     peak: AtomicU64,
 }
 
-impl Gauge {
+impl PeakGauge {
     fn enter(&self) {
         let now = self.now.fetch_add(1, Relaxed) + 1;
         // Reading first keeps the line shared while the peak stands.
@@ -160,14 +154,14 @@ impl Gauge {
     }
 }
 
-impl Counters {
-    /// Counters for so many threads, all at zero.
+impl ServerCounters {
+    /// ServerCounters for so many threads, all at zero.
     pub(crate) fn new(threads: usize) -> Self {
         let now = Instant::now();
         Self {
             shards: (0..threads).map(|_| Shard::default()).collect(),
-            connections: Gauge::default(),
-            requests: Gauge::default(),
+            connections: PeakGauge::default(),
+            requests: PeakGauge::default(),
             visits: Visits::default(),
             started: now,
             counting_since: Mutex::new(now),
@@ -185,33 +179,25 @@ impl Counters {
     /// The counters now. While requests are served, the sums of different
     /// fields may be a request apart.
     pub(crate) fn snapshot(&self) -> Stats {
-        let sum = |field: fn(&Shard) -> &AtomicU64| -> u64 {
-            self.shards
-                .iter()
-                .map(|shard| field(shard).load(Relaxed))
-                .sum()
+        let each = |field: fn(&Shard) -> &AtomicU64| {
+            let counters = self.shards.iter().map(field);
+            counters.map(|counter| counter.load(Relaxed))
         };
+        let sum = |field| each(field).sum::<u64>();
         let seconds = |ns| Duration::from_nanos(ns).as_secs_f64();
-        let responses = (0u16..)
-            .zip(0..STATUSES)
-            .filter_map(|(status, index)| {
-                let count: u64 = self
-                    .shards
-                    .iter()
-                    .map(|shard| shard.responses[index].load(Relaxed))
-                    .sum();
-                (count > 0).then_some((status, count))
-            })
-            .collect();
+        let mut responses = BTreeMap::new();
+        for shard in &self.shards {
+            for (status, counter) in (0..).zip(&shard.responses.0) {
+                match counter.load(Relaxed) {
+                    0 => {}
+                    count => *responses.entry(status).or_default() += count,
+                }
+            }
+        }
         let delays = sum(|s| &s.delays);
         let (requested_ns, actual_ns) = (sum(|s| &s.requested_ns), sum(|s| &s.actual_ns));
         let overshoot_us = actual_ns.saturating_sub(requested_ns) as f64 / 1e3;
-        let overshoot_max_ns = self
-            .shards
-            .iter()
-            .map(|shard| shard.overshoot_max_ns.load(Relaxed))
-            .max()
-            .unwrap_or(0);
+        let overshoot_max_ns = each(|s| &s.overshoot_max_ns).max().unwrap_or(0);
         let (cpu_user_s, cpu_system_s) = cpu_time_s();
         let now = Instant::now();
         Stats {
@@ -244,9 +230,7 @@ impl Counters {
     /// Counts begin at zero again, peaks at the present values.
     pub(crate) fn reset(&self) {
         for shard in &self.shards {
-            for counter in shard.plain().into_iter().chain(&shard.responses) {
-                counter.store(0, Relaxed);
-            }
+            shard.all().for_each(|counter| counter.store(0, Relaxed));
         }
         self.connections.reset();
         self.requests.reset();
@@ -254,24 +238,23 @@ impl Counters {
         *self.counting_since() = Instant::now();
     }
 
-    fn counting_since(&self) -> std::sync::MutexGuard<'_, Instant> {
-        self.counting_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn counting_since(&self) -> MutexGuard<'_, Instant> {
+        let since = self.counting_since.lock();
+        since.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Where one thread counts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tally<'c> {
-    counters: &'c Counters,
+    counters: &'c ServerCounters,
     shard: &'c Shard,
 }
 
 impl<'c> Tally<'c> {
     /// A connection was accepted; what it counts as shows with its first request.
-    pub(crate) fn connection(self) -> Connection<'c> {
-        Connection {
+    pub(crate) fn connection(self) -> CountedConnection<'c> {
+        CountedConnection {
             tally: self,
             use_: Use::None,
         }
@@ -279,7 +262,7 @@ impl<'c> Tally<'c> {
 
     /// A response with this status begins.
     pub(crate) fn response(self, status: u16) {
-        if let Some(counter) = self.shard.responses.get(usize::from(status)) {
+        if let Some(counter) = self.shard.responses.0.get(usize::from(status)) {
             counter.fetch_add(1, Relaxed);
         }
     }
@@ -307,7 +290,7 @@ impl<'c> Tally<'c> {
 
 /// One connection, counted until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Connection<'c> {
+pub(crate) struct CountedConnection<'c> {
     tally: Tally<'c>,
     use_: Use,
 }
@@ -319,7 +302,7 @@ enum Use {
     Requests,
 }
 
-impl<'c> Connection<'c> {
+impl<'c> CountedConnection<'c> {
     /// A request arrived; it is being answered until the result is dropped.
     pub(crate) fn request(&mut self) -> OpenRequest<'c> {
         let tally = self.tally;
@@ -341,7 +324,7 @@ impl<'c> Connection<'c> {
     }
 }
 
-impl Drop for Connection<'_> {
+impl Drop for CountedConnection<'_> {
     fn drop(&mut self) {
         match self.use_ {
             Use::None => {
@@ -355,7 +338,7 @@ impl Drop for Connection<'_> {
 
 /// A request that is being answered.
 #[derive(Debug)]
-pub(crate) struct OpenRequest<'c>(&'c Counters);
+pub(crate) struct OpenRequest<'c>(&'c ServerCounters);
 
 impl Drop for OpenRequest<'_> {
     fn drop(&mut self) {
@@ -391,7 +374,7 @@ mod tests {
 
     #[test]
     fn counts_come_together_from_all_threads() {
-        let counters = Counters::new(2);
+        let counters = ServerCounters::new(2);
         let mut first = counters.tally(0).connection();
         let mut second = counters.tally(1).connection();
         let one = first.request();
@@ -417,7 +400,7 @@ mod tests {
 
     #[test]
     fn connections_are_told_apart_by_their_use() {
-        let counters = Counters::new(1);
+        let counters = ServerCounters::new(1);
         drop(counters.tally(0).connection());
         counters.tally(0).connection().stats_request();
         let mut both = counters.tally(0).connection();
@@ -435,7 +418,7 @@ mod tests {
 
     #[test]
     fn delays_add_up() {
-        let counters = Counters::new(1);
+        let counters = ServerCounters::new(1);
         let tally = counters.tally(0);
         let ms = Duration::from_millis;
         tally.delay(ms(5), ms(6));
@@ -450,7 +433,7 @@ mod tests {
 
     #[test]
     fn a_reset_keeps_what_is_open() {
-        let counters = Counters::new(1);
+        let counters = ServerCounters::new(1);
         let mut connection = counters.tally(0).connection();
         let open = connection.request();
         drop(connection.request());
@@ -467,7 +450,7 @@ mod tests {
 
     #[test]
     fn json_round_trips() {
-        let counters = Counters::new(1);
+        let counters = ServerCounters::new(1);
         counters.tally(0).response(404);
         let stats = counters.snapshot();
         let json = serde_json::to_string(&stats).unwrap();

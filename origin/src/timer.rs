@@ -31,13 +31,13 @@ use crate::watch::watch;
 #[derive(Debug)]
 pub(crate) struct Timer {
     fd: AsyncFd<OwnedFd>,
-    queue: Mutex<Queue>,
+    queue: Mutex<TimerQueue>,
 }
 
 /// Waits in the order in which they end; the number tells apart those that
 /// end together.
 #[derive(Debug, Default)]
-struct Queue {
+struct TimerQueue {
     waits: BTreeMap<(Instant, u64), Waker>,
     next_number: u64,
 }
@@ -125,7 +125,7 @@ impl Timer {
         Ok(())
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    fn queue(&self) -> MutexGuard<'_, TimerQueue> {
         // The queue is whole between any two statements, so a panic elsewhere
         // while it was held does no harm.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)

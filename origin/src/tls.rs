@@ -1,5 +1,5 @@
 //! HTTPS: certificates made at the start, good for this machine's names, and
-//! bad ones for those who ask for them by name.
+//! bad ones for clients that ask for them by name.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ const NAMES: [&str; 4] = ["localhost", "127.0.0.1", "::1", "origin"];
 /// Names directly below this one choose what goes wrong.
 const PARENT: &str = ".localhost";
 
-/// Who the origin is to its clients.
+/// The certificates that clients can get, and their authority.
 #[derive(Debug)]
 pub(crate) struct Identities {
     /// The authority's certificate, for clients, which must trust it.
@@ -30,18 +30,16 @@ pub(crate) struct Identities {
     unknown_issuer: Arc<ServerConfig>,
 }
 
-/// How a client is met that has said which name it wants.
+/// What follows on the name that a client asks for.
 #[derive(Debug)]
-pub(crate) enum Greeting {
-    /// With this identity.
+pub(crate) enum HandshakeReply {
+    /// The handshake, with this certificate.
     Shake(Arc<ServerConfig>),
-    /// With nothing more; the connection stays open.
+    /// Nothing more; the connection stays open.
     Stall,
-    /// With a reset.
     Reset,
-    /// With the connection's end.
     Close,
-    /// With plain HTTP.
+    /// Plain HTTP.
     Plain,
 }
 
@@ -62,7 +60,7 @@ impl Identities {
     pub(crate) fn generate() -> Result<Self, TlsError> {
         let key = KeyPair::generate()?;
         let trusted = authority("fanout origin")?;
-        let stranger = authority("nobody knows this one")?;
+        let unknown = authority("unknown authority")?;
         let good = CertificateParams::new(NAMES.map(str::to_owned))?;
         let elsewhere = CertificateParams::new(["elsewhere.invalid".to_owned()])?;
         let named = |label: &str| CertificateParams::new([format!("{label}{PARENT}")]);
@@ -70,35 +68,35 @@ impl Identities {
         expired.not_before = date_time_ymd(2019, 1, 1);
         expired.not_after = date_time_ymd(2020, 1, 1);
         let self_signed = named("self-signed")?.self_signed(&key)?;
-        let unknown = named("unknown-issuer")?.signed_by(&key, &stranger)?;
+        let untrusted = named("unknown-issuer")?.signed_by(&key, &unknown)?;
         Ok(Self {
             certificate_pem: trusted.pem(),
             good: config(good.signed_by(&key, &trusted)?.der(), &key)?,
             wrong_name: config(elsewhere.signed_by(&key, &trusted)?.der(), &key)?,
             expired: config(expired.signed_by(&key, &trusted)?.der(), &key)?,
             self_signed: config(self_signed.der(), &key)?,
-            unknown_issuer: config(unknown.der(), &key)?,
+            unknown_issuer: config(untrusted.der(), &key)?,
         })
     }
 
-    /// How a client is met that asks for this name, or for none.
-    pub(crate) fn greet(&self, name: Option<&str>) -> Greeting {
-        let shake = |config: &Arc<ServerConfig>| Greeting::Shake(Arc::clone(config));
+    /// What follows on a client that asks for this name, or for none.
+    pub(crate) fn reply(&self, name: Option<&str>) -> HandshakeReply {
+        let shake = |config: &Arc<ServerConfig>| HandshakeReply::Shake(Arc::clone(config));
         match name.and_then(|name| name.strip_suffix(PARENT)) {
             Some("wrong-name") => shake(&self.wrong_name),
             Some("expired") => shake(&self.expired),
             Some("self-signed") => shake(&self.self_signed),
             Some("unknown-issuer") => shake(&self.unknown_issuer),
-            Some("stall") => Greeting::Stall,
-            Some("reset") => Greeting::Reset,
-            Some("close") => Greeting::Close,
-            Some("plain") => Greeting::Plain,
+            Some("stall") => HandshakeReply::Stall,
+            Some("reset") => HandshakeReply::Reset,
+            Some("close") => HandshakeReply::Close,
+            Some("plain") => HandshakeReply::Plain,
             _ => shake(&self.good),
         }
     }
 }
 
-/// Somebody who vouches for others.
+/// An authority that signs certificates.
 fn authority(name: &str) -> Result<CertifiedIssuer<'static, KeyPair>, TlsError> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -126,8 +124,8 @@ mod tests {
     #[test]
     fn only_names_below_localhost_choose() {
         let identities = Identities::generate().unwrap();
-        let is_good = |name: Option<&str>| match identities.greet(name) {
-            Greeting::Shake(config) => Arc::ptr_eq(&config, &identities.good),
+        let is_good = |name: Option<&str>| match identities.reply(name) {
+            HandshakeReply::Shake(config) => Arc::ptr_eq(&config, &identities.good),
             _ => false,
         };
         for name in [None, Some("localhost"), Some("origin"), Some("expired")] {

@@ -4,14 +4,15 @@ use std::{
     fmt::Write as _,
     io::{self, BufWriter, Write},
     process::ExitCode,
+    str::FromStr,
 };
 
 use url::Url;
 
 use crate::{
-    draw::Draw,
     query,
-    spec::{Delay, Size},
+    seeded_rng::SeededRng,
+    spec::{Delay, Size, SpecError, echo},
 };
 
 /// URLs in the built-in list.
@@ -33,19 +34,19 @@ const BUILTIN_SIZES: (u64, u64) = (1024, 64 * 1024);
 /// to 64 KiB. The path holds the index, so that no URL occurs twice.
 pub fn builtin(base: &str, seed: u64) -> impl Iterator<Item = String> + use<> {
     let base = base.trim_end_matches('/').to_owned();
-    let mut draw = Draw::new(seed);
-    let delays_us = builtin_delays_us(&mut draw);
+    let mut rng = SeededRng::new(seed);
+    let delays_us = builtin_delays_us(&mut rng);
     (0..BUILTIN_COUNT).map(move |index| {
-        let size = draw.between(BUILTIN_SIZES.0, BUILTIN_SIZES.1);
+        let size = rng.between(BUILTIN_SIZES.0, BUILTIN_SIZES.1);
         format!("{base}/{index}?delay={}us&size={size}", delays_us[index])
     })
 }
 
 /// Lognormal delays with exactly the promised sum. Each boundary between two
 /// URLs' shares of it is rounded, so that the rounding cancels out.
-fn builtin_delays_us(draw: &mut Draw) -> Vec<u64> {
+fn builtin_delays_us(rng: &mut SeededRng) -> Vec<u64> {
     let weights: Vec<f64> = (0..BUILTIN_COUNT)
-        .map(|_| (BUILTIN_SIGMA * draw.normal()).exp())
+        .map(|_| (BUILTIN_SIGMA * rng.normal()).exp())
         .collect();
     let total: f64 = weights.iter().sum();
     let mut so_far = 0.0;
@@ -84,11 +85,11 @@ pub struct UrlsArgs {
     pub count: u64,
 
     /// Delay of each response: 5ms, 1ms..20ms, lognormal:20ms:0.5
-    #[arg(long, value_name = "SPEC", value_parser = delay)]
+    #[arg(long, value_name = "SPEC", value_parser = checked::<Delay>)]
     pub delay: Option<String>,
 
     /// Size of each body: 64, 4k, 1k..64k
-    #[arg(long, value_name = "SPEC", value_parser = size)]
+    #[arg(long, value_name = "SPEC", value_parser = checked::<Size>)]
     pub size: Option<String>,
 
     /// A parameter of the origin's language more: gzip, status=503, truncate …
@@ -96,33 +97,23 @@ pub struct UrlsArgs {
     pub params: Vec<String>,
 }
 
-fn delay(text: &str) -> Result<String, String> {
-    let checked: Result<Delay, _> = text.parse();
-    checked.map(|_| text.to_owned()).map_err(|e| e.to_string())
-}
-
-fn size(text: &str) -> Result<String, String> {
-    let checked: Result<Size, _> = text.parse();
-    checked.map(|_| text.to_owned()).map_err(|e| e.to_string())
+fn checked<T: FromStr<Err = SpecError>>(text: &str) -> Result<String, SpecError> {
+    text.parse::<T>().map(|_| text.to_owned())
 }
 
 /// A list that cannot be printed as asked.
 #[derive(Debug, thiserror::Error)]
-pub enum UrlsError {
-    /// The base is no place that an origin serves.
+enum UrlsError {
     #[error(
         "'{0}' is no base URL of an origin: give what it prints, such as http://127.0.0.1:8080"
     )]
     Base(String),
-    /// The origin would not understand the parameters.
     #[error("the origin would refuse these URLs: {0}")]
     Query(#[from] query::QueryError),
-    /// A parameter would end the query.
     #[error(
         "--param {0}: a parameter holds no white space, no & and no #; give --param once for each"
     )]
     Parameter(String),
-    /// Standard output cannot be written.
     #[error("the list cannot be written: {0}")]
     Write(#[from] io::Error),
 }
@@ -161,7 +152,7 @@ impl Template {
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https"))
             .filter(|url| url.query().is_none() && url.fragment().is_none())
-            .ok_or_else(|| UrlsError::Base(crate::spec::echo(&args.base)))?;
+            .ok_or_else(|| UrlsError::Base(echo(&args.base)))?;
         let mut query = String::new();
         let mut add = |name: &str, value: &str| {
             let separator = if query.is_empty() { "" } else { "&" };
@@ -176,7 +167,7 @@ impl Template {
         for param in &args.params {
             let ends = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '&' | '#');
             if param.is_empty() || param.contains(ends) {
-                return Err(UrlsError::Parameter(crate::spec::echo(param)));
+                return Err(UrlsError::Parameter(echo(param)));
             }
             add("", param);
         }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fanout_origin::{Listeners, Origin, Settings};
+use fanout_origin::{OriginServer, ServerSettings};
 use fanout_proto::{
     completion::Outcome,
     setup::{Client, Setup},
@@ -200,13 +200,9 @@ impl Mischief {
 }
 
 /// One origin for all of these; it ends with the process.
-static ORIGIN: LazyLock<Origin> = LazyLock::new(|| {
+static ORIGIN: LazyLock<OriginServer> = LazyLock::new(|| {
     let any = "127.0.0.1:0".parse().unwrap();
-    Origin::start(
-        Listeners::bind(any, Some(any)).unwrap(),
-        &Settings::default(),
-    )
-    .unwrap()
+    OriginServer::start(any, Some(any), &ServerSettings::default()).unwrap()
 });
 
 pub(crate) fn trials() -> Vec<Trial> {

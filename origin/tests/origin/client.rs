@@ -7,25 +7,25 @@ use std::{
     time::Duration,
 };
 
-use fanout_origin::{Listeners, Origin, Settings, Stats};
+use fanout_origin::{OriginServer, ServerSettings, Stats};
 
 /// Long enough for any machine; only a failing test waits so long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An origin on a free port.
-pub(crate) fn origin() -> Origin {
-    origin_with(&Settings::default())
+pub(crate) fn origin() -> OriginServer {
+    origin_with(&ServerSettings::default())
 }
 
-pub(crate) fn origin_with(settings: &Settings) -> Origin {
+pub(crate) fn origin_with(settings: &ServerSettings) -> OriginServer {
     let any = "127.0.0.1:0".parse().unwrap();
-    Origin::start(Listeners::bind(any, None).unwrap(), settings).unwrap()
+    OriginServer::start(any, None, settings).unwrap()
 }
 
-pub(crate) fn threads(count: usize) -> Settings {
-    Settings {
+pub(crate) fn threads(count: usize) -> ServerSettings {
+    ServerSettings {
         threads: NonZeroUsize::new(count).unwrap(),
-        ..Settings::default()
+        ..ServerSettings::default()
     }
 }
 
@@ -58,7 +58,7 @@ impl Response {
     }
 }
 
-pub(crate) fn connect(origin: &Origin) -> TcpStream {
+pub(crate) fn connect(origin: &OriginServer) -> TcpStream {
     let stream = TcpStream::connect(origin.http_addr()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -66,7 +66,7 @@ pub(crate) fn connect(origin: &Origin) -> TcpStream {
 }
 
 impl Client {
-    pub(crate) fn new(origin: &Origin) -> Self {
+    pub(crate) fn new(origin: &OriginServer) -> Self {
         Self {
             stream: connect(origin),
         }
@@ -138,7 +138,7 @@ impl<S: Read + Write> Client<S> {
 
 /// Waits until the counters are as they should be: what a client has seen
 /// and what the server has noticed may be a moment apart.
-pub(crate) fn eventually(origin: &Origin, what: impl Fn(&Stats) -> bool) -> Stats {
+pub(crate) fn eventually(origin: &OriginServer, what: impl Fn(&Stats) -> bool) -> Stats {
     let mut stats = origin.stats();
     for _ in 0..4000 {
         if what(&stats) {

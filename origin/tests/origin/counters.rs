@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use fanout_origin::{Origin, Stats};
+use fanout_origin::{OriginServer, Stats};
 
 use crate::client::{Client, eventually, origin};
 
-fn stats(origin: &Origin, path: &str) -> Stats {
+fn stats(origin: &OriginServer, path: &str) -> Stats {
     let response = Client::new(origin).get(path);
     assert_eq!(response.field("Content-Type"), Some("application/json"));
     serde_json::from_slice(&response.body).unwrap()

@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fanout_origin::Settings;
+use fanout_origin::ServerSettings;
 
 use crate::client::{Client, connect, eventually, origin, origin_with, threads};
 
-const LINE: &str = "fanout origin: a line of 64 bytes, all text, with a newline...\n";
+const LINE: &str = "fanout origin: a line of 64 bytes, all text, with a newline....\n";
 
 #[test]
 fn a_response_has_these_bytes_and_no_others() {
@@ -207,7 +207,7 @@ fn a_redirect_chain_ends_where_it_should() {
 #[test]
 fn random_sizes_depend_on_seed_and_url_only() {
     let seeded = |seed, threads| {
-        origin_with(&Settings {
+        origin_with(&ServerSettings {
             seed,
             ..crate::client::threads(threads)
         })
@@ -264,9 +264,9 @@ fn slow_and_split_responses_are_whole() {
 
 #[test]
 fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
-    let settings = Settings {
+    let settings = ServerSettings {
         idle_timeout: Duration::from_millis(100),
-        ..Settings::default()
+        ..ServerSettings::default()
     };
     let origin = origin_with(&settings);
     let mut idle = Client::new(&origin);
@@ -284,9 +284,9 @@ fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
 
 #[test]
 fn a_client_that_does_not_read_is_given_up() {
-    let settings = Settings {
+    let settings = ServerSettings {
         idle_timeout: Duration::from_millis(100),
-        ..Settings::default()
+        ..ServerSettings::default()
     };
     let origin = origin_with(&settings);
     let mut client = Client::new(&origin);

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use fanout_origin::{Listeners, Origin, Settings};
+use fanout_origin::{OriginServer, ServerSettings};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
@@ -17,13 +17,12 @@ use crate::client::{Client, eventually};
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
 
-fn origin() -> Origin {
+fn origin() -> OriginServer {
     let any = "127.0.0.1:0".parse().unwrap();
-    let listeners = Listeners::bind(any, Some(any)).unwrap();
-    Origin::start(listeners, &Settings::default()).unwrap()
+    OriginServer::start(any, Some(any), &ServerSettings::default()).unwrap()
 }
 
-fn connect(origin: &Origin, name: &str) -> Client<Stream> {
+fn connect(origin: &OriginServer, name: &str) -> Client<Stream> {
     let mut roots = RootCertStore::empty();
     let pem = origin.certificate_pem().unwrap();
     let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! Reproducible random numbers: what a URL draws depends on the seed and on
+//! Reproducible random numbers: what a URL gets depends on the seed and on
 //! its path and query, and on nothing else.
 //!
 //! The generator is `SplitMix64` (Steele, Lea, Flood: "Fast splittable
@@ -10,9 +10,9 @@ use std::f64::consts::TAU;
 
 /// One URL's stream of random numbers.
 #[derive(Debug, Clone)]
-pub(crate) struct Draw(u64);
+pub(crate) struct SeededRng(u64);
 
-impl Draw {
+impl SeededRng {
     /// The stream of a number, such as a seed.
     pub(crate) fn new(seed: u64) -> Self {
         Self(mix(seed))
@@ -72,15 +72,15 @@ mod tests {
     #[test]
     fn splitmix64_matches_its_published_sequence() {
         // State 1234567: the sequence of the reference implementation.
-        let mut draw = Draw(1_234_567);
-        assert_eq!(draw.next(), 6_457_827_717_110_365_317);
-        assert_eq!(draw.next(), 3_203_168_211_198_807_973);
-        assert_eq!(draw.next(), 9_817_491_932_198_370_423);
+        let mut rng = SeededRng(1_234_567);
+        assert_eq!(rng.next(), 6_457_827_717_110_365_317);
+        assert_eq!(rng.next(), 3_203_168_211_198_807_973);
+        assert_eq!(rng.next(), 9_817_491_932_198_370_423);
     }
 
     #[test]
     fn seed_and_url_both_matter_and_nothing_else() {
-        let first = |seed, url| Draw::of_url(seed, url).next();
+        let first = |seed, url| SeededRng::of_url(seed, url).next();
         assert_eq!(first(1, "/a?delay=1ms"), first(1, "/a?delay=1ms"));
         assert_ne!(first(1, "/a"), first(2, "/a"));
         assert_ne!(first(1, "/a"), first(1, "/b"));
@@ -88,21 +88,21 @@ mod tests {
 
     #[test]
     fn between_reaches_both_ends_and_stays_inside() {
-        let mut draw = Draw::new(7);
+        let mut rng = SeededRng::new(7);
         let mut seen = [0u32; 4];
         for _ in 0..1000 {
-            let value = usize::try_from(draw.between(10, 13)).unwrap() - 10;
+            let value = usize::try_from(rng.between(10, 13)).unwrap() - 10;
             seen[value] += 1;
         }
         assert!(seen.iter().all(|&count| count > 150), "{seen:?}");
-        assert_eq!(draw.between(5, 5), 5);
-        draw.between(0, u64::MAX);
+        assert_eq!(rng.between(5, 5), 5);
+        rng.between(0, u64::MAX);
     }
 
     #[test]
     fn normal_has_mean_zero_and_variance_one() {
-        let mut draw = Draw::new(11);
-        let samples: Vec<f64> = (0..100_000).map(|_| draw.normal()).collect();
+        let mut rng = SeededRng::new(11);
+        let samples: Vec<f64> = (0..100_000).map(|_| rng.normal()).collect();
         let n = samples.len() as f64;
         let mean = samples.iter().sum::<f64>() / n;
         let variance = samples.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;

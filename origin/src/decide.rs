@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use crate::{
-    draw::Draw,
     query,
-    request::{self, Refusal, Request},
-    response::{After, Manner, Response},
+    request::{self, Refusal, RequestHead},
+    response::{After, RenderedResponse, RequestMode},
+    seeded_rng::SeededRng,
     visits::Visits,
 };
 
@@ -16,38 +16,25 @@ use crate::{
 pub(crate) enum Decision {
     /// The head is not complete: read on.
     ReadOn,
-    /// The response is rendered.
-    Respond(Exchange),
-    /// The counters are asked for.
-    Stats(StatsRequest),
+    /// The response is rendered. It is held back for `delay`; `None` where the
+    /// URL asked for no delay.
+    Respond {
+        intake: Intake,
+        delay: Option<Duration>,
+    },
+    /// The counters are asked for, and to `reset` them afterwards.
+    Stats {
+        intake: Intake,
+        reset: bool,
+        mode: RequestMode,
+    },
 }
 
-/// An exchange whose response is rendered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Exchange {
-    /// What to take in first.
-    pub(crate) intake: Intake,
-    /// How long to hold the response back; `None` where no delay was asked for.
-    pub(crate) delay: Option<Duration>,
-}
-
-/// A request for the counters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct StatsRequest {
-    /// What to take in first.
-    pub(crate) intake: Intake,
-    /// Start counting anew, afterwards.
-    pub(crate) reset: bool,
-    /// How to answer.
-    pub(crate) manner: Manner,
-}
-
-/// Bytes that belong to the request.
+/// Bytes that belong to the request, to be taken in first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Intake {
-    /// Length of the head.
     pub(crate) head_length: usize,
-    /// Length of the body, which nobody looks at.
+    /// The body is thrown away.
     pub(crate) body_length: u64,
     /// The client waits for a 100 before it sends the body.
     pub(crate) expects_continue: bool,
@@ -61,14 +48,14 @@ pub(crate) fn decide(
     seed: u64,
     reused: bool,
     visits: &Visits,
-    response: &mut Response,
+    response: &mut RenderedResponse,
 ) -> Decision {
     let request = match request::parse(received) {
         Ok(Some(request)) => request,
         Ok(None) => return Decision::ReadOn,
         Err(refusal) => return refuse(refusal, received.len(), response),
     };
-    let manner = Manner {
+    let mode = RequestMode {
         head_only: request.head_only,
         http10: request.http10,
         keep_alive: request.keep_alive,
@@ -82,65 +69,64 @@ pub(crate) fn decide(
     let (path, query) = request.path_and_query();
     if let "/stats" | "/stats/reset" = path {
         let reset = path == "/stats/reset";
-        return Decision::Stats(StatsRequest {
+        return Decision::Stats {
             intake,
             reset,
-            manner,
-        });
+            mode,
+        };
     }
-    let delay = respond(&request, (path, query), (seed, visits), manner, response);
-    Decision::Respond(Exchange { intake, delay })
+    let delay = respond(&request, (path, query), (seed, visits), mode, response);
+    Decision::Respond { intake, delay }
 }
 
 fn respond(
-    request: &Request<'_>,
+    request: &RequestHead<'_>,
     (path, query): (&str, &str),
     (seed, visits): (u64, &Visits),
-    manner: Manner,
-    response: &mut Response,
+    mode: RequestMode,
+    response: &mut RenderedResponse,
 ) -> Option<Duration> {
-    let asked = match query::parse(query) {
+    let mut asked = match query::parse(query) {
         Ok(asked) => asked,
         Err(error) => {
             let body = format!("{error}\n");
-            response.render_own(400, "text/plain", body.as_bytes(), manner);
+            response.render_own(400, "text/plain", body.as_bytes(), mode);
             return None;
         }
     };
-    let asked = match asked.busy {
-        Some(_) => asked.on_visit(visits.count(request.path_and_query)),
-        None => asked,
-    };
+    if asked.busy.is_some() {
+        asked = asked.on_visit(visits.count(request.path_and_query));
+    }
     let fixed = asked.size.is_fixed() && asked.delay.is_none_or(|delay| delay.is_fixed());
-    // Nothing is drawn where nothing is random.
-    let mut draw = match fixed {
-        true => Draw::new(seed),
-        false => Draw::of_url(seed, request.path_and_query),
+    // The URL is not hashed where nothing is random.
+    let mut rng = match fixed {
+        true => SeededRng::new(seed),
+        false => SeededRng::of_url(seed, request.path_and_query),
     };
-    let delay = asked.delay.map(|delay| delay.sample(&mut draw));
-    let size = asked.size.sample(&mut draw);
-    response.render(&asked, size, manner, (path, query));
+    let delay = asked.delay.map(|delay| delay.sample(&mut rng));
+    let size = asked.size.sample(&mut rng);
+    response.render(&asked, size, mode, (path, query));
     delay
 }
 
-fn refuse(refusal: Refusal, received: usize, response: &mut Response) -> Decision {
-    let manner = Manner {
-        head_only: false,
-        http10: false,
-        keep_alive: false,
-        reused: false,
-    };
+fn refuse(refusal: Refusal, received: usize, response: &mut RenderedResponse) -> Decision {
     let body = format!("{refusal}\n");
-    response.render_own(refusal.status(), "text/plain", body.as_bytes(), manner);
+    let status = refusal.status();
+    response.render_own(
+        status,
+        "text/plain",
+        body.as_bytes(),
+        RequestMode::default(),
+    );
     response.after = After::Refuse;
-    Decision::Respond(Exchange {
+    Decision::Respond {
         intake: Intake {
             head_length: received,
             body_length: 0,
             expects_continue: false,
         },
         delay: None,
-    })
+    }
 }
 
 #[cfg(test)]
@@ -149,8 +135,8 @@ mod tests {
 
     use super::*;
 
-    fn decided(target: &str, seed: u64) -> (Decision, Response) {
-        let mut response = Response::new();
+    fn decided(target: &str, seed: u64) -> (Decision, RenderedResponse) {
+        let mut response = RenderedResponse::new();
         let head = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
         let decision = decide(
             head.as_bytes(),
@@ -164,7 +150,7 @@ mod tests {
 
     fn sample(target: &str, seed: u64) -> (Option<Duration>, u64) {
         match decided(target, seed) {
-            (Decision::Respond(exchange), response) => (exchange.delay, response.body_bytes),
+            (Decision::Respond { delay, .. }, response) => (delay, response.body_bytes),
             other => panic!("{other:?}"),
         }
     }
@@ -196,17 +182,14 @@ mod tests {
     #[test]
     fn a_bad_query_is_answered_with_its_name_and_the_connection_lives() {
         let (decision, response) = decided("/?sise=4", 0);
-        assert!(matches!(
-            decision,
-            Decision::Respond(Exchange { delay: None, .. })
-        ));
+        assert!(matches!(decision, Decision::Respond { delay: None, .. }));
         assert_eq!(response.status, Some(400));
         assert_eq!(response.after, After::KeepAlive);
     }
 
     #[test]
     fn a_refusal_ends_the_connection() {
-        let mut response = Response::new();
+        let mut response = RenderedResponse::new();
         let decision = decide(
             b"no http\r\n\r\n",
             0,
@@ -214,7 +197,7 @@ mod tests {
             &Visits::default(),
             &mut response,
         );
-        assert!(matches!(decision, Decision::Respond(_)));
+        assert!(matches!(decision, Decision::Respond { .. }));
         assert_eq!(response.after, After::Refuse);
         assert_eq!(response.status, Some(400));
     }
@@ -222,7 +205,7 @@ mod tests {
     #[test]
     fn counters_have_paths_of_their_own() {
         let reset = |target| match decided(target, 0).0 {
-            Decision::Stats(request) => Some(request.reset),
+            Decision::Stats { reset, .. } => Some(reset),
             _ => None,
         };
         assert_eq!(reset("/stats"), Some(false));
@@ -234,8 +217,8 @@ mod tests {
         #[test]
         fn any_url_is_answered(target in "/[!-~]{0,100}", seed: u64) {
             let (decision, response) = decided(&target, seed);
-            if let Decision::Respond(exchange) = decision {
-                prop_assert!(exchange.delay.is_none_or(|d| d <= crate::limits::DELAY_MAX));
+            if let Decision::Respond { delay, .. } = decision {
+                prop_assert!(delay.is_none_or(|d| d <= crate::limits::DELAY_MAX));
                 prop_assert!(response.status.is_some() || response.after != After::KeepAlive);
             }
         }
