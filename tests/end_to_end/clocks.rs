@@ -22,10 +22,10 @@ const ALLOWED: [(&str, &str); 3] = [
         "when a study began, and a seed",
     ),
     (
-        "coordinator/src/store.rs",
+        "coordinator/src/study/store.rs",
         "the name of a study's directory",
     ),
-    ("coordinator/src/daemon/plan.rs", "the name of a study"),
+    ("coordinator/src/serve/plan.rs", "the name of a study"),
 ];
 /// What reads it.
 const READS: [&str; 5] = [
@@ -54,6 +54,7 @@ fn the_time_of_day_is_read_for_names_only() {
     for part in [
         "coordinator/src",
         "analysis/src",
+        "engine/src",
         "origin/src",
         "proto/src",
         "worker/src",
