@@ -14,10 +14,10 @@ mod memory_slope;
 pub mod page;
 pub mod record;
 mod scaling;
-mod schema;
+#[cfg(test)]
+mod schema_tests;
 pub mod statistics;
 pub mod text;
 pub mod validity;
 
 pub use conclude::{Options, conclude};
-pub use schema::schema;
