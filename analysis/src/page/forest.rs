@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::{
-    identity::gloss,
+    identity::description,
     section,
     svg::{
         Anchor, Path, Px, fitted, mark,
@@ -11,7 +11,7 @@ use super::{
         scale::{Scale, cut, ratio_label, ratio_ticks, trimmed},
         text, text_width,
     },
-    view::{Ratio, Row, View},
+    view::{ArmRow, Ratio, StudyView},
 };
 use crate::{format, record::Verdict, text::counted};
 
@@ -26,7 +26,7 @@ const MARK: f64 = 6.5;
 const CAP: f64 = 5.0;
 
 /// The section.
-pub(super) fn forest(view: &View<'_>) -> Markup {
+pub(super) fn forest(view: &StudyView<'_>) -> Markup {
     let question = "Who is faster, and how sure are we?";
     let Some(baseline) = view.baseline().filter(|row| row.ratio.is_some()) else {
         return section(
@@ -64,7 +64,7 @@ struct Axis {
 }
 
 impl Axis {
-    fn new(view: &View<'_>) -> Self {
+    fn new(view: &StudyView<'_>) -> Self {
         let values: Vec<f64> = view
             .rows
             .iter()
@@ -172,7 +172,7 @@ fn place(scales: &[Scale], main: usize, ratio: f64) -> f64 {
 }
 
 /// Where things stand in a row of either room.
-struct Layout {
+struct ForestLayout {
     area: Area,
     pitch: f64,
     /// Below the row's top: where the mark's middle is.
@@ -180,15 +180,15 @@ struct Layout {
     figures_x: f64,
 }
 
-impl Layout {
-    fn new(view: &View<'_>, room: Room) -> Self {
+impl ForestLayout {
+    fn new(view: &StudyView<'_>, room: Room) -> Self {
         let top = 34.0;
         let pitch = room.pick(54.0, 78.0);
         let rows = view.rows.len() as f64;
         let names = view
             .rows
             .iter()
-            .map(|row| text_width(row.name(), 14.0).max(text_width(&gloss(row.arm()), 12.0)));
+            .map(|row| text_width(row.name(), 14.0).max(text_width(&description(row.arm()), 12.0)));
         let left = names.fold(120.0, f64::max).min(250.0) + 22.0;
         Self {
             area: Area {
@@ -204,8 +204,8 @@ impl Layout {
     }
 }
 
-fn draw(view: &View<'_>, baseline: &Row<'_>, axis: &Axis, room: Room) -> Drawing {
-    let layout = Layout::new(view, room);
+fn draw(view: &StudyView<'_>, baseline: &ArmRow<'_>, axis: &Axis, room: Room) -> Drawing {
+    let layout = ForestLayout::new(view, room);
     let area = layout.area;
     let scales = axis.scales(area.left, area.right);
     let main = scales[axis.main];
@@ -262,7 +262,13 @@ fn gap(x: f64, area: Area) -> Markup {
     html! { path.gap d=(path.as_str()) { title { "The axis is cut here." } } }
 }
 
-fn labels(row: &Row<'_>, baseline: &Row<'_>, layout: &Layout, room: Room, y: f64) -> Markup {
+fn labels(
+    row: &ArmRow<'_>,
+    baseline: &ArmRow<'_>,
+    layout: &ForestLayout,
+    room: Room,
+    y: f64,
+) -> Markup {
     let figure = row.ratio.map_or_else(
         || "no figure".to_owned(),
         |ratio| format::ratio(ratio.value),
@@ -277,7 +283,7 @@ fn labels(row: &Row<'_>, baseline: &Row<'_>, layout: &Layout, room: Room, y: f64
             let x = layout.area.left - 22.0;
             html! {
                 text.n.end x=(Px(x)) y=(Px(y + layout.mark - 1.0)) { (fitted(row.name(), 14.0, x)) title { (row.name()) } }
-                (text("t small", x, y + layout.mark + 15.0, Anchor::End, &fitted(&gloss(row.arm()), 12.0, x)))
+                (text("t small", x, y + layout.mark + 15.0, Anchor::End, &fitted(&description(row.arm()), 12.0, x)))
                 text.v x=(Px(layout.figures_x)) y=(Px(y + layout.mark - 1.0)) {
                     tspan.n { (if row.summary.baseline { "1×" } else { &figure }) }
                     @if let Some(interval) = &interval { tspan dx="8" { (interval) } }
@@ -295,7 +301,7 @@ fn labels(row: &Row<'_>, baseline: &Row<'_>, layout: &Layout, room: Room, y: f64
                     @if let Some(interval) = &interval { tspan dx="6" { (interval) } }
                     @if row.summary.baseline { tspan dx="6" { (format::duration(baseline.makespan_s().unwrap_or(f64::NAN))) } }
                 }
-                (text("t small", 0.0, y + 32.0, Anchor::Start, &fitted(&gloss(row.arm()), 11.5, right - text_width(&said, 11.5) - 8.0)))
+                (text("t small", 0.0, y + 32.0, Anchor::Start, &fitted(&description(row.arm()), 11.5, right - text_width(&said, 11.5) - 8.0)))
                 (text("t small", right, y + 32.0, Anchor::End, &said))
             }
         }
@@ -303,7 +309,7 @@ fn labels(row: &Row<'_>, baseline: &Row<'_>, layout: &Layout, room: Room, y: f64
 }
 
 /// What a row's figures come to, in a few words.
-fn saying(row: &Row<'_>) -> String {
+fn saying(row: &ArmRow<'_>) -> String {
     let said = match row.ratio.and_then(|ratio| ratio.verdict) {
         _ if row.summary.baseline => "the reference",
         _ if row.summary.trials.is_empty() => "no valid trial",
@@ -324,7 +330,7 @@ fn saying(row: &Row<'_>) -> String {
 }
 
 /// The interval, the mark and the single runs.
-fn estimate(row: &Row<'_>, scales: &[Scale], main: usize, y: f64) -> Markup {
+fn estimate(row: &ArmRow<'_>, scales: &[Scale], main: usize, y: f64) -> Markup {
     let at = |ratio: f64| place(scales, main, ratio);
     html! {
         @if let Some(ratio) = row.ratio {
@@ -344,12 +350,12 @@ fn estimate(row: &Row<'_>, scales: &[Scale], main: usize, y: f64) -> Markup {
                     }
                 }
             }
-            (mark(row.look, at(ratio.value), y, MARK, Some(&told(row, ratio))))
+            (mark(row.identity, at(ratio.value), y, MARK, Some(&told(row, ratio))))
         }
     }
 }
 
-fn told(row: &Row<'_>, ratio: Ratio) -> String {
+fn told(row: &ArmRow<'_>, ratio: Ratio) -> String {
     let interval = ratio
         .interval
         .map(|(low, high)| format!(", 95 % interval {}", format::ratio_interval(low, high)))
@@ -393,7 +399,7 @@ mod tests {
 
     #[test]
     fn far_arms_get_a_panel_of_their_own_unless_intervals_leave_no_gap() {
-        let panels = |study: &Study| Axis::new(&View::new(study)).panels.len();
+        let panels = |study: &Study| Axis::new(&StudyView::new(study)).panels.len();
         let mut study = crate::fixture::study();
         assert_eq!(panels(&study), 2);
         for comparison in &mut study.comparisons {

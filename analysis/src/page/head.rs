@@ -3,9 +3,9 @@
 use maud::{Markup, PreEscaped, html};
 
 use super::{
-    identity::{Hue, Look, gloss},
+    identity::{ArmKind, Identity, description},
     svg::swatch,
-    view::View,
+    view::StudyView,
 };
 use crate::{
     record::Study,
@@ -17,7 +17,7 @@ use crate::{
 const CAVEATS_OPEN: usize = 1;
 
 /// The line above the question, and the question.
-pub(super) fn question(view: &View<'_>) -> Markup {
+pub(super) fn question(view: &StudyView<'_>) -> Markup {
     /// What stands between the parts of the context line.
     const SEPARATOR: &str = " · ";
     html! {
@@ -39,7 +39,7 @@ fn these(urls: u64) -> String {
 }
 
 /// What the study found, in sentences, and what stands against it.
-pub(super) fn verdict(view: &View<'_>) -> Markup {
+pub(super) fn verdict(view: &StudyView<'_>) -> Markup {
     // The noise has a box of its own.
     let mut sentences = text::verdict(view.study);
     sentences.retain(|sentence| Some(sentence.as_str()) != noise(view.study));
@@ -54,7 +54,7 @@ pub(super) fn verdict(view: &View<'_>) -> Markup {
         .filter(|leaders| leaders.tied == 1)
         .and_then(|leaders| view.row(&leaders.ranked.first()?.arm.name));
     html! {
-        div class={ "verdict" @if let Some(row) = winner { " " (row.look.hue.paint().name) } } {
+        div class={ "verdict" @if let Some(row) = winner { " " (row.identity.kind.colour().name) } } {
             @for sentence in &sentences { p { (emphasised(sentence, &names)) } }
         }
     }
@@ -65,7 +65,7 @@ fn noise(study: &Study) -> Option<&str> {
 }
 
 /// What must be read before the figures are believed.
-pub(super) fn alarm(view: &View<'_>) -> Markup {
+pub(super) fn alarm(view: &StudyView<'_>) -> Markup {
     html! {
         @if let Some(noise) = noise(view.study) {
             div.alarm role="note" {
@@ -77,7 +77,7 @@ pub(super) fn alarm(view: &View<'_>) -> Markup {
 }
 
 /// Every other caveat, the most important open.
-pub(super) fn caveats(view: &View<'_>) -> Markup {
+pub(super) fn caveats(view: &StudyView<'_>) -> Markup {
     let noise = noise(view.study);
     let caveats = view.study.caveats.iter().map(String::as_str);
     let caveats: Vec<&str> = caveats.filter(|caveat| Some(*caveat) != noise).collect();
@@ -125,23 +125,23 @@ fn is_ratio(word: &str) -> bool {
 
 /// The key: a switch per arm that singles it out, without script, and what the
 /// shapes mean.
-pub(super) fn key(view: &View<'_>) -> Markup {
+pub(super) fn key(view: &StudyView<'_>) -> Markup {
     html! {
         div.key role="group" aria-label="Arms; choose some to single them out" {
             @for row in view.rows.iter().filter(|row| !row.arm().control) {
-                label.chip title=(gloss(row.arm())) {
+                label.chip title=(description(row.arm())) {
                     input type="checkbox" id={ "k" (row.id) };
-                    (swatch(row.look)) span { (row.name()) }
+                    (swatch(row.identity)) span { (row.name()) }
                 }
             }
         }
         ul.shapes {
-            @for hue in Hue::ALL.into_iter().filter(|hue| view.rows.iter().any(|row| row.look.hue == *hue)) {
-                li { (swatch(Look { hue, hollow: false, dashes: 0 })) (hue.gloss()) }
+            @for kind in ArmKind::ALL.into_iter().filter(|kind| view.rows.iter().any(|row| row.identity.kind == *kind)) {
+                li { (swatch(Identity { kind, hollow: false, dashes: 0 })) (kind.description()) }
             }
-            @if view.rows.iter().any(|row| row.look.hollow) {
-                @let hue = view.rows.iter().find(|row| row.look.hollow).map_or(Hue::Other, |row| row.look.hue);
-                li { (swatch(Look { hue, hollow: true, dashes: 0 })) "hollow: another HTTP client, named after @" }
+            @if view.rows.iter().any(|row| row.identity.hollow) {
+                @let kind = view.rows.iter().find(|row| row.identity.hollow).map_or(ArmKind::Other, |row| row.identity.kind);
+                li { (swatch(Identity { kind, hollow: true, dashes: 0 })) "hollow: another HTTP client, named after @" }
             }
             li.hint { "Choose arms above to single them out." }
         }
@@ -162,7 +162,7 @@ pub(super) fn theme_switch() -> Markup {
 
 /// The rules that single out the arms chosen in the key, and show the pane
 /// chosen among those of who waits when.
-pub(super) fn rules(view: &View<'_>) -> Markup {
+pub(super) fn rules(view: &StudyView<'_>) -> Markup {
     use std::fmt::Write as _;
     let mut css = String::new();
     for row in &view.rows {

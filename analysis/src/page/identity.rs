@@ -1,7 +1,7 @@
-//! How an arm looks: one hue and one shape per model, wherever it is drawn.
+//! How an arm identities: one kind and one shape per model, wherever it is drawn.
 //!
-//! The hue and the shape tell the model, a hollow mark tells that the client
-//! is not the core, and dashes tell lines apart that share a hue. Text is
+//! The kind and the shape tell the model, a hollow mark tells that the client
+//! is not the core, and dashes tell lines apart that share a kind. Text is
 //! never coloured. The hues were chosen so that the worst pair under simulated
 //! protanopia, deuteranopia and tritanopia stays apart by an OKLab distance of
 //! 10 (light) and 12 (dark); every one has a contrast of 3 or more against its
@@ -9,9 +9,9 @@
 
 use crate::record::Arm;
 
-/// What the model of an arm is, as far as its looks go.
+/// What the model of an arm is, as far as its identities go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Hue {
+pub enum ArmKind {
     /// One process, one URL at a time.
     Sequential,
     /// One process, a thread per URL in flight.
@@ -49,7 +49,7 @@ pub enum Shape {
 
 /// One colour in light and in dark.
 #[derive(Debug, Clone, Copy)]
-pub struct Paint {
+pub struct Colour {
     /// The CSS variable's name, without the dashes in front.
     pub name: &'static str,
     /// `#rrggbb` on a light ground.
@@ -58,33 +58,33 @@ pub struct Paint {
     pub dark: &'static str,
 }
 
-const fn paint(name: &'static str, light: &'static str, dark: &'static str) -> Paint {
-    Paint { name, light, dark }
+const fn colour(name: &'static str, light: &'static str, dark: &'static str) -> Colour {
+    Colour { name, light, dark }
 }
 
 /// The ground, the ink and everything between.
-pub const GROUNDS: [Paint; 7] = [
-    paint("bg", "#ffffff", "#14171c"),
-    paint("panel", "#f5f7f9", "#1c2128"),
-    paint("line", "#e2e6ea", "#2c333c"),
-    paint("edge", "#c9cfd6", "#434c58"),
-    paint("muted", "#59616c", "#a3acb8"),
-    paint("ink", "#15181d", "#eef1f4"),
-    paint("fail", "#d1242f", "#ff6b70"),
+pub const BASE_COLOURS: [Colour; 7] = [
+    colour("bg", "#ffffff", "#14171c"),
+    colour("panel", "#f5f7f9", "#1c2128"),
+    colour("line", "#e2e6ea", "#2c333c"),
+    colour("edge", "#c9cfd6", "#434c58"),
+    colour("muted", "#59616c", "#a3acb8"),
+    colour("ink", "#15181d", "#eef1f4"),
+    colour("fail", "#d1242f", "#ff6b70"),
 ];
 
 /// What a slot does: doing nothing, connecting, waiting for the server,
 /// reading the body, and the cost of fanout itself.
-pub const PHASES: [Paint; 5] = [
-    paint("idle", "#d5d9de", "#3a414b"),
-    paint("connect", "#9ecae1", "#1f4e79"),
-    paint("wait", "#4292c6", "#3f8fd2"),
-    paint("body", "#08519c", "#b5dcff"),
-    paint("own", "#15181d", "#ffffff"),
+pub const PHASE_COLOURS: [Colour; 5] = [
+    colour("idle", "#d5d9de", "#3a414b"),
+    colour("connect", "#9ecae1", "#1f4e79"),
+    colour("wait", "#4292c6", "#3f8fd2"),
+    colour("body", "#08519c", "#b5dcff"),
+    colour("own", "#15181d", "#ffffff"),
 ];
 
-impl Hue {
-    /// Every hue, in the order in which a legend names them.
+impl ArmKind {
+    /// Every kind, in the order in which a legend names them.
     pub const ALL: [Self; 7] = [
         Self::Sequential,
         Self::Threads,
@@ -95,7 +95,7 @@ impl Hue {
         Self::Other,
     ];
 
-    /// The hue of an arrangement; `model` as in [`Arm::model`].
+    /// The kind of an arrangement; `model` as in [`Arm::model`].
     #[must_use]
     pub fn of(processes: u32, model: &str) -> Self {
         match (model, processes > 1) {
@@ -111,15 +111,15 @@ impl Hue {
 
     /// Its colour. The name is also the class that makes it the element's `--c`.
     #[must_use]
-    pub fn paint(self) -> Paint {
+    pub fn colour(self) -> Colour {
         match self {
-            Self::Sequential => paint("seq", "#929495", "#9c9fa1"),
-            Self::Threads => paint("thr", "#3288ce", "#60b0fb"),
-            Self::Async => paint("asy", "#d97834", "#f4842f"),
-            Self::MultiProcess => paint("mpr", "#163f21", "#7cfae3"),
-            Self::AsyncMt => paint("amt", "#6a2566", "#b057a9"),
-            Self::Hybrid => paint("hyb", "#605f0d", "#f6d354"),
-            Self::Other => paint("oth", "#c62865", "#ca3546"),
+            Self::Sequential => colour("seq", "#929495", "#9c9fa1"),
+            Self::Threads => colour("thr", "#3288ce", "#60b0fb"),
+            Self::Async => colour("asy", "#d97834", "#f4842f"),
+            Self::MultiProcess => colour("mpr", "#163f21", "#7cfae3"),
+            Self::AsyncMt => colour("amt", "#6a2566", "#b057a9"),
+            Self::Hybrid => colour("hyb", "#605f0d", "#f6d354"),
+            Self::Other => colour("oth", "#c62865", "#ca3546"),
         }
     }
 
@@ -139,7 +139,7 @@ impl Hue {
 
     /// The model in everyday words.
     #[must_use]
-    pub fn gloss(self) -> &'static str {
+    pub fn description(self) -> &'static str {
         match self {
             Self::Sequential => "one URL after the other",
             Self::Threads => "a thread per URL in flight",
@@ -152,41 +152,41 @@ impl Hue {
     }
 }
 
-/// How one arm looks.
+/// How one arm identities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
-    /// Hue and shape of its model.
-    pub hue: Hue,
+pub struct Identity {
+    /// ArmKind and shape of its model.
+    pub kind: ArmKind,
     /// Whether its client is not the core: the mark is hollow.
     pub hollow: bool,
-    /// Which dashes its lines have: 0 is a full line. Arms of one hue differ.
+    /// Which dashes its lines have: 0 is a full line. Arms of one kind differ.
     pub dashes: usize,
 }
 
-impl Look {
-    /// The look of an arrangement on its own; lines are full.
+impl Identity {
+    /// The identity of an arrangement on its own; lines are full.
     #[must_use]
     pub fn of(processes: u32, model: &str, client: &str) -> Self {
         Self {
-            hue: Hue::of(processes, model),
+            kind: ArmKind::of(processes, model),
             hollow: client != "core",
             dashes: 0,
         }
     }
 
-    /// The looks of arms that are drawn together, in the same order: lines of
-    /// one hue get different dashes. The A/A control looks like its baseline.
+    /// The identities of arms that are drawn together, in the same order: lines of
+    /// one kind get different dashes. The A/A control identities like its baseline.
     #[must_use]
     pub fn of_all(arms: &[Arm]) -> Vec<Self> {
-        let mut seen: Vec<Hue> = Vec::with_capacity(arms.len());
+        let mut seen: Vec<ArmKind> = Vec::with_capacity(arms.len());
         arms.iter()
             .map(|arm| {
-                let look = Self::of(arm.processes, &arm.model, &arm.client);
-                let dashes = seen.iter().filter(|hue| **hue == look.hue).count();
+                let identity = Self::of(arm.processes, &arm.model, &arm.client);
+                let dashes = seen.iter().filter(|kind| **kind == identity.kind).count();
                 if !arm.control {
-                    seen.push(look.hue);
+                    seen.push(identity.kind);
                 }
-                Self { dashes, ..look }
+                Self { dashes, ..identity }
             })
             .collect()
     }
@@ -202,7 +202,7 @@ impl Look {
 
 /// An arm in everyday words: `32 threads, one URL each`.
 #[must_use]
-pub fn gloss(arm: &Arm) -> String {
+pub fn description(arm: &Arm) -> String {
     let (p, c) = (arm.processes, arm.concurrency);
     let model = match (arm.model.as_str(), p > 1) {
         ("sequential", false) => "one URL after the other".to_owned(),
@@ -256,8 +256,8 @@ mod tests {
 
     #[test]
     fn every_hue_stands_out_from_its_ground_in_light_and_dark() {
-        let [bg, panel, _, _, muted, ink, fail] = GROUNDS;
-        for mark in Hue::ALL.map(Hue::paint).into_iter().chain([fail]) {
+        let [bg, panel, _, _, muted, ink, fail] = BASE_COLOURS;
+        for mark in ArmKind::ALL.map(ArmKind::colour).into_iter().chain([fail]) {
             assert!(contrast(mark.light, bg.light) >= 3.0, "{mark:?}");
             assert!(contrast(mark.dark, bg.dark) >= 3.0, "{mark:?}");
         }
@@ -271,22 +271,25 @@ mod tests {
 
     #[test]
     fn hues_shapes_and_class_names_are_all_different() {
-        for (at, one) in Hue::ALL.iter().enumerate() {
-            for other in &Hue::ALL[..at] {
+        for (at, one) in ArmKind::ALL.iter().enumerate() {
+            for other in &ArmKind::ALL[..at] {
                 assert_ne!(one.shape(), other.shape());
-                assert_ne!(one.paint().name, other.paint().name);
+                assert_ne!(one.colour().name, other.colour().name);
             }
         }
     }
 
     #[test]
     fn an_arm_looks_like_its_model_and_a_foreign_client_is_hollow() {
-        assert_eq!(Look::of(1, "async", "core").hue, Hue::Async);
-        assert_eq!(Look::of(32, "sequential", "core").hue, Hue::MultiProcess);
-        assert_eq!(Look::of(2, "threads", "core").hue, Hue::Hybrid);
-        assert_eq!(Look::of(1, "fibres", "core").hue, Hue::Other);
-        assert!(!Look::of(1, "async", "core").hollow);
-        assert!(Look::of(1, "async", "reqwest").hollow);
+        assert_eq!(Identity::of(1, "async", "core").kind, ArmKind::Async);
+        assert_eq!(
+            Identity::of(32, "sequential", "core").kind,
+            ArmKind::MultiProcess
+        );
+        assert_eq!(Identity::of(2, "threads", "core").kind, ArmKind::Hybrid);
+        assert_eq!(Identity::of(1, "fibres", "core").kind, ArmKind::Other);
+        assert!(!Identity::of(1, "async", "core").hollow);
+        assert!(Identity::of(1, "async", "reqwest").hollow);
     }
 
     #[test]
@@ -300,18 +303,18 @@ mod tests {
                 ..arm(1, "async", "core")
             },
         ];
-        let dashes: Vec<_> = Look::of_all(&arms)
+        let dashes: Vec<_> = Identity::of_all(&arms)
             .into_iter()
-            .map(Look::dash_array)
+            .map(Identity::dash_array)
             .collect();
         assert_eq!(dashes[..3], [None, None, Some("7 3")]);
     }
 
     #[test]
     fn glosses_are_everyday_words() {
-        insta::assert_snapshot!(gloss(&arm(1, "async", "core")), @"one event loop, 16 in flight");
-        insta::assert_snapshot!(gloss(&arm(2, "async", "core")), @"2 event loops, 16 in flight each");
-        insta::assert_snapshot!(gloss(&arm(1, "threads", "ureq")), @"16 threads, one URL each; ureq");
-        insta::assert_snapshot!(gloss(&arm(32, "sequential", "null")), @"32 processes, one URL each; fetches nothing");
+        insta::assert_snapshot!(description(&arm(1, "async", "core")), @"one event loop, 16 in flight");
+        insta::assert_snapshot!(description(&arm(2, "async", "core")), @"2 event loops, 16 in flight each");
+        insta::assert_snapshot!(description(&arm(1, "threads", "ureq")), @"16 threads, one URL each; ureq");
+        insta::assert_snapshot!(description(&arm(32, "sequential", "null")), @"32 processes, one URL each; fetches nothing");
     }
 }

@@ -7,12 +7,12 @@ use super::{
     svg::{
         Path, Px,
         plot::{
-            Area, Drawing, End, Room, Tick, ends, for_both, margin, unit_ticks, x_axis, x_title,
-            y_axis,
+            Area, Drawing, LineEnd, Room, Tick, ends, for_both, margin, unit_ticks, x_axis,
+            x_title, y_axis,
         },
         scale::{Scale, Unit, nice_ceiling, trimmed},
     },
-    view::{Row, View},
+    view::{ArmRow, StudyView},
 };
 use crate::{
     format,
@@ -27,17 +27,17 @@ const FROM: f64 = 2.0;
 const LOG_FROM: f64 = 25.0;
 
 /// One arm's curve.
-struct Curve<'v, 'a> {
-    row: &'v Row<'a>,
+struct LatencyCurve<'v, 'a> {
+    row: &'v ArmRow<'a>,
     /// (1 in how many is slower, seconds), from [`FROM`] up.
     points: Vec<(f64, f64)>,
 }
 
 /// The section.
-pub(super) fn latency(view: &View<'_>) -> Markup {
+pub(super) fn latency(view: &StudyView<'_>) -> Markup {
     let question = "How slow are the unlucky URLs?";
     let mut unread = 0;
-    let curves: Vec<Curve<'_, '_>> = view
+    let curves: Vec<LatencyCurve<'_, '_>> = view
         .subjects()
         .filter(|row| row.summary.fetches())
         .filter_map(|row| curve(row, &mut unread))
@@ -70,7 +70,7 @@ pub(super) fn latency(view: &View<'_>) -> Markup {
 }
 
 /// At a fixed rate: from the take-up beside from the intended start.
-fn open_loop(view: &View<'_>) -> Markup {
+fn open_loop(view: &StudyView<'_>) -> Markup {
     let arms = text::open_loop(view.study);
     let shown = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), format::duration);
     html! {
@@ -97,7 +97,7 @@ fn open_loop(view: &View<'_>) -> Markup {
 }
 
 /// The runs of an arm together, as far as each has enough samples beyond.
-fn curve<'v, 'a>(row: &'v Row<'a>, unread: &mut usize) -> Option<Curve<'v, 'a>> {
+fn curve<'v, 'a>(row: &'v ArmRow<'a>, unread: &mut usize) -> Option<LatencyCurve<'v, 'a>> {
     let mut together = Latency::new();
     let mut fewest = u64::MAX;
     for text in row
@@ -122,10 +122,10 @@ fn curve<'v, 'a>(row: &'v Row<'a>, unread: &mut usize) -> Option<Curve<'v, 'a>> 
         // The curve's steps are rounded: 1.995 is the 2 that it begins with here.
         .filter(|(one_in, _)| *one_in >= FROM * 0.99 && *one_in <= reach)
         .collect();
-    (points.len() >= 2).then_some(Curve { row, points })
+    (points.len() >= 2).then_some(LatencyCurve { row, points })
 }
 
-fn is_logarithmic(curves: &[Curve<'_, '_>]) -> bool {
+fn is_logarithmic(curves: &[LatencyCurve<'_, '_>]) -> bool {
     let slowest = curves
         .iter()
         .filter_map(|curve| curve.points.last())
@@ -139,7 +139,7 @@ fn is_logarithmic(curves: &[Curve<'_, '_>]) -> bool {
     quickest > 0.0 && slowest > LOG_FROM * quickest
 }
 
-fn draw(curves: &[Curve<'_, '_>], logarithmic: bool, room: Room) -> Drawing {
+fn draw(curves: &[LatencyCurve<'_, '_>], logarithmic: bool, room: Room) -> Drawing {
     let slowest = curves
         .iter()
         .filter_map(|curve| curve.points.last())
@@ -203,15 +203,15 @@ fn draw(curves: &[Curve<'_, '_>], logarithmic: bool, room: Room) -> Drawing {
             note: Some(format!("1 in {}", trimmed(one_in))),
         })
         .collect();
-    let lines: Vec<End> = curves
+    let lines: Vec<LineEnd> = curves
         .iter()
         .zip(labels)
         .filter_map(|(curve, value)| {
             let (one_in, seconds) = *curve.points.last()?;
-            Some(End {
+            Some(LineEnd {
                 x: x.at(one_in),
                 y: y.at(seconds),
-                look: curve.row.look,
+                identity: curve.row.identity,
                 class: curve.row.class(),
                 name: curve.row.name().to_owned(),
                 value,
@@ -227,7 +227,7 @@ fn draw(curves: &[Curve<'_, '_>], logarithmic: bool, room: Room) -> Drawing {
         @for curve in curves {
             @let line = Path::line(curve.points.iter().map(|(one_in, s)| (x.at(*one_in), y.at(*s))));
             g class=(curve.row.class()) {
-                path.line d=(line.as_str()) stroke-dasharray=[curve.row.look.dash_array()] { title { (curve.row.name()) } }
+                path.line d=(line.as_str()) stroke-dasharray=[curve.row.identity.dash_array()] { title { (curve.row.name()) } }
                 @for (one_in, seconds) in at_decades(&curve.points) {
                     circle.stop cx=(Px(x.at(one_in))) cy=(Px(y.at(seconds))) r="3" { title { (told(curve, one_in, seconds)) } }
                 }
@@ -241,7 +241,7 @@ fn draw(curves: &[Curve<'_, '_>], logarithmic: bool, room: Room) -> Drawing {
     }
 }
 
-fn told(curve: &Curve<'_, '_>, one_in: f64, seconds: f64) -> String {
+fn told(curve: &LatencyCurve<'_, '_>, one_in: f64, seconds: f64) -> String {
     format!(
         "{}: {} of URLs took at most {}, 1 in {:.0} took longer",
         curve.row.name(),

@@ -8,11 +8,12 @@ use super::{
     svg::{
         Path,
         plot::{
-            Area, Drawing, End, Room, ends, for_both, margin, unit_ticks, x_axis, x_title, y_axis,
+            Area, Drawing, LineEnd, Room, ends, for_both, margin, unit_ticks, x_axis, x_title,
+            y_axis,
         },
         scale::{Scale, Unit, cut, nice_ceiling},
     },
-    view::{Row, View},
+    view::{ArmRow, StudyView},
 };
 use crate::{format, record::Interval, text::ends as ends_of};
 
@@ -20,8 +21,8 @@ use crate::{format, record::Interval, text::ends as ends_of};
 const FAR: f64 = 2.5;
 
 /// One arm's line.
-struct Line<'v, 'a> {
-    row: &'v Row<'a>,
+struct MemoryLine<'v, 'a> {
+    row: &'v ArmRow<'a>,
     /// (seconds since Go, bytes)
     points: Vec<(f64, f64)>,
     end_s: f64,
@@ -29,9 +30,9 @@ struct Line<'v, 'a> {
 }
 
 /// The section.
-pub(super) fn memory(view: &View<'_>) -> Markup {
+pub(super) fn memory(view: &StudyView<'_>) -> Markup {
     let question = "How much memory does each hold?";
-    let lines: Vec<Line<'_, '_>> = view.subjects().filter_map(line).collect();
+    let lines: Vec<MemoryLine<'_, '_>> = view.subjects().filter_map(line).collect();
     let slopes = slopes(view);
     if lines.is_empty() {
         let missing = html! {
@@ -46,7 +47,8 @@ pub(super) fn memory(view: &View<'_>) -> Markup {
     let chart = for_both("Memory of every arm over time", |room| {
         draw(&lines, limit, room)
     });
-    let cut_off: Vec<&Line<'_, '_>> = lines.iter().filter(|line| line.end_s > limit).collect();
+    let cut_off: Vec<&MemoryLine<'_, '_>> =
+        lines.iter().filter(|line| line.end_s > limit).collect();
     let caption = html! { p.caption {
         "Memory of all processes of an arm together (PSS), in its median run. A line ends when the arm is done: short and low is good."
         @if !cut_off.is_empty() {
@@ -61,7 +63,7 @@ pub(super) fn memory(view: &View<'_>) -> Markup {
     section("memory", question, &html! { (chart) (caption) (slopes) })
 }
 
-fn line<'v, 'a>(row: &'v Row<'a>) -> Option<Line<'v, 'a>> {
+fn line<'v, 'a>(row: &'v ArmRow<'a>) -> Option<MemoryLine<'v, 'a>> {
     let trial = row.typical(|trial| trial.memory.iter().any(|point| point.pss_bytes.is_some()))?;
     let points: Vec<(f64, f64)> = trial
         .memory
@@ -69,7 +71,7 @@ fn line<'v, 'a>(row: &'v Row<'a>) -> Option<Line<'v, 'a>> {
         .filter(|point| point.elapsed_s.is_finite() && point.elapsed_s >= 0.0)
         .filter_map(|point| Some((point.elapsed_s, point.pss_bytes? as f64)))
         .collect();
-    Some(Line {
+    Some(MemoryLine {
         row,
         end_s: points.last()?.0,
         peak: points.iter().map(|point| point.1).fold(0.0, f64::max),
@@ -77,7 +79,7 @@ fn line<'v, 'a>(row: &'v Row<'a>) -> Option<Line<'v, 'a>> {
     })
 }
 
-fn draw(lines: &[Line<'_, '_>], limit: f64, room: Room) -> Drawing {
+fn draw(lines: &[MemoryLine<'_, '_>], limit: f64, room: Room) -> Drawing {
     let labels: Vec<String> = lines.iter().map(|line| format::bytes(line.peak)).collect();
     let names = lines.iter().map(|line| line.row.name());
     let area = Area {
@@ -96,7 +98,7 @@ fn draw(lines: &[Line<'_, '_>], limit: f64, room: Room) -> Drawing {
         (area.bottom, area.top),
     );
     let time = Unit::of_seconds(limit);
-    let drawn: Vec<(Path, End)> = lines
+    let drawn: Vec<(Path, LineEnd)> = lines
         .iter()
         .zip(labels)
         .map(|(line, label)| {
@@ -110,10 +112,10 @@ fn draw(lines: &[Line<'_, '_>], limit: f64, room: Room) -> Drawing {
                 format::bytes(line.peak),
                 format::duration(line.end_s)
             );
-            let end = End {
+            let end = LineEnd {
                 x: x.at(last.0),
                 y: y.at(last.1),
-                look: line.row.look,
+                identity: line.row.identity,
                 class: line.row.class(),
                 name: line.row.name().to_owned(),
                 value: label,
@@ -129,7 +131,7 @@ fn draw(lines: &[Line<'_, '_>], limit: f64, room: Room) -> Drawing {
         (x_title(area, 40.0, "time since the start"))
         @for ((path, end), line) in drawn.iter().zip(lines) {
             g class=(end.class) {
-                path.line d=(path.as_str()) stroke-dasharray=[line.row.look.dash_array()] { title { (end.title) } }
+                path.line d=(path.as_str()) stroke-dasharray=[line.row.identity.dash_array()] { title { (end.title) } }
             }
         }
         (ends(room, area, &drawn.iter().map(|(_, end)| end.clone()).collect::<Vec<_>>()))
@@ -141,7 +143,7 @@ fn draw(lines: &[Line<'_, '_>], limit: f64, room: Room) -> Drawing {
 }
 
 /// What one more URL in flight costs, where the study can tell.
-fn slopes(view: &View<'_>) -> Markup {
+fn slopes(view: &StudyView<'_>) -> Markup {
     let figure = |interval: &Interval| {
         html! {
             b { (format::bytes(interval.value)) }

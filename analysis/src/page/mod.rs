@@ -25,7 +25,7 @@ mod waits;
 
 use maud::{DOCTYPE, Markup, html};
 
-use self::view::View;
+use self::view::StudyView;
 use crate::record::Study;
 
 /// What the page may load: nothing but what stands in it.
@@ -35,7 +35,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 /// `study.json` and `trials.csv` beside it.
 #[must_use]
 pub fn page(study: &Study) -> String {
-    let view = View::new(study);
+    let view = StudyView::new(study);
     html! {
         (DOCTYPE)
         html lang="en" {

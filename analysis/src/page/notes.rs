@@ -3,7 +3,7 @@
 
 use maud::{Markup, html};
 
-use super::{section, svg::scale::trimmed, view::View};
+use super::{section, svg::scale::trimmed, view::StudyView};
 use crate::{
     format,
     record::{Machine, Manifest, Study, Trial},
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The sections.
-pub(super) fn notes(view: &View<'_>) -> Markup {
+pub(super) fn notes(view: &StudyView<'_>) -> Markup {
     let study = view.study;
     html! {
         (section("limits", "What does this not show?", &limits(study)))
@@ -88,7 +88,7 @@ fn metric_name(metric: &str) -> &str {
     }
 }
 
-fn comparisons(view: &View<'_>) -> Markup {
+fn comparisons(view: &StudyView<'_>) -> Markup {
     let all = &view.study.comparisons;
     let mut metrics: Vec<&str> = Vec::new();
     for comparison in all {

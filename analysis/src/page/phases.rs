@@ -10,7 +10,7 @@ use super::{
         scale::{Scale, Unit, cut, nice_ceiling},
         swatch, text, text_width,
     },
-    view::{Row, View, urls},
+    view::{ArmRow, StudyView, urls},
     waits::legend,
 };
 use crate::{format, record::Trial, text::or_unknown};
@@ -21,21 +21,21 @@ const FAR: f64 = 2.5;
 const PARTS: [&str; 5] = ["connect", "wait", "body", "idle", "own"];
 
 /// One arm's bar: seconds of a slot's time per URL.
-struct Bar<'v, 'a> {
-    row: &'v Row<'a>,
+struct PhaseBar<'v, 'a> {
+    row: &'v ArmRow<'a>,
     parts: [f64; 5],
 }
 
-impl Bar<'_, '_> {
+impl PhaseBar<'_, '_> {
     fn total(&self) -> f64 {
         self.parts.iter().sum()
     }
 }
 
 /// The section.
-pub(super) fn phases(view: &View<'_>) -> Markup {
+pub(super) fn phases(view: &StudyView<'_>) -> Markup {
     let question = "Where does a URL's time go?";
-    let bars: Vec<Bar<'_, '_>> = view.subjects().filter_map(bar).collect();
+    let bars: Vec<PhaseBar<'_, '_>> = view.subjects().filter_map(bar).collect();
     let costs = costs(view);
     if bars.is_empty() {
         let missing = html! {
@@ -44,7 +44,7 @@ pub(super) fn phases(view: &View<'_>) -> Markup {
         };
         return section("time", question, &missing);
     }
-    let totals: Vec<f64> = bars.iter().map(Bar::total).collect();
+    let totals: Vec<f64> = bars.iter().map(PhaseBar::total).collect();
     let longest = totals.iter().copied().fold(0.0, f64::max);
     let limit = cut(&totals, FAR).map_or(longest, |kept| kept * 1.12);
     let chart = html! {
@@ -60,7 +60,7 @@ pub(super) fn phases(view: &View<'_>) -> Markup {
     section("time", question, &html! { (chart) (caption) (costs) })
 }
 
-fn bar<'v, 'a>(row: &'v Row<'a>) -> Option<Bar<'v, 'a>> {
+fn bar<'v, 'a>(row: &'v ArmRow<'a>) -> Option<PhaseBar<'v, 'a>> {
     let spent = |trial: &Trial| {
         trial.phases.connect_s + trial.phases.wait_s + trial.phases.body_s + trial.phases.idle_s
     };
@@ -78,10 +78,10 @@ fn bar<'v, 'a>(row: &'v Row<'a>) -> Option<Bar<'v, 'a>> {
         own,
     ]
     .map(|sum| (sum / urls).max(0.0));
-    Some(Bar { row, parts })
+    Some(PhaseBar { row, parts })
 }
 
-fn draw(bars: &[Bar<'_, '_>], limit: f64, room: Room) -> Drawing {
+fn draw(bars: &[PhaseBar<'_, '_>], limit: f64, room: Room) -> Drawing {
     let (pitch, height) = room.pick((40.0, 24.0), (54.0, 22.0));
     let top = room.pick(8.0, 24.0);
     let names = bars.iter().map(|bar| text_width(bar.row.name(), 14.0));
@@ -126,7 +126,7 @@ fn draw(bars: &[Bar<'_, '_>], limit: f64, room: Room) -> Drawing {
     }
 }
 
-fn stack(bar: &Bar<'_, '_>, x: &Scale, y: f64, height: f64) -> Markup {
+fn stack(bar: &PhaseBar<'_, '_>, x: &Scale, y: f64, height: f64) -> Markup {
     let mut from = 0.0;
     let parts = PARTS.iter().zip(bar.parts).map(|(name, seconds)| {
         let begins = from;
@@ -162,14 +162,14 @@ fn title_of(part: &str) -> &'static str {
 }
 
 /// A column of what fanout itself costs.
-type Cost = (
+type CostColumn = (
     &'static str,
     &'static str,
     fn(&Trial) -> Option<f64>,
     fn(f64) -> String,
 );
 
-const COSTS: [Cost; 8] = [
+const COSTS: [CostColumn; 8] = [
     ("start", "to last ready", |t| t.spawn_s, format::duration),
     (
         "barrier",
@@ -226,7 +226,7 @@ const COSTS: [Cost; 8] = [
 ];
 
 /// What fanout itself costs, arm by arm.
-fn costs(view: &View<'_>) -> Markup {
+fn costs(view: &StudyView<'_>) -> Markup {
     html! {
         h3 { "What fanout itself costs" }
         div.scroll tabindex="0" role="region" aria-label="What fanout itself costs" {
@@ -237,7 +237,7 @@ fn costs(view: &View<'_>) -> Markup {
                 } }
                 tbody { @for row in view.subjects() {
                     tr class=(row.class()) {
-                        th scope="row" { (swatch(row.look)) (row.name()) }
+                        th scope="row" { (swatch(row.identity)) (row.name()) }
                         @for (_, _, figure, say) in COSTS {
                             td { (or_unknown(row.summary.median(figure), say)) }
                         }

@@ -3,18 +3,18 @@
 use maud::{Markup, html};
 
 use super::{
-    identity::Look,
+    identity::Identity,
     section,
     svg::{
         Anchor, Path, mark,
         plot::{
-            Area, Drawing, End, Room, Tick, ends, for_both, margin, unit_ticks, x_axis, x_title,
-            y_axis,
+            Area, Drawing, LineEnd, Room, Tick, ends, for_both, margin, unit_ticks, x_axis,
+            x_title, y_axis,
         },
         scale::{Scale, Unit, nice_ceiling},
         text,
     },
-    view::{Row, View},
+    view::{ArmRow, StudyView},
 };
 use crate::{
     format,
@@ -25,13 +25,13 @@ use crate::{
 /// One family of arms.
 struct Family<'v, 'a> {
     scaling: &'a Scaling,
-    /// The arm with the most of what varies: its looks are the family's.
-    row: &'v Row<'a>,
-    look: Look,
+    /// The arm with the most of what varies: its identities are the family's.
+    row: &'v ArmRow<'a>,
+    identity: Identity,
 }
 
 /// The sections, one for each thing that varies; nothing where nothing does.
-pub(super) fn scaling(view: &View<'_>) -> Markup {
+pub(super) fn scaling(view: &StudyView<'_>) -> Markup {
     html! {
         @for factor in [ScalingFactor::Processes, ScalingFactor::Concurrency, ScalingFactor::Workers] {
             @let families = families(view, factor);
@@ -40,20 +40,26 @@ pub(super) fn scaling(view: &View<'_>) -> Markup {
     }
 }
 
-fn families<'v, 'a>(view: &'v View<'a>, factor: ScalingFactor) -> Vec<Family<'v, 'a>> {
-    let mut hues = Vec::new();
+fn families<'v, 'a>(view: &'v StudyView<'a>, factor: ScalingFactor) -> Vec<Family<'v, 'a>> {
+    let mut kinds = Vec::new();
     view.study
         .scaling
         .iter()
         .filter(|scaling| scaling.factor == factor)
         .filter_map(|scaling| {
             let row = view.row(&scaling.points.last()?.arm)?;
-            let dashes = hues.iter().filter(|hue| **hue == row.look.hue).count();
-            hues.push(row.look.hue);
+            let dashes = kinds
+                .iter()
+                .filter(|kind| **kind == row.identity.kind)
+                .count();
+            kinds.push(row.identity.kind);
             Some(Family {
                 scaling,
                 row,
-                look: Look { dashes, ..row.look },
+                identity: Identity {
+                    dashes,
+                    ..row.identity
+                },
             })
         })
         .collect()
@@ -153,7 +159,7 @@ fn draw(families: &[Family<'_, '_>], axis: &str, room: Room) -> Drawing {
         .step_by(every)
         .map(|n| Tick::new(x.at(f64::from(*n)), n.to_string()))
         .collect();
-    let finals: Vec<End> = families
+    let finals: Vec<LineEnd> = families
         .iter()
         .filter_map(|family| end(family, &x, &y))
         .collect();
@@ -168,7 +174,7 @@ fn draw(families: &[Family<'_, '_>], axis: &str, room: Room) -> Drawing {
                 @for point in &family.scaling.points {
                     @for (at, rate) in point.trials_per_s.iter().enumerate() {
                         @let title = format!("{}: {}/s, run {} of {}", point.arm, format::rate(*rate), at + 1, point.trials_per_s.len());
-                        (mark(family.look, x.at(f64::from(point.n)), y.clamped(*rate), 3.4, Some(&title)))
+                        (mark(family.identity, x.at(f64::from(point.n)), y.clamped(*rate), 3.4, Some(&title)))
                     }
                 }
                 (peak(family, &x, &y, area))
@@ -242,7 +248,7 @@ fn curve(family: &Family<'_, '_>, x: &Scale, y: &Scale, area: Area) -> Markup {
     );
     html! {
         @if !band.is_empty() { path.uncertain d=(band.as_str()) {} }
-        path.line d=(line.as_str()) stroke-dasharray=[family.look.dash_array()] {
+        path.line d=(line.as_str()) stroke-dasharray=[family.identity.dash_array()] {
             title { (family.scaling.family) ": " (model_name(fit.model)) }
         }
     }
@@ -275,7 +281,7 @@ fn peak(family: &Family<'_, '_>, x: &Scale, y: &Scale, area: Area) -> Markup {
     )
 }
 
-fn end(family: &Family<'_, '_>, x: &Scale, y: &Scale) -> Option<End> {
+fn end(family: &Family<'_, '_>, x: &Scale, y: &Scale) -> Option<LineEnd> {
     let last = family.scaling.points.last()?;
     let from_curve = family
         .scaling
@@ -284,10 +290,10 @@ fn end(family: &Family<'_, '_>, x: &Scale, y: &Scale) -> Option<End> {
         .and_then(|fit| fit.curve.last())
         .map(|point| point.requests_per_s.value);
     let rate = from_curve.unwrap_or(last.requests_per_s.value);
-    Some(End {
+    Some(LineEnd {
         x: x.at(f64::from(last.n)),
         y: y.clamped(rate),
-        look: family.look,
+        identity: family.identity,
         class: family.row.class(),
         name: family.scaling.family.clone(),
         value: String::new(),

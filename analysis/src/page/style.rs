@@ -4,40 +4,40 @@ use std::fmt::Write as _;
 
 use maud::{Markup, PreEscaped};
 
-use super::identity::{GROUNDS, Hue, PHASES, Paint};
+use super::identity::{ArmKind, BASE_COLOURS, Colour, PHASE_COLOURS};
 
-/// The style sheet: the colours for light and dark from [`look`](super::look),
+/// The style sheet: the colours for light and dark from [`identity`](super::identity),
 /// then the rules.
 ///
 /// Dark is chosen by the reader's system or by the switch on the page; paper
 /// is always light.
 #[must_use]
 pub fn sheet() -> Markup {
-    let paints = || {
-        GROUNDS
+    let all_colours = || {
+        BASE_COLOURS
             .into_iter()
-            .chain(PHASES)
-            .chain(Hue::ALL.map(Hue::paint))
+            .chain(PHASE_COLOURS)
+            .chain(ArmKind::ALL.map(ArmKind::colour))
     };
-    let colours = |of: fn(&Paint) -> &'static str| {
-        paints().fold(String::new(), |mut css, paint| {
+    let colours = |of: fn(&Colour) -> &'static str| {
+        all_colours().fold(String::new(), |mut css, colour| {
             // Writing into memory cannot fail.
-            let _ = write!(css, "--{}:{};", paint.name, of(&paint));
+            let _ = write!(css, "--{}:{};", colour.name, of(&colour));
             css
         })
     };
-    let light = colours(|paint| paint.light);
-    let dark = colours(|paint| paint.dark);
+    let light = colours(|colour| colour.light);
+    let dark = colours(|colour| colour.dark);
     let mut css = format!(
         ":root{{color-scheme:light;{light}}}\
          @media screen and (prefers-color-scheme:dark){{:root:not(:has(#theme-light:checked)){{color-scheme:dark;{dark}}}}}\
          @media screen{{:root:has(#theme-dark:checked){{color-scheme:dark;{dark}}}}}"
     );
-    for hue in Hue::ALL {
-        let name = hue.paint().name;
+    for kind in ArmKind::ALL {
+        let name = kind.colour().name;
         let _ = write!(css, ".{name}{{--c:var(--{name})}}");
     }
-    for phase in PHASES {
+    for phase in PHASE_COLOURS {
         let name = phase.name;
         let _ = write!(
             css,

@@ -5,16 +5,16 @@ use maud::{Markup, html};
 use super::{
     section,
     svg::swatch,
-    view::{Row, View},
+    view::{ArmRow, StudyView},
 };
 use crate::{format, record::Trial, statistics::Metric};
 
 /// A column of figures.
-struct Column {
+struct PageColumn {
     head: &'static str,
     /// What the head means, below it.
     note: &'static str,
-    figure: fn(&Row<'_>) -> Option<f64>,
+    figure: fn(&ArmRow<'_>) -> Option<f64>,
     say: fn(f64) -> String,
     best: Best,
 }
@@ -25,58 +25,58 @@ enum Best {
     High,
 }
 
-fn per_thousand_urls(row: &Row<'_>, name: &str) -> Option<f64> {
+fn per_thousand_urls(row: &ArmRow<'_>, name: &str) -> Option<f64> {
     row.summary.per_thousand_urls(&Metric::named(name)?)
 }
 
-fn median(row: &Row<'_>, figure: fn(&Trial) -> Option<f64>) -> Option<f64> {
+fn median(row: &ArmRow<'_>, figure: fn(&Trial) -> Option<f64>) -> Option<f64> {
     row.summary.median(figure)
 }
 
-const COLUMNS: [Column; 7] = [
-    Column {
+const COLUMNS: [PageColumn; 7] = [
+    PageColumn {
         head: "total time",
         note: "median run",
         figure: |row| row.makespan_s(),
         say: format::duration,
         best: Best::Low,
     },
-    Column {
+    PageColumn {
         head: "URLs/s",
         note: "fetched",
         figure: |row| median(row, |trial| trial.requests_per_s),
         say: format::rate,
         best: Best::High,
     },
-    Column {
+    PageColumn {
         head: "usual URL",
         note: "1 in 2 slower",
         figure: |row| median(row, |trial| Some(trial.latency_s?.p50)),
         say: format::duration,
         best: Best::Low,
     },
-    Column {
+    PageColumn {
         head: "unlucky URL",
         note: "1 in 100 slower",
         figure: |row| median(row, |trial| trial.latency_s?.p99),
         say: format::duration,
         best: Best::Low,
     },
-    Column {
+    PageColumn {
         head: "memory",
         note: "peak",
         figure: |row| median(row, |trial| Some(trial.pss_peak_bytes? as f64)),
         say: format::bytes,
         best: Best::Low,
     },
-    Column {
+    PageColumn {
         head: "CPU",
         note: "per 1,000",
         figure: |row| per_thousand_urls(row, "cpu_s"),
         say: format::duration,
         best: Best::Low,
     },
-    Column {
+    PageColumn {
         head: "switches",
         note: "per 1,000",
         figure: |row| per_thousand_urls(row, "switches"),
@@ -86,7 +86,7 @@ const COLUMNS: [Column; 7] = [
 ];
 
 /// The section.
-pub(super) fn table(view: &View<'_>) -> Markup {
+pub(super) fn table(view: &StudyView<'_>) -> Markup {
     let best: Vec<Option<String>> = COLUMNS.iter().map(|column| best(view, column)).collect();
     let body = html! {
         div.scroll tabindex="0" role="region" aria-label="The same in numbers" {
@@ -104,7 +104,7 @@ pub(super) fn table(view: &View<'_>) -> Markup {
                 tbody {
                     @for row in &view.rows {
                         tr class={ (row.class()) @if row.arm().control { " control" } } {
-                            th scope="row" { (swatch(row.look)) (row.name()) }
+                            th scope="row" { (swatch(row.identity)) (row.name()) }
                             @for (column, best) in COLUMNS.iter().zip(&best) {
                                 (cell(row, column, best.as_deref()))
                             }
@@ -131,7 +131,7 @@ pub(super) fn table(view: &View<'_>) -> Markup {
     )
 }
 
-fn failed(row: &Row<'_>) -> u64 {
+fn failed(row: &ArmRow<'_>) -> u64 {
     row.summary
         .trials
         .iter()
@@ -140,7 +140,7 @@ fn failed(row: &Row<'_>) -> u64 {
 }
 
 /// The best figure of a column, as it reads: arms that read alike share it.
-fn best(view: &View<'_>, column: &Column) -> Option<String> {
+fn best(view: &StudyView<'_>, column: &PageColumn) -> Option<String> {
     let competing = view.rows.iter().filter(|row| row.summary.competes());
     let figures: Vec<f64> = competing
         .filter_map(column.figure)
@@ -156,7 +156,7 @@ fn best(view: &View<'_>, column: &Column) -> Option<String> {
     Some((column.say)(best))
 }
 
-fn cell(row: &Row<'_>, column: &Column, best: Option<&str>) -> Markup {
+fn cell(row: &ArmRow<'_>, column: &PageColumn, best: Option<&str>) -> Markup {
     let said = (column.figure)(row).map(column.say);
     let is_best = row.summary.competes() && said.is_some() && said.as_deref() == best;
     html! {

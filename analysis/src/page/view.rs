@@ -1,7 +1,7 @@
 //! What the page shows of a study: its arms in one order, with what the
 //! sections draw. Every section takes its figures from here, so no two disagree.
 
-use super::identity::Look;
+use super::identity::Identity;
 use crate::{
     record::{Arm, Study, Trial, Verdict},
     statistics::{ArmSummary, summaries},
@@ -9,22 +9,22 @@ use crate::{
 
 /// A study as the page shows it.
 #[derive(Debug)]
-pub(super) struct View<'a> {
+pub(super) struct StudyView<'a> {
     /// The record.
     pub(super) study: &'a Study,
     /// The arms, quickest first, as in the text.
-    pub(super) rows: Vec<Row<'a>>,
+    pub(super) rows: Vec<ArmRow<'a>>,
 }
 
 /// One arm.
 #[derive(Debug)]
-pub(super) struct Row<'a> {
+pub(super) struct ArmRow<'a> {
     /// Its usable trials and their medians.
     pub(super) summary: ArmSummary<'a>,
     /// Its place in the record: its class is `a` and this number.
     pub(super) id: usize,
-    /// How it looks.
-    pub(super) look: Look,
+    /// How it identities.
+    pub(super) identity: Identity,
     /// Its makespan over the baseline's.
     pub(super) ratio: Option<Ratio>,
     /// The same for every block in which both ran.
@@ -53,10 +53,10 @@ pub(super) struct Run {
     pub(super) ratio: f64,
 }
 
-impl<'a> View<'a> {
+impl<'a> StudyView<'a> {
     /// The view of a study.
     pub(super) fn new(study: &'a Study) -> Self {
-        let looks = Look::of_all(&study.arms);
+        let identities = Identity::of_all(&study.arms);
         let summaries = summaries(study);
         let baseline: Vec<&Trial> = summaries
             .iter()
@@ -75,9 +75,9 @@ impl<'a> View<'a> {
                     .arms
                     .iter()
                     .position(|arm| std::ptr::eq(arm, summary.arm))?;
-                Some(Row {
+                Some(ArmRow {
                     id,
-                    look: *looks.get(id)?,
+                    identity: *identities.get(id)?,
                     ratio: ratio(&summary, reference),
                     runs: runs(&summary.trials, &baseline),
                     summary,
@@ -89,22 +89,22 @@ impl<'a> View<'a> {
 
     /// The arms without the A/A control: in pictures of what an arm is like,
     /// it would only repeat the baseline.
-    pub(super) fn subjects(&self) -> impl Iterator<Item = &Row<'a>> {
+    pub(super) fn subjects(&self) -> impl Iterator<Item = &ArmRow<'a>> {
         self.rows.iter().filter(|row| !row.arm().control)
     }
 
     /// The baseline's row.
-    pub(super) fn baseline(&self) -> Option<&Row<'a>> {
+    pub(super) fn baseline(&self) -> Option<&ArmRow<'a>> {
         self.rows.iter().find(|row| row.summary.baseline)
     }
 
     /// The row of an arm.
-    pub(super) fn row(&self, arm: &str) -> Option<&Row<'a>> {
+    pub(super) fn row(&self, arm: &str) -> Option<&ArmRow<'a>> {
         self.rows.iter().find(|row| row.arm().name == arm)
     }
 }
 
-impl<'a> Row<'a> {
+impl<'a> ArmRow<'a> {
     /// The arm's entry in the record.
     pub(super) fn arm(&self) -> &'a Arm {
         self.summary.arm
@@ -123,7 +123,7 @@ impl<'a> Row<'a> {
     /// The classes of the groups that draw this arm: it can be singled out,
     /// and it has its colour.
     pub(super) fn class(&self) -> String {
-        format!("arm a{} {}", self.id, self.look.hue.paint().name)
+        format!("arm a{} {}", self.id, self.identity.kind.colour().name)
     }
 
     /// The trial with the median makespan, among those that `has` what is to
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn invalid_and_discarded_trials_enter_no_picture() {
         let study = study();
-        let view = View::new(&study);
+        let view = StudyView::new(&study);
         assert_eq!(view.row("threads").unwrap().makespan_s(), Some(0.5));
         let runs = &view.row("threads").unwrap().runs;
         assert_eq!(runs.len(), 1);
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn without_comparisons_the_medians_still_compare() {
         let study = study();
-        let view = View::new(&study);
+        let view = StudyView::new(&study);
         assert_eq!(view.baseline().unwrap().ratio.unwrap().value, 1.0);
         let ratio = view.row("sequential").unwrap().ratio.unwrap();
         assert!((ratio.value - 4.0 / 1.5).abs() < 1e-9);
@@ -279,7 +279,7 @@ mod tests {
                 .collect(),
             ..Study::default()
         };
-        let view = View::new(&study);
+        let view = StudyView::new(&study);
         assert_eq!(
             view.rows[0].typical(|_| true).unwrap().makespan_s,
             Some(2.0)

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::{
-    identity::gloss,
+    identity::description,
     section,
     svg::{
         Anchor, Path, Px, fitted,
@@ -17,7 +17,7 @@ use super::{
         scale::{Scale, Unit, cut},
         swatch, text, text_width,
     },
-    view::{Row, View, urls},
+    view::{ArmRow, StudyView, urls},
 };
 use crate::{
     format,
@@ -41,8 +41,8 @@ const TRACK_AIR: f64 = 8.0;
 type Slot = (u32, u32);
 
 /// One arm's trial.
-struct Part<'v, 'a> {
-    row: &'v Row<'a>,
+struct RecordedRun<'v, 'a> {
+    row: &'v ArmRow<'a>,
     trial: &'a Trial,
     lanes: BTreeMap<Slot, Vec<&'a Request>>,
     /// Up to here every request is on record.
@@ -52,43 +52,43 @@ struct Part<'v, 'a> {
 }
 
 /// The section.
-pub(super) fn waits(view: &View<'_>) -> Markup {
+pub(super) fn waits(view: &StudyView<'_>) -> Markup {
     let question = "Who waits when?";
-    let parts: Vec<Part<'_, '_>> = view.subjects().filter_map(|row| part(view, row)).collect();
-    if parts.is_empty() {
+    let runs: Vec<RecordedRun<'_, '_>> = view.subjects().filter_map(|row| run(view, row)).collect();
+    if runs.is_empty() {
         let missing = html! { p.missing { "No trial has its single requests on record." } };
         return section("waits", question, &missing);
     }
-    let busy_end = end_of_axis(parts.iter().map(|part| part.known_s).collect());
-    let lanes_end = lanes_end(&parts).min(busy_end);
-    let first = parts
+    let busy_end = end_of_axis(runs.iter().map(|run| run.known_s).collect());
+    let lanes_end = lanes_end(&runs).min(busy_end);
+    let first = runs
         .iter()
-        .position(|part| part.row.summary.baseline)
+        .position(|run| run.row.summary.baseline)
         .unwrap_or(0);
-    let px_per_s = px_per_s(&parts, lanes_end);
-    let names_px = parts.iter().map(names_px).fold(0.0, f64::max);
+    let px_per_s = px_per_s(&runs, lanes_end);
+    let names_px = runs.iter().map(names_px).fold(0.0, f64::max);
     let body = html! {
         (legend(&["idle", "connect", "wait", "body"], true))
-        (for_both("How many of each arm's slots were busy", |room| strips(&parts, busy_end, room)))
+        (for_both("How many of each arm's slots were busy", |room| strips(&runs, busy_end, room)))
         div.waits {
             div.tabs role="radiogroup" aria-label="Requests of which arm" {
-                @for (at, part) in parts.iter().enumerate() {
+                @for (at, run) in runs.iter().enumerate() {
                     label.chip {
-                        input type="radio" name="waits" id={ "w" (part.row.id) } checked[at == first];
-                        (swatch(part.row.look)) span { (part.row.name()) }
+                        input type="radio" name="waits" id={ "w" (run.row.id) } checked[at == first];
+                        (swatch(run.row.identity)) span { (run.row.name()) }
                     }
                 }
             }
-            @for part in &parts {
-                div class={ "pane p" (part.row.id) } { (lanes(part, lanes_end, px_per_s, names_px)) }
+            @for run in &runs {
+                div class={ "pane p" (run.row.id) } { (lanes(run, lanes_end, px_per_s, names_px)) }
             }
         }
     };
     let caption = html! { p.caption {
         "Above: how many slots (places for a URL in flight) were busy. Below: every request in its slot; switch between arms, the time axis stays. Much “waiting for the server” means that the server sets the pace; “idle” is time in which a slot fetched nothing, so little of it is good."
-        @if parts.iter().any(|part| goes_on(part, busy_end)) {
+        @if runs.iter().any(|run| goes_on(run, busy_end)) {
             " ▸ marks a run that goes on: the axis ends at " (format::duration(busy_end))
-            @if parts.iter().any(|part| !part.whole) { ", and only the first requests of a run are on record" }
+            @if runs.iter().any(|run| !run.whole) { ", and only the first requests of a run are on record" }
             "."
         }
     } };
@@ -112,7 +112,7 @@ pub(super) fn legend(phases: &[&'static str], failures: bool) -> Markup {
     }
 }
 
-fn part<'v, 'a>(view: &View<'a>, row: &'v Row<'a>) -> Option<Part<'v, 'a>> {
+fn run<'v, 'a>(view: &StudyView<'a>, row: &'v ArmRow<'a>) -> Option<RecordedRun<'v, 'a>> {
     let has = |trial: &&&Trial| !trial.requests.is_empty();
     // One that counts, if there is one.
     let trial = row.summary.trials.iter().find(has).copied().or_else(|| {
@@ -148,7 +148,7 @@ fn part<'v, 'a>(view: &View<'a>, row: &'v Row<'a>) -> Option<Part<'v, 'a>> {
     for lane in lanes.values_mut() {
         lane.sort_by(|a, b| a.start_s.total_cmp(&b.start_s));
     }
-    (known_s > 0.0 && known_s.is_finite()).then_some(Part {
+    (known_s > 0.0 && known_s.is_finite()).then_some(RecordedRun {
         row,
         trial,
         lanes,
@@ -165,25 +165,25 @@ fn end_of(lane: &[&Request]) -> f64 {
 }
 
 /// Slots that the picture is about: all there were, or those on record.
-fn slots(part: &Part<'_, '_>) -> u64 {
-    let on_record = part.lanes.len() as u64;
-    if part.whole {
-        part.row.slots().max(on_record)
+fn slots(run: &RecordedRun<'_, '_>) -> u64 {
+    let on_record = run.lanes.len() as u64;
+    if run.whole {
+        run.row.slots().max(on_record)
     } else {
         on_record
     }
 }
 
 /// Whether a run goes on past what is drawn of it.
-fn goes_on(part: &Part<'_, '_>, end_s: f64) -> bool {
-    !part.whole || part.known_s > end_s * 1.001
+fn goes_on(run: &RecordedRun<'_, '_>, end_s: f64) -> bool {
+    !run.whole || run.known_s > end_s * 1.001
 }
 
-fn finished(part: &Part<'_, '_>) -> f64 {
-    part.trial
+fn finished(run: &RecordedRun<'_, '_>) -> f64 {
+    run.trial
         .fetch_makespan_s
-        .or(part.trial.makespan_s)
-        .unwrap_or(part.known_s)
+        .or(run.trial.makespan_s)
+        .unwrap_or(run.known_s)
 }
 
 fn end_of_axis(ends: Vec<f64>) -> f64 {
@@ -193,10 +193,10 @@ fn end_of_axis(ends: Vec<f64>) -> f64 {
 
 /// Where the lanes end: the axis that all share, or sooner when it would hold
 /// too many requests.
-fn lanes_end(parts: &[Part<'_, '_>]) -> f64 {
-    let mut starts: Vec<f64> = parts
+fn lanes_end(runs: &[RecordedRun<'_, '_>]) -> f64 {
+    let mut starts: Vec<f64> = runs
         .iter()
-        .flat_map(|part| part.lanes.values().take(LANES_MAX).flatten())
+        .flat_map(|run| run.lanes.values().take(LANES_MAX).flatten())
         .map(|request| request.start_s)
         .collect();
     starts.sort_by(f64::total_cmp);
@@ -207,10 +207,10 @@ fn lanes_end(parts: &[Part<'_, '_>]) -> f64 {
         .unwrap_or(f64::INFINITY)
 }
 
-fn px_per_s(parts: &[Part<'_, '_>], end_s: f64) -> f64 {
-    let mut durations: Vec<f64> = parts
+fn px_per_s(runs: &[RecordedRun<'_, '_>], end_s: f64) -> f64 {
+    let mut durations: Vec<f64> = runs
         .iter()
-        .flat_map(|part| part.lanes.values().take(LANES_MAX).flatten())
+        .flat_map(|run| run.lanes.values().take(LANES_MAX).flatten())
         .map(|request| request.duration_s)
         .filter(|duration| *duration > 0.0)
         .collect();
@@ -236,10 +236,10 @@ fn phases(request: &Request) -> [(&'static str, f64, f64); 3] {
 }
 
 /// How many slots were in each phase, averaged over equal spans of time.
-fn busy(part: &Part<'_, '_>, end_s: f64, bins: usize) -> Vec<[f64; 3]> {
+fn busy(run: &RecordedRun<'_, '_>, end_s: f64, bins: usize) -> Vec<[f64; 3]> {
     let width = end_s / bins as f64;
     let mut sums = vec![[0.0; 3]; bins];
-    for request in part.lanes.values().flatten() {
+    for request in run.lanes.values().flatten() {
         for (which, (_, from, to)) in phases(request).into_iter().enumerate() {
             for (bin, sum) in sums.iter_mut().enumerate() {
                 let low = bin as f64 * width;
@@ -254,34 +254,34 @@ fn busy(part: &Part<'_, '_>, end_s: f64, bins: usize) -> Vec<[f64; 3]> {
 }
 
 /// Every arm's strip, one below the other on one time axis.
-fn strips(parts: &[Part<'_, '_>], end_s: f64, room: Room) -> Drawing {
+fn strips(runs: &[RecordedRun<'_, '_>], end_s: f64, room: Room) -> Drawing {
     let (pitch, height) = room.pick((46.0, 34.0), (60.0, 32.0));
     let top = room.pick(6.0, 22.0);
-    let names = parts.iter().map(|part| text_width(part.row.name(), 14.0));
+    let names = runs.iter().map(|run| text_width(run.row.name(), 14.0));
     let area = Area {
         left: room.pick(names.fold(100.0, f64::max).min(230.0) + 16.0, 0.0),
         right: room.width() - room.pick(150.0, 14.0),
         top: 0.0,
-        bottom: top + pitch * parts.len() as f64 - 4.0,
+        bottom: top + pitch * runs.len() as f64 - 4.0,
     };
     let x = Scale::linear((0.0, end_s), (area.left, area.right));
     let unit = Unit::of_seconds(end_s);
     let content = html! {
-        @for (part, at) in parts.iter().zip(0_u32..) {
+        @for (run, at) in runs.iter().zip(0_u32..) {
             @let y = top + f64::from(at) * pitch;
-            g class=(part.row.class()) {
-                (strip(part, &x, y, height, room))
-                @let share = occupancy(part, end_s);
-                @let slots = counted(slots(part), "slot");
+            g class=(run.row.class()) {
+                (strip(run, &x, y, height, room))
+                @let share = occupancy(run, end_s);
+                @let slots = counted(slots(run), "slot");
                 @let said = format!("{} busy", format::percent(share));
                 @match room {
                     Room::Wide => {
-                        text.n.end x=(Px(area.left - 16.0)) y=(Px(y + height / 2.0 + 5.0)) { (fitted(part.row.name(), 14.0, area.left - 16.0)) title { (gloss(part.row.arm())) } }
+                        text.n.end x=(Px(area.left - 16.0)) y=(Px(y + height / 2.0 + 5.0)) { (fitted(run.row.name(), 14.0, area.left - 16.0)) title { (description(run.row.arm())) } }
                         (text("v", area.right + 16.0, y + 14.0, Anchor::Start, &said))
                         (text("t small", area.right + 16.0, y + 30.0, Anchor::Start, &format!("of {slots}")))
                     }
                     Room::Narrow => {
-                        text.n x="0" y=(Px(y - 6.0)) { (fitted(part.row.name(), 13.0, 200.0)) }
+                        text.n x="0" y=(Px(y - 6.0)) { (fitted(run.row.name(), 13.0, 200.0)) }
                         (text("t small", room.width(), y - 6.0, Anchor::End, &format!("{said} of {slots}")))
                     }
                 }
@@ -297,24 +297,24 @@ fn strips(parts: &[Part<'_, '_>], end_s: f64, room: Room) -> Drawing {
 }
 
 /// Share of the slots' time, up to the end, in which they were busy.
-fn occupancy(part: &Part<'_, '_>, end_s: f64) -> f64 {
-    let end = part.known_s.min(end_s);
-    let busy: f64 = part
+fn occupancy(run: &RecordedRun<'_, '_>, end_s: f64) -> f64 {
+    let end = run.known_s.min(end_s);
+    let busy: f64 = run
         .lanes
         .values()
         .flatten()
         .map(|request| ((request.start_s + request.duration_s).min(end) - request.start_s).max(0.0))
         .sum();
-    busy / end / slots(part) as f64
+    busy / end / slots(run) as f64
 }
 
-fn strip(part: &Part<'_, '_>, x: &Scale, y: f64, height: f64, room: Room) -> Markup {
+fn strip(run: &RecordedRun<'_, '_>, x: &Scale, y: f64, height: f64, room: Room) -> Markup {
     let (from, _) = x.range();
-    let end_s = part.known_s.min(x.domain().1);
+    let end_s = run.known_s.min(x.domain().1);
     let to = x.at(end_s);
     let bins = room.pick(180, 100);
-    let slots = slots(part) as f64;
-    let counts = busy(part, end_s, bins);
+    let slots = slots(run) as f64;
+    let counts = busy(run, end_s, bins);
     let step = (to - from) / bins as f64;
     // Stacked: waiting below, then connecting, then the body; what is left is idle.
     let order = [(1, "ph-wait"), (0, "ph-connect"), (2, "ph-body")];
@@ -339,22 +339,22 @@ fn strip(part: &Part<'_, '_>, x: &Scale, y: f64, height: f64, room: Room) -> Mar
     };
     html! {
         rect.ph-idle x=(Px(from)) y=(Px(y)) width=(Px(to - from)) height=(Px(height)) {
-            title { (part.row.name()) ": " (format::percent(occupancy(part, end_s))) " of its slots' time busy" }
+            title { (run.row.name()) ": " (format::percent(occupancy(run, end_s))) " of its slots' time busy" }
         }
         @for upto in (0..order.len()).rev() {
             path class=(order[upto].1) d=(layer(upto).as_str()) {}
         }
-        @if goes_on(part, x.domain().1) {
+        @if goes_on(run, x.domain().1) {
             @let mut arrow = Path::new();
             @let _ = arrow.move_to(to + 2.0, y + height / 2.0 - 6.0).line_to(to + 10.0, y + height / 2.0).line_to(to + 2.0, y + height / 2.0 + 6.0).close();
-            path.onward d=(arrow.as_str()) { title { "goes on to " (format::duration(finished(part))) } }
+            path.onward d=(arrow.as_str()) { title { "goes on to " (format::duration(finished(run))) } }
         }
     }
 }
 
 /// What a lane is called.
-fn lane_name(part: &Part<'_, '_>, (fetcher, slot): Slot) -> String {
-    let arm = part.row.arm();
+fn lane_name(run: &RecordedRun<'_, '_>, (fetcher, slot): Slot) -> String {
+    let arm = run.row.arm();
     if arm.processes <= 1 {
         format!("slot {}", slot.saturating_add(1))
     } else if arm.concurrency <= 1 {
@@ -365,18 +365,18 @@ fn lane_name(part: &Part<'_, '_>, (fetcher, slot): Slot) -> String {
 }
 
 /// Room for the names of an arm's lanes.
-fn names_px(part: &Part<'_, '_>) -> f64 {
-    let names = part
+fn names_px(run: &RecordedRun<'_, '_>) -> f64 {
+    let names = run
         .lanes
         .keys()
         .take(LANES_MAX)
-        .map(|slot| text_width(&lane_name(part, *slot), 11.5));
+        .map(|slot| text_width(&lane_name(run, *slot), 11.5));
     names.fold(40.0, f64::max) + 14.0
 }
 
 /// Every request of one arm in its slot.
-fn lanes(part: &Part<'_, '_>, end_s: f64, px_per_s: f64, names_px: f64) -> Markup {
-    let shown: Vec<(Slot, &[&Request])> = part
+fn lanes(run: &RecordedRun<'_, '_>, end_s: f64, px_per_s: f64, names_px: f64) -> Markup {
+    let shown: Vec<(Slot, &[&Request])> = run
         .lanes
         .iter()
         .take(LANES_MAX)
@@ -390,7 +390,7 @@ fn lanes(part: &Part<'_, '_>, end_s: f64, px_per_s: f64, names_px: f64) -> Marku
     let bar = (pitch - 3.0).min(18.0);
     let top = 8.0;
     let label_every = if pitch < 14.0 { 4 } else { 1 };
-    let label = |slot| lane_name(part, slot);
+    let label = |slot| lane_name(run, slot);
     let bottom = top + pitch * shown.len() as f64;
     let width = end_s * px_per_s;
     let x = Scale::linear((0.0, end_s), (TRACK_AIR, width - TRACK_AIR));
@@ -403,7 +403,7 @@ fn lanes(part: &Part<'_, '_>, end_s: f64, px_per_s: f64, names_px: f64) -> Marku
                 .count()
         })
         .sum();
-    let named = format!("Requests of {} in their slots", part.row.name());
+    let named = format!("Requests of {} in their slots", run.row.name());
     let labels = html! {
         @for (at, (slot, _)) in shown.iter().enumerate().filter(|(at, _)| at % label_every == 0) {
             (text("t small", names_px - 8.0, top + pitch * at as f64 + bar / 2.0 + 4.0, Anchor::End, &label(*slot)))
@@ -415,17 +415,17 @@ fn lanes(part: &Part<'_, '_>, end_s: f64, px_per_s: f64, names_px: f64) -> Marku
     let track = html! {
         (x_axis(Area { left: 0.0, right: width, top: 0.0, bottom }, &ticks))
         @for (at, (slot, lane)) in shown.iter().enumerate() {
-            @let until = if part.whole { end_s } else { end_of(lane) };
+            @let until = if run.whole { end_s } else { end_of(lane) };
             (drawn_lane(lane, &label(*slot), &x, until, top + pitch * at as f64, bar))
         }
     };
     html! {
         p.lead {
-            (swatch(part.row.look)) b { (part.row.name()) } ": " (gloss(part.row.arm())) ". "
-            @if part.row.arm().processes > 1 && part.row.arm().concurrency > 1 { "Rows are process · slot. " }
-            "Block " (part.trial.block) ", " (format::count(count as u64)) " requests"
-            @if part.lanes.len() > shown.len() { ", " (shown.len()) " of " (part.lanes.len()) " slots" }
-            @if goes_on(part, end_s) { " of a run of " (format::duration(finished(part))) }
+            (swatch(run.row.identity)) b { (run.row.name()) } ": " (description(run.row.arm())) ". "
+            @if run.row.arm().processes > 1 && run.row.arm().concurrency > 1 { "Rows are process · slot. " }
+            "Block " (run.trial.block) ", " (format::count(count as u64)) " requests"
+            @if run.lanes.len() > shown.len() { ", " (shown.len()) " of " (run.lanes.len()) " slots" }
+            @if goes_on(run, end_s) { " of a run of " (format::duration(finished(run))) }
             "."
         }
         div.scroll.lanes tabindex="0" role="region" aria-label=(named) style={ "--fit:" (Px(100.0 * (650.0 / (width + names_px)).min(1.0))) "%" } {

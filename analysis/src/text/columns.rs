@@ -27,7 +27,7 @@ impl Cell {
 
 /// One column.
 #[derive(Debug, Clone)]
-pub(crate) struct Column {
+pub(crate) struct TextColumn {
     pub(crate) header: String,
     pub(crate) cells: Vec<Cell>,
     /// The narrower the terminal, the fewer columns: those with the highest go
@@ -38,7 +38,7 @@ pub(crate) struct Column {
 /// The table of a study.
 #[derive(Debug, Clone)]
 pub(crate) struct Columns {
-    pub(crate) columns: Vec<Column>,
+    pub(crate) columns: Vec<TextColumn>,
     /// The row that is starred.
     pub(crate) best: Option<usize>,
     /// What each row's comparison says.
@@ -97,11 +97,12 @@ fn failed(summary: &ArmSummary<'_>) -> String {
 impl Columns {
     pub(crate) fn of(study: &Study) -> Self {
         let rows = summaries(study);
-        let column = |header: &str, dispensable, cell: &dyn Fn(&ArmSummary<'_>) -> Cell| Column {
-            header: header.to_owned(),
-            cells: rows.iter().map(cell).collect(),
-            dispensable,
-        };
+        let column =
+            |header: &str, dispensable, cell: &dyn Fn(&ArmSummary<'_>) -> Cell| TextColumn {
+                header: header.to_owned(),
+                cells: rows.iter().map(cell).collect(),
+                dispensable,
+            };
         let median = |header: &str,
                       dispensable,
                       metric: fn(&Trial) -> Option<f64>,

@@ -19,7 +19,7 @@ const GAP: &str = "  ";
 #[must_use]
 pub fn table(study: &Study, width: usize, color: bool) -> String {
     let width = width.max(WIDTH_MIN);
-    let paint = Paint(color);
+    let style = TerminalStyle(color);
     let mut out = String::new();
     let mut block = |text: String| {
         if !text.is_empty() {
@@ -29,11 +29,11 @@ pub fn table(study: &Study, width: usize, color: bool) -> String {
             out.push_str(&text);
         }
     };
-    block(paint.dim(&wrapped(&context(study), width, "")));
-    block(paint.bold(&wrapped(&verdict(study).join(" "), width, "")));
+    block(style.dim(&wrapped(&context(study), width, "")));
+    block(style.bold(&wrapped(&verdict(study).join(" "), width, "")));
     if !study.trials.is_empty() {
-        block(drawn(&Columns::of(study), width, paint));
-        block(paint.dim(&wrapped(LEGEND, width, "")));
+        block(drawn(&Columns::of(study), width, style));
+        block(style.dim(&wrapped(LEGEND, width, "")));
     }
     let mut notes = String::new();
     for line in [sureness(study), coordination(study)].into_iter().flatten() {
@@ -49,7 +49,7 @@ pub fn table(study: &Study, width: usize, color: bool) -> String {
     block(notes);
     let caveats = caveats(study);
     if !caveats.is_empty() {
-        let mut text = paint.bold("Keep in mind\n");
+        let mut text = style.bold("Keep in mind\n");
         for caveat in caveats {
             text.push_str(&wrapped(&format!("• {caveat}"), width, "  "));
         }
@@ -59,7 +59,7 @@ pub fn table(study: &Study, width: usize, color: bool) -> String {
 }
 
 /// Which columns fit, and how they are set.
-struct Layout {
+struct TableLayout {
     kept: Vec<usize>,
     left_out: Vec<usize>,
     /// Asides stand below their figures, not beside them.
@@ -80,7 +80,7 @@ fn cell_width(columns: &Columns, at: usize, stacked: bool) -> usize {
     cells.max().unwrap_or(0).max(chars(&column.header))
 }
 
-fn layout(columns: &Columns, width: usize) -> Layout {
+fn layout(columns: &Columns, width: usize) -> TableLayout {
     let all: Vec<usize> = (0..columns.columns.len()).collect();
     // The star and its space stand before the first column.
     let needs = |kept: &[usize], stacked| {
@@ -104,14 +104,14 @@ fn layout(columns: &Columns, width: usize) -> Layout {
         kept.retain(|&at| at != out);
     }
     let left_out = all.into_iter().filter(|at| !kept.contains(at)).collect();
-    Layout {
+    TableLayout {
         kept,
         left_out,
         stacked,
     }
 }
 
-fn drawn(columns: &Columns, width: usize, paint: Paint) -> String {
+fn drawn(columns: &Columns, width: usize, style: TerminalStyle) -> String {
     let layout = layout(columns, width);
     let widths: Vec<usize> = layout
         .kept
@@ -141,10 +141,10 @@ fn drawn(columns: &Columns, width: usize, paint: Paint) -> String {
         .iter()
         .map(|&at| columns.columns[at].header.clone())
         .collect();
-    let mut out = paint.bold(&line("", headers));
+    let mut out = style.bold(&line("", headers));
     out.push('\n');
     let rule = 2 + widths.iter().sum::<usize>() + GAP.len() * (widths.len() - 1);
-    out.push_str(&paint.dim(&"─".repeat(rule)));
+    out.push_str(&style.dim(&"─".repeat(rule)));
     out.push('\n');
     for row in 0..columns.verdicts.len() {
         let star = if columns.best == Some(row) { "★" } else { "" };
@@ -160,11 +160,11 @@ fn drawn(columns: &Columns, width: usize, paint: Paint) -> String {
                 (aside, false) => format!("{} ({aside})", cell.main),
             })
             .collect();
-        out.push_str(&paint.row(&line(star, first), columns, row));
+        out.push_str(&style.row(&line(star, first), columns, row));
         out.push('\n');
         if layout.stacked {
             let second = cells().map(|cell| cell.aside.clone()).collect();
-            out.push_str(&paint.dim(&line("", second)));
+            out.push_str(&style.dim(&line("", second)));
             out.push('\n');
         }
     }
@@ -178,7 +178,7 @@ fn drawn(columns: &Columns, width: usize, paint: Paint) -> String {
             "Left out for want of width: {} (--format markdown or csv has them).",
             listed(&names)
         );
-        out.push_str(&paint.dim(&wrapped(&told, width, "")));
+        out.push_str(&style.dim(&wrapped(&told, width, "")));
     }
     out
 }
@@ -232,9 +232,9 @@ fn is_unit(word: &str) -> bool {
 
 /// Colours on terminals that have them; they never carry anything alone.
 #[derive(Clone, Copy)]
-struct Paint(bool);
+struct TerminalStyle(bool);
 
-impl Paint {
+impl TerminalStyle {
     /// Each line by itself, so that a pager that cuts lines does not bleed.
     fn with(self, code: &str, text: &str) -> String {
         if !self.0 {

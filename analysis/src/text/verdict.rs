@@ -150,12 +150,12 @@ fn cost(leaders: &Leaders<'_>) -> Option<String> {
         .iter()
         .filter(|arm| arm.makespan_s.is_some_and(|m| m.median <= FAST * fastest))
         .collect();
-    let but = [Cost::Memory, Cost::Cpu, Cost::Tail]
+    let but = [Resource::Memory, Resource::Cpu, Resource::Tail]
         .into_iter()
         .filter_map(|cost| But::find(cost, leader, &fast))
         .max_by(|a, b| a.times.total_cmp(&b.times));
     let failed: u64 = leader.trials.iter().map(|trial| trial.failed).sum();
-    let needs: Vec<String> = [Cost::Memory, Cost::Cpu]
+    let needs: Vec<String> = [Resource::Memory, Resource::Cpu]
         .into_iter()
         .filter(|cost| failed > 0 || but.as_ref().is_none_or(|but| but.cost != *cost))
         .filter_map(|cost| Some(cost.phrase(cost.of(leader)?)))
@@ -183,13 +183,13 @@ fn cost(leaders: &Leaders<'_>) -> Option<String> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Cost {
+enum Resource {
     Memory,
     Cpu,
     Tail,
 }
 
-impl Cost {
+impl Resource {
     fn of(self, arm: &ArmSummary<'_>) -> Option<f64> {
         match self {
             Self::Memory => arm.median(|trial| trial.pss_peak_bytes.map(|bytes| bytes as f64)),
@@ -209,14 +209,14 @@ impl Cost {
 
 /// A cost of the leader that is clearly higher than another's.
 struct But<'a> {
-    cost: Cost,
+    cost: Resource,
     own: f64,
     times: f64,
     arm: &'a str,
 }
 
 impl<'a> But<'a> {
-    fn find(cost: Cost, leader: &ArmSummary<'_>, fast: &[&'a ArmSummary<'a>]) -> Option<Self> {
+    fn find(cost: Resource, leader: &ArmSummary<'_>, fast: &[&'a ArmSummary<'a>]) -> Option<Self> {
         let own = cost.of(leader)?;
         let (least, arm) = fast
             .iter()

@@ -12,7 +12,7 @@ use std::fmt::{self, Display, Write as _};
 
 use maud::{Markup, html};
 
-use super::identity::{Look, Shape};
+use super::identity::{Identity, Shape};
 
 /// A place or length in pixels, written with at most one digit after the
 /// point. What is not a number is written as 0, so that no path can break.
@@ -170,12 +170,16 @@ pub fn outline(shape: Shape, x: f64, y: f64, radius: f64) -> Path {
 
 /// The mark of an arm; `title` is what a pointer over it, or a screen reader, gets.
 #[must_use]
-pub fn mark(look: Look, x: f64, y: f64, radius: f64, title: Option<&str>) -> Markup {
+pub fn mark(identity: Identity, x: f64, y: f64, radius: f64, title: Option<&str>) -> Markup {
     // A hollow mark's line lies half outside of its outline.
-    let radius = if look.hollow { radius - 0.6 } else { radius };
-    let path = outline(look.hue.shape(), x, y, radius);
+    let radius = if identity.hollow {
+        radius - 0.6
+    } else {
+        radius
+    };
+    let path = outline(identity.kind.shape(), x, y, radius);
     html! {
-        path.mark.hollow[look.hollow] d=(path.as_str()) {
+        path.mark.hollow[identity.hollow] d=(path.as_str()) {
             @if let Some(title) = title { title { (title) } }
         }
     }
@@ -183,10 +187,10 @@ pub fn mark(look: Look, x: f64, y: f64, radius: f64, title: Option<&str>) -> Mar
 
 /// A mark on its own, as keys and tables show it beside a name.
 #[must_use]
-pub fn swatch(look: Look) -> Markup {
+pub fn swatch(identity: Identity) -> Markup {
     html! {
-        svg.swatch.(look.hue.paint().name) viewBox="0 0 18 18" width="18" height="18" aria-hidden="true" {
-            (mark(look, 9.0, 9.0, 6.0, None))
+        svg.swatch.(identity.kind.colour().name) viewBox="0 0 18 18" width="18" height="18" aria-hidden="true" {
+            (mark(identity, 9.0, 9.0, 6.0, None))
         }
     }
 }
@@ -273,16 +277,16 @@ mod tests {
 
     #[test]
     fn a_mark_is_one_path_with_its_title_escaped() {
-        let look = Look::of(1, "async", "core");
-        let drawn = mark(look, 10.0, 20.0, 4.0, Some("<async> & \"co\"")).into_string();
+        let identity = Identity::of(1, "async", "core");
+        let drawn = mark(identity, 10.0, 20.0, 4.0, Some("<async> & \"co\"")).into_string();
         insta::assert_snapshot!(drawn, @r#"<path class="mark" d="M10 15.4L14.6 23.4L5.4 23.4Z"><title>&lt;async&gt; &amp; &quot;co&quot;</title></path>"#);
-        let hollow = mark(Look::of(1, "threads", "ureq"), 10.0, 20.0, 4.6, None).into_string();
+        let hollow = mark(Identity::of(1, "threads", "ureq"), 10.0, 20.0, 4.6, None).into_string();
         insta::assert_snapshot!(hollow, @r#"<path class="mark hollow" d="M6 20a4 4 0 1 0 8 0a4 4 0 1 0 -8 0Z"></path>"#);
     }
 
     #[test]
     fn a_swatch_takes_its_colour_from_its_class() {
-        let drawn = swatch(Look::of(32, "sequential", "core")).into_string();
+        let drawn = swatch(Identity::of(32, "sequential", "core")).into_string();
         insta::assert_snapshot!(drawn, @r#"<svg class="swatch mpr" viewBox="0 0 18 18" width="18" height="18" aria-hidden="true"><path class="mark" d="M9 1.5L16.5 9L9 16.5L1.5 9Z"></path></svg>"#);
     }
 

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::{Anchor, Path, Px, fitted, labels, mark, scale::Scale, text, text_width};
-use crate::page::identity::Look;
+use crate::page::identity::Identity;
 
 /// For which room a chart is drawn. Every chart is drawn for both, and the
 /// style sheet shows one: so type is never shrunk on a phone.
@@ -184,13 +184,13 @@ fn rules(lines: impl Iterator<Item = ((f64, f64), (f64, f64))>) -> Markup {
 
 /// A line's end, which gets a mark and a label in the right margin.
 #[derive(Debug, Clone)]
-pub struct End {
+pub struct LineEnd {
     /// Where the line ends.
     pub x: f64,
     /// Where the line ends.
     pub y: f64,
-    /// How its mark looks.
-    pub look: Look,
+    /// How its mark identities.
+    pub identity: Identity,
     /// The classes of its group: the arm's.
     pub class: String,
     /// The arm's name, in bold.
@@ -218,7 +218,7 @@ pub fn margin<'a>(room: Room, labels: impl Iterator<Item = (&'a str, &'a str)>) 
 /// Marks at the ends of lines and labels in the right margin, with leaders
 /// from one to the other. No label covers another.
 #[must_use]
-pub fn ends(room: Room, area: Area, ends: &[End]) -> Markup {
+pub fn ends(room: Room, area: Area, ends: &[LineEnd]) -> Markup {
     let font = room.font_px();
     let wanted: Vec<f64> = ends.iter().map(|end| end.y).collect();
     let placed = labels::spread(&wanted, font + 5.0, area.top + 2.0, area.bottom + 2.0);
@@ -235,7 +235,7 @@ pub fn ends(room: Room, area: Area, ends: &[End]) -> Markup {
                     @let _ = arrow.move_to(end.x - 1.0, end.y - 5.0).line_to(end.x + 7.0, end.y).line_to(end.x - 1.0, end.y + 5.0).close();
                     path.mark d=(arrow.as_str()) { title { (end.title) } }
                 } @else {
-                    (mark(end.look, end.x, end.y, 5.5, Some(&end.title)))
+                    (mark(end.identity, end.x, end.y, 5.5, Some(&end.title)))
                 }
                 text.v x=(Px(label_x)) y=(Px(y + font * 0.35)) {
                     @match room {
@@ -281,10 +281,10 @@ mod tests {
 
     #[test]
     fn equal_ends_get_labels_apart() {
-        let end = |name: &str| End {
+        let end = |name: &str| LineEnd {
             x: 90.0,
             y: 20.0,
-            look: Look::of(1, "async", "core"),
+            identity: Identity::of(1, "async", "core"),
             class: "arm".into(),
             name: name.into(),
             value: String::new(),
