@@ -1,14 +1,14 @@
 //! What the fuzz targets call: the edges at which bytes come in, a worker's
 //! and a server's.
 
-use crate::{exchange::check, session::Session};
+use crate::{exchange::check, instructions::InstructionReader};
 
 /// Reads what a worker wrote, in these pieces, like the fetcher does: a word
 /// for each instruction, and what ended it, if anything did.
 pub fn instructions<'a>(
     pieces: impl Iterator<Item = &'a [u8]>,
 ) -> (Vec<&'static str>, Option<String>) {
-    let mut session = Session::new();
+    let mut session = InstructionReader::new();
     let mut found = Vec::new();
     for piece in pieces {
         session.buffer().extend_from_slice(piece);

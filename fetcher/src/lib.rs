@@ -6,30 +6,30 @@
 //! no sampler. What it costs is measured from outside.
 //!
 //! ```text
-//!  stdin ─► session ─► desk ─► slots: a model's way of waiting
-//!                       ▲        │    × a client
-//!  stdout ◄── outbox ◄──┴────────┘
+//!  stdin ─► instructions ─► work queue ─► slots: a model's way of waiting
+//!                            ▲                │    × a client
+//!  stdout ◄──── outbox ◄─────┴────────────────┘
 //! ```
 //!
 //! The models and the drivers of the core client are shells; what they do is
-//! decided by pure cores: `session` (order of messages), `desk` (leases and
-//! completions), `outbox` (when completions leave), `exchange` (HTTP) and
-//! `resolve::lookup` (DNS).
+//! decided by pure cores: `instructions` (order of messages), `work_queue`
+//! (leases and completions), `outbox` (when completions leave), `exchange`
+//! (HTTP) and `resolve::lookup` (DNS).
 
 mod clients;
 mod counters;
 mod drive;
-mod ending;
 mod exchange;
-mod failure;
+mod exit_reason;
+mod fetch_failure;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod gauge;
+mod instructions;
 mod models;
 mod outbox;
 mod pipes;
 mod resolve;
-mod session;
 mod tls;
 mod work;
 mod work_queue;
@@ -37,10 +37,10 @@ mod work_queue;
 use std::process::ExitCode;
 
 pub use clients::descriptors::descriptors_needed;
-use ending::Ending;
+use exit_reason::ExitReason;
+use instructions::Instruction;
 use pipes::Pipes;
 use rustix::process::{Signal, set_parent_process_death_signal};
-use session::Instruction;
 
 /// The argument by which a worker keeps its fetchers to public addresses.
 pub const DENY_PRIVATE: &str = "--deny-private";
@@ -54,7 +54,7 @@ pub const DENY_PRIVATE: &str = "--deny-private";
 /// output cannot be used. What went wrong stands on standard error.
 #[must_use]
 pub fn run() -> ExitCode {
-    // A second belt besides the end of the input, for a fetcher that blocks.
+    // Besides the end of the input, for a fetcher that blocks.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     match live() {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,14 +65,14 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn live() -> Result<(), Ending> {
+fn live() -> Result<(), ExitReason> {
     let mut pipes = Pipes::new()?;
     match pipes.wait_next()? {
         Instruction::Setup(mut setup) => {
             setup.http.deny_private = std::env::args_os().any(|arg| arg == DENY_PRIVATE);
             models::run(*setup, pipes)
         }
-        // The session lets nothing else through first.
-        _ => Err(Ending::EarlyHold),
+        // The reader lets nothing else through first.
+        _ => Err(ExitReason::EarlyHold),
     }
 }

@@ -28,18 +28,18 @@ pub(crate) enum Due {
     Now,
 }
 
-/// What the one who writes was told last.
+/// What the writer was last woken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Told {
+enum WokenFor {
     Nothing,
-    OfATime,
-    OfHaste,
+    ATime,
+    Now,
 }
 
 /// Gathers completions into batches.
 ///
 /// A batch leaves [`FLUSH_AFTER`] after its first entry, at once when it is
-/// full, and at once when [`Self::hasten`] says that somebody waits for it.
+/// full, and at once when [`Self::flush_now`] says that it is waited for.
 /// It holds at most one full batch and what is in flight: while
 /// [`Self::is_stalled`], no URL may be taken up.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub(crate) struct Outbox {
     starts: StartedBatch,
     first_at: Option<Instant>,
     urgent: bool,
-    told: Told,
+    woken_for: WokenFor,
 }
 
 impl Outbox {
@@ -60,7 +60,7 @@ impl Outbox {
             starts: StartedBatch::default(),
             first_at: None,
             urgent: false,
-            told: Told::Nothing,
+            woken_for: WokenFor::Nothing,
         }
     }
 
@@ -84,8 +84,8 @@ impl Outbox {
         }
     }
 
-    /// Somebody waits: what there is leaves at once.
-    pub(crate) fn hasten(&mut self) {
+    /// What there is leaves at once, for it is waited for.
+    pub(crate) fn flush_now(&mut self) {
         self.urgent = self.first_at.is_some();
     }
 
@@ -103,24 +103,24 @@ impl Outbox {
         }
     }
 
-    /// Whether the one who writes has to be woken, because what it was told
-    /// last no longer holds. True once per piece of news.
-    pub(crate) fn has_news(&mut self) -> bool {
-        let news = match self.due() {
-            Due::Never => Told::Nothing,
-            Due::At(_) => Told::OfATime,
-            Due::Now => Told::OfHaste,
+    /// Whether the writer has to be woken, because it was last woken for less.
+    /// True once for each change.
+    pub(crate) fn needs_wake(&mut self) -> bool {
+        let wake_for = match self.due() {
+            Due::Never => WokenFor::Nothing,
+            Due::At(_) => WokenFor::ATime,
+            Due::Now => WokenFor::Now,
         };
-        let is_news = news > self.told;
-        self.told = self.told.max(news);
-        is_news
+        let is_needed = wake_for > self.woken_for;
+        self.woken_for = self.woken_for.max(wake_for);
+        is_needed
     }
 
     /// Everything that there is.
     pub(crate) fn collect(&mut self) -> Outgoing {
         self.first_at = None;
         self.urgent = false;
-        self.told = Told::Nothing;
+        self.woken_for = WokenFor::Nothing;
         if !self.batch.is_empty() {
             self.full.push_back(self.batch.take());
         }
@@ -131,7 +131,7 @@ impl Outbox {
     }
 }
 
-/// What was collected, to be encoded without holding anybody up.
+/// What was collected, to be encoded without a lock.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     starts: StartedBatch,
@@ -189,14 +189,14 @@ mod tests {
         let now = Instant::now();
         let mut outbox = Outbox::new();
         assert_eq!(outbox.due(), Due::Never);
-        outbox.hasten();
-        assert_eq!(outbox.due(), Due::Never, "nobody can wait for nothing");
+        outbox.flush_now();
+        assert_eq!(outbox.due(), Due::Never, "there is nothing to wait for");
         outbox.complete(now, &completion(1), None);
         let due = Due::At(now + FLUSH_AFTER - TIMER_SLACK);
         assert_eq!(outbox.due(), due);
         outbox.complete(now + FLUSH_AFTER / 2, &completion(2), None);
         assert_eq!(outbox.due(), due);
-        outbox.hasten();
+        outbox.flush_now();
         assert_eq!(outbox.due(), Due::Now);
         assert_eq!(outbox.collect().completions[0].outcomes.len(), 2);
         assert_eq!(outbox.due(), Due::Never);
@@ -223,21 +223,21 @@ mod tests {
     }
 
     #[test]
-    fn news_are_told_once() {
+    fn a_wake_is_asked_for_once() {
         let now = Instant::now();
         let mut outbox = Outbox::new();
-        assert!(!outbox.has_news());
+        assert!(!outbox.needs_wake());
         outbox.start(now, UrlId(1), 0);
-        assert!(outbox.has_news(), "a time to come back at");
+        assert!(outbox.needs_wake(), "a time to come back at");
         outbox.complete(now, &completion(1), None);
-        assert!(!outbox.has_news());
-        outbox.hasten();
-        assert!(outbox.has_news(), "haste");
-        assert!(!outbox.has_news());
+        assert!(!outbox.needs_wake());
+        outbox.flush_now();
+        assert!(outbox.needs_wake(), "now");
+        assert!(!outbox.needs_wake());
         let mut out = Vec::new();
         outbox.collect().encode(&mut out);
         assert!(!out.is_empty());
         outbox.complete(now, &completion(2), None);
-        assert!(outbox.has_news());
+        assert!(outbox.needs_wake());
     }
 }

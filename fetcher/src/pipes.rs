@@ -10,9 +10,9 @@ use rustix::{
 };
 
 use crate::{
-    ending::Ending,
+    exit_reason::ExitReason,
+    instructions::{Instruction, InstructionReader},
     outbox::{self, Outgoing},
-    session::{Instruction, Session},
 };
 
 /// Bytes read at a time: what a pipe holds by default.
@@ -31,21 +31,21 @@ pub(crate) enum Patience {
 
 /// Reads instructions and writes messages, waiting with `poll`.
 pub(crate) struct Pipes {
-    session: Session,
+    session: InstructionReader,
     scratch: Vec<u8>,
     pending: Vec<u8>,
     written: usize,
 }
 
 impl Pipes {
-    pub(crate) fn new() -> Result<Self, Ending> {
+    pub(crate) fn new() -> Result<Self, ExitReason> {
         // Reading follows a poll and so never blocks; a long write would.
-        ioctl_fionbio(stdout(), true).map_err(|error| Ending::Pipe {
+        ioctl_fionbio(stdout(), true).map_err(|error| ExitReason::Pipe {
             what: "output",
             error: error.into(),
         })?;
         Ok(Self {
-            session: Session::new(),
+            session: InstructionReader::new(),
             scratch: vec![0; READ_BYTES],
             pending: Vec::new(),
             written: 0,
@@ -53,12 +53,12 @@ impl Pipes {
     }
 
     /// The next instruction that has arrived, if one has.
-    pub(crate) fn next(&mut self) -> Result<Option<Instruction>, Ending> {
+    pub(crate) fn next(&mut self) -> Result<Option<Instruction>, ExitReason> {
         Ok(self.session.next()?)
     }
 
     /// Waits for the next instruction.
-    pub(crate) fn wait_next(&mut self) -> Result<Instruction, Ending> {
+    pub(crate) fn wait_next(&mut self) -> Result<Instruction, ExitReason> {
         loop {
             if let Some(instruction) = self.next()? {
                 return Ok(instruction);
@@ -83,7 +83,7 @@ impl Pipes {
     }
 
     /// Writes everything, however long the worker takes to read it.
-    pub(crate) fn flush(&mut self) -> Result<(), Ending> {
+    pub(crate) fn flush(&mut self) -> Result<(), ExitReason> {
         self.write()?;
         while !self.is_flushed() {
             self.wait(Patience::Endless, false, None)?;
@@ -98,7 +98,7 @@ impl Pipes {
         patience: Patience,
         read: bool,
         wake: Option<BorrowedFd<'_>>,
-    ) -> Result<(), Ending> {
+    ) -> Result<(), ExitReason> {
         let before = self.pending.len() - self.written;
         self.write()?;
         // What could be written just now may be what was waited for.
@@ -132,7 +132,7 @@ impl Pipes {
         if read && happened.contains(PollFlags::IN) {
             self.read()?;
         } else if happened.intersects(PollFlags::HUP | PollFlags::ERR) {
-            return Err(Ending::InputEnded);
+            return Err(ExitReason::InputEnded);
         }
         if writes && !fds[1].revents().is_empty() {
             self.write()?;
@@ -140,15 +140,15 @@ impl Pipes {
         Ok(())
     }
 
-    fn read(&mut self) -> Result<(), Ending> {
+    fn read(&mut self) -> Result<(), ExitReason> {
         let count = retry_on_intr(|| rustix::io::read(stdin(), &mut self.scratch[..])).map_err(
-            |error| Ending::Pipe {
+            |error| ExitReason::Pipe {
                 what: "input",
                 error: error.into(),
             },
         )?;
         if count == 0 {
-            return Err(Ending::InputEnded);
+            return Err(ExitReason::InputEnded);
         }
         self.session
             .buffer()
@@ -156,13 +156,13 @@ impl Pipes {
         Ok(())
     }
 
-    fn write(&mut self) -> Result<(), Ending> {
+    fn write(&mut self) -> Result<(), ExitReason> {
         while self.written < self.pending.len() {
             match rustix::io::write(stdout(), &self.pending[self.written..]) {
                 Ok(count) => self.written += count,
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}
-                Err(error) => return Err(Ending::OutputClosed(error.into())),
+                Err(error) => return Err(ExitReason::OutputClosed(error.into())),
             }
         }
         self.pending.clear();
@@ -171,12 +171,12 @@ impl Pipes {
     }
 
     /// What has arrived but was not taken yet goes on into another's hands.
-    pub(crate) fn take_session(&mut self) -> Session {
-        std::mem::replace(&mut self.session, Session::new())
+    pub(crate) fn take_session(&mut self) -> InstructionReader {
+        std::mem::replace(&mut self.session, InstructionReader::new())
     }
 }
 
-fn poll(fds: &mut [PollFd<'_>], patience: Patience) -> Result<(), Ending> {
+fn poll(fds: &mut [PollFd<'_>], patience: Patience) -> Result<(), ExitReason> {
     let timeout = match patience {
         Patience::None => Some(Timespec::default()),
         Patience::For(duration) => Timespec::try_from(duration).ok(),
@@ -184,7 +184,7 @@ fn poll(fds: &mut [PollFd<'_>], patience: Patience) -> Result<(), Ending> {
     };
     match rustix::event::poll(fds, timeout.as_ref()) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(error) => Err(Ending::Pipe {
+        Err(error) => Err(ExitReason::Pipe {
             what: "input or output",
             error: io::Error::from(error),
         }),

@@ -10,7 +10,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
 
-use crate::ending::SetupError;
+use crate::exit_reason::SetupError;
 
 /// Whom to trust.
 #[derive(Debug, Clone)]

@@ -27,27 +27,27 @@ const LEASES_MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// A URL in a slot's hands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Taken {
+pub(crate) struct Assignment {
     pub(crate) id: UrlId,
     /// When it was taken up, or is to be.
     pub(crate) start: Instant,
     /// Open loop: when it was to be taken up.
     pub(crate) intended: Option<Instant>,
-    /// The slot has to wait until `start`, and then say so with [`Desk::begin`].
+    /// The slot has to wait until `start`, and then say so with [`WorkQueue::begin`].
     pub(crate) is_early: bool,
 }
 
 /// The intended starts of an open loop: they do not wait for anybody.
 #[derive(Debug)]
-struct Schedule {
+struct OpenLoop {
     pace: Pace,
-    taken: u64,
+    given: u64,
 }
 
-impl Schedule {
+impl OpenLoop {
     fn next(&mut self, go: Instant) -> Instant {
-        let nanos = u128::from(self.taken) * self.pace.interval.as_nanos();
-        self.taken += 1;
+        let nanos = u128::from(self.given) * self.pace.interval.as_nanos();
+        self.given += 1;
         let since = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         // Past what a clock can tell, a start is as good as never.
         (go + self.pace.offset)
@@ -60,7 +60,7 @@ impl Schedule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Take {
     /// Here is one.
-    Url(Taken),
+    Url(Assignment),
     /// Not now: wait to be woken.
     Wait,
     /// Never again.
@@ -89,7 +89,7 @@ pub(crate) struct Fetched {
 
 /// The shared state of a fetcher's slots.
 #[derive(Debug)]
-pub(crate) struct Desk {
+pub(crate) struct WorkQueue {
     /// The origin of all times that are told.
     go: Option<Instant>,
     leases: VecDeque<LeaseCursor>,
@@ -100,13 +100,13 @@ pub(crate) struct Desk {
     /// URLs in slots' hands.
     held: u32,
     report_starts: bool,
-    schedule: Option<Schedule>,
+    open_loop: Option<OpenLoop>,
     first_start: Option<Instant>,
     last_end: Option<Instant>,
     closed: bool,
 }
 
-impl Desk {
+impl WorkQueue {
     pub(crate) fn new(setup: &Setup) -> Self {
         Self {
             go: None,
@@ -117,7 +117,7 @@ impl Desk {
             gauge: Gauge::default(),
             held: 0,
             report_starts: setup.report_starts,
-            schedule: setup.pace.map(|pace| Schedule { pace, taken: 0 }),
+            open_loop: setup.pace.map(|pace| OpenLoop { pace, given: 0 }),
             first_start: None,
             last_end: None,
             closed: false,
@@ -147,7 +147,7 @@ impl Desk {
     }
 
     /// Whether so much waits that nothing more should be read.
-    pub(crate) fn is_laden(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.waiting >= CREDIT_MAX_URLS as usize || self.waiting_bytes >= LEASES_MAX_BYTES
     }
 
@@ -169,7 +169,7 @@ impl Desk {
         }
         let id = loop {
             let Some(cursor) = self.leases.front_mut() else {
-                self.outbox.hasten();
+                self.outbox.flush_now();
                 return Take::Wait;
             };
             if let Some((id, text)) = cursor.advance() {
@@ -182,13 +182,13 @@ impl Desk {
         };
         self.waiting -= 1;
         self.held += 1;
-        let intended = self.schedule.as_mut().map(|schedule| schedule.next(go));
+        let intended = self.open_loop.as_mut().map(|open_loop| open_loop.next(go));
         let start = intended.map_or(now, |intended| intended.max(now));
         let is_early = start > now;
         if !is_early {
             self.begin(now, id);
         }
-        Take::Url(Taken {
+        Take::Url(Assignment {
             id,
             start,
             intended,
@@ -214,20 +214,22 @@ impl Desk {
     }
 
     /// A slot is done with a URL.
-    pub(crate) fn hand_in(&mut self, slot: u32, taken: Taken, fetched: &Fetched) {
+    pub(crate) fn hand_in(&mut self, slot: u32, assignment: Assignment, fetched: &Fetched) {
         self.held -= 1;
-        let go = self.go.unwrap_or(taken.start);
+        let go = self.go.unwrap_or(assignment.start);
         let completion = Completion {
-            id: taken.id,
+            id: assignment.id,
             outcome: fetched.outcome,
             status: fetched.status,
             body_bytes: fetched.body_bytes,
-            start_us: micros(taken.start, go),
+            start_us: micros(assignment.start, go),
             connect_us: time::micros(fetched.connect),
-            first_byte_us: fetched.first_byte.map(|at| micros(at, taken.start)),
-            duration_us: micros(fetched.end, taken.start),
+            first_byte_us: fetched.first_byte.map(|at| micros(at, assignment.start)),
+            duration_us: micros(fetched.end, assignment.start),
             slot,
-            wait_us: taken.intended.map(|intended| micros(taken.start, intended)),
+            wait_us: assignment
+                .intended
+                .map(|intended| micros(assignment.start, intended)),
         };
         if let Some(seconds) = fetched.retry_after_s {
             self.outbox.retry_after(seconds);
@@ -241,9 +243,9 @@ impl Desk {
         self.outbox.due()
     }
 
-    /// See [`Outbox::has_news`].
-    pub(crate) fn has_news(&mut self) -> bool {
-        self.outbox.has_news()
+    /// See [`Outbox::needs_wake`].
+    pub(crate) fn needs_wake(&mut self) -> bool {
+        self.outbox.needs_wake()
     }
 
     /// Completions to be sent.
@@ -325,16 +327,16 @@ mod tests {
     #[test]
     fn nothing_is_taken_up_before_go() {
         let now = Instant::now();
-        let mut desk = Desk::new(&setup(false));
+        let mut queue = WorkQueue::new(&setup(false));
         let mut url = Vec::new();
-        desk.lease(leases(0..2));
-        assert_eq!(desk.ready(), 0);
-        assert_eq!(desk.take(now, &mut url), Take::Wait);
-        desk.go(now);
-        assert_eq!(desk.ready(), 2);
+        queue.lease(leases(0..2));
+        assert_eq!(queue.ready(), 0);
+        assert_eq!(queue.take(now, &mut url), Take::Wait);
+        queue.go(now);
+        assert_eq!(queue.ready(), 2);
         assert_eq!(
-            desk.take(now, &mut url),
-            Take::Url(Taken {
+            queue.take(now, &mut url),
+            Take::Url(Assignment {
                 id: UrlId(0),
                 start: now,
                 intended: None,
@@ -353,12 +355,12 @@ mod tests {
             interval: ms(10),
             offset: ms(5),
         });
-        let mut desk = Desk::new(&paced);
+        let mut queue = WorkQueue::new(&paced);
         let mut url = Vec::new();
-        desk.lease(leases(0..3));
-        desk.go(go);
-        let mut taken_at = |now| match desk.take(now, &mut url) {
-            Take::Url(taken) => taken,
+        queue.lease(leases(0..3));
+        queue.go(go);
+        let mut taken_at = |now| match queue.take(now, &mut url) {
+            Take::Url(assignment) => assignment,
             other => panic!("{other:?}"),
         };
         let early = taken_at(go);
@@ -369,90 +371,90 @@ mod tests {
         assert_eq!(late.intended, Some(go + ms(15)));
         assert_eq!(taken_at(go + ms(41)).intended, Some(go + ms(25)));
         assert_eq!(
-            desk.gauge.peak(),
+            queue.gauge.peak(),
             2,
             "who waits for its start is not in flight"
         );
-        desk.begin(go + ms(41), early.id);
-        assert_eq!(desk.gauge.peak(), 3);
+        queue.begin(go + ms(41), early.id);
+        assert_eq!(queue.gauge.peak(), 3);
     }
 
     #[test]
     fn who_finds_no_lease_sends_the_completions_off() {
         let now = Instant::now();
-        let mut desk = Desk::new(&setup(false));
+        let mut queue = WorkQueue::new(&setup(false));
         let mut url = Vec::new();
-        desk.go(now);
-        desk.lease(leases(0..1));
-        let Take::Url(taken) = desk.take(now, &mut url) else {
+        queue.go(now);
+        queue.lease(leases(0..1));
+        let Take::Url(assignment) = queue.take(now, &mut url) else {
             panic!("a lease waits");
         };
-        assert!(!desk.is_clear());
-        desk.end(now);
-        desk.hand_in(0, taken, &fetched(now));
-        assert!(matches!(desk.due(), Due::At(_)));
-        assert_eq!(desk.take(now, &mut url), Take::Wait);
-        assert_eq!(desk.due(), Due::Now);
-        assert!(desk.is_clear());
-        desk.close();
-        assert_eq!(desk.take(now, &mut url), Take::Closed);
+        assert!(!queue.is_clear());
+        queue.end(now);
+        queue.hand_in(0, assignment, &fetched(now));
+        assert!(matches!(queue.due(), Due::At(_)));
+        assert_eq!(queue.take(now, &mut url), Take::Wait);
+        assert_eq!(queue.due(), Due::Now);
+        assert!(queue.is_clear());
+        queue.close();
+        assert_eq!(queue.take(now, &mut url), Take::Closed);
     }
 
     #[test]
     fn a_full_outbox_stops_the_taking_up() {
         let now = Instant::now();
-        let mut desk = Desk::new(&setup(false));
+        let mut queue = WorkQueue::new(&setup(false));
         let mut url = Vec::new();
-        desk.go(now);
+        queue.go(now);
         let many = BATCH_MAX_URLS as u64;
-        desk.lease(leases(0..many));
-        desk.lease(leases(many..many + 1));
+        queue.lease(leases(0..many));
+        queue.lease(leases(many..many + 1));
         for _ in 0..many {
-            let Take::Url(taken) = desk.take(now, &mut url) else {
+            let Take::Url(assignment) = queue.take(now, &mut url) else {
                 panic!("a lease waits");
             };
-            desk.end(now);
-            desk.hand_in(0, taken, &fetched(now));
+            queue.end(now);
+            queue.hand_in(0, assignment, &fetched(now));
         }
-        assert_eq!(desk.ready(), 0);
-        assert_eq!(desk.take(now, &mut url), Take::Wait);
-        let _ = desk.collect();
-        assert_eq!(desk.ready(), 1);
-        assert!(matches!(desk.take(now, &mut url), Take::Url(_)));
+        assert_eq!(queue.ready(), 0);
+        assert_eq!(queue.take(now, &mut url), Take::Wait);
+        let _ = queue.collect();
+        assert_eq!(queue.ready(), 1);
+        assert!(matches!(queue.take(now, &mut url), Take::Url(_)));
     }
 
     proptest! {
         #[test]
         fn every_lease_is_handed_out_once_and_in_order(sizes in prop::collection::vec(1_u64..50, 1..8), slots in 1_usize..5) {
             let now = Instant::now();
-            let mut desk = Desk::new(&setup(true));
-            desk.go(now);
+            let mut queue = WorkQueue::new(&setup(true));
+            queue.go(now);
             let mut next = 0;
             for size in sizes {
-                desk.lease(leases(next..next + size));
+                queue.lease(leases(next..next + size));
                 next += size;
             }
             let mut url = Vec::new();
             let mut held = VecDeque::new();
             let mut seen = Vec::new();
             loop {
-                match desk.take(now, &mut url) {
-                    Take::Url(taken) => {
-                        seen.push(taken.id.0);
-                        held.push_back(taken);
+                match queue.take(now, &mut url) {
+                    Take::Url(assignment) => {
+                        seen.push(assignment.id.0);
+                        held.push_back(assignment);
                     }
                     Take::Wait if held.is_empty() => break,
                     _ => {}
                 }
-                if held.len() == slots || desk.ready() == 0 {
-                    let taken = held.pop_front().unwrap();
-                    desk.end(now);
-                    desk.hand_in(0, taken, &fetched(now));
+                if held.len() == slots || queue.ready() == 0 {
+                    let assignment = held.pop_front().unwrap();
+                    queue.end(now);
+                    queue.hand_in(0, assignment, &fetched(now));
                 }
             }
             prop_assert_eq!(seen, (0..next).collect::<Vec<_>>());
-            prop_assert!(desk.is_clear());
-            prop_assert_eq!(desk.report(&Counters::default()).in_flight_peak as usize, slots.min(usize::try_from(next).unwrap()));
+            prop_assert!(queue.is_clear());
+            prop_assert_eq!(queue.report(&Counters::default()).in_flight_peak as usize, slots.min(usize::try_from(next).unwrap()));
         }
     }
 }

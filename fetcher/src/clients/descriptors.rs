@@ -3,7 +3,7 @@
 use fanout_proto::setup::{Client, Setup};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::ending::SetupError;
+use crate::exit_reason::SetupError;
 
 /// Standard streams, the loop's own descriptors, and what libraries open for a
 /// moment while they set up.

@@ -4,7 +4,10 @@
 //! else. That is: which redirects are followed and with which headers, how a
 //! body is counted, limited and decoded, and what a deadline means.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use fanout_proto::{
     completion::Outcome,
@@ -13,16 +16,17 @@ use fanout_proto::{
 use http::{HeaderMap, StatusCode, header};
 
 use crate::{
+    counters::Counters,
     exchange::{
-        body::{BodySink, Coding},
-        course::{Course, is_redirect},
+        body::{BodySink, ContentCoding},
         fetch::DRAIN_MAX_BYTES,
+        redirect_chain::{RedirectChain, is_redirect},
         request::{HeaderError, Headers},
         retry_after,
         target::Target,
     },
-    failure::Failure,
-    resolve::{LookupError, Policy},
+    fetch_failure::FetchFailure,
+    resolve::{LookupError, Policy, Resolver},
     work_queue::Fetched,
 };
 
@@ -67,18 +71,36 @@ impl LibraryPlan {
     }
 
     /// The failure that a passed deadline is.
-    pub(crate) fn timed_out(&self) -> Failure {
-        Failure::new(
+    pub(crate) fn timed_out(&self) -> FetchFailure {
+        FetchFailure::new(
             Outcome::Timeout,
             format!("no whole response within {:?}", self.timeout),
         )
     }
 }
 
+/// Resolves names for a library as under every client: without a helper thread.
+#[derive(Debug, Clone)]
+pub(crate) struct LibraryResolver(pub(crate) Arc<Resolver>);
+
+impl LibraryResolver {
+    pub(crate) fn new(http: &HttpSettings, counters: &Arc<Counters>) -> Self {
+        let policy = Policy::new(http.deny_private);
+        Self(Arc::new(Resolver::new(counters.clone(), policy)))
+    }
+}
+
+/// A library's own connector, whose connections are counted and timed.
+#[derive(Debug, Clone)]
+pub(crate) struct CountedConnector<C> {
+    pub(crate) inner: C,
+    pub(crate) counters: Arc<Counters>,
+}
+
 /// One URL's fetch through a library.
 #[derive(Debug)]
 pub(crate) struct LibraryFetch {
-    course: Course,
+    chain: RedirectChain,
     sink: BodySink,
     status: Option<u16>,
     retry_after_s: Option<u32>,
@@ -88,19 +110,10 @@ pub(crate) struct LibraryFetch {
     pub(crate) connect: Duration,
 }
 
-/// What to do with a response's body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reading {
-    /// On to its end.
-    On,
-    /// Leave the rest unread.
-    Enough,
-}
-
 impl LibraryFetch {
     pub(crate) fn new(plan: &LibraryPlan) -> Self {
         Self {
-            course: Course::default(),
+            chain: RedirectChain::default(),
             sink: BodySink::new(plan.max_body_bytes),
             status: None,
             retry_after_s: None,
@@ -111,22 +124,22 @@ impl LibraryFetch {
     }
 
     /// Takes a URL up.
-    pub(crate) fn start(&mut self, url: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn start(&mut self, url: &[u8]) -> Result<(), FetchFailure> {
         self.sink.restart();
         self.status = None;
         self.retry_after_s = None;
         self.location = None;
         self.first_byte = None;
         self.connect = Duration::ZERO;
-        self.course.start(url)
+        self.chain.start(url)
     }
 
     /// Where the next request goes, and its headers.
     pub(crate) fn request<'a>(
         &self,
         plan: &'a LibraryPlan,
-    ) -> Result<(&Target, &'a HeaderMap), Failure> {
-        let target = self.course.target();
+    ) -> Result<(&Target, &'a HeaderMap), FetchFailure> {
+        let target = self.chain.target();
         // A library may connect to an address in the URL without asking the resolver.
         if let Some(address) = target.ip()
             && !plan.policy.allows(address)
@@ -135,9 +148,9 @@ impl LibraryFetch {
                 host: target.host().to_owned(),
                 address,
             };
-            return Err(Failure::new(denied.outcome(), denied.to_string()));
+            return Err(FetchFailure::new(denied.outcome(), denied.to_string()));
         }
-        let headers = if self.course.is_at_first_origin() {
+        let headers = if self.chain.is_at_first_origin() {
             &plan.headers
         } else {
             &plan.public_headers
@@ -147,7 +160,7 @@ impl LibraryFetch {
 
     /// Whether no redirect was followed yet.
     pub(crate) fn is_first(&self) -> bool {
-        self.course.is_first()
+        self.chain.is_first()
     }
 
     /// A response's head is there.
@@ -157,10 +170,12 @@ impl LibraryFetch {
         now: Instant,
         status: StatusCode,
         headers: &HeaderMap,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), FetchFailure> {
         let status = status.as_u16();
         if status == 101 {
-            return Err(Failure::protocol("the server switched protocols unasked"));
+            return Err(FetchFailure::protocol(
+                "the server switched protocols unasked",
+            ));
         }
         let last = |name| headers.get_all(name).iter().next_back();
         self.first_byte = Some(now);
@@ -175,32 +190,28 @@ impl LibraryFetch {
         if self.location.is_none()
             && plan.decompress
             && let Some(coding) = last(header::CONTENT_ENCODING)
-                .and_then(|value| Coding::from_field(value.as_bytes()))
+                .and_then(|value| ContentCoding::from_field(value.as_bytes()))
         {
             self.sink.decode(coding)?;
         }
         Ok(())
     }
 
-    /// Bytes of the body.
-    pub(crate) fn body(&mut self, bytes: &[u8]) -> Result<Reading, Failure> {
+    /// Bytes of the body; whether to leave the rest of it unread.
+    pub(crate) fn body(&mut self, bytes: &[u8]) -> Result<bool, FetchFailure> {
         if self.location.is_none() {
             self.sink.push(bytes)?;
-            return Ok(Reading::On);
+            return Ok(false);
         }
         self.sink.skip(bytes);
-        Ok(if self.sink.received() > DRAIN_MAX_BYTES {
-            Reading::Enough
-        } else {
-            Reading::On
-        })
+        Ok(self.sink.received() > DRAIN_MAX_BYTES)
     }
 
     /// The response is dealt with: whether a redirect leads to another request.
-    pub(crate) fn follow(&mut self, plan: &LibraryPlan) -> Result<bool, Failure> {
+    pub(crate) fn follow(&mut self, plan: &LibraryPlan) -> Result<bool, FetchFailure> {
         match self.location.take() {
             Some(location) => {
-                self.course.follow(&location, plan.redirects)?;
+                self.chain.follow(&location, plan.redirects)?;
                 Ok(true)
             }
             None => {
@@ -211,7 +222,7 @@ impl LibraryFetch {
     }
 
     /// What became of the URL.
-    pub(crate) fn conclude(&self, result: Result<(), Failure>) -> Fetched {
+    pub(crate) fn conclude(&self, result: Result<(), FetchFailure>) -> Fetched {
         let (outcome, detail) = match result {
             Ok(()) => (Outcome::Ok, None),
             Err(failure) => (failure.outcome, Some(failure.detail.into())),

@@ -28,13 +28,13 @@ use tower_service::Service;
 
 use super::{
     AsyncClient,
-    library::{LibraryFetch, LibraryPlan, Reading},
+    library::{CountedConnector, LibraryFetch, LibraryPlan, LibraryResolver},
 };
 use crate::{
     counters::Counters,
-    ending::SetupError,
-    failure::{Failure, tls_error},
-    resolve::{LookupError, Policy, Resolver},
+    exit_reason::SetupError,
+    fetch_failure::{FetchFailure, tls_error},
+    resolve::LookupError,
     tls,
     work_queue::Fetched,
 };
@@ -73,13 +73,8 @@ impl ReqwestShared {
             .connect_timeout(http.connect_timeout)
             .pool_max_idle_per_host(if http.no_keepalive { 0 } else { slots })
             .tcp_nodelay(true)
-            .dns_resolver(Names(Arc::new(Resolver::new(
-                counters.clone(),
-                Policy::new(http.deny_private),
-            ))))
-            .connector_layer(Watch {
-                counters: counters.clone(),
-            })
+            .dns_resolver(LibraryResolver::new(http, &counters))
+            .connector_layer(CountConnections(counters.clone()))
             .build()
             .map_err(|error| SetupError::Client {
                 client: "reqwest",
@@ -94,8 +89,8 @@ impl ReqwestShared {
     }
 
     /// What an error of the library is called here.
-    fn failure(&self, error: &Error) -> Failure {
-        let cause = |wanted: &dyn Fn(&(dyn StdError + 'static)) -> Option<Failure>| {
+    fn failure(&self, error: &Error) -> FetchFailure {
+        let cause = |wanted: &dyn Fn(&(dyn StdError + 'static)) -> Option<FetchFailure>| {
             let mut next: Option<&(dyn StdError + 'static)> = Some(error);
             while let Some(error) = next {
                 if let Some(failure) = wanted(error) {
@@ -107,7 +102,7 @@ impl ReqwestShared {
         };
         if error.is_timeout() {
             return if error.is_connect() {
-                Failure::new(
+                FetchFailure::new(
                     Outcome::Connect,
                     format!("connecting took longer than {:?}", self.connect_timeout),
                 )
@@ -117,7 +112,7 @@ impl ReqwestShared {
         }
         cause(&|error| {
             let lookup = error.downcast_ref::<LookupError>()?;
-            Some(Failure::new(lookup.outcome(), lookup.to_string()))
+            Some(FetchFailure::new(lookup.outcome(), lookup.to_string()))
         })
         .or_else(|| {
             cause(&|error| {
@@ -125,7 +120,7 @@ impl ReqwestShared {
                     Some(error) => tls_error(error),
                     None => error.downcast_ref::<rustls::Error>(),
                 }?;
-                Some(Failure::new(Outcome::Tls, tls.to_string()))
+                Some(FetchFailure::new(Outcome::Tls, tls.to_string()))
             })
         })
         .or_else(|| {
@@ -139,11 +134,11 @@ impl ReqwestShared {
                         io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput
                     );
                 Some(if error.is_connect() {
-                    Failure::in_connect(cause)
+                    FetchFailure::in_connect(cause)
                 } else if is_no_body {
-                    Failure::protocol(cause.to_string())
+                    FetchFailure::protocol(cause.to_string())
                 } else {
-                    Failure::in_exchange(cause)
+                    FetchFailure::in_exchange(cause)
                 })
             })
         })
@@ -157,7 +152,7 @@ impl ReqwestShared {
                 } else {
                     Outcome::Protocol
                 };
-                Some(Failure::new(outcome, causes(hyper)))
+                Some(FetchFailure::new(outcome, causes(hyper)))
             })
         })
         .unwrap_or_else(|| {
@@ -166,7 +161,7 @@ impl ReqwestShared {
             } else {
                 Outcome::Protocol
             };
-            Failure::new(outcome, causes(error))
+            FetchFailure::new(outcome, causes(error))
         })
     }
 }
@@ -185,7 +180,7 @@ impl Reqwest {
         }
     }
 
-    async fn run(&mut self, url: &[u8], start: Instant) -> Result<(), Failure> {
+    async fn run(&mut self, url: &[u8], start: Instant) -> Result<(), FetchFailure> {
         let shared = self.shared.clone();
         self.fetch.start(url)?;
         loop {
@@ -211,7 +206,7 @@ async fn exchange(
     fetch: &mut LibraryFetch,
     shared: &ReqwestShared,
     start: Instant,
-) -> Result<(), Failure> {
+) -> Result<(), FetchFailure> {
     let plan = &shared.plan;
     let (target, headers) = fetch.request(plan)?;
     let mut response = shared
@@ -228,7 +223,7 @@ async fn exchange(
         .await
         .map_err(|error| shared.failure(&error))?
     {
-        if fetch.body(&bytes)? == Reading::Enough {
+        if fetch.body(&bytes)? {
             break;
         }
     }
@@ -246,30 +241,21 @@ impl AsyncClient for Reqwest {
     }
 }
 
-/// The client's own connector, watched.
 #[derive(Debug, Clone)]
-struct Watch {
-    counters: Arc<Counters>,
-}
+struct CountConnections(Arc<Counters>);
 
-#[derive(Debug, Clone)]
-struct Watched<S> {
-    inner: S,
-    counters: Arc<Counters>,
-}
+impl<S> Layer<S> for CountConnections {
+    type Service = CountedConnector<S>;
 
-impl<S> Layer<S> for Watch {
-    type Service = Watched<S>;
-
-    fn layer(&self, inner: S) -> Watched<S> {
-        Watched {
+    fn layer(&self, inner: S) -> CountedConnector<S> {
+        CountedConnector {
             inner,
-            counters: self.counters.clone(),
+            counters: self.0.clone(),
         }
     }
 }
 
-impl<S, T> Service<T> for Watched<S>
+impl<S, T> Service<T> for CountedConnector<S>
 where
     S: Service<T>,
     S::Future: Send + 'static,
@@ -299,11 +285,7 @@ where
     }
 }
 
-/// Names, resolved as under every client: without a helper thread.
-#[derive(Debug)]
-struct Names(Arc<Resolver>);
-
-impl Resolve for Names {
+impl Resolve for LibraryResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let resolver = self.0.clone();
         Box::pin(async move {

@@ -30,14 +30,14 @@ use ureq::{
 
 use super::{
     BlockingClient,
-    library::{LibraryFetch, LibraryPlan, Reading},
+    library::{CountedConnector, LibraryFetch, LibraryPlan, LibraryResolver},
 };
 use crate::{
     counters::Counters,
     drive::READ_BYTES,
-    ending::SetupError,
-    failure::{Failure, tls_error},
-    resolve::{LookupError, Policy, Resolver},
+    exit_reason::SetupError,
+    fetch_failure::{FetchFailure, tls_error},
+    resolve::LookupError,
     tls::{self, Roots},
     work_queue::Fetched,
 };
@@ -126,14 +126,11 @@ impl UreqShared {
             .max_idle_connections(slots)
             .max_idle_connections_per_host(slots)
             .build();
-        let connector = Watched {
+        let connector = CountedConnector {
             inner: ().chain(TcpConnector::default()).chain(RustlsConnector::default()),
             counters: counters.clone(),
         };
-        let resolver = Names(Resolver::new(
-            counters.clone(),
-            Policy::new(http.deny_private),
-        ));
+        let resolver = LibraryResolver::new(http, &counters);
         Ok(Self {
             agent: Agent::with_parts(config, connector, resolver),
             plan: LibraryPlan::new(http)?,
@@ -159,7 +156,7 @@ impl Ureq {
         }
     }
 
-    fn run(&mut self, url: &[u8], start: Instant) -> Result<(), Failure> {
+    fn run(&mut self, url: &[u8], start: Instant) -> Result<(), FetchFailure> {
         let shared = self.shared.clone();
         self.fetch.start(url)?;
         loop {
@@ -175,14 +172,16 @@ impl Ureq {
         }
     }
 
-    fn exchange(&mut self, shared: &UreqShared, start: Instant) -> Result<(), Failure> {
+    fn exchange(&mut self, shared: &UreqShared, start: Instant) -> Result<(), FetchFailure> {
         let plan = &shared.plan;
         let (target, headers) = self.fetch.request(plan)?;
         let mut request = Request::builder()
             .method(&plan.method)
             .uri(target.as_str())
             .body(())
-            .map_err(|error| Failure::protocol(format!("the URL cannot be fetched: {error}")))?;
+            .map_err(|error| {
+                FetchFailure::protocol(format!("the URL cannot be fetched: {error}"))
+            })?;
         *request.headers_mut() = headers.clone();
         // The agent's own limit holds for one request; redirects share it.
         let left = plan.timeout.saturating_sub(start.elapsed());
@@ -205,7 +204,7 @@ impl Ureq {
             match reader.read(self.scratch) {
                 Ok(0) => return Ok(()),
                 Ok(count) => {
-                    if self.fetch.body(&self.scratch[..count])? == Reading::Enough {
+                    if self.fetch.body(&self.scratch[..count])? {
                         return Ok(());
                     }
                 }
@@ -225,7 +224,7 @@ impl BlockingClient for Ureq {
 
 impl UreqShared {
     /// What an error of the library is called here.
-    fn failure(&self, start: Instant, error: Error) -> Failure {
+    fn failure(&self, start: Instant, error: Error) -> FetchFailure {
         match error {
             // Whichever limit the library names, this one has passed.
             Error::Timeout(_) if start.elapsed() + TIMER_SLACK >= self.plan.timeout => {
@@ -237,37 +236,30 @@ impl UreqShared {
             Error::Timeout(Timeout::Connect) => self.connect_passed(Outcome::Connect, "connecting"),
             Error::Timeout(_) => self.plan.timed_out(),
             Error::Other(error) => match error.downcast_ref::<LookupError>() {
-                Some(error) => Failure::new(error.outcome(), error.to_string()),
-                None => Failure::protocol(error.to_string()),
+                Some(error) => FetchFailure::new(error.outcome(), error.to_string()),
+                None => FetchFailure::protocol(error.to_string()),
             },
-            Error::HostNotFound => Failure::new(Outcome::Dns, "the name has no address"),
+            Error::HostNotFound => FetchFailure::new(Outcome::Dns, "the name has no address"),
             Error::Tls(_) | Error::Rustls(_) | Error::Pem(_) | Error::TlsRequired => {
-                Failure::new(Outcome::Tls, error.to_string())
+                FetchFailure::new(Outcome::Tls, error.to_string())
             }
-            Error::ConnectionFailed => Failure::new(Outcome::Connect, error.to_string()),
-            Error::Io(error) if tls_error(&error).is_some() => Failure::in_handshake(&error),
-            Error::Io(error) if CONNECTING.get().failed => Failure::in_connect(&error),
-            Error::Io(error) => Failure::in_exchange(&error),
-            error => Failure::protocol(error.to_string()),
+            Error::ConnectionFailed => FetchFailure::new(Outcome::Connect, error.to_string()),
+            Error::Io(error) if tls_error(&error).is_some() => FetchFailure::in_handshake(&error),
+            Error::Io(error) if CONNECTING.get().failed => FetchFailure::in_connect(&error),
+            Error::Io(error) => FetchFailure::in_exchange(&error),
+            error => FetchFailure::protocol(error.to_string()),
         }
     }
 
-    fn connect_passed(&self, outcome: Outcome, stage: &str) -> Failure {
-        Failure::new(
+    fn connect_passed(&self, outcome: Outcome, stage: &str) -> FetchFailure {
+        FetchFailure::new(
             outcome,
             format!("{stage} took longer than {:?}", self.connect_timeout),
         )
     }
 }
 
-/// The agent's own connectors, watched.
-#[derive(Debug)]
-struct Watched<C> {
-    inner: C,
-    counters: Arc<Counters>,
-}
-
-impl<In: Transport, C: Connector<In>> Connector<In> for Watched<C> {
+impl<In: Transport, C: Connector<In>> Connector<In> for CountedConnector<C> {
     type Out = C::Out;
 
     fn connect(
@@ -285,11 +277,7 @@ impl<In: Transport, C: Connector<In>> Connector<In> for Watched<C> {
     }
 }
 
-/// Names, resolved as under every client: without a helper thread.
-#[derive(Debug)]
-struct Names(Resolver);
-
-impl UreqResolver for Names {
+impl UreqResolver for LibraryResolver {
     fn resolve(
         &self,
         uri: &Uri,

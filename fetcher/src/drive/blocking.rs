@@ -11,17 +11,18 @@ use fanout_proto::completion::Outcome;
 use rustix::net::RecvFlags;
 
 use super::{
-    ConnectLimits, Core, Notes,
+    ConnectLimits, Core, FetchNotes,
     connection::{self, Connection, Exchange, Socket, Trouble, advance},
     idle::IdleConnections,
 };
 use crate::{
-    clients::BlockingClient, exchange::fetch::Fetch, failure::Failure, work_queue::Fetched,
+    clients::BlockingClient, exchange::fetch::FetchState, fetch_failure::FetchFailure,
+    work_queue::Fetched,
 };
 
 /// What a blocking client does each time that it has waited for long.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Vigil {
+pub(crate) struct Watchdog {
     /// Longest wait in one go.
     pub(crate) interval: Duration,
     /// Called after it.
@@ -31,26 +32,35 @@ pub(crate) struct Vigil {
 /// The core client of one slot, which is one thread.
 pub(crate) struct BlockingCore {
     core: Arc<Core>,
-    fetch: Fetch,
-    idle: IdleConnections<PatientStream>,
+    fetch: FetchState,
+    idle: IdleConnections<DeadlineStream>,
     request: Vec<u8>,
     scratch: &'static mut [u8],
-    vigil: Option<Vigil>,
+    watchdog: Option<Watchdog>,
 }
 
 impl BlockingCore {
-    pub(crate) fn new(core: Arc<Core>, scratch: &'static mut [u8], vigil: Option<Vigil>) -> Self {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        scratch: &'static mut [u8],
+        watchdog: Option<Watchdog>,
+    ) -> Self {
         Self {
-            fetch: Fetch::new(&core.plan),
+            fetch: FetchState::new(&core.plan),
             idle: IdleConnections::new(core.kept_per_slot),
             request: Vec::new(),
             scratch,
-            vigil,
+            watchdog,
             core,
         }
     }
 
-    fn run(&mut self, url: &[u8], start: Instant, notes: &mut Notes) -> Result<(), Failure> {
+    fn run(
+        &mut self,
+        url: &[u8],
+        start: Instant,
+        notes: &mut FetchNotes,
+    ) -> Result<(), FetchFailure> {
         let core = self.core.clone();
         let deadline = core.deadline(start);
         self.fetch.start(url)?;
@@ -83,7 +93,7 @@ impl BlockingCore {
                     core.counters.stale_retries.increment();
                     may_reuse = false;
                 }
-                Err(Trouble::Lost(error)) => return Err(Failure::in_exchange(&error)),
+                Err(Trouble::Lost(error)) => return Err(FetchFailure::in_exchange(&error)),
                 Err(Trouble::TimedOut) => return Err(core.timed_out()),
                 Err(Trouble::Failed(failure)) => return Err(failure),
             }
@@ -91,11 +101,11 @@ impl BlockingCore {
     }
 
     /// A kept connection that still lives, as far as can be told.
-    fn kept(&mut self, now: Instant) -> Option<Connection<PatientStream>> {
+    fn kept(&mut self, now: Instant) -> Option<Connection<DeadlineStream>> {
         let mut connection = self.idle.take(self.fetch.target())?;
         if connection.needs_probe(now) {
             let (socket, tls) = connection.parts();
-            if !connection::is_alive(tls, &mut Unwaiting(&socket.stream)) {
+            if !connection::is_alive(tls, &mut NonBlocking(&socket.stream)) {
                 return None;
             }
         }
@@ -104,9 +114,9 @@ impl BlockingCore {
 
     fn exchange(
         &mut self,
-        connection: &mut Connection<PatientStream>,
+        connection: &mut Connection<DeadlineStream>,
         deadline: Instant,
-        notes: &mut Notes,
+        notes: &mut FetchNotes,
     ) -> Result<bool, Trouble> {
         self.request.clear();
         self.fetch.request(&self.core.plan, &mut self.request);
@@ -129,10 +139,10 @@ impl BlockingCore {
                     if left.is_zero() {
                         return Err(Trouble::TimedOut);
                     }
-                    look(self.vigil);
+                    look(self.watchdog);
                     socket
                         .limit_wait(left)
-                        .map_err(|error| Failure::in_exchange(&error))?;
+                        .map_err(|error| FetchFailure::in_exchange(&error))?;
                 }
             }
         }
@@ -143,8 +153,8 @@ impl BlockingCore {
     fn connect(
         &mut self,
         deadline: Instant,
-        notes: &mut Notes,
-    ) -> Result<Connection<PatientStream>, Failure> {
+        notes: &mut FetchNotes,
+    ) -> Result<Connection<DeadlineStream>, FetchFailure> {
         let begin = Instant::now();
         self.idle.make_room();
         let limits = ConnectLimits::new(&self.core, begin, deadline);
@@ -153,20 +163,23 @@ impl BlockingCore {
         result
     }
 
-    fn establish(&mut self, limits: ConnectLimits) -> Result<Connection<PatientStream>, Failure> {
+    fn establish(
+        &mut self,
+        limits: ConnectLimits,
+    ) -> Result<Connection<DeadlineStream>, FetchFailure> {
         let core = &self.core;
         let target = self.fetch.target();
         let addresses = core
             .resolver
             .lookup_blocking(target.host(), limits.end())
             .map_err(|error| limits.unresolved(core, &error))?;
-        let mut failure = Failure::new(Outcome::Dns, "the name has no address");
+        let mut failure = FetchFailure::new(Outcome::Dns, "the name has no address");
         for (tried, address) in addresses.iter().enumerate() {
             let share = limits.share(Instant::now(), addresses.len() - tried);
             if share.is_zero() {
                 return Err(limits.passed(core, Outcome::Connect, "connecting"));
             }
-            match PatientStream::connect((*address, target.port()).into(), share, self.vigil) {
+            match DeadlineStream::connect((*address, target.port()).into(), share, self.watchdog) {
                 Ok(stream) => {
                     core.counters.connections_opened.increment();
                     return if target.is_https() {
@@ -179,7 +192,7 @@ impl BlockingCore {
                     failure = limits.passed(core, Outcome::Connect, "connecting");
                 }
                 Err(error) => {
-                    failure = Failure::in_connect(&error);
+                    failure = FetchFailure::in_connect(&error);
                     if failure.outcome == Outcome::Resource {
                         break;
                     }
@@ -193,9 +206,9 @@ impl BlockingCore {
     #[inline(never)]
     fn secure(
         &self,
-        stream: PatientStream,
+        stream: DeadlineStream,
         limits: ConnectLimits,
-    ) -> Result<Connection<PatientStream>, Failure> {
+    ) -> Result<Connection<DeadlineStream>, FetchFailure> {
         let target = self.fetch.target();
         let mut connection = Connection::with_tls(target.origin(), stream, &self.core.tls)?;
         if let (socket, Some(tls)) = connection.parts() {
@@ -204,27 +217,27 @@ impl BlockingCore {
                 if left.is_zero() {
                     return Err(limits.passed(&self.core, Outcome::Connect, "the TLS handshake"));
                 }
-                let failed = |error: io::Error| Failure::in_handshake(&error);
+                let failed = |error: io::Error| FetchFailure::in_handshake(&error);
                 socket.limit_wait(left).map_err(failed)?;
                 if connection::handshake(tls, socket, limits.end()).map_err(failed)? {
                     break;
                 }
-                look(self.vigil);
+                look(self.watchdog);
             }
         }
         Ok(connection)
     }
 }
 
-fn look(vigil: Option<Vigil>) {
-    if let Some(vigil) = vigil {
-        (vigil.look)();
+fn look(watchdog: Option<Watchdog>) {
+    if let Some(watchdog) = watchdog {
+        (watchdog.look)();
     }
 }
 
 impl BlockingClient for BlockingCore {
     fn fetch(&mut self, url: &[u8], start: Instant) -> Fetched {
-        let mut notes = Notes::default();
+        let mut notes = FetchNotes::default();
         let result = self.run(url, start, &mut notes);
         notes.conclude(&self.fetch, result)
     }
@@ -232,7 +245,7 @@ impl BlockingClient for BlockingCore {
 
 /// A blocking socket whose timeout follows a deadline, with few system calls.
 #[derive(Debug)]
-pub(crate) struct PatientStream {
+pub(crate) struct DeadlineStream {
     stream: TcpStream,
     /// The receive timeout that is set.
     timeout: Duration,
@@ -240,11 +253,11 @@ pub(crate) struct PatientStream {
     most: Duration,
 }
 
-impl PatientStream {
-    fn connect(to: SocketAddr, within: Duration, vigil: Option<Vigil>) -> io::Result<Self> {
+impl DeadlineStream {
+    fn connect(to: SocketAddr, within: Duration, watchdog: Option<Watchdog>) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&to, within)?;
         stream.set_nodelay(true)?;
-        let most = vigil.map_or(Duration::MAX, |vigil| vigil.interval);
+        let most = watchdog.map_or(Duration::MAX, |watchdog| watchdog.interval);
         let timeout = within.min(most).max(SHORTEST_WAIT);
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
@@ -273,7 +286,7 @@ fn timeout_to_set(set: Duration, left: Duration, most: Duration) -> Option<Durat
     (too_long || too_short).then_some(wanted)
 }
 
-impl Socket for PatientStream {
+impl Socket for DeadlineStream {
     fn limit_wait(&mut self, left: Duration) -> io::Result<()> {
         if let Some(timeout) = timeout_to_set(self.timeout, left, self.most) {
             self.stream.set_read_timeout(Some(timeout))?;
@@ -284,13 +297,13 @@ impl Socket for PatientStream {
     }
 }
 
-impl Read for PatientStream {
+impl Read for DeadlineStream {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.stream.read(into)
     }
 }
 
-impl Write for PatientStream {
+impl Write for DeadlineStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.stream.write(bytes)
     }
@@ -301,16 +314,16 @@ impl Write for PatientStream {
 }
 
 /// A blocking socket, read without waiting.
-struct Unwaiting<'a>(&'a TcpStream);
+struct NonBlocking<'a>(&'a TcpStream);
 
-impl Read for Unwaiting<'_> {
+impl Read for NonBlocking<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let (_, count) = rustix::net::recv(self.0, into, RecvFlags::DONTWAIT)?;
         Ok(count)
     }
 }
 
-impl Write for Unwaiting<'_> {
+impl Write for NonBlocking<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(rustix::net::send(
             self.0,
@@ -324,7 +337,7 @@ impl Write for Unwaiting<'_> {
     }
 }
 
-impl Socket for Unwaiting<'_> {
+impl Socket for NonBlocking<'_> {
     fn limit_wait(&mut self, _left: Duration) -> io::Result<()> {
         Ok(())
     }

@@ -16,10 +16,10 @@ use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
 
 use crate::{
     exchange::{
-        fetch::{Fetch, FetchPlan, Progress},
-        target::Origin,
+        fetch::{ExchangeProgress, FetchPlan, FetchState},
+        target::UrlOrigin,
     },
-    failure::Failure,
+    fetch_failure::FetchFailure,
 };
 
 /// Idle for less than this, a connection is used without asking whether it
@@ -35,7 +35,7 @@ pub(crate) trait Socket: Read + Write {
 /// An established connection, with TLS or without.
 #[derive(Debug)]
 pub(crate) struct Connection<S> {
-    pub(crate) origin: Origin,
+    pub(crate) origin: UrlOrigin,
     pub(crate) socket: S,
     tls: Option<Box<ClientConnection>>,
     idle_since: Option<Instant>,
@@ -45,7 +45,7 @@ pub(crate) struct Connection<S> {
 #[derive(Debug)]
 pub(crate) struct Exchange<'a> {
     pub(crate) plan: &'a FetchPlan,
-    pub(crate) fetch: &'a mut Fetch,
+    pub(crate) fetch: &'a mut FetchState,
     pub(crate) request: &'a [u8],
     /// Bytes of the request that were sent.
     pub(crate) sent: usize,
@@ -63,17 +63,17 @@ pub(crate) enum Trouble {
     /// The deadline passed.
     TimedOut,
     /// Anything else.
-    Failed(Failure),
+    Failed(FetchFailure),
 }
 
-impl From<Failure> for Trouble {
-    fn from(failure: Failure) -> Self {
+impl From<FetchFailure> for Trouble {
+    fn from(failure: FetchFailure) -> Self {
         Self::Failed(failure)
     }
 }
 
 impl<S> Connection<S> {
-    pub(crate) fn plain(origin: Origin, socket: S) -> Self {
+    pub(crate) fn plain(origin: UrlOrigin, socket: S) -> Self {
         Self {
             origin,
             socket,
@@ -84,11 +84,12 @@ impl<S> Connection<S> {
 
     /// A connection on which [`handshake`] is to follow.
     pub(crate) fn with_tls(
-        origin: Origin,
+        origin: UrlOrigin,
         socket: S,
         config: &Arc<ClientConfig>,
-    ) -> Result<Self, Failure> {
-        let failed = |error: &dyn std::fmt::Display| Failure::new(Outcome::Tls, error.to_string());
+    ) -> Result<Self, FetchFailure> {
+        let failed =
+            |error: &dyn std::fmt::Display| FetchFailure::new(Outcome::Tls, error.to_string());
         let name = ServerName::try_from(origin.host.to_string()).map_err(|e| failed(&e))?;
         let tls = ClientConnection::new(config.clone(), name).map_err(|e| failed(&e))?;
         Ok(Self {
@@ -187,8 +188,8 @@ pub(crate) fn advance(
             exchange.first_byte = now;
         }
         match exchange.fetch.receive(exchange.plan, &scratch[..count])? {
-            Progress::Over { keep } => return Ok(Some(keep && is_drained(tls))),
-            Progress::More => {
+            ExchangeProgress::Over { keep } => return Ok(Some(keep && is_drained(tls))),
+            ExchangeProgress::More => {
                 // A server that sends a byte now and then must not win.
                 let now = now.unwrap_or_else(Instant::now);
                 let left = exchange.deadline.saturating_duration_since(now);
@@ -197,7 +198,7 @@ pub(crate) fn advance(
                 }
                 socket
                     .limit_wait(left)
-                    .map_err(|error| Failure::in_exchange(&error))?;
+                    .map_err(|error| FetchFailure::in_exchange(&error))?;
             }
         }
     }
@@ -207,7 +208,7 @@ fn lost(exchange: &Exchange<'_>, error: io::Error) -> Trouble {
     if exchange.fetch.is_untouched() {
         Trouble::Lost(error)
     } else {
-        Trouble::Failed(Failure::in_exchange(&error))
+        Trouble::Failed(FetchFailure::in_exchange(&error))
     }
 }
 

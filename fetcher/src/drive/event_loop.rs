@@ -18,11 +18,14 @@ use tokio::{
 };
 
 use super::{
-    ConnectLimits, Core, Notes, READ_BYTES,
+    ConnectLimits, Core, FetchNotes, READ_BYTES,
     connection::{self, Connection, Exchange, Socket, Trouble, advance},
     idle::IdleConnections,
 };
-use crate::{clients::AsyncClient, exchange::fetch::Fetch, failure::Failure, work_queue::Fetched};
+use crate::{
+    clients::AsyncClient, exchange::fetch::FetchState, fetch_failure::FetchFailure,
+    work_queue::Fetched,
+};
 
 thread_local! {
     /// One read buffer for a whole loop: it is empty again after every step.
@@ -35,7 +38,7 @@ thread_local! {
 /// The core client of one slot, which is one task.
 pub(crate) struct AsyncCore {
     core: Arc<Core>,
-    fetch: Fetch,
+    fetch: FetchState,
     idle: IdleConnections<TcpStream>,
     /// The slot's own timer, set anew for every URL: that is cheap as long as
     /// it never fires.
@@ -46,14 +49,19 @@ impl AsyncCore {
     /// Must be called inside the runtime.
     pub(crate) fn new(core: Arc<Core>) -> Self {
         Self {
-            fetch: Fetch::new(&core.plan),
+            fetch: FetchState::new(&core.plan),
             idle: IdleConnections::new(core.kept_per_slot),
             timer: Box::pin(sleep_until(Instant::now().into())),
             core,
         }
     }
 
-    async fn run(&mut self, url: &[u8], start: Instant, notes: &mut Notes) -> Result<(), Failure> {
+    async fn run(
+        &mut self,
+        url: &[u8],
+        start: Instant,
+        notes: &mut FetchNotes,
+    ) -> Result<(), FetchFailure> {
         let deadline = self.core.deadline(start);
         self.timer.as_mut().reset(deadline.into());
         self.fetch.start(url)?;
@@ -87,7 +95,7 @@ impl AsyncCore {
                     self.core.counters.stale_retries.increment();
                     may_reuse = false;
                 }
-                Err(Trouble::Lost(error)) => return Err(Failure::in_exchange(&error)),
+                Err(Trouble::Lost(error)) => return Err(FetchFailure::in_exchange(&error)),
                 Err(Trouble::TimedOut) => return Err(self.core.timed_out()),
                 Err(Trouble::Failed(failure)) => return Err(failure),
             }
@@ -99,7 +107,7 @@ impl AsyncCore {
         let mut connection = self.idle.take(self.fetch.target())?;
         if connection.needs_probe(now) {
             let (stream, tls) = connection.parts();
-            if !connection::is_alive(tls, &mut Unwaiting(stream)) {
+            if !connection::is_alive(tls, &mut NonBlocking(stream)) {
                 return None;
             }
         }
@@ -110,7 +118,7 @@ impl AsyncCore {
         &mut self,
         connection: &mut Connection<TcpStream>,
         deadline: Instant,
-        notes: &mut Notes,
+        notes: &mut FetchNotes,
     ) -> Result<bool, Trouble> {
         let Self {
             core, fetch, timer, ..
@@ -121,7 +129,7 @@ impl AsyncCore {
         poll_fn(|cx| {
             let (stream, tls) = connection.parts();
             let mut socket = Polled { stream, cx };
-            let mut step = |request: &[u8], fetch: &mut Fetch| {
+            let mut step = |request: &[u8], fetch: &mut FetchState| {
                 let mut exchange = Exchange {
                     plan: &core.plan,
                     fetch,
@@ -165,8 +173,8 @@ impl AsyncCore {
     async fn connect(
         &mut self,
         deadline: Instant,
-        notes: &mut Notes,
-    ) -> Result<Connection<TcpStream>, Failure> {
+        notes: &mut FetchNotes,
+    ) -> Result<Connection<TcpStream>, FetchFailure> {
         let begin = Instant::now();
         self.idle.make_room();
         let limits = ConnectLimits::new(&self.core, begin, deadline);
@@ -175,7 +183,10 @@ impl AsyncCore {
         result
     }
 
-    async fn establish(&mut self, limits: ConnectLimits) -> Result<Connection<TcpStream>, Failure> {
+    async fn establish(
+        &mut self,
+        limits: ConnectLimits,
+    ) -> Result<Connection<TcpStream>, FetchFailure> {
         let core = &self.core;
         let target = self.fetch.target();
         let addresses = core
@@ -183,7 +194,7 @@ impl AsyncCore {
             .lookup(target.host(), limits.end())
             .await
             .map_err(|error| limits.unresolved(core, &error))?;
-        let mut failure = Failure::new(Outcome::Dns, "the name has no address");
+        let mut failure = FetchFailure::new(Outcome::Dns, "the name has no address");
         for (tried, address) in addresses.iter().enumerate() {
             let now = Instant::now();
             let share = limits.share(now, addresses.len() - tried);
@@ -200,14 +211,14 @@ impl AsyncCore {
                     core.counters.connections_opened.increment();
                     stream
                         .set_nodelay(true)
-                        .map_err(|error| Failure::in_connect(&error))?;
+                        .map_err(|error| FetchFailure::in_connect(&error))?;
                     return self.secure(stream, limits).await;
                 }
                 Err(_) => {
                     failure = limits.passed(core, Outcome::Connect, "connecting");
                 }
                 Ok(Err(error)) => {
-                    failure = Failure::in_connect(&error);
+                    failure = FetchFailure::in_connect(&error);
                     if failure.outcome == Outcome::Resource {
                         break;
                     }
@@ -221,7 +232,7 @@ impl AsyncCore {
         &self,
         stream: TcpStream,
         limits: ConnectLimits,
-    ) -> Result<Connection<TcpStream>, Failure> {
+    ) -> Result<Connection<TcpStream>, FetchFailure> {
         let target = self.fetch.target();
         if !target.is_https() {
             return Ok(Connection::plain(target.origin(), stream));
@@ -238,7 +249,7 @@ impl AsyncCore {
             (_, None) => Poll::Ready(Ok(())),
         });
         match timeout_at(limits.end().into(), shaken).await {
-            Ok(result) => result.map_err(|error| Failure::in_handshake(&error))?,
+            Ok(result) => result.map_err(|error| FetchFailure::in_handshake(&error))?,
             Err(_) => {
                 return Err(limits.passed(&self.core, Outcome::Connect, "the TLS handshake"));
             }
@@ -255,7 +266,7 @@ fn keep_unsent(unsent: &mut Option<Box<[u8]>>, request: &[u8], sent: usize) {
 
 impl AsyncClient for AsyncCore {
     async fn fetch(&mut self, url: &[u8], start: Instant) -> Fetched {
-        let mut notes = Notes::default();
+        let mut notes = FetchNotes::default();
         let result = self.run(url, start, &mut notes).await;
         notes.conclude(&self.fetch, result)
     }
@@ -299,15 +310,15 @@ impl Socket for Polled<'_, '_, '_> {
 }
 
 /// A socket of the loop, looked at without waiting for it.
-struct Unwaiting<'a>(&'a TcpStream);
+struct NonBlocking<'a>(&'a TcpStream);
 
-impl Read for Unwaiting<'_> {
+impl Read for NonBlocking<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.0.try_read(into)
     }
 }
 
-impl Write for Unwaiting<'_> {
+impl Write for NonBlocking<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.try_write(bytes)
     }
@@ -317,7 +328,7 @@ impl Write for Unwaiting<'_> {
     }
 }
 
-impl Socket for Unwaiting<'_> {
+impl Socket for NonBlocking<'_> {
     fn limit_wait(&mut self, _left: Duration) -> io::Result<()> {
         Ok(())
     }

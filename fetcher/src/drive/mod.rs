@@ -16,9 +16,9 @@ use rustls::ClientConfig;
 use crate::{
     clients::descriptors,
     counters::Counters,
-    ending::SetupError,
-    exchange::fetch::{Fetch, FetchPlan},
-    failure::Failure,
+    exchange::fetch::{FetchPlan, FetchState},
+    exit_reason::SetupError,
+    fetch_failure::FetchFailure,
     resolve::{LookupError, Policy, Resolver},
     tls,
     work_queue::Fetched,
@@ -64,8 +64,8 @@ impl Core {
         start + self.timeout
     }
 
-    fn timed_out(&self) -> Failure {
-        Failure::new(
+    fn timed_out(&self) -> FetchFailure {
+        FetchFailure::new(
             Outcome::Timeout,
             format!("no whole response within {:?}", self.timeout),
         )
@@ -93,21 +93,21 @@ impl ConnectLimits {
     }
 
     /// What the end means, at this stage of connecting.
-    fn passed(self, core: &Core, outcome: Outcome, stage: &'static str) -> Failure {
+    fn passed(self, core: &Core, outcome: Outcome, stage: &'static str) -> FetchFailure {
         if self.whole <= self.own {
             core.timed_out()
         } else {
-            Failure::new(
+            FetchFailure::new(
                 outcome,
                 format!("{stage} took longer than {:?}", core.connect_timeout),
             )
         }
     }
 
-    fn unresolved(self, core: &Core, error: &LookupError) -> Failure {
+    fn unresolved(self, core: &Core, error: &LookupError) -> FetchFailure {
         match error {
             LookupError::TimedOut => self.passed(core, Outcome::Dns, "resolving the name"),
-            error => Failure::new(error.outcome(), error.to_string()),
+            error => FetchFailure::new(error.outcome(), error.to_string()),
         }
     }
 
@@ -119,17 +119,17 @@ impl ConnectLimits {
     }
 }
 
-/// Notes of one URL's fetch that become its [`Fetched`].
+/// FetchNotes of one URL's fetch that become its [`Fetched`].
 #[derive(Debug, Default)]
-struct Notes {
+struct FetchNotes {
     connect: Duration,
     first_byte: Option<Instant>,
     /// The end of the last exchange, if it came to one.
     end: Option<Instant>,
 }
 
-impl Notes {
-    fn conclude(self, fetch: &Fetch, result: Result<(), Failure>) -> Fetched {
+impl FetchNotes {
+    fn conclude(self, fetch: &FetchState, result: Result<(), FetchFailure>) -> Fetched {
         let (outcome, detail) = match result {
             Ok(()) => (Outcome::Ok, None),
             Err(failure) => (failure.outcome, Some(failure.detail.into())),

@@ -7,7 +7,7 @@ use fanout_proto::completion::Outcome;
 use flate2::write::MultiGzDecoder;
 use zstd::stream::raw::{DParameter, Operation};
 
-use crate::failure::Failure;
+use crate::fetch_failure::FetchFailure;
 
 /// Decoded bytes per step: small enough to stay in the nearest cache.
 const STEP_BYTES: usize = 4096;
@@ -16,16 +16,16 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 /// A content coding that is asked for under `decompress`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Coding {
+pub(crate) enum ContentCoding {
     Gzip,
     Brotli,
     Zstd,
 }
 
-/// The Accept-Encoding field that asks for every [`Coding`].
+/// The Accept-Encoding field that asks for every [`ContentCoding`].
 pub(crate) const ACCEPT_ENCODING: &str = "gzip, br, zstd";
 
-impl Coding {
+impl ContentCoding {
     /// By the value of a Content-Encoding field. `None` for what was not asked
     /// for: such a body is counted as it is.
     pub(crate) fn from_field(value: &[u8]) -> Option<Self> {
@@ -40,6 +40,18 @@ impl Coding {
             None
         }
     }
+}
+
+/// How far a body has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyProgress {
+    /// All bytes were taken; there is more to come.
+    More,
+    /// The response is whole; so many of the bytes came after it.
+    Over {
+        /// Bytes that are none of this response.
+        excess: usize,
+    },
 }
 
 /// Counts one body and holds it to its limit, before and after decoding.
@@ -67,7 +79,7 @@ impl BodySink {
     }
 
     /// From here on, bytes are in this coding.
-    pub(crate) fn decode(&mut self, coding: Coding) -> Result<(), Failure> {
+    pub(crate) fn decode(&mut self, coding: ContentCoding) -> Result<(), FetchFailure> {
         self.decoder = Some(Box::new(Decoder::new(coding, self.limit)?));
         Ok(())
     }
@@ -78,14 +90,14 @@ impl BodySink {
     }
 
     /// Whether a body of this length is too large from the start.
-    pub(crate) fn check_length(&self, length: u64) -> Result<(), Failure> {
+    pub(crate) fn check_length(&self, length: u64) -> Result<(), FetchFailure> {
         if length > self.limit {
             return Err(too_large(self.limit));
         }
         Ok(())
     }
 
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), FetchFailure> {
         let received = self.received.saturating_add(bytes.len() as u64);
         // Counted up to the limit, however the body was cut into pieces.
         self.received = received.min(self.limit);
@@ -102,7 +114,7 @@ impl BodySink {
     }
 
     /// The body ended before its end: whether it was too large already.
-    pub(crate) fn cut(&mut self) -> Result<(), Failure> {
+    pub(crate) fn cut(&mut self) -> Result<(), FetchFailure> {
         if let Some(Decoder::Gzip(decoder)) = self.decoder.as_deref_mut() {
             settle(decoder);
             if decoder.get_ref().is_passed() {
@@ -113,7 +125,7 @@ impl BodySink {
     }
 
     /// The body is over.
-    pub(crate) fn finish(&mut self) -> Result<(), Failure> {
+    pub(crate) fn finish(&mut self) -> Result<(), FetchFailure> {
         match self.decoder.take() {
             // An empty body is an empty body in any coding.
             Some(mut decoder) if self.received > 0 => decoder.finish(),
@@ -122,15 +134,15 @@ impl BodySink {
     }
 }
 
-fn too_large(limit: u64) -> Failure {
-    Failure::new(
+fn too_large(limit: u64) -> FetchFailure {
+    FetchFailure::new(
         Outcome::TooLarge,
         format!("the body is larger than {limit} bytes"),
     )
 }
 
-fn broken(what: impl std::fmt::Display) -> Failure {
-    Failure::new(
+fn broken(what: impl std::fmt::Display) -> FetchFailure {
+    FetchFailure::new(
         Outcome::Decode,
         format!("the body cannot be decoded: {what}"),
     )
@@ -138,13 +150,13 @@ fn broken(what: impl std::fmt::Display) -> Failure {
 
 /// Counts decoded bytes and refuses those above the limit.
 #[derive(Debug)]
-struct Counter {
+struct DecodedCounter {
     decoded: u64,
     limit: u64,
 }
 
-impl Counter {
-    fn add(&mut self, count: usize) -> Result<(), Failure> {
+impl DecodedCounter {
+    fn add(&mut self, count: usize) -> Result<(), FetchFailure> {
         self.decoded += count as u64;
         if self.decoded > self.limit {
             return Err(too_large(self.limit));
@@ -157,7 +169,7 @@ impl Counter {
     }
 }
 
-impl Write for Counter {
+impl Write for DecodedCounter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.add(bytes.len())
             .map_err(|failure| io::Error::other(failure.detail))?;
@@ -170,15 +182,15 @@ impl Write for Counter {
 }
 
 enum Decoder {
-    Gzip(MultiGzDecoder<Counter>),
+    Gzip(MultiGzDecoder<DecodedCounter>),
     Brotli {
         state: Box<BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>>,
-        counter: Counter,
+        counter: DecodedCounter,
         ended: bool,
     },
     Zstd {
         decoder: zstd::stream::raw::Decoder<'static>,
-        counter: Counter,
+        counter: DecodedCounter,
         /// At a frame's edge: here the body may end.
         between_frames: bool,
     },
@@ -196,11 +208,11 @@ impl std::fmt::Debug for Decoder {
 
 impl Decoder {
     #[inline(never)]
-    fn new(coding: Coding, limit: u64) -> Result<Self, Failure> {
-        let counter = Counter { decoded: 0, limit };
+    fn new(coding: ContentCoding, limit: u64) -> Result<Self, FetchFailure> {
+        let counter = DecodedCounter { decoded: 0, limit };
         Ok(match coding {
-            Coding::Gzip => Self::Gzip(MultiGzDecoder::new(counter)),
-            Coding::Brotli => Self::Brotli {
+            ContentCoding::Gzip => Self::Gzip(MultiGzDecoder::new(counter)),
+            ContentCoding::Brotli => Self::Brotli {
                 state: Box::new(BrotliState::new_strict(
                     StandardAlloc::default(),
                     StandardAlloc::default(),
@@ -209,7 +221,7 @@ impl Decoder {
                 counter,
                 ended: false,
             },
-            Coding::Zstd => {
+            ContentCoding::Zstd => {
                 let mut decoder = zstd::stream::raw::Decoder::new().map_err(broken)?;
                 decoder
                     .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX))
@@ -226,7 +238,7 @@ impl Decoder {
     // Out of line, like everything with a large frame: every slot thread has a
     // stack of its own, and pages of it that are never touched cost nothing.
     #[inline(never)]
-    fn push(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
+    fn push(&mut self, mut bytes: &[u8]) -> Result<(), FetchFailure> {
         match self {
             Self::Gzip(decoder) => decoder.write_all(bytes).map_err(|error| {
                 settle(decoder);
@@ -294,7 +306,7 @@ impl Decoder {
         }
     }
 
-    fn finish(&mut self) -> Result<(), Failure> {
+    fn finish(&mut self) -> Result<(), FetchFailure> {
         match self {
             Self::Gzip(decoder) => decoder
                 .try_finish()
@@ -311,12 +323,12 @@ impl Decoder {
 }
 
 /// Has everything counted that was decoded: this decoder holds some of it back.
-fn settle(decoder: &mut MultiGzDecoder<Counter>) {
+fn settle(decoder: &mut MultiGzDecoder<DecodedCounter>) {
     // What else is wrong is known already, or will be told otherwise.
     let _ = decoder.try_finish();
 }
 
-fn gzip_failure(counter: &Counter, error: &io::Error) -> Failure {
+fn gzip_failure(counter: &DecodedCounter, error: &io::Error) -> FetchFailure {
     if counter.is_passed() {
         too_large(counter.limit)
     } else {
@@ -351,7 +363,7 @@ mod tests {
         stream
     }
 
-    fn verdict(coding: Coding, limit: u64, pieces: &[&[u8]]) -> Result<u64, Outcome> {
+    fn verdict(coding: ContentCoding, limit: u64, pieces: &[&[u8]]) -> Result<u64, Outcome> {
         let mut sink = BodySink::new(limit);
         sink.decode(coding).unwrap();
         for piece in pieces {
@@ -361,11 +373,11 @@ mod tests {
         Ok(sink.received())
     }
 
-    fn streams(text: &[u8]) -> [(Coding, Vec<u8>); 3] {
+    fn streams(text: &[u8]) -> [(ContentCoding, Vec<u8>); 3] {
         [
-            (Coding::Gzip, gzip(text)),
-            (Coding::Brotli, brotli(text)),
-            (Coding::Zstd, zstd(text)),
+            (ContentCoding::Gzip, gzip(text)),
+            (ContentCoding::Brotli, brotli(text)),
+            (ContentCoding::Zstd, zstd(text)),
         ]
     }
 
@@ -385,7 +397,10 @@ mod tests {
     #[test]
     fn what_unfolds_past_the_limit_is_too_large() {
         let text = vec![0; 10_000_000];
-        for (coding, stream) in [(Coding::Gzip, gzip(&text)), (Coding::Zstd, zstd(&text))] {
+        for (coding, stream) in [
+            (ContentCoding::Gzip, gzip(&text)),
+            (ContentCoding::Zstd, zstd(&text)),
+        ] {
             assert_eq!(
                 verdict(coding, 9_999_999, &[&stream]),
                 Err(Outcome::TooLarge),
@@ -393,7 +408,7 @@ mod tests {
             );
         }
         assert_eq!(
-            verdict(Coding::Brotli, 59_999, &[&brotli(&[1; 60_000])]),
+            verdict(ContentCoding::Brotli, 59_999, &[&brotli(&[1; 60_000])]),
             Err(Outcome::TooLarge)
         );
     }
@@ -418,12 +433,12 @@ mod tests {
         let last = stream.len() - 10;
         stream[last] ^= 0xff;
         let mut sink = BodySink::new(1000);
-        sink.decode(Coding::Gzip).unwrap();
+        sink.decode(ContentCoding::Gzip).unwrap();
         assert_eq!(sink.push(&stream[..last]), Ok(()));
         assert_eq!(sink.cut().unwrap_err().outcome, Outcome::TooLarge);
         for piece in [1, stream.len()] {
             let pieces: Vec<_> = stream.chunks(piece).collect();
-            let found = verdict(Coding::Gzip, 1000, &pieces);
+            let found = verdict(ContentCoding::Gzip, 1000, &pieces);
             assert_eq!(found, Err(Outcome::TooLarge), "{piece}");
         }
     }
@@ -464,7 +479,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            for coding in [Coding::Gzip, Coding::Brotli, Coding::Zstd] {
+            for coding in [ContentCoding::Gzip, ContentCoding::Brotli, ContentCoding::Zstd] {
                 let _ = verdict(coding, 1000, &[&bytes]);
             }
         }

@@ -7,7 +7,7 @@ use fanout_proto::{
     setup::{HttpSettings, Method},
 };
 
-use super::fetch::{DRAIN_MAX_BYTES, Fetch, FetchPlan, Progress};
+use super::fetch::{DRAIN_MAX_BYTES, ExchangeProgress, FetchPlan, FetchState};
 
 /// A limit that small inputs reach, too.
 const SMALL_BODY_BYTES: u64 = 1000;
@@ -19,7 +19,7 @@ const SINGLY_MAX_BYTES: usize = 8 * 1024;
 
 /// What became of a response.
 #[derive(Debug, PartialEq, Eq)]
-struct Verdict {
+struct ExchangeVerdict {
     outcome: Outcome,
     status: Option<u16>,
     /// Bytes of the body, where a failure does not end it at a piece's edge.
@@ -89,8 +89,12 @@ impl<'a> Iterator for Pieces<'a> {
     }
 }
 
-fn verdict(plan: &FetchPlan, limit: u64, pieces: &mut dyn Iterator<Item = &[u8]>) -> Verdict {
-    let mut fetch = Fetch::new(plan);
+fn verdict(
+    plan: &FetchPlan,
+    limit: u64,
+    pieces: &mut dyn Iterator<Item = &[u8]>,
+) -> ExchangeVerdict {
+    let mut fetch = FetchState::new(plan);
     fetch.start(b"http://a.test/b").expect("a good URL");
     fetch.request(plan, &mut Vec::new());
     let mut longest_piece = 0;
@@ -100,8 +104,8 @@ fn verdict(plan: &FetchPlan, limit: u64, pieces: &mut dyn Iterator<Item = &[u8]>
         };
         longest_piece = longest_piece.max(piece.len());
         match fetch.receive(plan, piece) {
-            Ok(Progress::More) => {}
-            Ok(Progress::Over { .. }) => break Ok(()),
+            Ok(ExchangeProgress::More) => {}
+            Ok(ExchangeProgress::Over { .. }) => break Ok(()),
             Err(failure) => break Err(failure),
         }
         assert!(fetch.held_bytes() <= HELD_MAX_BYTES.max(2 * piece.len()));
@@ -126,7 +130,7 @@ fn verdict(plan: &FetchPlan, limit: u64, pieces: &mut dyn Iterator<Item = &[u8]>
     };
     assert!(result.is_ok() || !result.is_err_and(|failure| failure.detail.is_empty()));
     assert!(outcome != Outcome::Ok || fetch.status().is_some());
-    Verdict {
+    ExchangeVerdict {
         outcome,
         status: fetch.status(),
         // How much of a redirect's body is read depends on the pieces.
@@ -141,7 +145,7 @@ mod tests {
     use std::{fs, path::Path};
 
     use super::*;
-    use crate::exchange::hyper_differential;
+    use crate::exchange::tests::hyper_differential;
 
     #[test]
     fn it_holds_over_the_corpus() {

@@ -4,8 +4,8 @@
 
 use fanout_proto::limits::{HEADER_MAX_BYTES, HEADERS_MAX};
 
-use super::response::Body;
-use crate::failure::Failure;
+use super::body::BodyProgress;
+use crate::fetch_failure::FetchFailure;
 
 /// Bytes of framing that one byte of data may cost. A chunk of one byte
 /// needs five; the rest is for extensions.
@@ -16,7 +16,7 @@ const FRAMING_MAX_BYTES: u64 = HEADER_MAX_BYTES as u64;
 /// Takes a chunked body apart.
 #[derive(Debug)]
 pub(super) struct Chunked {
-    step: Step,
+    step: ChunkStep,
     /// The chunk's size so far; then what is left of its data.
     left: u64,
     data: u64,
@@ -35,7 +35,7 @@ pub(super) struct Chunked {
 ///         └────────────────────────────────►┘
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum ChunkStep {
     SizeStart,
     Size,
     SizeSpace,
@@ -56,7 +56,7 @@ enum Step {
 impl Chunked {
     pub(super) fn new() -> Self {
         Self {
-            step: Step::SizeStart,
+            step: ChunkStep::SizeStart,
             left: 0,
             data: 0,
             framing: 0,
@@ -68,11 +68,11 @@ impl Chunked {
     pub(super) fn receive(
         &mut self,
         mut bytes: &[u8],
-        sink: &mut impl FnMut(&[u8]) -> Result<(), Failure>,
-    ) -> Result<Body, Failure> {
+        sink: &mut impl FnMut(&[u8]) -> Result<(), FetchFailure>,
+    ) -> Result<BodyProgress, FetchFailure> {
         while let Some((first, rest)) = bytes.split_first() {
             match self.step {
-                Step::Data => {
+                ChunkStep::Data => {
                     let here = usize::try_from(self.left).unwrap_or(usize::MAX);
                     let (data, rest) = bytes.split_at(here.min(bytes.len()));
                     let count = data.len() as u64;
@@ -80,15 +80,15 @@ impl Chunked {
                     self.data += count;
                     self.left -= count;
                     if self.left == 0 {
-                        self.step = Step::DataCr;
+                        self.step = ChunkStep::DataCr;
                     }
                     bytes = rest;
                 }
-                Step::Over => break,
+                ChunkStep::Over => break,
                 _ => {
                     self.framing += 1;
                     if self.framing > FRAMING_MAX_BYTES + self.data.saturating_mul(OVERHEAD_MAX) {
-                        return Err(Failure::protocol(
+                        return Err(FetchFailure::protocol(
                             "the chunked body has too much framing for its data",
                         ));
                     }
@@ -98,72 +98,84 @@ impl Chunked {
             }
         }
         Ok(match self.step {
-            Step::Over => Body::Over {
+            ChunkStep::Over => BodyProgress::Over {
                 excess: bytes.len(),
             },
-            _ => Body::More,
+            _ => BodyProgress::More,
         })
     }
 
     /// What follows this byte of framing.
-    fn next(&mut self, byte: u8) -> Result<Step, Failure> {
+    fn next(&mut self, byte: u8) -> Result<ChunkStep, FetchFailure> {
         Ok(match (self.step, byte) {
-            (Step::SizeStart | Step::Size, b'0'..=b'9') => self.digit(byte - b'0')?,
-            (Step::SizeStart | Step::Size, b'a'..=b'f') => self.digit(byte - b'a' + 10)?,
-            (Step::SizeStart | Step::Size, b'A'..=b'F') => self.digit(byte - b'A' + 10)?,
-            (Step::Size | Step::SizeSpace, b' ' | b'\t') => Step::SizeSpace,
-            (Step::Size | Step::SizeSpace, b';') => Step::Extension,
-            (Step::Size | Step::SizeSpace | Step::Extension, b'\r') => Step::SizeLf,
-            (Step::SizeStart | Step::Size | Step::SizeSpace, _) => {
-                return Err(Failure::protocol("a chunk's size is no hexadecimal number"));
+            (ChunkStep::SizeStart | ChunkStep::Size, b'0'..=b'9') => self.digit(byte - b'0')?,
+            (ChunkStep::SizeStart | ChunkStep::Size, b'a'..=b'f') => {
+                self.digit(byte - b'a' + 10)?
+            }
+            (ChunkStep::SizeStart | ChunkStep::Size, b'A'..=b'F') => {
+                self.digit(byte - b'A' + 10)?
+            }
+            (ChunkStep::Size | ChunkStep::SizeSpace, b' ' | b'\t') => ChunkStep::SizeSpace,
+            (ChunkStep::Size | ChunkStep::SizeSpace, b';') => ChunkStep::Extension,
+            (ChunkStep::Size | ChunkStep::SizeSpace | ChunkStep::Extension, b'\r') => {
+                ChunkStep::SizeLf
+            }
+            (ChunkStep::SizeStart | ChunkStep::Size | ChunkStep::SizeSpace, _) => {
+                return Err(FetchFailure::protocol(
+                    "a chunk's size is no hexadecimal number",
+                ));
             }
             // What an extension means is nobody's concern, but a line ends in both.
-            (Step::Extension, b'\n') => return Err(bare_line_end()),
-            (Step::Extension, _) => Step::Extension,
-            (Step::SizeLf, b'\n') if self.left == 0 => Step::LineStart,
-            (Step::SizeLf, b'\n') => Step::Data,
-            (Step::DataCr, b'\r') => Step::DataLf,
-            (Step::DataLf, b'\n') => Step::SizeStart,
-            (Step::DataCr | Step::DataLf, _) => {
-                return Err(Failure::protocol("a chunk is longer than its size says"));
+            (ChunkStep::Extension, b'\n') => return Err(bare_line_end()),
+            (ChunkStep::Extension, _) => ChunkStep::Extension,
+            (ChunkStep::SizeLf, b'\n') if self.left == 0 => ChunkStep::LineStart,
+            (ChunkStep::SizeLf, b'\n') => ChunkStep::Data,
+            (ChunkStep::DataCr, b'\r') => ChunkStep::DataLf,
+            (ChunkStep::DataLf, b'\n') => ChunkStep::SizeStart,
+            (ChunkStep::DataCr | ChunkStep::DataLf, _) => {
+                return Err(FetchFailure::protocol(
+                    "a chunk is longer than its size says",
+                ));
             }
-            (Step::LineStart, b'\r') => Step::EndLf,
-            (Step::LineStart | Step::TrailerName, _) if is_token(byte) => {
-                if self.step == Step::LineStart {
+            (ChunkStep::LineStart, b'\r') => ChunkStep::EndLf,
+            (ChunkStep::LineStart | ChunkStep::TrailerName, _) if is_token(byte) => {
+                if self.step == ChunkStep::LineStart {
                     self.trailers += 1;
                     if self.trailers > HEADERS_MAX {
-                        return Err(Failure::protocol(format!(
+                        return Err(FetchFailure::protocol(format!(
                             "more than {HEADERS_MAX} trailers"
                         )));
                     }
                 }
-                Step::TrailerName
+                ChunkStep::TrailerName
             }
-            (Step::TrailerName, b':') => Step::TrailerValue,
-            (Step::TrailerValue, b'\r') => Step::TrailerLf,
-            (Step::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => Step::TrailerValue,
-            (Step::LineStart | Step::TrailerName | Step::TrailerValue, _) => {
-                return Err(Failure::protocol("a trailer is no header field"));
+            (ChunkStep::TrailerName, b':') => ChunkStep::TrailerValue,
+            (ChunkStep::TrailerValue, b'\r') => ChunkStep::TrailerLf,
+            (ChunkStep::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => ChunkStep::TrailerValue,
+            (ChunkStep::LineStart | ChunkStep::TrailerName | ChunkStep::TrailerValue, _) => {
+                return Err(FetchFailure::protocol("a trailer is no header field"));
             }
-            (Step::TrailerLf, b'\n') => Step::LineStart,
-            (Step::EndLf, b'\n') => Step::Over,
-            (Step::SizeLf | Step::TrailerLf | Step::EndLf, _) => return Err(bare_line_end()),
-            (Step::Data | Step::Over, _) => self.step,
+            (ChunkStep::TrailerLf, b'\n') => ChunkStep::LineStart,
+            (ChunkStep::EndLf, b'\n') => ChunkStep::Over,
+            (ChunkStep::SizeLf | ChunkStep::TrailerLf | ChunkStep::EndLf, _) => {
+                return Err(bare_line_end());
+            }
+            (ChunkStep::Data | ChunkStep::Over, _) => self.step,
         })
     }
 
-    fn digit(&mut self, digit: u8) -> Result<Step, Failure> {
+    fn digit(&mut self, digit: u8) -> Result<ChunkStep, FetchFailure> {
         self.left = self
             .left
             .checked_mul(16)
             .and_then(|size| size.checked_add(digit.into()))
-            .ok_or_else(|| Failure::protocol("a chunk's size needs more than 64 bits"))?;
-        Ok(Step::Size)
+            .ok_or_else(|| FetchFailure::protocol("a chunk's size needs more than 64 bits"))?;
+        Ok(ChunkStep::Size)
     }
 }
 
-fn bare_line_end() -> Failure {
-    Failure::protocol("a line of the chunked body does not end in CR LF")
+fn bare_line_end() -> FetchFailure {
+    FetchFailure::protocol("a line of the chunked body does not end in CR LF")
 }
 
 /// Whether a field's name may hold it (RFC 9110, section 5.6.2).
@@ -185,8 +197,8 @@ mod tests {
             })
             .map_err(|failure| failure.detail.into_owned())?;
         Ok(match progress {
-            Body::More => None,
-            Body::Over { excess } => Some((String::from_utf8(data).unwrap(), excess)),
+            BodyProgress::More => None,
+            BodyProgress::Over { excess } => Some((String::from_utf8(data).unwrap(), excess)),
         })
     }
 

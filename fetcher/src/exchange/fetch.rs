@@ -4,13 +4,13 @@
 use fanout_proto::setup::{HttpSettings, Method};
 
 use super::{
-    body::BodySink,
-    course::Course,
+    body::{BodyProgress, BodySink},
+    redirect_chain::RedirectChain,
     request::{HeaderError, Headers, RequestTemplate},
-    response::{Body, Response},
+    response::Response,
     target::Target,
 };
-use crate::failure::Failure;
+use crate::fetch_failure::FetchFailure;
 
 /// A redirect's body up to this length is read to its end, for the sake of
 /// the connection; before a longer one the connection is given up.
@@ -42,7 +42,7 @@ impl FetchPlan {
 
 /// How far an exchange has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Progress {
+pub(crate) enum ExchangeProgress {
     /// More bytes are needed.
     More,
     /// The response is dealt with.
@@ -61,8 +61,8 @@ pub(crate) enum Progress {
 ///                       connection
 /// ```
 #[derive(Debug)]
-pub(crate) struct Fetch {
-    course: Course,
+pub(crate) struct FetchState {
+    chain: RedirectChain,
     response: Response,
     sink: BodySink,
     status: Option<u16>,
@@ -71,10 +71,10 @@ pub(crate) struct Fetch {
     location: Option<Box<[u8]>>,
 }
 
-impl Fetch {
+impl FetchState {
     pub(crate) fn new(plan: &FetchPlan) -> Self {
         Self {
-            course: Course::default(),
+            chain: RedirectChain::default(),
             response: Response::new(),
             sink: BodySink::new(plan.max_body_bytes),
             status: None,
@@ -85,25 +85,25 @@ impl Fetch {
     }
 
     /// Takes a URL up.
-    pub(crate) fn start(&mut self, url: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn start(&mut self, url: &[u8]) -> Result<(), FetchFailure> {
         self.status = None;
         self.retry_after_s = None;
         self.location = None;
         self.response = Response::new();
         self.sink.restart();
-        self.course.start(url)
+        self.chain.start(url)
     }
 
     /// Where the next request goes.
     pub(crate) fn target(&self) -> &Target {
-        self.course.target()
+        self.chain.target()
     }
 
     /// Begins an exchange: appends its request to `out`.
     pub(crate) fn request(&mut self, plan: &FetchPlan, out: &mut Vec<u8>) {
         self.response = Response::new();
         plan.template
-            .write(self.course.target(), self.course.is_at_first_origin(), out);
+            .write(self.chain.target(), self.chain.is_at_first_origin(), out);
     }
 
     /// Whether no byte of the response has come: on a kept connection that
@@ -122,23 +122,24 @@ impl Fetch {
         &mut self,
         plan: &FetchPlan,
         mut bytes: &[u8],
-    ) -> Result<Progress, Failure> {
+    ) -> Result<ExchangeProgress, FetchFailure> {
         if self.response.awaits_head() {
             let Some((head, used)) = self.response.head(plan.method, bytes)? else {
-                return Ok(Progress::More);
+                return Ok(ExchangeProgress::More);
             };
             bytes = &bytes[used..];
             self.status = Some(head.status);
             self.retry_after_s = head.retry_after_s;
             self.persistent = head.persistent && !plan.no_keepalive;
             self.sink.restart();
+            let length = head.length();
             self.location = head.location.filter(|_| plan.redirects > 0);
             if self.location.is_some() {
-                if head.length.is_some_and(|length| length > DRAIN_MAX_BYTES) {
-                    return Ok(Progress::Over { keep: false });
+                if length.is_some_and(|length| length > DRAIN_MAX_BYTES) {
+                    return Ok(ExchangeProgress::Over { keep: false });
                 }
             } else {
-                if let Some(length) = head.length {
+                if let Some(length) = length {
                     self.sink.check_length(length)?;
                 }
                 if let Some(coding) = head.coding.filter(|_| plan.decompress) {
@@ -156,21 +157,21 @@ impl Fetch {
             sink.push(data)
         })?;
         match body {
-            Body::Over { excess } => {
+            BodyProgress::Over { excess } => {
                 self.sink.finish()?;
-                Ok(Progress::Over {
+                Ok(ExchangeProgress::Over {
                     keep: self.persistent && excess == 0,
                 })
             }
-            Body::More if is_redirect && self.sink.received() > DRAIN_MAX_BYTES => {
-                Ok(Progress::Over { keep: false })
+            BodyProgress::More if is_redirect && self.sink.received() > DRAIN_MAX_BYTES => {
+                Ok(ExchangeProgress::Over { keep: false })
             }
-            Body::More => Ok(Progress::More),
+            BodyProgress::More => Ok(ExchangeProgress::More),
         }
     }
 
     /// The connection ended.
-    pub(crate) fn end(&mut self, plan: &FetchPlan) -> Result<(), Failure> {
+    pub(crate) fn end(&mut self, plan: &FetchPlan) -> Result<(), FetchFailure> {
         if let Err(failure) = self.response.end(plan.method) {
             self.sink.cut()?;
             return Err(failure);
@@ -179,11 +180,11 @@ impl Fetch {
     }
 
     /// After an exchange is over: whether a redirect leads to another one.
-    pub(crate) fn follow(&mut self, plan: &FetchPlan) -> Result<bool, Failure> {
+    pub(crate) fn follow(&mut self, plan: &FetchPlan) -> Result<bool, FetchFailure> {
         let Some(location) = self.location.take() else {
             return Ok(false);
         };
-        self.course.follow(&location, plan.redirects)?;
+        self.chain.follow(&location, plan.redirects)?;
         Ok(true)
     }
 
@@ -224,18 +225,18 @@ mod tests {
         FetchPlan::new(&http).unwrap()
     }
 
-    fn started(plan: &FetchPlan, url: &str) -> Fetch {
-        let mut fetch = Fetch::new(plan);
+    fn started(plan: &FetchPlan, url: &str) -> FetchState {
+        let mut fetch = FetchState::new(plan);
         fetch.start(url.as_bytes()).unwrap();
         fetch
     }
 
     /// One exchange: the request that was sent, and what the answer led to.
     fn exchange(
-        fetch: &mut Fetch,
+        fetch: &mut FetchState,
         plan: &FetchPlan,
         answer: &str,
-    ) -> (String, Result<Progress, Failure>) {
+    ) -> (String, Result<ExchangeProgress, FetchFailure>) {
         let mut request = Vec::new();
         fetch.request(plan, &mut request);
         (
@@ -251,8 +252,9 @@ mod tests {
         )
     }
 
-    const KEPT: Result<Progress, Failure> = Ok(Progress::Over { keep: true });
-    const GIVEN_UP: Result<Progress, Failure> = Ok(Progress::Over { keep: false });
+    const KEPT: Result<ExchangeProgress, FetchFailure> = Ok(ExchangeProgress::Over { keep: true });
+    const GIVEN_UP: Result<ExchangeProgress, FetchFailure> =
+        Ok(ExchangeProgress::Over { keep: false });
 
     #[test]
     fn a_redirect_is_followed_and_secrets_are_not_told() {

@@ -5,13 +5,13 @@ pub(crate) mod body;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod check;
 mod chunked;
-pub(crate) mod course;
 pub(crate) mod fetch;
-pub(crate) mod plain_head;
+mod head;
+pub(crate) mod redirect_chain;
 pub(crate) mod request;
-pub(crate) mod response;
+mod response;
 pub(crate) mod retry_after;
 pub(crate) mod target;
 
 #[cfg(test)]
-mod hyper_differential;
+mod tests;

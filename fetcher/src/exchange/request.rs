@@ -105,18 +105,18 @@ impl Headers {
 #[derive(Debug, Clone)]
 pub(crate) struct RequestTemplate {
     method: &'static [u8],
-    to_first_host: Fields,
-    to_other_hosts: Fields,
+    to_first_host: FieldBlock,
+    to_other_hosts: FieldBlock,
 }
 
 #[derive(Debug, Clone)]
-struct Fields {
+struct FieldBlock {
     bytes: Vec<u8>,
     names_host: bool,
     authorizes: bool,
 }
 
-impl Fields {
+impl FieldBlock {
     fn new<'a>(fields: impl Iterator<Item = &'a (HeaderName, HeaderValue)> + Clone) -> Self {
         let mut bytes = Vec::new();
         for (name, value) in fields.clone() {
@@ -143,8 +143,8 @@ impl RequestTemplate {
                 Method::Get => b"GET ",
                 Method::Head => b"HEAD ",
             },
-            to_first_host: Fields::new(headers.iter()),
-            to_other_hosts: Fields::new(headers.public()),
+            to_first_host: FieldBlock::new(headers.iter()),
+            to_other_hosts: FieldBlock::new(headers.public()),
         }
     }
 

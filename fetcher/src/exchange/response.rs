@@ -1,20 +1,13 @@
-//! One response, received in pieces of any size.
-//!
-//! `httparse` splits a head into its fields; what they mean for the body is
-//! decided here, as RFC 9112 has it (section 6.3), and held to limits. Plain
-//! heads, which are nearly all, are read by [`plain_head`].
+//! One response, received in pieces of any size and held to limits.
 
-use std::mem::MaybeUninit;
+use fanout_proto::{completion::Outcome, limits::HEADER_MAX_BYTES, setup::Method};
 
-use fanout_proto::{
-    completion::Outcome,
-    limits::{HEADER_MAX_BYTES, HEADERS_MAX},
-    setup::Method,
+use super::{
+    body::BodyProgress,
+    chunked::Chunked,
+    head::{self, BodyEnd, Head, ParsedHead},
 };
-use httparse::{Error, Header, ParserConfig, Status};
-
-use super::{body::Coding, chunked::Chunked, course::is_redirect, plain_head, retry_after};
-use crate::failure::Failure;
+use crate::fetch_failure::FetchFailure;
 
 /// Interim (1xx) responses before the final one.
 const INTERIM_MAX: u8 = 16;
@@ -22,45 +15,17 @@ const INTERIM_MAX: u8 = 16;
 /// a line's end: so a head that dribbles costs no quadratic time.
 const EAGER_HEAD_BYTES: usize = 1024;
 
-/// What the head of a response says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Head {
-    pub(crate) status: u16,
-    /// Whether the connection serves another request after this one.
-    pub(crate) persistent: bool,
-    /// Where a redirect leads, if the status is one's and it says so.
-    pub(crate) location: Option<Box<[u8]>>,
-    /// The content coding, if it is one that can be decoded.
-    pub(crate) coding: Option<Coding>,
-    /// How long a busy server asks to be left alone.
-    pub(crate) retry_after_s: Option<u32>,
-    /// The body's length, where it is known beforehand.
-    pub(crate) length: Option<u64>,
-}
-
-/// How far a body has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Body {
-    /// All bytes were taken; there is more to come.
-    More,
-    /// The response is whole; so many of the bytes came after it.
-    Over {
-        /// Bytes that are none of this response.
-        excess: usize,
-    },
-}
-
 /// Receives one response: first [`Self::head`] until it is there, then [`Self::body`].
 #[derive(Debug)]
 pub(crate) struct Response {
-    state: State,
+    state: ResponseState,
     interim: u8,
     /// Bytes of blank lines before a status line.
     blank: usize,
 }
 
 #[derive(Debug)]
-enum State {
+enum ResponseState {
     /// The head's bytes so far; empty when one piece holds it all.
     Head(Vec<u8>),
     Length(u64),
@@ -72,7 +37,7 @@ enum State {
 impl Response {
     pub(crate) fn new() -> Self {
         Self {
-            state: State::Head(Vec::new()),
+            state: ResponseState::Head(Vec::new()),
             interim: 0,
             blank: 0,
         }
@@ -85,19 +50,19 @@ impl Response {
 
     /// Whether the next byte is the first of the final response, as far as is known.
     pub(crate) fn awaits_first_byte(&self) -> bool {
-        matches!(&self.state, State::Head(gathered) if gathered.is_empty())
+        matches!(&self.state, ResponseState::Head(gathered) if gathered.is_empty())
     }
 
     /// Whether the head is not whole yet.
     pub(crate) fn awaits_head(&self) -> bool {
-        matches!(self.state, State::Head(_))
+        matches!(self.state, ResponseState::Head(_))
     }
 
     /// Bytes that are kept from one piece to the next.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn held_bytes(&self) -> usize {
         match &self.state {
-            State::Head(gathered) => gathered.capacity(),
+            ResponseState::Head(gathered) => gathered.capacity(),
             _ => 0,
         }
     }
@@ -108,9 +73,9 @@ impl Response {
         &mut self,
         method: Method,
         bytes: &[u8],
-    ) -> Result<Option<(Head, usize)>, Failure> {
-        let State::Head(gathered) = &mut self.state else {
-            return Err(Failure::protocol("a second head"));
+    ) -> Result<Option<(Head, usize)>, FetchFailure> {
+        let ResponseState::Head(gathered) = &mut self.state else {
+            return Err(FetchFailure::protocol("a second head"));
         };
         let before = gathered.len();
         if before > 0 {
@@ -127,26 +92,31 @@ impl Response {
             used += blank;
             self.blank += blank;
             check_head_length(self.blank)?;
-            match parse(method, &input[used..])? {
-                Parsed::Final(length, head, body) => {
+            match head::parse(method, &input[used..])? {
+                ParsedHead::Final(length, head) => {
                     check_head_length(length)?;
                     used += length;
-                    break Some((head, body));
+                    break Some(head);
                 }
-                Parsed::Interim(length) => {
+                ParsedHead::Interim(length) => {
                     check_head_length(length)?;
                     used += length;
                     self.interim += 1;
                     if self.interim > INTERIM_MAX {
-                        return Err(Failure::protocol("interim responses without end"));
+                        return Err(FetchFailure::protocol("interim responses without end"));
                     }
                 }
-                Parsed::Incomplete => break None,
+                ParsedHead::Incomplete => break None,
             }
         };
         match found {
-            Some((head, body)) => {
-                self.state = body;
+            Some(head) => {
+                self.state = match head.end {
+                    BodyEnd::Length(0) => ResponseState::Over,
+                    BodyEnd::Length(length) => ResponseState::Length(length),
+                    BodyEnd::Chunks => ResponseState::Chunked(Chunked::new()),
+                    BodyEnd::Close => ResponseState::UntilClose,
+                };
                 Ok(Some((head, used - before)))
             }
             None => {
@@ -165,55 +135,55 @@ impl Response {
     pub(crate) fn body(
         &mut self,
         bytes: &[u8],
-        mut sink: impl FnMut(&[u8]) -> Result<(), Failure>,
-    ) -> Result<Body, Failure> {
+        mut sink: impl FnMut(&[u8]) -> Result<(), FetchFailure>,
+    ) -> Result<BodyProgress, FetchFailure> {
         match &mut self.state {
-            State::Head(_) => Err(Failure::protocol("a body before its head")),
-            State::Length(left) => {
+            ResponseState::Head(_) => Err(FetchFailure::protocol("a body before its head")),
+            ResponseState::Length(left) => {
                 let taken = usize::try_from(*left).map_or(bytes.len(), |l| l.min(bytes.len()));
                 sink(&bytes[..taken])?;
                 *left -= taken as u64;
                 if *left > 0 {
-                    return Ok(Body::More);
+                    return Ok(BodyProgress::More);
                 }
-                self.state = State::Over;
-                Ok(Body::Over {
+                self.state = ResponseState::Over;
+                Ok(BodyProgress::Over {
                     excess: bytes.len() - taken,
                 })
             }
-            State::UntilClose => {
+            ResponseState::UntilClose => {
                 sink(bytes)?;
-                Ok(Body::More)
+                Ok(BodyProgress::More)
             }
-            State::Chunked(chunked) => {
+            ResponseState::Chunked(chunked) => {
                 let progress = chunked.receive(bytes, &mut sink)?;
-                if let Body::Over { .. } = progress {
-                    self.state = State::Over;
+                if let BodyProgress::Over { .. } = progress {
+                    self.state = ResponseState::Over;
                 }
                 Ok(progress)
             }
-            State::Over => Ok(Body::Over {
+            ResponseState::Over => Ok(BodyProgress::Over {
                 excess: bytes.len(),
             }),
         }
     }
 
     /// The connection ended: the response is whole only where its end is the body's.
-    pub(crate) fn end(&mut self, method: Method) -> Result<(), Failure> {
+    pub(crate) fn end(&mut self, method: Method) -> Result<(), FetchFailure> {
         let cut = match &self.state {
-            State::Over | State::UntilClose => {
-                self.state = State::Over;
+            ResponseState::Over | ResponseState::UntilClose => {
+                self.state = ResponseState::Over;
                 return Ok(());
             }
-            State::Head(gathered) if gathered.is_empty() => "before the response",
-            State::Head(gathered) => {
+            ResponseState::Head(gathered) if gathered.is_empty() => "before the response",
+            ResponseState::Head(gathered) => {
                 // Whether it could have become a head at all.
-                parse(method, gathered)?;
+                head::parse(method, gathered)?;
                 "within the response's head"
             }
-            State::Length(_) | State::Chunked(_) => "within the body",
+            ResponseState::Length(_) | ResponseState::Chunked(_) => "within the body",
         };
-        Err(Failure::new(
+        Err(FetchFailure::new(
             Outcome::Closed,
             format!("the server closed the connection {cut}"),
         ))
@@ -232,171 +202,9 @@ fn blank_lines(bytes: &[u8]) -> usize {
     }
 }
 
-enum Parsed {
-    /// The final response: length of its head, what it says, what follows.
-    Final(usize, Head, State),
-    /// An interim response of this length.
-    Interim(usize),
-    Incomplete,
-}
-
-fn parse(method: Method, bytes: &[u8]) -> Result<Parsed, Failure> {
-    if let Some((used, head)) = plain_head::read(method, bytes) {
-        let state = match head.length {
-            Some(length) if length > 0 => State::Length(length),
-            _ => State::Over,
-        };
-        return Ok(Parsed::Final(used, head, state));
-    }
-    parse_any(method, bytes)
-}
-
-/// What is made of a final response's head without the shortcut for plain ones.
-#[cfg(test)]
-pub(crate) fn judge(method: Method, bytes: &[u8]) -> Result<Option<(usize, Head)>, Failure> {
-    Ok(match parse_any(method, bytes)? {
-        Parsed::Final(used, head, _) => Some((used, head)),
-        Parsed::Interim(_) | Parsed::Incomplete => None,
-    })
-}
-
-// Out of line for the sake of its caller's frame.
-#[inline(never)]
-fn parse_any(method: Method, bytes: &[u8]) -> Result<Parsed, Failure> {
-    let mut fields = [const { MaybeUninit::uninit() }; HEADERS_MAX];
-    let mut response = httparse::Response::new(&mut []);
-    let used = match ParserConfig::default().parse_response_with_uninit_headers(
-        &mut response,
-        bytes,
-        &mut fields,
-    ) {
-        Ok(Status::Complete(used)) => used,
-        Ok(Status::Partial) => return Ok(Parsed::Incomplete),
-        Err(Error::TooManyHeaders) => {
-            return Err(Failure::protocol(format!(
-                "the response has more than {HEADERS_MAX} header fields"
-            )));
-        }
-        Err(error) => return Err(Failure::protocol(format!("not HTTP/1.1: {error}"))),
-    };
-    let status = match response.code {
-        Some(101) => {
-            return Err(Failure::protocol("the server switched protocols unasked"));
-        }
-        Some(100..200) => return Ok(Parsed::Interim(used)),
-        Some(status @ 200..) => status,
-        Some(0..100) | None => return Err(Failure::protocol("a status below 100")),
-    };
-    let fields = Fields(response.headers);
-    let old = response.version == Some(0);
-    let state = framing(method, status, old, &fields)?;
-    let length = match &state {
-        State::Length(length) => Some(*length),
-        State::Over => Some(0),
-        _ => None,
-    };
-    let head = Head {
-        status,
-        persistent: !matches!(state, State::UntilClose) && persists(status, old, &fields),
-        location: is_redirect(status)
-            .then(|| fields.last("location").map(Into::into))
-            .flatten(),
-        coding: fields.last("content-encoding").and_then(Coding::from_field),
-        retry_after_s: retry_after::seconds(status, |name| fields.last(name)),
-        length,
-    };
-    Ok(Parsed::Final(used, head, state))
-}
-
-/// A head's fields; names are compared without regard to case.
-struct Fields<'a>(&'a [Header<'a>]);
-
-impl<'a> Fields<'a> {
-    fn all(&self, name: &'static str) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a> {
-        self.0
-            .iter()
-            .filter(move |field| field.name.eq_ignore_ascii_case(name))
-            .map(|field| field.value)
-    }
-
-    fn last(&self, name: &'static str) -> Option<&'a [u8]> {
-        self.all(name).next_back()
-    }
-
-    fn has(&self, name: &'static str) -> bool {
-        self.last(name).is_some()
-    }
-
-    /// The elements of a list (RFC 9110, section 5.6.1), empty ones left out.
-    fn elements(&self, name: &'static str) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a> {
-        self.all(name)
-            .flat_map(|value| value.split(|byte| *byte == b','))
-            .map(<[u8]>::trim_ascii)
-            .filter(|element| !element.is_empty())
-    }
-
-    /// The body's length, if it is named; all names of it must agree.
-    fn length(&self) -> Result<Option<u64>, Failure> {
-        let mut length = None;
-        for element in self
-            .all("content-length")
-            .flat_map(|value| value.split(|byte| *byte == b','))
-        {
-            let here = plain_head::digits(element.trim_ascii())
-                .ok_or_else(|| Failure::protocol("the Content-Length is no number"))?;
-            if length.replace(here).is_some_and(|before| before != here) {
-                return Err(Failure::protocol("two lengths that differ"));
-            }
-        }
-        Ok(length)
-    }
-}
-
-/// Where the body ends (RFC 9112, section 6.3).
-fn framing(method: Method, status: u16, old: bool, fields: &Fields<'_>) -> Result<State, Failure> {
-    if method == Method::Head || matches!(status, 204 | 304) {
-        return Ok(State::Over);
-    }
-    if fields.has("transfer-encoding") {
-        if old {
-            return Err(Failure::protocol("a transfer coding in HTTP/1.0"));
-        }
-        // Whatever else was applied: only chunks tell where they end.
-        let is_chunked = fields
-            .elements("transfer-encoding")
-            .next_back()
-            .is_some_and(|last| last.eq_ignore_ascii_case(b"chunked"));
-        return Ok(match is_chunked {
-            true => State::Chunked(Chunked::new()),
-            false => State::UntilClose,
-        });
-    }
-    Ok(match fields.length()? {
-        Some(length) => State::Length(length),
-        None => State::UntilClose,
-    })
-}
-
-/// Whether the connection can serve another request (RFC 9112, section 9.3),
-/// and whether it should: not after two framings, which may be an attempt at
-/// smuggling (section 6.3), nor after a 204 that announces a body all the same.
-fn persists(status: u16, old: bool, fields: &Fields<'_>) -> bool {
-    let has = |token: &[u8]| {
-        fields
-            .elements("connection")
-            .any(|element| element.eq_ignore_ascii_case(token))
-    };
-    let chunked = fields.has("transfer-encoding");
-    let ambiguous = match status {
-        204 => chunked || fields.all("content-length").any(|length| length != b"0"),
-        _ => chunked && fields.has("content-length"),
-    };
-    !ambiguous && !has(b"close") && (!old || has(b"keep-alive"))
-}
-
-fn check_head_length(length: usize) -> Result<(), Failure> {
+fn check_head_length(length: usize) -> Result<(), FetchFailure> {
     if length > HEADER_MAX_BYTES {
-        return Err(Failure::protocol(format!(
+        return Err(FetchFailure::protocol(format!(
             "the response's head is longer than {HEADER_MAX_BYTES} bytes"
         )));
     }
@@ -406,12 +214,13 @@ fn check_head_length(length: usize) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fanout_proto::limits::HEADERS_MAX;
     use proptest::prelude::*;
 
     /// Status, data of the body, and what came after it.
-    type Verdict = Result<(u16, Vec<u8>, usize), Outcome>;
+    type ReceivedVerdict = Result<(u16, Vec<u8>, usize), Outcome>;
 
-    fn receive(method: Method, pieces: &[&[u8]], closed: bool) -> Option<Verdict> {
+    fn receive(method: Method, pieces: &[&[u8]], closed: bool) -> Option<ReceivedVerdict> {
         let mut response = Response::new();
         let mut status = None;
         let mut data = Vec::new();
@@ -438,8 +247,8 @@ mod tests {
                 Ok(())
             }) {
                 Err(failure) => return Some(Err(failure.outcome)),
-                Ok(Body::More) => {}
-                Ok(Body::Over { excess: rest }) => {
+                Ok(BodyProgress::More) => {}
+                Ok(BodyProgress::Over { excess: rest }) => {
                     over = true;
                     excess += rest;
                 }
@@ -454,7 +263,7 @@ mod tests {
         over.then(|| Ok((status.unwrap(), data, excess)))
     }
 
-    fn head(text: &str) -> Result<Head, Failure> {
+    fn head(text: &str) -> Result<Head, FetchFailure> {
         let mut response = Response::new();
         response
             .head(Method::Get, text.as_bytes())

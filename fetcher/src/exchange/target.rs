@@ -25,7 +25,7 @@ pub(crate) enum TargetError {
 
 /// A place to connect to: connections are kept and told apart by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Origin {
+pub(crate) struct UrlOrigin {
     /// TLS or not.
     pub(crate) https: bool,
     /// A name or an address without brackets, in lower case.
@@ -237,13 +237,13 @@ impl Target {
     }
 
     /// Whether a connection to `origin` serves this target.
-    pub(crate) fn is_at(&self, origin: &Origin) -> bool {
+    pub(crate) fn is_at(&self, origin: &UrlOrigin) -> bool {
         self.port == origin.port && self.https == origin.https && *self.host() == *origin.host
     }
 
     /// Where it is.
-    pub(crate) fn origin(&self) -> Origin {
-        Origin {
+    pub(crate) fn origin(&self) -> UrlOrigin {
+        UrlOrigin {
             https: self.https,
             host: self.host().into(),
             port: self.port,

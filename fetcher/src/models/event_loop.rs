@@ -26,12 +26,12 @@ use tokio::{
 use super::{Subject, processors, ready, report};
 use crate::{
     clients::AsyncClient,
-    ending::{Ending, SetupError},
+    exit_reason::{ExitReason, SetupError},
+    instructions::{Instruction, InstructionReader},
     outbox::{self, Due},
     pipes::{Pipes, is_hung_up},
-    session::{Instruction, Session},
     work::Work,
-    work_queue::{Desk, Take, Taken},
+    work_queue::{Assignment, Take, WorkQueue},
 };
 
 /// Bytes read at a time from the worker.
@@ -40,23 +40,23 @@ const READ_BYTES: usize = 64 * 1024;
 const HANG_UP_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What the slots and the task that moves messages share.
-struct Shared {
-    state: Mutex<State>,
+struct TasksShared {
+    state: Mutex<TasksState>,
     /// The task that moves messages has something to do.
-    news: Notify,
+    messenger_wake: Notify,
     work: Work,
 }
 
-struct State {
-    desk: Desk,
+struct TasksState {
+    queue: WorkQueue,
     /// Slots that wait for a URL, and their wakers, the longest waiting first.
     waiting: VecDeque<(u32, Waker)>,
     /// Whether a slot is among those.
     waits: Vec<bool>,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl TasksShared {
+    fn lock(&self) -> MutexGuard<'_, TasksState> {
         // A slot that panicked has ended the process's usefulness elsewhere.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -68,36 +68,36 @@ impl Shared {
         slot: u32,
         now: &mut Option<Instant>,
         url: &mut Vec<u8>,
-    ) -> Poll<Option<Taken>> {
+    ) -> Poll<Option<Assignment>> {
         let now = now.take().unwrap_or_else(Instant::now);
         let mut state = self.lock();
-        let poll = match state.desk.take(now, url) {
-            Take::Url(taken) => Poll::Ready(Some(taken)),
+        let poll = match state.queue.take(now, url) {
+            Take::Url(assignment) => Poll::Ready(Some(assignment)),
             Take::Closed => Poll::Ready(None),
             Take::Wait => {
                 state.wait(slot, cx);
                 Poll::Pending
             }
         };
-        if state.desk.has_news() {
-            self.news.notify_one();
+        if state.queue.needs_wake() {
+            self.messenger_wake.notify_one();
         }
         poll
     }
 }
 
-impl Shared {
+impl TasksShared {
     /// A slot that waited for its start begins.
-    fn begin(&self, taken: Taken) {
+    fn begin(&self, assignment: Assignment) {
         let mut state = self.lock();
-        state.desk.begin(taken.start, taken.id);
-        if state.desk.has_news() {
-            self.news.notify_one();
+        state.queue.begin(assignment.start, assignment.id);
+        if state.queue.needs_wake() {
+            self.messenger_wake.notify_one();
         }
     }
 }
 
-impl State {
+impl TasksState {
     fn wait(&mut self, slot: u32, cx: &Context<'_>) {
         // A kept connection that ends wakes its slot, too, which then asks twice.
         let index = usize::try_from(slot).expect("at most 65,536");
@@ -108,7 +108,7 @@ impl State {
 
     /// Wakes as many slots as there are URLs for them.
     fn wake(&mut self) {
-        for _ in 0..self.desk.ready() {
+        for _ in 0..self.queue.ready() {
             let Some((slot, waker)) = self.waiting.pop_front() else {
                 return;
             };
@@ -123,16 +123,16 @@ pub(crate) fn run<C: AsyncClient + Send + 'static>(
     subject: Subject,
     pipes: &mut Pipes,
     mut client: impl FnMut() -> C,
-) -> Result<(), Ending> {
+) -> Result<(), ExitReason> {
     let slots = subject.slots();
     let runtime = runtime(subject.setup.model).map_err(SetupError::Runtime)?;
-    let shared = Arc::new(Shared {
-        state: Mutex::new(State {
-            desk: Desk::new(&subject.setup),
+    let shared = Arc::new(TasksShared {
+        state: Mutex::new(TasksState {
+            queue: WorkQueue::new(&subject.setup),
             waiting: VecDeque::new(),
             waits: vec![false; usize::try_from(slots).expect("at most 65,536")],
         }),
-        news: Notify::new(),
+        messenger_wake: Notify::new(),
         work: subject.work,
     });
     let _inside = runtime.enter();
@@ -141,12 +141,12 @@ pub(crate) fn run<C: AsyncClient + Send + 'static>(
         drop(runtime.spawn(slot(shared.clone(), index, client())));
     }
     let input = pipe::Receiver::from_owned_fd(duplicate("input", rustix::stdio::stdin())?)
-        .map_err(|error| Ending::Pipe {
+        .map_err(|error| ExitReason::Pipe {
             what: "input",
             error,
         })?;
     let output = pipe::Sender::from_owned_fd(duplicate("output", rustix::stdio::stdout())?)
-        .map_err(|error| Ending::Pipe {
+        .map_err(|error| ExitReason::Pipe {
             what: "output",
             error,
         })?;
@@ -162,7 +162,7 @@ pub(crate) fn run<C: AsyncClient + Send + 'static>(
     };
     runtime.block_on(async {
         messenger
-            .run(|desk| report(&desk.report(&subject.counters)))
+            .run(|queue| report(&queue.report(&subject.counters)))
             .await
     })
 }
@@ -179,33 +179,34 @@ fn runtime(model: Model) -> io::Result<Runtime> {
     builder.enable_all().build()
 }
 
-fn duplicate(what: &'static str, fd: impl AsFd) -> Result<std::os::fd::OwnedFd, Ending> {
-    rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|error| Ending::Pipe {
+fn duplicate(what: &'static str, fd: impl AsFd) -> Result<std::os::fd::OwnedFd, ExitReason> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|error| ExitReason::Pipe {
         what,
         error: error.into(),
     })
 }
 
-async fn slot(shared: Arc<Shared>, index: u32, mut client: impl AsyncClient) {
+async fn slot(shared: Arc<TasksShared>, index: u32, mut client: impl AsyncClient) {
     let mut url = Vec::new();
     let mut now = None;
-    while let Some(mut taken) = poll_fn(|cx| shared.poll_take(cx, index, &mut now, &mut url)).await
+    while let Some(mut assignment) =
+        poll_fn(|cx| shared.poll_take(cx, index, &mut now, &mut url)).await
     {
-        if taken.is_early {
-            sleep_until(taken.start.into()).await;
-            taken.start = Instant::now();
-            shared.begin(taken);
+        if assignment.is_early {
+            sleep_until(assignment.start.into()).await;
+            assignment.start = Instant::now();
+            shared.begin(assignment);
         }
-        let fetched = client.fetch(&url, taken.start).await;
+        let fetched = client.fetch(&url, assignment.start).await;
         if shared.work.is_none() {
             let mut state = shared.lock();
-            state.desk.end(fetched.end);
-            state.desk.hand_in(index, taken, &fetched);
+            state.queue.end(fetched.end);
+            state.queue.hand_in(index, assignment, &fetched);
             now = Some(fetched.end);
         } else {
-            shared.lock().desk.end(fetched.end);
+            shared.lock().queue.end(fetched.end);
             shared.work.spend();
-            shared.lock().desk.hand_in(index, taken, &fetched);
+            shared.lock().queue.hand_in(index, assignment, &fetched);
             // Others had to wait for this: let them go first.
             yield_now().await;
         }
@@ -215,8 +216,8 @@ async fn slot(shared: Arc<Shared>, index: u32, mut client: impl AsyncClient) {
 
 /// The task that reads leases and writes completions.
 struct Messenger {
-    shared: Arc<Shared>,
-    session: Session,
+    shared: Arc<TasksShared>,
+    session: InstructionReader,
     input: pipe::Receiver,
     output: pipe::Sender,
     pending: Vec<u8>,
@@ -226,53 +227,55 @@ struct Messenger {
 impl Messenger {
     async fn run(
         &mut self,
-        report: impl Fn(&Desk) -> fanout_proto::wire::from_fetcher::Message,
-    ) -> Result<(), Ending> {
+        report: impl Fn(&WorkQueue) -> fanout_proto::wire::from_fetcher::Message,
+    ) -> Result<(), ExitReason> {
         let mut timer = pin!(sleep_until(Instant::now().into()));
         loop {
             while let Some(instruction) = self.session.next()? {
                 let mut state = self.shared.lock();
                 match instruction {
                     Instruction::Setup(_) => {}
-                    Instruction::Leases(batch) => state.desk.lease(batch),
-                    Instruction::Go => state.desk.go(Instant::now()),
-                    Instruction::Hold if !state.desk.is_clear() => return Err(Ending::EarlyHold),
+                    Instruction::Leases(batch) => state.queue.lease(batch),
+                    Instruction::Go => state.queue.go(Instant::now()),
+                    Instruction::Hold if !state.queue.is_clear() => {
+                        return Err(ExitReason::EarlyHold);
+                    }
                     Instruction::Hold => {
-                        state.desk.collect().encode(&mut self.pending);
-                        outbox::encode(report(&state.desk), &mut self.pending);
+                        state.queue.collect().encode(&mut self.pending);
+                        outbox::encode(report(&state.queue), &mut self.pending);
                     }
                     // The runtime's owner ends the slots.
                     Instruction::Exit => return Ok(()),
                 }
                 state.wake();
             }
-            let (due, laden) = self.collect();
+            let (due, full) = self.collect();
             // While something is written, only the worker's reading lets more be.
             let timed = match due {
                 Due::At(at) if self.pending.is_empty() => Some(at),
-                _ if laden => Some(Instant::now() + HANG_UP_INTERVAL),
+                _ if full => Some(Instant::now() + HANG_UP_INTERVAL),
                 _ => None,
             };
             if let Some(at) = timed {
                 timer.as_mut().reset(at.into());
             }
             tokio::select! {
-                result = read(&mut self.input, self.session.buffer()), if !laden => {
+                result = read(&mut self.input, self.session.buffer()), if !full => {
                     if result? == 0 {
-                        return Err(Ending::InputEnded);
+                        return Err(ExitReason::InputEnded);
                     }
                 }
                 result = self.output.write(&self.pending[self.written..]), if !self.pending.is_empty() => {
-                    self.written += result.map_err(Ending::OutputClosed)?;
+                    self.written += result.map_err(ExitReason::OutputClosed)?;
                     if self.written == self.pending.len() {
                         self.pending.clear();
                         self.written = 0;
                     }
                 }
-                () = self.shared.news.notified(), if self.pending.is_empty() => {}
+                () = self.shared.messenger_wake.notified(), if self.pending.is_empty() => {}
                 () = &mut timer, if timed.is_some() => {
-                    if laden && is_hung_up() {
-                        return Err(Ending::InputEnded);
+                    if full && is_hung_up() {
+                        return Err(ExitReason::InputEnded);
                     }
                 }
             }
@@ -283,17 +286,17 @@ impl Messenger {
     /// leases wait that no more should be read.
     fn collect(&mut self) -> (Due, bool) {
         let mut state = self.shared.lock();
-        let is_due = match state.desk.due() {
+        let is_due = match state.queue.due() {
             Due::Never => false,
             Due::Now => true,
             Due::At(at) => at <= Instant::now(),
         };
         let mut outgoing = None;
         if is_due && self.pending.is_empty() {
-            outgoing = Some(state.desk.collect());
+            outgoing = Some(state.queue.collect());
             state.wake();
         }
-        let found = (state.desk.due(), state.desk.is_laden());
+        let found = (state.queue.due(), state.queue.is_full());
         drop(state);
         if let Some(outgoing) = outgoing {
             outgoing.encode(&mut self.pending);
@@ -302,10 +305,13 @@ impl Messenger {
     }
 }
 
-async fn read(input: &mut pipe::Receiver, buffer: &mut BytesMut) -> Result<usize, Ending> {
+async fn read(input: &mut pipe::Receiver, buffer: &mut BytesMut) -> Result<usize, ExitReason> {
     buffer.reserve(READ_BYTES);
-    input.read_buf(buffer).await.map_err(|error| Ending::Pipe {
-        what: "input",
-        error,
-    })
+    input
+        .read_buf(buffer)
+        .await
+        .map_err(|error| ExitReason::Pipe {
+            what: "input",
+            error,
+        })
 }

@@ -1,4 +1,4 @@
-//! How one process waits: each model drives the same desk and the same clients.
+//! How one process waits: each model drives the same queue and the same clients.
 
 pub(crate) mod event_loop;
 pub(crate) mod sequential;
@@ -21,7 +21,7 @@ use crate::{
     },
     counters::Counters,
     drive::{Core, READ_BYTES, blocking::BlockingCore, event_loop::AsyncCore},
-    ending::{Ending, SetupError},
+    exit_reason::{ExitReason, SetupError},
     pipes::Pipes,
     work::Work,
 };
@@ -50,19 +50,19 @@ pub(crate) fn report(report: &FetcherReport) -> Message {
 }
 
 /// Runs the model that the setup names until the worker ends it.
-pub(crate) fn run(setup: Setup, mut pipes: Pipes) -> Result<(), Ending> {
+pub(crate) fn run(setup: Setup, mut pipes: Pipes) -> Result<(), ExitReason> {
     let subject = Subject {
         counters: Arc::default(),
         work: Work::new(&setup),
         setup,
     };
     let outcome = descriptors::provide(&subject.setup)
-        .map_err(Ending::from)
+        .map_err(ExitReason::from)
         .and_then(|()| match subject.setup.model {
             Model::Sequential | Model::Threads => run_blocking(subject, &mut pipes),
             Model::Async | Model::AsyncMt => run_async(subject, &mut pipes),
         });
-    if let Err(Ending::Setup(error)) = &outcome {
+    if let Err(ExitReason::Setup(error)) = &outcome {
         pipes.send(Message::Failed(SetupFailed {
             reason: error.to_string(),
         }));
@@ -71,17 +71,17 @@ pub(crate) fn run(setup: Setup, mut pipes: Pipes) -> Result<(), Ending> {
     outcome
 }
 
-fn run_blocking(subject: Subject, pipes: &mut Pipes) -> Result<(), Ending> {
+fn run_blocking(subject: Subject, pipes: &mut Pipes) -> Result<(), ExitReason> {
     let setup = &subject.setup;
     let slots = subject.slots();
     let counters = subject.counters.clone();
     match setup.client {
         Client::Core => {
             let core = Arc::new(Core::new(&setup.http, slots, counters)?);
-            let vigil = (setup.model == Model::Sequential).then_some(sequential::VIGIL);
+            let watchdog = (setup.model == Model::Sequential).then_some(sequential::WATCHDOG);
             let mut buffers = buffers(slots);
             dispatch_blocking(subject, pipes, move || {
-                BlockingCore::new(core.clone(), buffers(), vigil)
+                BlockingCore::new(core.clone(), buffers(), watchdog)
             })
         }
         Client::Ureq => {
@@ -105,8 +105,8 @@ fn buffers(slots: u32) -> impl FnMut() -> &'static mut [u8] {
 }
 
 /// The wire lets no such setup through.
-fn unfit(setup: &Setup) -> Ending {
-    Ending::Setup(SetupError::Client {
+fn unfit(setup: &Setup) -> ExitReason {
+    ExitReason::Setup(SetupError::Client {
         client: setup.client.name(),
         reason: format!("it does not run under the model {}", setup.model),
     })
@@ -116,7 +116,7 @@ fn dispatch_blocking<C: BlockingClient + Send + 'static>(
     subject: Subject,
     pipes: &mut Pipes,
     mut client: impl FnMut() -> C,
-) -> Result<(), Ending> {
+) -> Result<(), ExitReason> {
     if subject.setup.model == Model::Sequential {
         sequential::run(subject, pipes, client())
     } else {
@@ -124,7 +124,7 @@ fn dispatch_blocking<C: BlockingClient + Send + 'static>(
     }
 }
 
-fn run_async(subject: Subject, pipes: &mut Pipes) -> Result<(), Ending> {
+fn run_async(subject: Subject, pipes: &mut Pipes) -> Result<(), ExitReason> {
     let setup = &subject.setup;
     let slots = subject.slots();
     let counters = subject.counters.clone();

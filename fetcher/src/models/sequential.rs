@@ -5,25 +5,25 @@ use std::time::{Duration, Instant};
 use super::{Subject, ready, report};
 use crate::{
     clients::BlockingClient,
-    drive::blocking::Vigil,
-    ending::Ending,
+    drive::blocking::Watchdog,
+    exit_reason::ExitReason,
+    instructions::Instruction,
     outbox::Due,
     pipes::{Patience, Pipes, is_hung_up},
-    session::Instruction,
-    work_queue::{Desk, Take},
+    work_queue::{Take, WorkQueue},
 };
 
 /// While the only thread waits for a server, it looks this often whether the
 /// worker still wants it. (A worker that dies takes its fetchers with it; and
 /// a client that is a library waits as long as its own timeouts allow.)
-pub(crate) const VIGIL: Vigil = Vigil {
+pub(crate) const WATCHDOG: Watchdog = Watchdog {
     interval: Duration::from_secs(1),
     look: end_if_hung_up,
 };
 
 fn end_if_hung_up() {
     if is_hung_up() {
-        Ending::InputEnded.exit();
+        ExitReason::InputEnded.exit();
     }
 }
 
@@ -35,8 +35,8 @@ pub(crate) fn run(
     subject: Subject,
     pipes: &mut Pipes,
     mut client: impl BlockingClient,
-) -> Result<(), Ending> {
-    let mut desk = Desk::new(&subject.setup);
+) -> Result<(), ExitReason> {
+    let mut queue = WorkQueue::new(&subject.setup);
     let mut url = Vec::new();
     let mut looked = Instant::now();
     // When the last completion was handed in; the clock is read no oftener.
@@ -47,55 +47,55 @@ pub(crate) fn run(
         while let Some(instruction) = pipes.next()? {
             match instruction {
                 Instruction::Setup(_) => {}
-                Instruction::Leases(batch) => desk.lease(batch),
+                Instruction::Leases(batch) => queue.lease(batch),
                 Instruction::Go => {
                     now = Instant::now();
-                    desk.go(now);
+                    queue.go(now);
                 }
-                Instruction::Hold if !desk.is_clear() => return Err(Ending::EarlyHold),
+                Instruction::Hold if !queue.is_clear() => return Err(ExitReason::EarlyHold),
                 Instruction::Hold => {
-                    pipes.send_all(desk.collect());
-                    pipes.send(report(&desk.report(&subject.counters)));
+                    pipes.send_all(queue.collect());
+                    pipes.send(report(&queue.report(&subject.counters)));
                 }
                 Instruction::Exit => return Ok(()),
             }
         }
-        match desk.take(now, &mut url) {
-            Take::Url(mut taken) => {
+        match queue.take(now, &mut url) {
+            Take::Url(mut assignment) => {
                 // Nobody can interrupt this exchange: what would come due
                 // during it, by the last one's length, leaves before it.
-                let leaves = match desk.due() {
+                let leaves = match queue.due() {
                     Due::Never => false,
                     Due::Now => true,
-                    Due::At(due) => taken.is_early || now + last_took >= due,
+                    Due::At(due) => assignment.is_early || now + last_took >= due,
                 };
                 if leaves && pipes.is_flushed() {
-                    pipes.send_all(desk.collect());
+                    pipes.send_all(queue.collect());
                 }
                 if leaves || now.saturating_duration_since(looked) >= LOOK_INTERVAL {
-                    pipes.wait(Patience::None, !desk.is_laden(), None)?;
+                    pipes.wait(Patience::None, !queue.is_full(), None)?;
                     looked = now;
                 }
-                if taken.is_early {
-                    taken.start = wait_until(taken.start, pipes)?;
-                    desk.begin(taken.start, taken.id);
+                if assignment.is_early {
+                    assignment.start = wait_until(assignment.start, pipes)?;
+                    queue.begin(assignment.start, assignment.id);
                 }
-                let fetched = client.fetch(&url, taken.start);
-                desk.end(fetched.end);
+                let fetched = client.fetch(&url, assignment.start);
+                queue.end(fetched.end);
                 now = fetched.end;
                 if !subject.work.is_none() {
                     subject.work.spend();
                     now = Instant::now();
                 }
-                desk.hand_in(0, taken, &fetched);
-                last_took = now.saturating_duration_since(taken.start);
+                queue.hand_in(0, assignment, &fetched);
+                last_took = now.saturating_duration_since(assignment.start);
             }
             Take::Wait | Take::Closed => {
-                if pipes.is_flushed() && desk.due() == Due::Now {
-                    pipes.send_all(desk.collect());
+                if pipes.is_flushed() && queue.due() == Due::Now {
+                    pipes.send_all(queue.collect());
                 }
-                if desk.ready() == 0 {
-                    pipes.wait(Patience::Endless, !desk.is_laden(), None)?;
+                if queue.ready() == 0 {
+                    pipes.wait(Patience::Endless, !queue.is_full(), None)?;
                     now = Instant::now();
                 }
             }
@@ -105,7 +105,7 @@ pub(crate) fn run(
 
 /// Waits for an intended start and meanwhile for the end of the input; says
 /// when it really is.
-fn wait_until(start: Instant, pipes: &mut Pipes) -> Result<Instant, Ending> {
+fn wait_until(start: Instant, pipes: &mut Pipes) -> Result<Instant, ExitReason> {
     loop {
         let now = Instant::now();
         if now >= start {

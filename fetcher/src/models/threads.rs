@@ -12,12 +12,12 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::{Subject, ready, report};
 use crate::{
     clients::BlockingClient,
-    ending::{Ending, SetupError},
+    exit_reason::{ExitReason, SetupError},
+    instructions::Instruction,
     outbox::Due,
     pipes::{Patience, Pipes},
-    session::Instruction,
     work::Work,
-    work_queue::{Desk, Take},
+    work_queue::{Take, WorkQueue},
 };
 
 /// Address space of a slot's stack. Only pages that were touched cost memory:
@@ -26,30 +26,30 @@ use crate::{
 pub(crate) const STACK_BYTES: usize = 256 * 1024;
 
 /// What the main thread and the slots share.
-struct Shared {
-    state: Mutex<State>,
+struct ThreadsShared {
+    state: Mutex<ThreadsState>,
     /// Leases arrived, or nothing more will.
     changed: Condvar,
     /// The main thread has something to do.
-    news: OwnedFd,
+    main_wake: OwnedFd,
     work: Work,
 }
 
-struct State {
-    desk: Desk,
-    /// Slots that wait for [`Shared::changed`].
+struct ThreadsState {
+    queue: WorkQueue,
+    /// Slots that wait for [`ThreadsShared::changed`].
     waiting: usize,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl ThreadsShared {
+    fn lock(&self) -> MutexGuard<'_, ThreadsState> {
         // A slot that panicked has been seen by its owner or will be.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes as many slots as there are URLs for them.
-    fn wake(&self, state: &State) {
-        let ready = state.desk.ready();
+    fn wake(&self, state: &ThreadsState) {
+        let ready = state.queue.ready();
         if ready >= state.waiting {
             if state.waiting > 0 {
                 self.changed.notify_all();
@@ -63,7 +63,7 @@ impl Shared {
 
     fn tell_main(&self) {
         // It can only fail when the counter is full, and then it has been told.
-        let _ = rustix::io::write(&self.news, &1_u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.main_wake, &1_u64.to_ne_bytes());
     }
 }
 
@@ -72,15 +72,15 @@ pub(crate) fn run<C: BlockingClient + Send + 'static>(
     subject: Subject,
     pipes: &mut Pipes,
     mut client: impl FnMut() -> C,
-) -> Result<(), Ending> {
+) -> Result<(), ExitReason> {
     let slots = subject.slots();
-    let shared = Arc::new(Shared {
-        state: Mutex::new(State {
-            desk: Desk::new(&subject.setup),
+    let shared = Arc::new(ThreadsShared {
+        state: Mutex::new(ThreadsState {
+            queue: WorkQueue::new(&subject.setup),
             waiting: 0,
         }),
         changed: Condvar::new(),
-        news: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
+        main_wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
             .map_err(|error| SetupError::Runtime(error.into()))?,
         work: subject.work,
     });
@@ -104,16 +104,16 @@ pub(crate) fn run<C: BlockingClient + Send + 'static>(
             let mut state = shared.lock();
             match instruction {
                 Instruction::Setup(_) => {}
-                Instruction::Leases(batch) => state.desk.lease(batch),
-                Instruction::Go => state.desk.go(Instant::now()),
-                Instruction::Hold if !state.desk.is_clear() => return Err(Ending::EarlyHold),
+                Instruction::Leases(batch) => state.queue.lease(batch),
+                Instruction::Go => state.queue.go(Instant::now()),
+                Instruction::Hold if !state.queue.is_clear() => return Err(ExitReason::EarlyHold),
                 Instruction::Hold => {
-                    pipes.send_all(state.desk.collect());
-                    pipes.send(report(&state.desk.report(&subject.counters)));
+                    pipes.send_all(state.queue.collect());
+                    pipes.send(report(&state.queue.report(&subject.counters)));
                 }
                 Instruction::Exit => {
-                    let clear = state.desk.is_clear();
-                    state.desk.close();
+                    let clear = state.queue.is_clear();
+                    state.queue.close();
                     drop(state);
                     shared.changed.notify_all();
                     if clear {
@@ -128,23 +128,23 @@ pub(crate) fn run<C: BlockingClient + Send + 'static>(
             }
             shared.wake(&state);
         }
-        let (patience, laden) = {
+        let (patience, full) = {
             let mut state = shared.lock();
-            if pipes.is_flushed() && is_due(state.desk.due()) {
-                let outgoing = state.desk.collect();
+            if pipes.is_flushed() && is_due(state.queue.due()) {
+                let outgoing = state.queue.collect();
                 shared.wake(&state);
                 drop(state);
                 pipes.send_all(outgoing);
                 state = shared.lock();
             }
             (
-                patience(state.desk.due(), pipes.is_flushed()),
-                state.desk.is_laden(),
+                patience(state.queue.due(), pipes.is_flushed()),
+                state.queue.is_full(),
             )
         };
-        pipes.wait(patience, !laden, Some(shared.news.as_fd()))?;
-        // Nothing to read is no news, and no error.
-        let _ = rustix::io::read(&shared.news, &mut [0; 8]);
+        pipes.wait(patience, !full, Some(shared.main_wake.as_fd()))?;
+        // Nothing to read means no wake, and no error.
+        let _ = rustix::io::read(&shared.main_wake, &mut [0; 8]);
     }
 }
 
@@ -166,16 +166,16 @@ fn patience(due: Due, flushed: bool) -> Patience {
     }
 }
 
-fn slot(shared: &Shared, index: u32, mut client: impl BlockingClient) {
+fn slot(shared: &ThreadsShared, index: u32, mut client: impl BlockingClient) {
     let mut url = Vec::new();
     let mut now = Instant::now();
     let mut state = shared.lock();
     loop {
-        let mut taken = match state.desk.take(now, &mut url) {
-            Take::Url(taken) => taken,
+        let mut assignment = match state.queue.take(now, &mut url) {
+            Take::Url(assignment) => assignment,
             Take::Closed => return,
             Take::Wait => {
-                if state.desk.has_news() {
+                if state.queue.needs_wake() {
                     shared.tell_main();
                 }
                 state.waiting += 1;
@@ -188,31 +188,31 @@ fn slot(shared: &Shared, index: u32, mut client: impl BlockingClient) {
                 continue;
             }
         };
-        let news = state.desk.has_news();
+        let needs_wake = state.queue.needs_wake();
         drop(state);
-        if news {
+        if needs_wake {
             shared.tell_main();
         }
-        if taken.is_early {
-            thread::sleep(taken.start.saturating_duration_since(Instant::now()));
-            taken.start = Instant::now();
+        if assignment.is_early {
+            thread::sleep(assignment.start.saturating_duration_since(Instant::now()));
+            assignment.start = Instant::now();
             let mut state = shared.lock();
-            state.desk.begin(taken.start, taken.id);
-            if state.desk.has_news() {
+            state.queue.begin(assignment.start, assignment.id);
+            if state.queue.needs_wake() {
                 shared.tell_main();
             }
         }
-        let fetched = client.fetch(&url, taken.start);
+        let fetched = client.fetch(&url, assignment.start);
         now = fetched.end;
         if !shared.work.is_none() {
-            shared.lock().desk.end(fetched.end);
+            shared.lock().queue.end(fetched.end);
             shared.work.spend();
             now = Instant::now();
             state = shared.lock();
         } else {
             state = shared.lock();
-            state.desk.end(fetched.end);
+            state.queue.end(fetched.end);
         }
-        state.desk.hand_in(index, taken, &fetched);
+        state.queue.hand_in(index, assignment, &fetched);
     }
 }

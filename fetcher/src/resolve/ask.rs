@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     config::ResolverConfig,
-    lookup::{Lookup, LookupError, Step, Wait},
+    lookup::{Lookup, LookupError, LookupStep, Wait},
 };
 
 /// Largest datagram looked at; without EDNS a server sends 512 bytes at most.
@@ -28,13 +28,13 @@ pub(crate) fn blocking(
     let mut lookup = Lookup::new(config, host);
     loop {
         let result = match lookup.step() {
-            Step::Done(result) => return result,
-            Step::Datagrams {
+            LookupStep::Done(result) => return result,
+            LookupStep::Datagrams {
                 server,
                 queries,
                 wait,
             } => blocking_datagrams(&mut lookup, server, &queries, until(wait, deadline)),
-            Step::Stream {
+            LookupStep::Stream {
                 server,
                 query,
                 wait,
@@ -53,13 +53,13 @@ pub(crate) async fn on_loop(
     let mut lookup = Lookup::new(config, host);
     loop {
         let result = match lookup.step() {
-            Step::Done(result) => return result,
-            Step::Datagrams {
+            LookupStep::Done(result) => return result,
+            LookupStep::Datagrams {
                 server,
                 queries,
                 wait,
             } => loop_datagrams(&mut lookup, server, &queries, until(wait, deadline)).await,
-            Step::Stream {
+            LookupStep::Stream {
                 server,
                 query,
                 wait,

@@ -127,9 +127,9 @@ impl ResolverConfig {
 
 /// `/etc/hosts`: addresses by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Hosts(HashMap<String, Vec<IpAddr>>);
+pub(crate) struct HostsFile(HashMap<String, Vec<IpAddr>>);
 
-impl Hosts {
+impl HostsFile {
     pub(crate) fn of_system() -> Self {
         Self::parse(&read("/etc/hosts"))
     }
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn hosts_are_found_by_every_name() {
         let hosts =
-            Hosts::parse("127.0.0.1 localhost\n::1 ip6 Alias # x\n192.0.2.1 alias\nbad x\n");
+            HostsFile::parse("127.0.0.1 localhost\n::1 ip6 Alias # x\n192.0.2.1 alias\nbad x\n");
         assert_eq!(
             hosts.get("alias").unwrap(),
             [
@@ -227,7 +227,7 @@ mod tests {
             let config = ResolverConfig::parse(&text);
             prop_assert!(!config.servers.is_empty() && config.attempts > 0);
             prop_assert!(!config.candidates(&host).is_empty());
-            let _ = Hosts::parse(&text).get(&host);
+            let _ = HostsFile::parse(&text).get(&host);
         }
     }
 }

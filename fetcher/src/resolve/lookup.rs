@@ -53,7 +53,7 @@ impl LookupError {
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum LookupStep {
     /// Send these to the server in datagrams, from a port of their own, and
     /// hand in the answers.
     Datagrams {
@@ -83,7 +83,7 @@ pub(crate) enum Wait {
 }
 
 #[derive(Debug)]
-enum Answer {
+enum DnsAnswer {
     Pending,
     Truncated,
     Addresses(Vec<IpAddr>),
@@ -99,7 +99,7 @@ enum Answer {
 struct Question {
     id: u16,
     record_type: RecordType,
-    answer: Answer,
+    answer: DnsAnswer,
 }
 
 /// A lookup under way: for each candidate name, each attempt and each server,
@@ -138,7 +138,7 @@ impl<'a> Lookup<'a> {
     }
 
     /// What to do next. To be called at first and after every step.
-    pub(crate) fn step(&mut self) -> Step {
+    pub(crate) fn step(&mut self) -> LookupStep {
         if !self.questions.is_empty() {
             if let Some(step) = self.retry_truncated() {
                 return step;
@@ -146,11 +146,11 @@ impl<'a> Lookup<'a> {
             self.conclude();
         }
         if let Some(result) = self.over.take() {
-            return Step::Done(result);
+            return LookupStep::Done(result);
         }
         match self.ask() {
             Ok(step) => step,
-            Err(error) => Step::Done(Err(error)),
+            Err(error) => LookupStep::Done(Err(error)),
         }
     }
 
@@ -159,8 +159,8 @@ impl<'a> Lookup<'a> {
         if let Ok(message) = Message::from_vec(message) {
             self.accept(&message, over_stream);
         }
-        let pending = |question: &Question| matches!(question.answer, Answer::Pending);
-        let found = |question: &Question| matches!(question.answer, Answer::Addresses(_));
+        let pending = |question: &Question| matches!(question.answer, DnsAnswer::Pending);
+        let found = |question: &Question| matches!(question.answer, DnsAnswer::Addresses(_));
         if !self.questions.iter().any(pending) {
             Wait::Over
         } else if self.questions.iter().any(found) {
@@ -175,8 +175,8 @@ impl<'a> Lookup<'a> {
         self.last_trouble = Some(trouble.to_owned());
         for question in &mut self.questions {
             // What TCP could not bring will not come.
-            if matches!(question.answer, Answer::Truncated) {
-                question.answer = Answer::Pending;
+            if matches!(question.answer, DnsAnswer::Truncated) {
+                question.answer = DnsAnswer::Pending;
             }
         }
     }
@@ -185,12 +185,12 @@ impl<'a> Lookup<'a> {
     pub(crate) fn truncated(&self) -> usize {
         self.questions
             .iter()
-            .filter(|question| matches!(question.answer, Answer::Truncated))
+            .filter(|question| matches!(question.answer, DnsAnswer::Truncated))
             .count()
     }
 
     /// The queries for the present candidate, attempt and server.
-    fn ask(&mut self) -> Result<Step, LookupError> {
+    fn ask(&mut self) -> Result<LookupStep, LookupError> {
         let bad_name = || LookupError::BadName(self.host.to_owned());
         let mut name =
             Name::from_ascii(&self.candidates[self.candidate]).map_err(|_| bad_name())?;
@@ -203,11 +203,11 @@ impl<'a> Lookup<'a> {
             self.questions.push(Question {
                 id,
                 record_type,
-                answer: Answer::Pending,
+                answer: DnsAnswer::Pending,
             });
         }
         self.name = name;
-        Ok(Step::Datagrams {
+        Ok(LookupStep::Datagrams {
             server: self.config.servers[self.server],
             queries,
             wait: self.config.timeout,
@@ -215,14 +215,14 @@ impl<'a> Lookup<'a> {
     }
 
     /// The next question whose answer did not fit into a datagram.
-    fn retry_truncated(&mut self) -> Option<Step> {
+    fn retry_truncated(&mut self) -> Option<LookupStep> {
         let question = self
             .questions
             .iter_mut()
-            .find(|question| matches!(question.answer, Answer::Truncated))?;
+            .find(|question| matches!(question.answer, DnsAnswer::Truncated))?;
         let (id, query) = query(&self.name, question.record_type)?;
         question.id = id;
-        Some(Step::Stream {
+        Some(LookupStep::Stream {
             server: self.config.servers[self.server],
             query,
             wait: self.config.timeout,
@@ -236,7 +236,7 @@ impl<'a> Lookup<'a> {
         let Some(question) = self.questions.iter_mut().find(|question| {
             question.id == message.metadata.id
                 && question.record_type == query.query_type
-                && matches!(question.answer, Answer::Pending | Answer::Truncated)
+                && matches!(question.answer, DnsAnswer::Pending | DnsAnswer::Truncated)
         }) else {
             return;
         };
@@ -247,19 +247,19 @@ impl<'a> Lookup<'a> {
             return;
         }
         question.answer = if message.metadata.truncation && !over_stream {
-            Answer::Truncated
+            DnsAnswer::Truncated
         } else {
             match message.metadata.response_code {
                 ResponseCode::NoError => {
                     let addresses = addresses(message, &self.name);
                     if addresses.is_empty() {
-                        Answer::None { exists: true }
+                        DnsAnswer::None { exists: true }
                     } else {
-                        Answer::Addresses(addresses)
+                        DnsAnswer::Addresses(addresses)
                     }
                 }
-                ResponseCode::NXDomain => Answer::None { exists: false },
-                code => Answer::Refused(code),
+                ResponseCode::NXDomain => DnsAnswer::None { exists: false },
+                code => DnsAnswer::Refused(code),
             }
         };
     }
@@ -270,13 +270,13 @@ impl<'a> Lookup<'a> {
         let mut told = true;
         for question in std::mem::take(&mut self.questions) {
             match question.answer {
-                Answer::Addresses(addresses) => found.extend(addresses),
-                Answer::None { exists } => self.exists |= exists,
-                Answer::Refused(code) => {
+                DnsAnswer::Addresses(addresses) => found.extend(addresses),
+                DnsAnswer::None { exists } => self.exists |= exists,
+                DnsAnswer::Refused(code) => {
                     told = false;
                     self.last_trouble = Some(code.to_string());
                 }
-                Answer::Pending | Answer::Truncated => told = false,
+                DnsAnswer::Pending | DnsAnswer::Truncated => told = false,
             }
         }
         if !found.is_empty() {
@@ -374,9 +374,9 @@ mod tests {
         }
     }
 
-    fn queries(step: &Step) -> (u16, Vec<Message>) {
+    fn queries(step: &LookupStep) -> (u16, Vec<Message>) {
         match step {
-            Step::Datagrams {
+            LookupStep::Datagrams {
                 server, queries, ..
             } => (
                 server.port(),
@@ -385,10 +385,10 @@ mod tests {
                     .map(|q| Message::from_vec(q).unwrap())
                     .collect(),
             ),
-            Step::Stream { server, query, .. } => {
+            LookupStep::Stream { server, query, .. } => {
                 (server.port(), vec![Message::from_vec(query).unwrap()])
             }
-            Step::Done(result) => panic!("done: {result:?}"),
+            LookupStep::Done(result) => panic!("done: {result:?}"),
         }
     }
 
@@ -438,7 +438,7 @@ mod tests {
         assert_eq!(lookup.answer(&answer.to_vec().unwrap(), false), Wait::Over);
         assert_eq!(
             lookup.step(),
-            Step::Done(Ok(vec![
+            LookupStep::Done(Ok(vec![
                 ip("192.0.2.1"),
                 ip("192.0.2.2"),
                 ip("2001:db8::1")
@@ -462,7 +462,7 @@ mod tests {
         }
         assert_eq!(
             lookup.step(),
-            Step::Done(Err(LookupError::NoAddress("short".into())))
+            LookupStep::Done(Err(LookupError::NoAddress("short".into())))
         );
     }
 
@@ -473,7 +473,7 @@ mod tests {
         let mut asked_servers = Vec::new();
         loop {
             let step = lookup.step();
-            if let Step::Done(result) = step {
+            if let LookupStep::Done(result) = step {
                 assert_eq!(
                     result.unwrap_err().to_string(),
                     "no name server could answer for 'a.b': Server Failure"
@@ -500,7 +500,7 @@ mod tests {
         let answer = reply(&asked[0], ResponseCode::NoError, &[("a.b", a(1))]);
         lookup.answer(&answer.to_vec().unwrap(), false);
         lookup.fail("silence");
-        assert_eq!(lookup.step(), Step::Done(Ok(vec![ip("192.0.2.1")])));
+        assert_eq!(lookup.step(), LookupStep::Done(Ok(vec![ip("192.0.2.1")])));
     }
 
     #[test]
@@ -514,13 +514,13 @@ mod tests {
             lookup.answer(&answer.to_vec().unwrap(), false);
         }
         let step = lookup.step();
-        assert!(matches!(step, Step::Stream { .. }));
+        assert!(matches!(step, LookupStep::Stream { .. }));
         let (_, asked) = queries(&step);
         let answer = reply(&asked[0], ResponseCode::NoError, &[("a.b", a(1))]);
         lookup.answer(&answer.to_vec().unwrap(), true);
-        assert!(matches!(lookup.step(), Step::Stream { .. }));
+        assert!(matches!(lookup.step(), LookupStep::Stream { .. }));
         lookup.fail("reset");
-        assert_eq!(lookup.step(), Step::Done(Ok(vec![ip("192.0.2.1")])));
+        assert_eq!(lookup.step(), LookupStep::Done(Ok(vec![ip("192.0.2.1")])));
     }
 
     #[test]
@@ -562,7 +562,7 @@ mod tests {
         let host = "a".repeat(64);
         assert_eq!(
             Lookup::new(&config, &host).step(),
-            Step::Done(Err(LookupError::BadName(host.clone())))
+            LookupStep::Done(Err(LookupError::BadName(host.clone())))
         );
     }
 
@@ -573,8 +573,8 @@ mod tests {
             let mut lookup = Lookup::new(&config, "a.b");
             for round in 0..20 {
                 match lookup.step() {
-                    Step::Done(_) => return Ok(()),
-                    Step::Datagrams { queries, .. } => {
+                    LookupStep::Done(_) => return Ok(()),
+                    LookupStep::Datagrams { queries, .. } => {
                         for bytes in &noise {
                             lookup.answer(bytes, false);
                         }
@@ -584,7 +584,7 @@ mod tests {
                         nearly[at] ^= 0x40;
                         lookup.answer(&nearly, false);
                     }
-                    Step::Stream { .. } => lookup.fail("none"),
+                    LookupStep::Stream { .. } => lookup.fail("none"),
                 }
                 prop_assert!(round < 19);
             }

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use config::{Hosts, ResolverConfig};
+use config::{HostsFile, ResolverConfig};
 pub(crate) use lookup::LookupError;
 pub(crate) use policy::Policy;
 use tokio::{sync::Notify, time::timeout_at};
@@ -38,21 +38,21 @@ type LookupResult = Result<Addresses, LookupError>;
 #[derive(Debug)]
 pub(crate) struct Resolver {
     counters: Arc<Counters>,
-    system: OnceLock<(Hosts, ResolverConfig)>,
-    known: Mutex<Known>,
+    system: OnceLock<(HostsFile, ResolverConfig)>,
+    known: Mutex<KnownHosts>,
     policy: Policy,
 }
 
 /// What is known, and what is being found out.
 #[derive(Debug, Default)]
-struct Known {
-    hosts: HashMap<Arc<str>, Host>,
+struct KnownHosts {
+    hosts: HashMap<Arc<str>, HostEntry>,
     /// In the order in which they became known.
     order: VecDeque<Arc<str>>,
 }
 
 #[derive(Debug)]
-enum Host {
+enum HostEntry {
     Underway(Arc<Flight>),
     Found(Addresses),
     Failed(Instant, LookupError),
@@ -67,7 +67,7 @@ struct Flight {
 }
 
 /// What a host's lookup comes to for the one who asks.
-enum Part {
+enum LookupRole {
     /// It is known.
     Known(LookupResult),
     /// Somebody else is at it.
@@ -87,7 +87,7 @@ impl Resolver {
     }
 
     #[cfg(test)]
-    fn with_system(counters: Arc<Counters>, hosts: Hosts, config: ResolverConfig) -> Self {
+    fn with_system(counters: Arc<Counters>, hosts: HostsFile, config: ResolverConfig) -> Self {
         Self {
             counters,
             system: OnceLock::from((hosts, config)),
@@ -108,9 +108,9 @@ impl Resolver {
     #[inline(never)]
     fn find_blocking(&self, host: &str, deadline: Instant) -> LookupResult {
         match self.part(host) {
-            Part::Known(result) => result,
-            Part::Wait(flight) => flight.wait_blocking(deadline),
-            Part::Lead(host, flight) => {
+            LookupRole::Known(result) => result,
+            LookupRole::Wait(flight) => flight.wait_blocking(deadline),
+            LookupRole::Lead(host, flight) => {
                 let result = match self.without_asking(&host) {
                     Some(addresses) => Ok(addresses),
                     None => ask::blocking(self.config(), &host, deadline),
@@ -126,9 +126,9 @@ impl Resolver {
             return self.admit_literal(host, addresses);
         }
         match self.part(host) {
-            Part::Known(result) => result,
-            Part::Wait(flight) => flight.wait(deadline).await,
-            Part::Lead(host, flight) => {
+            LookupRole::Known(result) => result,
+            LookupRole::Wait(flight) => flight.wait(deadline).await,
+            LookupRole::Lead(host, flight) => {
                 let result = match self.without_asking(&host) {
                     Some(addresses) => Ok(addresses),
                     None => ask::on_loop(self.config(), &host, deadline).await,
@@ -156,29 +156,29 @@ impl Resolver {
         result.and_then(|addresses| self.policy.admit(host, addresses))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, KnownHosts> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn part(&self, host: &str) -> Part {
+    fn part(&self, host: &str) -> LookupRole {
         let mut known = self.lock();
         match known.hosts.get(host) {
-            Some(Host::Found(addresses)) => return Part::Known(Ok(addresses.clone())),
-            Some(Host::Underway(flight)) => return Part::Wait(flight.clone()),
-            Some(Host::Failed(at, error)) if at.elapsed() < FAILURE_LIFETIME => {
-                return Part::Known(Err(error.clone()));
+            Some(HostEntry::Found(addresses)) => return LookupRole::Known(Ok(addresses.clone())),
+            Some(HostEntry::Underway(flight)) => return LookupRole::Wait(flight.clone()),
+            Some(HostEntry::Failed(at, error)) if at.elapsed() < FAILURE_LIFETIME => {
+                return LookupRole::Known(Err(error.clone()));
             }
-            Some(Host::Failed(..)) | None => {}
+            Some(HostEntry::Failed(..)) | None => {}
         }
         let name: Arc<str> = host.into();
         let flight = Arc::<Flight>::default();
-        let underway = Host::Underway(flight.clone());
+        let underway = HostEntry::Underway(flight.clone());
         if known.hosts.insert(name.clone(), underway).is_none() {
             known.order.push_back(name.clone());
             known.make_room();
         }
         self.counters.names_resolved.increment();
-        Part::Lead(name, flight)
+        LookupRole::Lead(name, flight)
     }
 
     fn land(
@@ -189,8 +189,8 @@ impl Resolver {
     ) -> LookupResult {
         let result = result.map(Into::into);
         let host_now = match &result {
-            Ok(addresses) => Host::Found(addresses.clone()),
-            Err(error) => Host::Failed(Instant::now(), error.clone()),
+            Ok(addresses) => HostEntry::Found(addresses.clone()),
+            Err(error) => HostEntry::Failed(Instant::now(), error.clone()),
         };
         if let Some(entry) = self.lock().hosts.get_mut(host) {
             *entry = host_now;
@@ -200,9 +200,9 @@ impl Resolver {
     }
 
     /// The system's configuration, read when the first name needs it.
-    fn system(&self) -> &(Hosts, ResolverConfig) {
+    fn system(&self) -> &(HostsFile, ResolverConfig) {
         self.system
-            .get_or_init(|| (Hosts::of_system(), ResolverConfig::of_system()))
+            .get_or_init(|| (HostsFile::of_system(), ResolverConfig::of_system()))
     }
 
     fn config(&self) -> &ResolverConfig {
@@ -215,7 +215,7 @@ impl Resolver {
     }
 }
 
-impl Known {
+impl KnownHosts {
     fn make_room(&mut self) {
         if self.order.len() > HOSTS_MAX
             && let Some(oldest) = self.order.pop_front()
@@ -343,7 +343,7 @@ mod tests {
 
     fn resolver() -> (Resolver, Arc<Counters>) {
         let counters = Arc::<Counters>::default();
-        let hosts = Hosts::parse("::5 known.test\n127.0.0.5 known.test\n");
+        let hosts = HostsFile::parse("::5 known.test\n127.0.0.5 known.test\n");
         (
             Resolver::with_system(counters.clone(), hosts, name_server()),
             counters,
@@ -430,7 +430,7 @@ mod tests {
             servers: vec![silent.local_addr().unwrap()],
             ..ResolverConfig::default()
         };
-        let resolver = Resolver::with_system(Arc::default(), Hosts::default(), config);
+        let resolver = Resolver::with_system(Arc::default(), HostsFile::default(), config);
         let deadline = || Instant::now() + Duration::from_millis(20);
         assert_eq!(
             resolver.lookup_blocking("a.test", deadline()),
@@ -456,17 +456,19 @@ mod tests {
             servers: vec![gone],
             ..ResolverConfig::default()
         };
-        let resolver = Resolver::with_system(Arc::default(), Hosts::default(), config);
+        let resolver = Resolver::with_system(Arc::default(), HostsFile::default(), config);
         let error = resolver.lookup_blocking("a.test", soon()).unwrap_err();
         assert!(matches!(error, LookupError::Servers { .. }), "{error}");
     }
 
     #[test]
     fn what_is_known_is_bounded() {
-        let mut known = Known::default();
+        let mut known = KnownHosts::default();
         for number in 0..HOSTS_MAX + 10 {
             let name: Arc<str> = number.to_string().into();
-            known.hosts.insert(name.clone(), Host::Found([].into()));
+            known
+                .hosts
+                .insert(name.clone(), HostEntry::Found([].into()));
             known.order.push_back(name);
             known.make_room();
         }

@@ -34,7 +34,7 @@ impl Instruction {
 
 /// What came is none of this protocol; the session is over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SessionError {
+pub(crate) enum InstructionError {
     #[error("the input is not a stream of frames: {0}")]
     Frame(#[from] FrameError),
     #[error("the input is not understood: {0}")]
@@ -53,14 +53,14 @@ pub(crate) enum SessionError {
 ///            └─────────────┴── Exit: the end ──┘
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum FetcherPhase {
     New,
     Ready,
     Running,
     Holding,
 }
 
-impl Phase {
+impl FetcherPhase {
     fn name(self) -> &'static str {
         match self {
             Self::New => "waiting for its setup",
@@ -73,16 +73,16 @@ impl Phase {
 
 /// Turns the bytes that arrive into instructions, each in its right place.
 #[derive(Debug)]
-pub(crate) struct Session {
+pub(crate) struct InstructionReader {
     buffer: BytesMut,
-    phase: Phase,
+    phase: FetcherPhase,
 }
 
-impl Session {
+impl InstructionReader {
     pub(crate) fn new() -> Self {
         Self {
             buffer: BytesMut::new(),
-            phase: Phase::New,
+            phase: FetcherPhase::New,
         }
     }
 
@@ -92,20 +92,25 @@ impl Session {
     }
 
     /// The next whole instruction; `None` until more bytes are there.
-    pub(crate) fn next(&mut self) -> Result<Option<Instruction>, SessionError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Instruction>, InstructionError> {
         let Some(message) = frame::take(&mut self.buffer)? else {
             return Ok(None);
         };
         let instruction = decode(message)?;
         self.phase = match (self.phase, &instruction) {
-            (Phase::New, Instruction::Setup(_)) => Phase::Ready,
-            (Phase::Ready, Instruction::Go) => Phase::Running,
-            (phase @ (Phase::Ready | Phase::Running), Instruction::Leases(_)) => phase,
-            (Phase::Running, Instruction::Hold) => Phase::Holding,
+            (FetcherPhase::New, Instruction::Setup(_)) => FetcherPhase::Ready,
+            (FetcherPhase::Ready, Instruction::Go) => FetcherPhase::Running,
+            (phase @ (FetcherPhase::Ready | FetcherPhase::Running), Instruction::Leases(_)) => {
+                phase
+            }
+            (FetcherPhase::Running, Instruction::Hold) => FetcherPhase::Holding,
             // Whoever may send it owns the fetcher and may end it at any time.
-            (phase @ (Phase::Ready | Phase::Running | Phase::Holding), Instruction::Exit) => phase,
+            (
+                phase @ (FetcherPhase::Ready | FetcherPhase::Running | FetcherPhase::Holding),
+                Instruction::Exit,
+            ) => phase,
             (phase, instruction) => {
-                return Err(SessionError::OutOfOrder {
+                return Err(InstructionError::OutOfOrder {
                     what: instruction.name(),
                     phase: phase.name(),
                 });
@@ -157,7 +162,7 @@ mod tests {
         })
     }
 
-    fn run(messages: Vec<Message>) -> Result<Vec<&'static str>, SessionError> {
+    fn run(messages: Vec<Message>) -> Result<Vec<&'static str>, InstructionError> {
         let mut bytes = Vec::new();
         for message in messages {
             frame::encode(
@@ -167,7 +172,7 @@ mod tests {
                 &mut bytes,
             );
         }
-        let mut session = Session::new();
+        let mut session = InstructionReader::new();
         session.buffer().extend_from_slice(&bytes);
         let mut names = Vec::new();
         while let Some(instruction) = session.next()? {
@@ -217,7 +222,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_instructions_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let mut session = Session::new();
+            let mut session = InstructionReader::new();
             session.buffer().extend_from_slice(&bytes);
             while let Ok(Some(_)) = session.next() {}
         }

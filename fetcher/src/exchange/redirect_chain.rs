@@ -2,8 +2,8 @@
 
 use fanout_proto::completion::Outcome;
 
-use super::target::{Origin, Target};
-use crate::failure::Failure;
+use super::target::{Target, UrlOrigin};
+use crate::fetch_failure::FetchFailure;
 
 /// Whether a status together with a Location field is a redirect to follow.
 ///
@@ -14,21 +14,21 @@ pub(crate) fn is_redirect(status: u16) -> bool {
 
 /// Where a fetch is on its way from a URL to what that leads to.
 #[derive(Debug, Default)]
-pub(crate) struct Course {
+pub(crate) struct RedirectChain {
     target: Target,
     /// The URL's own origin, once a redirect has led away from the URL.
-    first_origin: Option<Box<Origin>>,
+    first_origin: Option<Box<UrlOrigin>>,
     followed: u32,
 }
 
-impl Course {
+impl RedirectChain {
     /// Begins at a URL.
-    pub(crate) fn start(&mut self, url: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn start(&mut self, url: &[u8]) -> Result<(), FetchFailure> {
         self.first_origin = None;
         self.followed = 0;
         self.target
             .set(url)
-            .map_err(|error| Failure::protocol(format!("the URL cannot be fetched: {error}")))
+            .map_err(|error| FetchFailure::protocol(format!("the URL cannot be fetched: {error}")))
     }
 
     /// Where the next request goes.
@@ -50,16 +50,16 @@ impl Course {
     }
 
     /// Goes on to where a redirect leads.
-    pub(crate) fn follow(&mut self, location: &[u8], limit: u32) -> Result<(), Failure> {
+    pub(crate) fn follow(&mut self, location: &[u8], limit: u32) -> Result<(), FetchFailure> {
         if self.followed >= limit {
-            return Err(Failure::new(
+            return Err(FetchFailure::new(
                 Outcome::RedirectLimit,
                 format!("more than {limit} redirects"),
             ));
         }
         let next = self.target.redirected(location).map_err(|error| {
             let shown = &location[..location.len().min(100)];
-            Failure::new(
+            FetchFailure::new(
                 Outcome::BadRedirect,
                 format!(
                     "redirected to '{}': {error}",

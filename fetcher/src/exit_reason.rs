@@ -4,11 +4,11 @@ use std::{io, process::ExitCode};
 
 use fanout_proto::WireError;
 
-use crate::session::SessionError;
+use crate::instructions::InstructionError;
 
 /// Why a fetcher ends before it was told to.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Ending {
+pub(crate) enum ExitReason {
     /// The worker is gone or wants no more of this fetcher.
     #[error("the worker closed the fetcher's input")]
     InputEnded,
@@ -17,7 +17,7 @@ pub(crate) enum Ending {
     OutputClosed(io::Error),
     /// The worker does not keep to the protocol.
     #[error(transparent)]
-    Session(#[from] SessionError),
+    InstructionReader(#[from] InstructionError),
     /// A Hold while URLs are out.
     #[error("Hold came while URLs were still out")]
     EarlyHold,
@@ -32,14 +32,14 @@ pub(crate) enum Ending {
     },
 }
 
-impl Ending {
+impl ExitReason {
     /// The process's exit code, told apart in the worker's log.
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Setup(_) => 10,
             Self::InputEnded => 11,
             Self::OutputClosed(_) => 12,
-            Self::Session(_) | Self::EarlyHold => 13,
+            Self::InstructionReader(_) | Self::EarlyHold => 13,
             Self::Pipe { .. } => 14,
         }
     }
@@ -60,9 +60,9 @@ impl Ending {
     }
 }
 
-impl From<WireError> for Ending {
+impl From<WireError> for ExitReason {
     fn from(error: WireError) -> Self {
-        Self::Session(error.into())
+        Self::InstructionReader(error.into())
     }
 }
 

@@ -1,7 +1,6 @@
-//! A second opinion: the same bytes given to this exchange and to hyper's
-//! client must come to the same verdict, or the difference is listed here
-//! with its reason. A difference that is not listed fails, and so does one
-//! that is listed and gone.
+//! The same bytes given to this exchange and to hyper's client must come to the
+//! same verdict, or the difference is listed here with its reason. A difference
+//! that is not listed fails, and so does one that is listed and gone.
 
 use std::convert::Infallible;
 
@@ -20,19 +19,19 @@ use std::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
-use super::fetch::{Fetch, FetchPlan, Progress};
+use crate::exchange::fetch::{ExchangeProgress, FetchPlan, FetchState};
 use fanout_proto::limits::HEADERS_MAX;
 
 /// What became of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum ParserVerdict {
     /// A whole one: status, and bytes of the body.
     Whole(u16, u64),
     Failed,
 }
-use Verdict::{Failed, Whole};
+use ParserVerdict::{Failed, Whole};
 
-fn ours(method: Method, bytes: &[u8]) -> Verdict {
+fn ours(method: Method, bytes: &[u8]) -> ParserVerdict {
     let plan = FetchPlan::new(&HttpSettings {
         method,
         redirects: 0,
@@ -40,12 +39,12 @@ fn ours(method: Method, bytes: &[u8]) -> Verdict {
         ..HttpSettings::default()
     })
     .unwrap();
-    let mut fetch = Fetch::new(&plan);
+    let mut fetch = FetchState::new(&plan);
     fetch.start(b"http://h/").unwrap();
     fetch.request(&plan, &mut Vec::new());
     let result = match fetch.receive(&plan, bytes) {
-        Ok(Progress::Over { .. }) => Ok(()),
-        Ok(Progress::More) => fetch.end(&plan),
+        Ok(ExchangeProgress::Over { .. }) => Ok(()),
+        Ok(ExchangeProgress::More) => fetch.end(&plan),
         Err(failure) => Err(failure),
     };
     match result {
@@ -76,7 +75,7 @@ impl hyper::body::Body for NoBody {
     }
 }
 
-fn hypers(method: Method, bytes: &[u8]) -> Verdict {
+fn hypers(method: Method, bytes: &[u8]) -> ParserVerdict {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
@@ -510,7 +509,7 @@ fn long_cases() -> Vec<(String, String)> {
     cases
 }
 
-pub(super) fn cases() -> Vec<(String, Vec<u8>)> {
+pub(in crate::exchange) fn cases() -> Vec<(String, Vec<u8>)> {
     CASES
         .iter()
         .map(|(name, text)| {
@@ -524,7 +523,7 @@ pub(super) fn cases() -> Vec<(String, Vec<u8>)> {
 
 /// Where the two differ, and why.
 #[rustfmt::skip]
-const DIFFERENCES: &[(&str, Method, Verdict, Verdict, &str)] = &[
+const DIFFERENCES: &[(&str, Method, ParserVerdict, ParserVerdict, &str)] = &[
     // (response, method, ours, hyper's, reason)
     ("101", Method::Get, Failed, Whole(101, 0), UNASKED),
     ("101", Method::Head, Failed, Whole(101, 0), UNASKED),
@@ -591,7 +590,7 @@ fn both_come_to_the_same_verdict_or_the_reason_is_known() {
 }
 
 /// Whether a difference between verdicts on altered bytes is one of those above.
-fn is_known(bytes: &[u8], ours: Verdict, hypers: Verdict) -> bool {
+fn is_known(bytes: &[u8], ours: ParserVerdict, hypers: ParserVerdict) -> bool {
     if (ours, hypers) == (Failed, Whole(101, 0)) {
         return true;
     }

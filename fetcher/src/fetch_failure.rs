@@ -7,14 +7,14 @@ use rustix::io::Errno;
 
 /// A failed fetch: its kind, and what happened, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub(crate) struct FetchFailure {
     /// The kind; never [`Outcome::Ok`].
     pub(crate) outcome: Outcome,
     /// What happened.
     pub(crate) detail: Cow<'static, str>,
 }
 
-impl Failure {
+impl FetchFailure {
     pub(crate) fn new(outcome: Outcome, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             outcome,
@@ -82,20 +82,20 @@ mod tests {
     fn errors_are_told_apart() {
         let of = |errno: Errno| io::Error::from(errno);
         assert_eq!(
-            Failure::in_connect(&of(Errno::MFILE)).outcome,
+            FetchFailure::in_connect(&of(Errno::MFILE)).outcome,
             Outcome::Resource
         );
         assert_eq!(
-            Failure::in_connect(&of(Errno::CONNREFUSED)).outcome,
+            FetchFailure::in_connect(&of(Errno::CONNREFUSED)).outcome,
             Outcome::Connect
         );
         assert_eq!(
-            Failure::in_exchange(&of(Errno::CONNRESET)).outcome,
+            FetchFailure::in_exchange(&of(Errno::CONNRESET)).outcome,
             Outcome::Closed
         );
         let tls = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::DecryptError);
-        assert_eq!(Failure::in_exchange(&tls).outcome, Outcome::Tls);
+        assert_eq!(FetchFailure::in_exchange(&tls).outcome, Outcome::Tls);
         let wrapped = io::Error::other(io::Error::other(tls));
-        assert_eq!(Failure::in_exchange(&wrapped).outcome, Outcome::Tls);
+        assert_eq!(FetchFailure::in_exchange(&wrapped).outcome, Outcome::Tls);
     }
 }
