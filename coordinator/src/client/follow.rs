@@ -17,7 +17,10 @@ use super::{connection::Connection, output::Output};
 use crate::{
     cli::exit::Failure,
     run::{Progress, Stop},
-    terminal::bar::Bar,
+    terminal::{
+        Terminal,
+        reporter::{Report, Reporter},
+    },
 };
 
 /// A lost coordinator is looked for this long.
@@ -244,8 +247,9 @@ impl Told {
 /// How far it is, on a terminal.
 #[derive(Default)]
 struct View {
-    bar: Option<Bar>,
-    what: String,
+    terminal: Terminal,
+    /// The trial that it shows.
+    what: Option<String>,
     ahead: Option<u32>,
 }
 
@@ -264,14 +268,12 @@ impl View {
         if progress.total == 0 {
             return;
         }
-        let bar = self
-            .bar
-            .get_or_insert_with(|| Bar::new(progress.total, progress.what.clone()));
-        if self.what != progress.what {
-            bar.restart(progress.what.clone());
-            self.what = progress.what;
+        if self.what.as_ref() != Some(&progress.what) {
+            let trial = Report::Trial(&progress.what, progress.total);
+            self.terminal.tell(trial);
+            self.what = Some(progress.what);
         }
-        bar.show(&Progress {
+        self.terminal.tell(Report::Progress(&Progress {
             counts: Counts {
                 completed: progress.completed,
                 failed: progress.failed,
@@ -282,13 +284,12 @@ impl View {
             bytes: progress.bytes,
             elapsed: progress.elapsed,
             waiting: progress.waiting,
-        });
+        }));
     }
 
     fn clear(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.clear();
-        }
+        self.what = None;
+        self.terminal.tell(Report::Idle);
     }
 
     /// Results may go to the terminal that the bar is on.

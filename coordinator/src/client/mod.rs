@@ -30,7 +30,7 @@ use crate::{
         exit::{Exit, Failure},
     },
     fetch::{NOTHING_BEFORE, complete_already},
-    local::signals::Signals,
+    local::signals::StopSignals,
     results::{Destination, Taken, part_name},
     run::Stop,
     settings,
@@ -109,7 +109,7 @@ async fn run(
         }
     };
     eprintln!("job {job}; should this client go away, `coordinator attach {job}` follows it again");
-    let signals = Signals::listen(drains).map_err(Failure::incomplete)?;
+    let signals = StopSignals::listen(drains).map_err(Failure::incomplete)?;
     let stop = &signals.stop;
     let followed = follow(connection, job, &mut output, Ending::Cancels(stop)).await;
     tell_address(connection, job, &output).await;

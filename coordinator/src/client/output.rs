@@ -16,7 +16,10 @@ use crate::{
     results::{Before, Destination, Form, Taken, Writer, id_of, part_name},
     run::Stop,
     study::store::Store,
-    terminal::{Terminal, print, reporter::Voice},
+    terminal::{
+        Terminal, print,
+        reporter::{Report, Reporter},
+    },
 };
 
 /// The last records are written within this time of whoever only watches a job.
@@ -131,7 +134,7 @@ impl Output {
         };
         Ok(Self::new(Kind::Study {
             kept,
-            terminal: Terminal { format },
+            terminal: Terminal::new(format),
             series,
             studies: Lines::default(),
             count: 0,
@@ -273,7 +276,9 @@ impl Output {
                             .map_err(Failure::incomplete)?,
                         (Kept::Here(store), false) => {
                             store.save(&study).map_err(Failure::incomplete)?;
-                            terminal.study(&study, store).map_err(Failure::incomplete)?;
+                            terminal
+                                .report(Report::Study(&study, &store.report()))
+                                .map_err(Failure::incomplete)?;
                         }
                         (Kept::Pages(_), true) => {}
                         (Kept::Pages(_), false) => {
@@ -334,7 +339,7 @@ impl Output {
             && part_name(path).exists()
         {
             match stop {
-                Some(_) => Terminal::default().kept(&part_name(path)),
+                Some(_) => Terminal::default().tell(Report::Kept(&part_name(path))),
                 None => eprintln!("the records so far are in {}", part_name(path).display()),
             }
         }

@@ -16,8 +16,8 @@ use crate::{
     cli::exit::{Exit, Failure},
     fetch::summary::{summarise, unwritten},
     local::{
-        environment::{Ground, LocalGround},
-        signals::Signals,
+        environment::{Environment, LocalEnvironment},
+        signals::StopSignals,
     },
     results::{Before, Destination, Results, Taken, part_name},
     run::{self, DriveError, Stop, TrialRequest},
@@ -25,8 +25,7 @@ use crate::{
     terminal::{
         Terminal,
         announce::announce,
-        bar::{Bar, WithBar},
-        reporter::Voice,
+        reporter::{Report, Reporter, WithProgress},
     },
     url_list::UrlList,
 };
@@ -37,15 +36,15 @@ use crate::{
 ///
 /// [`Failure`] with the exit code it leads to.
 pub async fn run(settings: FetchSettings) -> Result<Exit, Failure> {
-    let voice = Terminal::default();
+    let reporter = Terminal::default();
     // Before the list is read, which may take long and be possible only once.
     let taken = Taken::of(&settings.destination, settings.resume).map_err(Failure::usage)?;
     let Some(taken) = taken else {
-        voice.say(&complete_already(&settings.destination));
+        reporter.say(&complete_already(&settings.destination));
         return Ok(Exit::Done);
     };
     if settings.resume && taken.list().is_none() {
-        voice.say(NOTHING_BEFORE);
+        reporter.say(NOTHING_BEFORE);
     }
     let list = match open(&settings) {
         Ok(list) => list,
@@ -54,20 +53,20 @@ pub async fn run(settings: FetchSettings) -> Result<Exit, Failure> {
             return Err(failure);
         }
     };
-    let fetch = Fetch::new(&settings, &list, taken, None, &voice)?;
-    let signals = Signals::listen(true).map_err(Failure::incomplete)?;
+    let fetch = PreparedFetch::new(&settings, &list, taken, None, &reporter)?;
+    let signals = StopSignals::listen(true).map_err(Failure::incomplete)?;
     if fetch.nothing_left() {
         return fetch.conclude(&signals.stop).await;
     }
     let slots = settings.common.local_slots(&[settings.arm]);
-    let mut local = match LocalGround::start(&settings.common, slots, None).await {
+    let mut local = match LocalEnvironment::start(&settings.common, slots, None).await {
         Ok(local) => local,
         Err(failure) => {
             fetch.give_up(&signals.stop).await;
             return Err(failure);
         }
     };
-    let result = fetch.run(local.ground(), &signals.stop).await;
+    let result = fetch.run(local.environment(), &signals.stop).await;
     local.end().await;
     result
 }
@@ -99,15 +98,15 @@ pub fn open(settings: &FetchSettings) -> Result<UrlList, Failure> {
 }
 
 /// A fetch whose results can be written; nothing runs.
-pub struct Fetch<'a> {
+pub struct PreparedFetch<'a> {
     settings: &'a FetchSettings,
     list: &'a UrlList,
     results: Results<'a>,
     before: Before,
-    voice: &'a dyn Voice,
+    reporter: &'a dyn Reporter,
 }
 
-impl<'a> Fetch<'a> {
+impl<'a> PreparedFetch<'a> {
     /// Starts to write results, and says where the requests go. What is `done`
     /// elsewhere is not fetched, and not written either.
     ///
@@ -119,23 +118,24 @@ impl<'a> Fetch<'a> {
         list: &'a UrlList,
         taken: Taken,
         done: Option<IdSet>,
-        voice: &'a dyn Voice,
+        reporter: &'a dyn Reporter,
     ) -> Result<Self, Failure> {
-        let told = settings.verbose.then_some(voice);
+        let told = settings.verbose.then_some(reporter);
         let (writer, mut before) = taken.open(&list.identity()).map_err(Failure::usage)?;
         if let Some(done) = done {
             before.done = done;
         }
-        announce(list, voice);
+        announce(list, reporter);
         if !list.beyond_loopback().0.is_empty() && !settings.common.hosts.any() {
-            voice.say("no limit per host: --polite, --max-per-host and --rate-per-host spare them");
+            reporter
+                .say("no limit per host: --polite, --max-per-host and --rate-per-host spare them");
         }
         Ok(Self {
             settings,
             list,
             results: Results::new(writer, &settings.destination, list, told),
             before,
-            voice,
+            reporter,
         })
     }
 
@@ -156,13 +156,13 @@ impl<'a> Fetch<'a> {
             list,
             results,
             before,
-            voice,
+            reporter,
         } = self;
         results
             .finish(true, patience(stop))
             .await
             .map_err(|error| cannot_write(&settings.destination, &error))?;
-        voice.say(&format!("{} URLs: all from before", list.len()));
+        reporter.say(&format!("{} URLs: all from before", list.len()));
         Ok(match before.counts.abandoned {
             0 => Exit::Done,
             _ => Exit::Incomplete,
@@ -180,40 +180,42 @@ impl<'a> Fetch<'a> {
     /// # Errors
     ///
     /// [`Failure`] with the exit code it leads to.
-    pub async fn run(mut self, ground: Ground<'_>, stop: &Stop) -> Result<Exit, Failure> {
-        let (settings, list, voice) = (self.settings, self.list, self.voice);
+    pub async fn run(mut self, environment: Environment<'_>, stop: &Stop) -> Result<Exit, Failure> {
+        let (settings, list, reporter) = (self.settings, self.list, self.reporter);
         let (common, arm) = (&settings.common, &settings.arm);
-        let placement = match run::place(ground.fleet, arm.processes.get(), arm.workers, |_| true) {
-            Ok(placement) => placement,
-            Err(error) => {
-                self.give_up(stop).await;
-                return Err(Failure::usage(error));
-            }
-        };
-        let mut bar = if settings.verbose {
-            Bar::hidden()
-        } else {
-            voice.bar(list.len(), arm.to_string())
-        };
+        let placement =
+            match run::place(environment.fleet, arm.processes.get(), arm.workers, |_| {
+                true
+            }) {
+                Ok(placement) => placement,
+                Err(error) => {
+                    self.give_up(stop).await;
+                    return Err(Failure::usage(error));
+                }
+            };
+        let shown = (!settings.verbose).then_some(reporter);
+        if let Some(reporter) = shown {
+            reporter.tell(Report::Trial(&arm.to_string(), list.len()));
+        }
         let request = TrialRequest {
-            id: ground.fleet.next_trial(),
+            id: environment.fleet.next_trial(),
             list,
             setup: &common.setup(arm, settings.verbose),
             pace: &|_| None,
             placement,
-            cpus: &common.placed.fetchers,
+            cpus: &common.cpus.fetchers,
             split: common.split,
             done: Some(std::mem::take(&mut self.before.done)),
             memory_interval: Some(run::MEMORY_INTERVAL),
             limit: None,
             hosts: common.hosts,
         };
-        let mut sink = WithBar {
+        let mut sink = WithProgress {
             sink: &mut self.results,
-            bar: &mut bar,
+            reporter: shown,
         };
-        let outcome = run::run(ground.fleet, request, stop, &mut sink).await;
-        bar.clear();
+        let outcome = run::run(environment.fleet, request, stop, &mut sink).await;
+        reporter.tell(Report::Idle);
         self.finish(outcome, stop).await
     }
 
@@ -227,14 +229,14 @@ impl<'a> Fetch<'a> {
             list,
             results,
             before,
-            voice,
+            reporter,
         } = self;
         let kept = || {
             if let Destination::File(path, _) = &settings.destination {
                 let part = part_name(path);
                 // Without a record there is none.
                 if part.exists() {
-                    voice.kept(&part);
+                    reporter.tell(Report::Kept(&part));
                 }
             }
         };
@@ -254,14 +256,14 @@ impl<'a> Fetch<'a> {
         let examples = results.examples();
         let finished = results.finish(complete, patience(stop)).await;
         if !matches!(outcome.end, End::Aborted(AbortReason::Setup(_))) {
-            summarise(list, &outcome, &examples, voice);
+            summarise(list, &outcome, &examples, reporter);
         }
         if !complete || finished.is_err() {
             kept();
         }
         match finished {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                voice.say("the last records were not taken in time, and are not written");
+                reporter.say("the last records were not taken in time, and are not written");
                 return Ok(Exit::Interrupted);
             }
             Err(error) => return unwritten(&settings.destination, &error),

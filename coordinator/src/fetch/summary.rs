@@ -9,7 +9,7 @@ use crate::{
     cli::exit::{Exit, Failure},
     results::{Destination, part_name},
     run,
-    terminal::reporter::Voice,
+    terminal::reporter::Reporter,
     url_list::UrlList,
 };
 
@@ -23,15 +23,15 @@ pub(super) fn unwritten(destination: &Destination, error: &io::Error) -> Result<
 
 /// Results that cannot be written any more, and what to do about it.
 pub fn cannot_write(destination: &Destination, error: &io::Error) -> Failure {
-    let mend = match error.kind() {
+    let hint = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ": make room",
         io::ErrorKind::FileTooLarge => ": raise the limit (ulimit -f)",
         _ => "",
     };
     Failure::incomplete(match destination {
-        Destination::Stdout => format!("cannot write to standard output: {error}{mend}"),
+        Destination::Stdout => format!("cannot write to standard output: {error}{hint}"),
         Destination::File(path, _) => format!(
-            "cannot write {}: {error}{mend}; what was written so far is whole, and the same command with \
+            "cannot write {}: {error}{hint}; what was written so far is whole, and the same command with \
              --resume goes on from there",
             part_name(path).display()
         ),
@@ -43,7 +43,7 @@ pub(super) fn summarise(
     list: &UrlList,
     outcome: &run::Outcome,
     examples: &[(String, String)],
-    voice: &dyn Voice,
+    reporter: &dyn Reporter,
 ) {
     let (counts, trial) = (&outcome.counts, &outcome.trial);
     let elapsed = trial.makespan_s.map(Duration::from_secs_f64);
@@ -58,7 +58,7 @@ pub(super) fn summarise(
         0 => String::new(),
         before => format!("{before} from before, "),
     };
-    voice.say(&format!(
+    reporter.say(&format!(
         "{} URLs: {before}{} ok, {} failed, {} abandoned, {left} not done{took}; {} bytes",
         list.len(),
         counts.completed,
@@ -72,28 +72,28 @@ pub(super) fn summarise(
         .map(|(status, count)| format!("{status}: {count}"))
         .collect();
     if !statuses.is_empty() {
-        voice.say(&format!("statuses  {}", statuses.join(", ")));
+        reporter.say(&format!("statuses  {}", statuses.join(", ")));
     }
     for (kind, count) in trial.outcomes.iter().filter(|(kind, _)| *kind != "ok") {
         let example = examples
             .iter()
             .find(|(of, _)| of == kind)
             .map_or(String::new(), |(_, text)| format!("  for example: {text}"));
-        voice.say(&format!("{kind:>14}  {count}{example}"));
+        reporter.say(&format!("{kind:>14}  {count}{example}"));
     }
     if counts.asked_again > 0 {
-        voice.say(&format!(
+        reporter.say(&format!(
             "{} answers of 429 or 503 were heeded, and their URLs asked for again",
             counts.asked_again
         ));
     }
     if let Some(wait_s) = trial.host_wait_s.filter(|s| *s >= 0.001) {
-        voice.say(&format!(
+        reporter.say(&format!(
             "for {wait_s:.3} s more could have been fetched, but for the limits per host"
         ));
     }
     for line in losses(counts, trial) {
-        voice.say(&line);
+        reporter.say(&line);
     }
 }
 

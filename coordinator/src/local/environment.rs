@@ -26,11 +26,11 @@ const END_DEADLINE: Duration = Duration::from_secs(3);
 
 /// What a run stands on, however it came to be.
 #[derive(Debug)]
-pub struct Ground<'a> {
+pub struct Environment<'a> {
     /// The workers.
     pub fleet: &'a mut Fleet,
     /// Where the built-in list's URLs lead, if they are wanted.
-    pub origin: Option<Origin>,
+    pub origin: Option<EnvironmentOrigin>,
     /// The machine that the coordinator runs on.
     pub machine: Machine,
     /// Longest wait for a worker to come back when none is left.
@@ -39,7 +39,7 @@ pub struct Ground<'a> {
 
 /// A server of fanout's own.
 #[derive(Debug, Clone)]
-pub struct Origin {
+pub struct EnvironmentOrigin {
     /// Its base URLs; the first is used.
     pub urls: Vec<String>,
     /// Threads that it serves with.
@@ -50,15 +50,15 @@ pub struct Origin {
 
 /// A fleet on this machine, made for one run.
 #[derive(Debug)]
-pub struct LocalGround {
+pub struct LocalEnvironment {
     fleet: Fleet,
-    origin: Option<Origin>,
+    origin: Option<EnvironmentOrigin>,
     local: Local,
     shutdown: CancellationToken,
     server: JoinHandle<Result<(), ServeError>>,
 }
 
-impl LocalGround {
+impl LocalEnvironment {
     /// Starts the origin, if `origin_seed` is given, the server and the
     /// workers, and waits until those are attached.
     ///
@@ -71,16 +71,16 @@ impl LocalGround {
         origin_seed: Option<u64>,
     ) -> Result<Self, Failure> {
         let mut local = Local::new().map_err(Failure::no_fleet)?;
-        let cpus = &common.placed.origin;
+        let cpus = &common.cpus.origin;
         let threads = cpus.len().max(1);
         let origin = match (origin_seed, &common.origin) {
             (None, _) => None,
-            (Some(_), Some(url)) => Some(Origin {
+            (Some(_), Some(url)) => Some(EnvironmentOrigin {
                 urls: vec![url.clone()],
                 threads: 0,
                 embedded: false,
             }),
-            (Some(seed), None) => Some(Origin {
+            (Some(seed), None) => Some(EnvironmentOrigin {
                 urls: local
                     .start_origin(seed, threads, cpus)
                     .await
@@ -97,17 +97,20 @@ impl LocalGround {
         let address = server.address().map_err(Failure::no_fleet)?;
         let shutdown = CancellationToken::new();
         let (fleet, serve) = server.start(Routes::default(), shutdown.clone());
-        let mut ground = Self {
+        let mut environment = Self {
             fleet,
             origin,
             local,
             shutdown,
             server: tokio::spawn(serve),
         };
-        match ground.start_workers(common, slots, address, &secret).await {
-            Ok(()) => Ok(ground),
+        match environment
+            .start_workers(common, slots, address, &secret)
+            .await
+        {
+            Ok(()) => Ok(environment),
             Err(failure) => {
-                ground.end().await;
+                environment.end().await;
                 Err(failure)
             }
         }
@@ -135,11 +138,11 @@ impl LocalGround {
     }
 
     /// What a run needs of it.
-    pub fn ground(&mut self) -> Ground<'_> {
+    pub fn environment(&mut self) -> Environment<'_> {
         // A local run's workers live where the coordinator does.
         let first = self.fleet.workers().values().next();
         let machine = first.map(|w| machine(&w.hello.facts)).unwrap_or_default();
-        Ground {
+        Environment {
             origin: self.origin.clone(),
             machine,
             fleet: &mut self.fleet,

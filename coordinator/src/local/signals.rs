@@ -10,13 +10,13 @@ use crate::run::Stop;
 /// Turns signals into a [`Stop`]; the first one asks to drain or cancel, the
 /// second cancels, the third quits at once.
 #[derive(Debug)]
-pub struct Signals {
+pub struct StopSignals {
     /// To be handed to the run.
     pub stop: Stop,
     task: JoinHandle<()>,
 }
 
-impl Signals {
+impl StopSignals {
     /// Listens for SIGINT and SIGTERM; with `drain`, the first one lets the
     /// URLs in hand finish.
     ///
@@ -54,7 +54,7 @@ impl Signals {
     }
 }
 
-impl Drop for Signals {
+impl Drop for StopSignals {
     fn drop(&mut self) {
         self.task.abort();
     }

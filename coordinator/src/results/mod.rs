@@ -34,7 +34,7 @@ use self::{
 };
 use crate::{
     run::{Progress, Sink, Who},
-    terminal::reporter::Voice,
+    terminal::reporter::Reporter,
     url_list::{ListError, UrlList},
 };
 
@@ -361,20 +361,20 @@ impl Output {
 enum Told<'a> {
     Nobody,
     /// Somebody who never keeps us waiting.
-    Voice(&'a dyn Voice),
+    Voice(&'a dyn Reporter),
     /// Somebody at a terminal or behind a pipe.
     Outlet(Outlet),
 }
 
 impl<'a> Told<'a> {
-    fn of(voice: Option<&'a dyn Voice>) -> Self {
-        let Some(voice) = voice else {
+    fn of(reporter: Option<&'a dyn Reporter>) -> Self {
+        let Some(reporter) = reporter else {
             return Self::Nobody;
         };
-        let outlet = voice
+        let outlet = reporter
             .may_block()
             .and_then(|fd| Outlet::start(File::from(fd)).ok());
-        outlet.map_or(Self::Voice(voice), Self::Outlet)
+        outlet.map_or(Self::Voice(reporter), Self::Outlet)
     }
 
     fn is_somebody(&self) -> bool {
@@ -385,7 +385,7 @@ impl<'a> Told<'a> {
     fn say(&self, lines: &str) {
         match self {
             Self::Nobody => {}
-            Self::Voice(voice) => voice.say(lines),
+            Self::Voice(reporter) => reporter.say(lines),
             Self::Outlet(outlet) => {
                 let _ = outlet.push(lines.as_bytes().to_vec());
             }
@@ -419,7 +419,7 @@ impl<'a> Results<'a> {
         writer: Writer,
         destination: &Destination,
         list: &'a UrlList,
-        told: Option<&'a dyn Voice>,
+        told: Option<&'a dyn Reporter>,
     ) -> Self {
         let form = match destination {
             Destination::Stdout => Form::Jsonl,

@@ -45,9 +45,9 @@ use crate::{
         ServeArgs,
         exit::{Exit, Failure},
     },
-    fetch::Fetch,
+    fetch::PreparedFetch,
     fleet::{Fleet, FleetServer},
-    local::environment::{Ground, Origin, machine},
+    local::environment::{Environment, EnvironmentOrigin, machine},
     results::Taken,
     run::Stop,
 };
@@ -265,9 +265,9 @@ async fn carry_out(
         plan.discard();
         return Err(failure);
     }
-    let ground = Ground {
+    let environment = Environment {
         fleet,
-        origin: plan.origin().map(|url| Origin {
+        origin: plan.origin().map(|url| EnvironmentOrigin {
             urls: vec![url],
             threads: 0,
             embedded: false,
@@ -276,7 +276,7 @@ async fn carry_out(
         patience: Some(RETURN_PATIENCE),
     };
     match plan {
-        Plan::Study(study, _) => study.run(ground, &job.stop, output).await,
+        Plan::Study(study, _) => study.run(environment, &job.stop, output).await,
         Plan::Fetch(settings, list, done) => {
             let here = |failure: Failure| match failure.exit {
                 Exit::Incomplete => {
@@ -287,11 +287,11 @@ async fn carry_out(
             let taken = Taken::of(&settings.destination, false)
                 .map_err(|error| here(Failure::incomplete(error)))?
                 .ok_or_else(|| Failure::incomplete("the job has its results already"))?;
-            let fetch = Fetch::new(&settings, &list, taken, done, output)
+            let fetch = PreparedFetch::new(&settings, &list, taken, done, output)
                 .map_err(|failure| here(Failure::incomplete(failure)))?;
             let ended = match fetch.nothing_left() {
                 true => fetch.conclude(&job.stop).await,
-                false => fetch.run(ground, &job.stop).await,
+                false => fetch.run(environment, &job.stop).await,
             };
             ended.map_err(here)
         }

@@ -1,6 +1,7 @@
 //! What a job says and produces goes to its files; followers read them.
 
 use std::{
+    cell::RefCell,
     fs::{File, OpenOptions},
     io::{self, Write},
     os::unix::fs::FileExt,
@@ -16,8 +17,7 @@ use tracing::warn;
 use super::{jobs::Job, plan::study_results};
 use crate::{
     run::Progress,
-    study::store::Store,
-    terminal::{bar::Bar, reporter::Voice},
+    terminal::reporter::{Report, Reporter},
 };
 
 /// Standard output, in the journal.
@@ -30,12 +30,18 @@ pub(super) const ERR: char = '2';
 pub(super) struct Output {
     job: Arc<Job>,
     journal: File,
+    /// The trial that runs.
+    what: RefCell<String>,
 }
 
 impl Output {
     pub(super) fn open(job: Arc<Job>) -> io::Result<Self> {
         let journal = append(&job.journal())?;
-        Ok(Self { job, journal })
+        Ok(Self {
+            job,
+            journal,
+            what: RefCell::default(),
+        })
     }
 
     fn write(&self, stream: char, text: &str) -> io::Result<()> {
@@ -65,35 +71,25 @@ fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-impl Voice for Output {
-    fn say(&self, text: &str) {
-        if let Err(error) = self.write(ERR, text) {
-            warn!(job = %self.job.description.id, %error, "cannot write the journal");
+impl Reporter for Output {
+    fn report(&self, report: Report<'_>) -> io::Result<()> {
+        match report {
+            Report::Line(text) => {
+                if let Err(error) = self.write(ERR, text) {
+                    warn!(job = %self.job.description.id, %error, "cannot write the journal");
+                }
+            }
+            Report::Result(text) => self.write(OUT, text)?,
+            Report::Trial(what, _) => *self.what.borrow_mut() = what.to_owned(),
+            Report::Progress(progress) => {
+                let progress = job_progress(&self.what.borrow(), progress);
+                self.job.progress(progress);
+            }
+            Report::Study(study, _) | Report::SeriesStudy(study) => self.pass_on(study)?,
+            // The client keeps the records, and knows where.
+            Report::Idle | Report::Kept(_) => {}
         }
-    }
-
-    fn bar(&self, _: u64, what: String) -> Bar {
-        let job = self.job.clone();
-        Bar::told(
-            what,
-            Box::new(move |what, progress| job.progress(job_progress(what, progress))),
-        )
-    }
-
-    fn print(&self, text: &str) -> io::Result<()> {
-        self.write(OUT, text)
-    }
-
-    fn study(&self, study: &Study, _: &Store) -> io::Result<()> {
-        self.pass_on(study)
-    }
-
-    fn kept(&self, _: &Path) {
-        // The client keeps the records, and knows where.
-    }
-
-    fn study_of_series(&self, study: &Study) -> io::Result<()> {
-        self.pass_on(study)
+        Ok(())
     }
 }
 

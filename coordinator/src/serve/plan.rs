@@ -9,7 +9,6 @@ use std::{
 };
 
 use clap::Parser;
-use fanout_analysis::record::Study;
 use fanout_engine::id_set::IdSet;
 use fanout_proto::{
     control::{JobKind, ListIdentity, Submission},
@@ -24,8 +23,8 @@ use crate::{
     fetch,
     results::{Destination, PartError, part_name},
     settings::{FetchSettings, StudySettings},
-    study::{Prepared, store::Store},
-    terminal::{bar::Bar, reporter::Voice},
+    study::PreparedStudy,
+    terminal::reporter::{Report, Reporter},
     url_list::{Source, UrlList},
 };
 
@@ -38,7 +37,7 @@ const FETCH_RESULTS: [&str; 2] = ["results.jsonl", "results.csv"];
 #[derive(Debug)]
 pub(super) enum Plan {
     /// A study, and the name under which it is kept.
-    Study(Box<Prepared>, String),
+    Study(Box<PreparedStudy>, String),
     /// A fetch, and what the client has of it already.
     Fetch(Box<FetchSettings>, UrlList, Option<IdSet>),
 }
@@ -110,7 +109,7 @@ impl Plan {
                 let settings = study_settings(&args, source)?;
                 let command =
                     std::iter::once("coordinator".to_owned()).chain(without_secrets(typed));
-                let prepared = Prepared::new(settings, command.collect(), notes)?;
+                let prepared = PreparedStudy::new(settings, command.collect(), notes)?;
                 Ok((JobKind::Study, Self::Study(Box::new(prepared), name)))
             }
             Command::Fetch(mut args) => {
@@ -275,29 +274,13 @@ pub(super) fn cannot_keep(error: &io::Error) -> Failure {
 #[derive(Debug, Default)]
 struct Notes(RefCell<String>);
 
-impl Voice for Notes {
-    fn say(&self, text: &str) {
-        let mut notes = self.0.borrow_mut();
-        notes.push_str(text.trim_end());
-        notes.push('\n');
-    }
-
-    fn bar(&self, _: u64, _: String) -> Bar {
-        Bar::hidden()
-    }
-
-    fn print(&self, text: &str) -> io::Result<()> {
-        self.say(text);
-        Ok(())
-    }
-
-    fn study(&self, _: &Study, _: &Store) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn kept(&self, _: &Path) {}
-
-    fn study_of_series(&self, _: &Study) -> io::Result<()> {
+impl Reporter for Notes {
+    fn report(&self, report: Report<'_>) -> io::Result<()> {
+        if let Report::Line(text) | Report::Result(text) = report {
+            let mut notes = self.0.borrow_mut();
+            notes.push_str(text.trim_end());
+            notes.push('\n');
+        }
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use fanout_proto::{
 use crate::{
     cli::{FleetArgs, HttpArgs, ListArgs, PolitenessArgs, SplitArg},
     settings::{
-        cpus::{self, Placed, Placement},
+        cpus::{self, CpuPlacement, Placement},
         error::SettingsError,
         http::{http_settings, user_agent},
         parse::value,
@@ -46,7 +46,7 @@ pub struct Common {
     /// `--placement` as given.
     pub placement: Placement,
     /// What that means here.
-    pub placed: Placed,
+    pub cpus: CpuPlacement,
     /// What HTTP looks like.
     pub http: HttpSettings,
     /// Work per response.
@@ -97,10 +97,10 @@ impl Common {
         let placement: Placement = fleet
             .placement
             .parse()
-            .map_err(|mend: String| value("--placement", &fleet.placement, mend))?;
+            .map_err(|hint: String| value("--placement", &fleet.placement, hint))?;
         let embedded = source == Source::BuiltIn && origin.is_none();
-        let placed = match on_fleet {
-            true => Placed::default(),
+        let cpus = match on_fleet {
+            true => CpuPlacement::default(),
             false => placement.settle(&cpus::mask(), embedded)?,
         };
         Ok(Self {
@@ -116,7 +116,7 @@ impl Common {
             workers: fleet.workers.unwrap_or(1),
             origin,
             placement,
-            placed,
+            cpus,
             http: HttpSettings {
                 user_agent: user_agent(http.user_agent.as_deref(), politeness.contact.as_deref())?,
                 ..http_settings(http)?

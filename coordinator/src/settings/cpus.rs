@@ -97,7 +97,7 @@ impl FromStr for Placement {
 
 /// A placement that this machine cannot give.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PlacementError {
+pub enum CpuPlacementError {
     /// Processors outside the inherited mask.
     #[error("--placement names processor {cpu}, and this process may use {}", list_text(.mask))]
     Outside {
@@ -113,7 +113,7 @@ pub enum PlacementError {
 
 /// Where things run; empty lists mean anywhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Placed {
+pub struct CpuPlacement {
     /// The origin's processors.
     pub origin: Vec<u32>,
     /// The fetchers' processors.
@@ -125,8 +125,12 @@ impl Placement {
     ///
     /// # Errors
     ///
-    /// [`PlacementError`]; never goes outside `mask`.
-    pub fn settle(&self, mask: &[u32], embedded_origin: bool) -> Result<Placed, PlacementError> {
+    /// [`CpuPlacementError`]; never goes outside `mask`.
+    pub fn settle(
+        &self,
+        mask: &[u32],
+        embedded_origin: bool,
+    ) -> Result<CpuPlacement, CpuPlacementError> {
         let disjoint = || {
             // The rest is for the coordinator and the worker.
             let origin = (mask.len() / 4).max(1);
@@ -135,26 +139,26 @@ impl Placement {
             } else {
                 mask.len() / 2
             };
-            Placed {
+            CpuPlacement {
                 origin: mask[..origin].to_vec(),
                 fetchers: mask[origin..origin + fetchers].to_vec(),
             }
         };
         match self {
             Self::Auto if embedded_origin && mask.len() >= DISJOINT_FROM => Ok(disjoint()),
-            Self::Auto | Self::Shared => Ok(Placed::default()),
-            Self::Disjoint if mask.len() < 2 => Err(PlacementError::TooFew),
+            Self::Auto | Self::Shared => Ok(CpuPlacement::default()),
+            Self::Disjoint if mask.len() < 2 => Err(CpuPlacementError::TooFew),
             Self::Disjoint => Ok(disjoint()),
             Self::Lists { origin, fetchers } => {
                 for cpu in origin.iter().chain(fetchers) {
                     if !mask.contains(cpu) {
-                        return Err(PlacementError::Outside {
+                        return Err(CpuPlacementError::Outside {
                             cpu: *cpu,
                             mask: mask.to_vec(),
                         });
                     }
                 }
-                Ok(Placed {
+                Ok(CpuPlacement {
                     origin: origin.clone(),
                     fetchers: fetchers.clone(),
                 })
@@ -191,12 +195,12 @@ mod tests {
     #[test]
     fn four_processors_are_split_and_two_are_shared() {
         let auto = Placement::Auto;
-        assert_eq!(auto.settle(&[0, 1], true).unwrap(), Placed::default());
+        assert_eq!(auto.settle(&[0, 1], true).unwrap(), CpuPlacement::default());
         let placed = auto.settle(&[2, 3, 4, 5], true).unwrap();
         assert_eq!((placed.origin, placed.fetchers), (vec![2], vec![3, 4]));
         assert_eq!(
             auto.settle(&[0, 1, 2, 3], false).unwrap(),
-            Placed::default()
+            CpuPlacement::default()
         );
     }
 
@@ -209,7 +213,7 @@ mod tests {
         );
         assert_eq!(
             Placement::Disjoint.settle(&[3], true),
-            Err(PlacementError::TooFew)
+            Err(CpuPlacementError::TooFew)
         );
         let placed = Placement::Disjoint.settle(&[0, 1], true).unwrap();
         assert_eq!((placed.origin, placed.fetchers), (vec![0], vec![1]));

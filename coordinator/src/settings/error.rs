@@ -8,21 +8,21 @@ use crate::{results::UnknownForm, settings::cpus};
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// A value that is not what the flag takes.
-    #[error("{flag} {value}: {mend}")]
+    #[error("{flag} {value}: {hint}")]
     Value {
         /// The flag.
         flag: &'static str,
         /// What was given.
         value: String,
         /// What it takes.
-        mend: String,
+        hint: String,
     },
     /// An arm.
     #[error(transparent)]
     Arm(#[from] ArmError),
     /// The processors.
     #[error(transparent)]
-    Placement(#[from] cpus::PlacementError),
+    Placement(#[from] cpus::CpuPlacementError),
     /// The results file.
     #[error(transparent)]
     Form(#[from] UnknownForm),

@@ -30,7 +30,7 @@ impl FetchSettings {
     ///
     /// # Errors
     ///
-    /// [`SettingsError`], which names the flag and the mend.
+    /// [`SettingsError`], which names the flag and the hint.
     pub fn new(args: &FetchArgs) -> Result<Self, SettingsError> {
         let common = Common::new(
             Some(&args.urls),

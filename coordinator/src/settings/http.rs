@@ -129,7 +129,7 @@ fn is_header_value(text: &str) -> bool {
 }
 
 fn parse_header(text: &str) -> Result<(String, String), SettingsError> {
-    let fail = |mend: &str| value("--header", text, mend);
+    let fail = |hint: &str| value("--header", text, hint);
     let (name, content) = text
         .split_once(':')
         .ok_or_else(|| fail("write it as 'Name: value'"))?;

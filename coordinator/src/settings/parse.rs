@@ -9,12 +9,12 @@ use crate::{cli::FleetArgs, settings::error::SettingsError};
 pub(super) fn value(
     flag: &'static str,
     value: impl ToString,
-    mend: impl ToString,
+    hint: impl ToString,
 ) -> SettingsError {
     SettingsError::Value {
         flag,
         value: value.to_string(),
-        mend: mend.to_string(),
+        hint: hint.to_string(),
     }
 }
 

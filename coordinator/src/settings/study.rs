@@ -83,7 +83,7 @@ impl StudySettings {
     ///
     /// # Errors
     ///
-    /// [`SettingsError`], which names the flag and the mend.
+    /// [`SettingsError`], which names the flag and the hint.
     pub fn new(args: &StudyArgs) -> Result<Self, SettingsError> {
         let mut common = Common::new(
             args.urls.as_deref(),

@@ -11,21 +11,21 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     cli::exit::Failure,
     fleet::Fleet,
-    local::environment::Ground,
+    local::environment::Environment,
     run::{self, Stop},
     study::manifest,
 };
 
 /// The workers of the block that runs.
 #[derive(Debug, Default)]
-pub(super) struct Crew {
+pub(super) struct BlockWorkers {
     members: BTreeSet<WorkerId>,
 }
 
-impl Crew {
+impl BlockWorkers {
     /// Takes everyone who is there, and enters into the record who is new and
     /// who is gone.
-    pub(super) fn muster(&mut self, block: u32, fleet: &mut Fleet, manifest: &mut Manifest) {
+    pub(super) fn refresh(&mut self, block: u32, fleet: &mut Fleet, manifest: &mut Manifest) {
         fleet.catch_up();
         self.note_losses(block, fleet, manifest);
         for (id, attached) in fleet.workers() {
@@ -49,30 +49,32 @@ impl Crew {
     }
 
     /// A place for each of the arm's fetchers. Where too few workers are left
-    /// it takes newcomers, and waits for some as long as the ground allows.
+    /// it takes newcomers, and waits for some as long as the environment allows.
     pub(super) async fn place(
         &mut self,
         block: u32,
         arm: &Arm,
-        ground: &mut Ground<'_>,
+        environment: &mut Environment<'_>,
         stop: &Stop,
         manifest: &mut Manifest,
     ) -> Result<Vec<WorkerId>, Failure> {
-        let deadline = ground.patience.map(|patience| Instant::now() + patience);
+        let deadline = environment
+            .patience
+            .map(|patience| Instant::now() + patience);
         loop {
-            let error = match self.try_place(arm, ground.fleet) {
+            let error = match self.try_assign(arm, environment.fleet) {
                 Ok(placement) => return Ok(placement),
                 Err(error) => error,
             };
             let Some(deadline) = deadline else {
                 return Err(Failure::usage(format!("{arm}: {error}")));
             };
-            self.muster(block, ground.fleet, manifest);
-            if let Ok(placement) = self.try_place(arm, ground.fleet) {
+            self.refresh(block, environment.fleet, manifest);
+            if let Ok(placement) = self.try_assign(arm, environment.fleet) {
                 return Ok(placement);
             }
             tokio::select! {
-                _ = ground.fleet.next() => {}
+                _ = environment.fleet.next() => {}
                 () = stop.cancel.cancelled() => {
                     return Err(Failure::interrupted("stopped while waiting for workers"));
                 }
@@ -83,7 +85,7 @@ impl Crew {
         }
     }
 
-    fn try_place(&self, arm: &Arm, fleet: &Fleet) -> Result<Vec<WorkerId>, run::PlacementError> {
+    fn try_assign(&self, arm: &Arm, fleet: &Fleet) -> Result<Vec<WorkerId>, run::PlacementError> {
         run::place(fleet, arm.processes.get(), arm.workers, |id| {
             self.members.contains(&id)
         })

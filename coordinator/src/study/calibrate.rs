@@ -7,14 +7,15 @@ use fanout_analysis::{statistics, text};
 use crate::{
     cli::exit::{Exit, Failure},
     study::{
-        runner::{Bench, CONTROL_SUFFIX, Ended},
+        runner::{CONTROL_SUFFIX, StudyContext, StudyEnd},
         store::Store,
     },
+    terminal::reporter::Report,
 };
 
 /// Runs the baseline against itself in so many studies.
 pub(super) async fn calibrate(
-    bench: &mut Bench<'_>,
+    bench: &mut StudyContext<'_>,
     seed: u64,
     studies: u32,
     inject: Duration,
@@ -28,22 +29,22 @@ pub(super) async fn calibrate(
             .map_err(Failure::usage)?;
         let seed = seed.wrapping_add(number.into());
         let (study, ended) = bench.study(seed, inject, &own).await;
-        if ended? == Ended::Interrupted {
+        if ended? == StudyEnd::Interrupted {
             own.discard();
             exit = Exit::Interrupted;
             break;
         }
         let study = own.conclude_and_save(study).await?;
         bench
-            .voice
-            .study_of_series(&study)
+            .reporter
+            .report(Report::SeriesStudy(&study))
             .map_err(Failure::incomplete)?;
         let control = study
             .comparisons
             .iter()
             .find(|c| c.metric == statistics::PRIMARY.name && c.arm.ends_with(CONTROL_SUFFIX));
         if let Some(control) = control {
-            bench.voice.say(&format!(
+            bench.reporter.say(&format!(
                 "study {number} of {studies}: {:.3}× {:?}",
                 control.ratio, control.verdict
             ));
@@ -62,6 +63,9 @@ pub(super) async fn calibrate(
             found.called, found.studies
         )
     };
-    bench.voice.print(&text).map_err(Failure::incomplete)?;
+    bench
+        .reporter
+        .report(Report::Result(&text))
+        .map_err(Failure::incomplete)?;
     Ok(exit)
 }

@@ -8,7 +8,7 @@ use fanout_proto::{setup::Method, worker::Hello};
 
 use crate::{
     cli::without_secrets,
-    local::environment::{Ground, machine},
+    local::environment::{Environment, machine},
     settings::{StudySettings, cpus::list_text},
     url_list::UrlList,
 };
@@ -33,12 +33,12 @@ pub(super) fn describe(
     settings: &StudySettings,
     seed: u64,
     list: &UrlList,
-    ground: &Ground<'_>,
+    environment: &Environment<'_>,
     command: &[String],
 ) -> Manifest {
     let common = &settings.common;
     let http = &common.http;
-    let workers: Vec<_> = ground
+    let workers: Vec<_> = environment
         .fleet
         .workers()
         .iter()
@@ -92,9 +92,9 @@ pub(super) fn describe(
             cpu_work_s: common.cpu_work.as_secs_f64(),
             cpu_lock: common.cpu_lock,
         },
-        coordinator: ground.machine.clone(),
+        coordinator: environment.machine.clone(),
         workers,
-        origin: ground.origin.as_ref().map(|origin| Origin {
+        origin: environment.origin.as_ref().map(|origin| Origin {
             urls: origin.urls.clone(),
             threads: u32::try_from(origin.threads).unwrap_or(u32::MAX),
             embedded: origin.embedded,
@@ -126,7 +126,7 @@ pub(super) fn own_command() -> Vec<String> {
 }
 
 fn facts(settings: &StudySettings) -> BTreeMap<String, String> {
-    let placed = &settings.common.placed;
+    let cpus = &settings.common.cpus;
     let mut facts = BTreeMap::from([
         ("allocator".to_owned(), "the system's".to_owned()),
         ("tls".to_owned(), "rustls with ring".to_owned()),
@@ -137,11 +137,11 @@ fn facts(settings: &StudySettings) -> BTreeMap<String, String> {
     if let Ok(text) = std::fs::read_to_string(governor) {
         facts.insert("cpu_governor".to_owned(), text.trim().to_owned());
     }
-    if !placed.origin.is_empty() {
-        facts.insert("cpus_origin".to_owned(), list_text(&placed.origin));
+    if !cpus.origin.is_empty() {
+        facts.insert("cpus_origin".to_owned(), list_text(&cpus.origin));
     }
-    if !placed.fetchers.is_empty() {
-        facts.insert("cpus_fetchers".to_owned(), list_text(&placed.fetchers));
+    if !cpus.fetchers.is_empty() {
+        facts.insert("cpus_fetchers".to_owned(), list_text(&cpus.fetchers));
     }
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     if let Some(limit) = files.maximum {

@@ -21,17 +21,21 @@ use crate::{
         exit::{Exit, Failure},
     },
     local::{
-        environment::{Ground, LocalGround},
-        signals::Signals,
+        environment::{Environment, LocalEnvironment},
+        signals::StopSignals,
     },
     run::Stop,
     settings::{Common, SLOPE_CONCURRENCIES, StudyKind, StudySettings},
     study::{
         calibrate::calibrate,
-        runner::{Bench, Ended},
+        runner::{StudyContext, StudyEnd},
         store::Store,
     },
-    terminal::{Terminal, announce::announce, reporter::Voice},
+    terminal::{
+        Terminal,
+        announce::announce,
+        reporter::{Report, Reporter},
+    },
     url_list::{Source, UrlList},
 };
 
@@ -41,22 +45,24 @@ use crate::{
 ///
 /// [`Failure`] with the exit code it leads to.
 pub async fn run(settings: StudySettings, format: Format) -> Result<Exit, Failure> {
-    let voice = Terminal { format };
-    let prepared = Prepared::new(settings, manifest::own_command(), &voice)?;
-    let signals = Signals::listen(false).map_err(Failure::incomplete)?;
+    let reporter = Terminal::new(format);
+    let prepared = PreparedStudy::new(settings, manifest::own_command(), &reporter)?;
+    let signals = StopSignals::listen(false).map_err(Failure::incomplete)?;
     let common = &prepared.settings.common;
     let slots = common.local_slots(&prepared.settings.arms);
     let origin_seed = prepared.own.is_none().then_some(prepared.seed);
-    let local = LocalGround::start(common, slots, origin_seed).await;
+    let local = LocalEnvironment::start(common, slots, origin_seed).await;
     let mut local = local.inspect_err(|_| prepared.store.discard())?;
-    let result = prepared.run(local.ground(), &signals.stop, &voice).await;
+    let result = prepared
+        .run(local.environment(), &signals.stop, &reporter)
+        .await;
     local.end().await;
     result
 }
 
 /// A study whose list was checked and whose directory is there; nothing runs.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct PreparedStudy {
     settings: StudySettings,
     seed: u64,
     /// `None`: the origin's.
@@ -65,7 +71,7 @@ pub struct Prepared {
     command: Vec<String>,
 }
 
-impl Prepared {
+impl PreparedStudy {
     /// Checks the list and makes the directory; `command` is what was typed.
     ///
     /// # Errors
@@ -74,7 +80,7 @@ impl Prepared {
     pub fn new(
         mut settings: StudySettings,
         command: Vec<String>,
-        voice: &dyn Voice,
+        reporter: &dyn Reporter,
     ) -> Result<Self, Failure> {
         let common = &settings.common;
         let own = match &common.source {
@@ -85,8 +91,8 @@ impl Prepared {
             ),
         };
         if let Some(list) = &own {
-            ask_first(&settings, list, voice)?;
-            spare_others(&mut settings.common, list, voice);
+            ask_first(&settings, list, reporter)?;
+            spare_others(&mut settings.common, list, reporter);
         }
         let store = Store::create(settings.out.as_deref()).map_err(Failure::usage)?;
         Ok(Self {
@@ -122,30 +128,30 @@ impl Prepared {
     /// [`Failure`] with the exit code it leads to.
     pub async fn run(
         &self,
-        mut ground: Ground<'_>,
+        mut environment: Environment<'_>,
         stop: &Stop,
-        voice: &dyn Voice,
+        reporter: &dyn Reporter,
     ) -> Result<Exit, Failure> {
         let made;
         let list = match &self.own {
             Some(list) => {
                 // The list is what is fetched; the origin has no part in it.
-                ground.origin = None;
+                environment.origin = None;
                 list
             }
             None => {
-                made = built_in(&self.settings, &ground, self.seed)
+                made = built_in(&self.settings, &environment, self.seed)
                     .inspect_err(|_| self.store.discard())?;
                 &made
             }
         };
-        let mut bench = Bench {
+        let mut bench = StudyContext {
             settings: &self.settings,
             command: &self.command,
             list,
-            ground,
+            environment,
             stop,
-            voice,
+            reporter,
         };
         match self.settings.kind {
             StudyKind::Calibrate { studies, inject } => {
@@ -153,7 +159,7 @@ impl Prepared {
             }
             StudyKind::Compare | StudyKind::MemorySlope => {
                 let (study, ended) = bench.study(self.seed, Duration::ZERO, &self.store).await;
-                conclude_and_show(study, &self.store, ended, voice).await
+                conclude_and_show(study, &self.store, ended, reporter).await
             }
         }
     }
@@ -162,10 +168,10 @@ impl Prepared {
 async fn conclude_and_show(
     study: Study,
     store: &Store,
-    ended: Result<Ended, Failure>,
-    voice: &dyn Voice,
+    ended: Result<StudyEnd, Failure>,
+    reporter: &dyn Reporter,
 ) -> Result<Exit, Failure> {
-    let interrupted = !matches!(ended, Ok(Ended::Complete | Ended::OutOfTime));
+    let interrupted = !matches!(ended, Ok(StudyEnd::Complete | StudyEnd::OutOfTime));
     if study.trials.is_empty() {
         store.discard();
         ended?;
@@ -176,11 +182,13 @@ async fn conclude_and_show(
         ..study
     };
     let study = store.conclude_and_save(study).await?;
-    voice.study(&study, store).map_err(Failure::incomplete)?;
+    reporter
+        .report(Report::Study(&study, &store.report()))
+        .map_err(Failure::incomplete)?;
     Ok(match ended? {
-        Ended::Interrupted => Exit::Interrupted,
-        Ended::Complete | Ended::OutOfTime if comparable(&study) => Exit::Done,
-        Ended::Complete | Ended::OutOfTime => Exit::Incomplete,
+        StudyEnd::Interrupted => Exit::Interrupted,
+        StudyEnd::Complete | StudyEnd::OutOfTime if comparable(&study) => Exit::Done,
+        StudyEnd::Complete | StudyEnd::OutOfTime => Exit::Incomplete,
     })
 }
 
@@ -192,12 +200,16 @@ fn comparable(study: &Study) -> bool {
 }
 
 /// Where the requests will go, and whether that is wanted.
-fn ask_first(settings: &StudySettings, list: &UrlList, voice: &dyn Voice) -> Result<(), Failure> {
+fn ask_first(
+    settings: &StudySettings,
+    list: &UrlList,
+    reporter: &dyn Reporter,
+) -> Result<(), Failure> {
     let (hosts, _) = list.beyond_loopback();
     if hosts.is_empty() {
         return Ok(());
     }
-    announce(list, voice);
+    announce(list, reporter);
     let trials = settings.arms.len() as u64 * u64::from(settings.blocks + 1);
     let requests = list.len().saturating_mul(trials);
     if settings.yes {
@@ -210,26 +222,30 @@ fn ask_first(settings: &StudySettings, list: &UrlList, voice: &dyn Voice) -> Res
 }
 
 /// Hosts beyond this machine are spared, unless somebody said how far.
-fn spare_others(common: &mut Common, list: &UrlList, voice: &dyn Voice) {
+fn spare_others(common: &mut Common, list: &UrlList, reporter: &dyn Reporter) {
     if list.beyond_loopback().0.is_empty() || common.hosts.max_per_host.is_some() {
         return;
     }
     if common.split == Split::Static {
-        voice.say(
+        reporter.say(
             "no limit per host: with --split static fetchers know nothing of one another's hosts",
         );
         return;
     }
     common.hosts.max_per_host = Some(MODEST_MAX_PER_HOST);
-    voice.say(&format!(
+    reporter.say(&format!(
         "at most {MODEST_MAX_PER_HOST} requests of a host at a time, which arms with more in flight may \
          feel; --max-per-host N sets another limit"
     ));
 }
 
 /// The embedded origin's list: what the kind of study asks for.
-fn built_in(settings: &StudySettings, ground: &Ground<'_>, seed: u64) -> Result<UrlList, Failure> {
-    let origin = ground.origin.as_ref();
+fn built_in(
+    settings: &StudySettings,
+    environment: &Environment<'_>,
+    seed: u64,
+) -> Result<UrlList, Failure> {
+    let origin = environment.origin.as_ref();
     let base = origin
         .and_then(|origin| origin.urls.first())
         .ok_or_else(|| Failure::no_fleet("the origin has no address"))?;
@@ -252,35 +268,22 @@ fn built_in(settings: &StudySettings, ground: &Ground<'_>, seed: u64) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::RefCell, io, path::Path};
+    use std::{cell::RefCell, io};
 
     use clap::Parser;
 
     use super::*;
-    use crate::{
-        cli::{Cli, Command},
-        terminal::bar::Bar,
-    };
+    use crate::cli::{Cli, Command};
 
     /// Keeps what is said.
     #[derive(Default)]
     struct Listener(RefCell<String>);
 
-    impl Voice for Listener {
-        fn say(&self, text: &str) {
-            self.0.borrow_mut().push_str(text);
-        }
-        fn bar(&self, _: u64, _: String) -> Bar {
-            Bar::hidden()
-        }
-        fn print(&self, _: &str) -> io::Result<()> {
-            Ok(())
-        }
-        fn study(&self, _: &Study, _: &Store) -> io::Result<()> {
-            Ok(())
-        }
-        fn kept(&self, _: &Path) {}
-        fn study_of_series(&self, _: &Study) -> io::Result<()> {
+    impl Reporter for Listener {
+        fn report(&self, report: Report<'_>) -> io::Result<()> {
+            if let Report::Line(text) = report {
+                self.0.borrow_mut().push_str(text);
+            }
             Ok(())
         }
     }

@@ -13,17 +13,17 @@ use tracing::warn;
 
 use crate::{
     cli::exit::Failure,
-    local::environment::Ground,
+    local::environment::Environment,
     run::{self, Outcome, Stop, TrialRequest},
     settings::StudySettings,
     study::{
-        block_workers::Crew,
+        block_workers::BlockWorkers,
         manifest,
         origin::OriginProbe,
-        schedule::{Schedule, Turn},
+        schedule::{BlockOrder, Turn},
         store::Store,
     },
-    terminal::{bar::Bar, reporter::Voice},
+    terminal::reporter::{Report, Reporter, WithProgress},
     url_list::UrlList,
 };
 
@@ -38,7 +38,7 @@ pub(super) const CONTROL_SUFFIX: &str = " (again)";
 
 /// One arm with its place in the record.
 #[derive(Debug, Clone)]
-struct Entry {
+struct StudyArm {
     arm: Arm,
     name: String,
     control: bool,
@@ -49,26 +49,26 @@ struct Entry {
 }
 
 /// What studies run on.
-pub(super) struct Bench<'a> {
+pub(super) struct StudyContext<'a> {
     pub(super) settings: &'a StudySettings,
     pub(super) command: &'a [String],
     pub(super) list: &'a UrlList,
-    pub(super) ground: Ground<'a>,
+    pub(super) environment: Environment<'a>,
     pub(super) stop: &'a Stop,
-    pub(super) voice: &'a dyn Voice,
+    pub(super) reporter: &'a dyn Reporter,
 }
 
-impl Bench<'_> {
+impl StudyContext<'_> {
     /// One study, as far as it came.
     pub(super) async fn study(
         &mut self,
         seed: u64,
         inject: Duration,
         store: &Store,
-    ) -> (Study, Result<Ended, Failure>) {
+    ) -> (Study, Result<StudyEnd, Failure>) {
         let entries = entries(self.settings, inject);
-        self.ground.fleet.catch_up();
-        let origin = self.ground.origin.as_mut();
+        self.environment.fleet.catch_up();
+        let origin = self.environment.origin.as_mut();
         let probe = OriginProbe::new(origin.as_ref().and_then(|o| o.urls.first()));
         if let Some(origin) = origin.filter(|origin| !origin.embedded) {
             origin.threads = probe.threads().await.unwrap_or_default();
@@ -79,7 +79,7 @@ impl Bench<'_> {
                 self.settings,
                 seed,
                 self.list,
-                &self.ground,
+                &self.environment,
                 self.command,
             ),
             arms: entries.iter().map(record_arm).collect(),
@@ -88,19 +88,18 @@ impl Bench<'_> {
         let mut runner = Runner {
             settings: self.settings,
             list: self.list,
-            schedule: Schedule::new(seed, entries.len(), self.settings.baseline),
+            schedule: BlockOrder::new(seed, entries.len(), self.settings.baseline),
             entries,
-            crew: Crew::default(),
-            ground: &mut self.ground,
+            workers: BlockWorkers::default(),
+            environment: &mut self.environment,
             probe,
             study,
             store,
             began: Instant::now(),
-            bar: self.voice.bar(self.list.len(), String::new()),
-            voice: self.voice,
+            reporter: self.reporter,
         };
         let ended = runner.blocks(self.stop).await;
-        runner.bar.clear();
+        runner.reporter.tell(Report::Idle);
         runner.study.manifest.elapsed_s = runner.began.elapsed().as_secs_f64();
         (runner.study, ended)
     }
@@ -108,7 +107,7 @@ impl Bench<'_> {
 
 /// How the blocks came to an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum StudyEnd {
     Complete,
     OutOfTime,
     Interrupted,
@@ -117,37 +116,36 @@ pub(super) enum Ended {
 struct Runner<'a, 'g> {
     settings: &'a StudySettings,
     list: &'a UrlList,
-    entries: Vec<Entry>,
-    schedule: Schedule,
-    crew: Crew,
-    ground: &'a mut Ground<'g>,
+    entries: Vec<StudyArm>,
+    schedule: BlockOrder,
+    workers: BlockWorkers,
+    environment: &'a mut Environment<'g>,
     probe: OriginProbe,
     study: Study,
     store: &'a Store,
     began: Instant,
-    bar: Bar,
-    voice: &'a dyn Voice,
+    reporter: &'a dyn Reporter,
 }
 
 impl Runner<'_, '_> {
-    async fn blocks(&mut self, stop: &Stop) -> Result<Ended, Failure> {
+    async fn blocks(&mut self, stop: &Stop) -> Result<StudyEnd, Failure> {
         for block in 0..=self.settings.blocks {
             let budget = self.settings.time_budget;
             if budget.is_some_and(|budget| self.began.elapsed() > budget) {
-                self.voice
+                self.reporter
                     .say(&format!("the time budget is used up after {block} blocks"));
-                return Ok(Ended::OutOfTime);
+                return Ok(StudyEnd::OutOfTime);
             }
-            self.crew
-                .muster(block, self.ground.fleet, &mut self.study.manifest);
+            self.workers
+                .refresh(block, self.environment.fleet, &mut self.study.manifest);
             for turn in self.schedule.block(block) {
-                if self.turn(block, turn, stop).await? == Ended::Interrupted {
-                    return Ok(Ended::Interrupted);
+                if self.turn(block, turn, stop).await? == StudyEnd::Interrupted {
+                    return Ok(StudyEnd::Interrupted);
                 }
             }
             for turn in self.turns_again(block) {
-                if self.turn(block, turn, stop).await? == Ended::Interrupted {
-                    return Ok(Ended::Interrupted);
+                if self.turn(block, turn, stop).await? == StudyEnd::Interrupted {
+                    return Ok(StudyEnd::Interrupted);
                 }
             }
             self.shorten(block);
@@ -155,13 +153,13 @@ impl Runner<'_, '_> {
                 warn!(%error, "cannot keep the study so far");
             }
         }
-        Ok(Ended::Complete)
+        Ok(StudyEnd::Complete)
     }
 
     /// One arm's trial in one block, repeated while it is invalid.
-    async fn turn(&mut self, block: u32, turn: Turn, stop: &Stop) -> Result<Ended, Failure> {
+    async fn turn(&mut self, block: u32, turn: Turn, stop: &Stop) -> Result<StudyEnd, Failure> {
         if self.is_shortened(turn.arm) && block > SLOW_BLOCKS {
-            return Ok(Ended::Complete);
+            return Ok(StudyEnd::Complete);
         }
         // The first block only warms up; whoever is slow there is known to be
         // slow, and the rest of that trial would tell nothing more.
@@ -173,7 +171,7 @@ impl Runner<'_, '_> {
             let (outcome, mut trial) = self.trial(block, turn, limit, stop).await?;
             match &outcome.end {
                 End::Aborted(AbortReason::Cancelled) if stop.cancel.is_cancelled() => {
-                    return Ok(Ended::Interrupted);
+                    return Ok(StudyEnd::Interrupted);
                 }
                 End::Aborted(AbortReason::Cancelled) => {
                     let reason = format!("stopped: it took more than {SLOW_FACTOR}× the baseline");
@@ -183,7 +181,7 @@ impl Runner<'_, '_> {
                     return Err(Failure::usage(format!("{}: {reason}", trial.arm)));
                 }
                 // On a fleet, workers come back.
-                End::Aborted(reason) if self.ground.patience.is_some() && retry < RETRIES => {
+                End::Aborted(reason) if self.environment.patience.is_some() && retry < RETRIES => {
                     trial.invalid_reasons.push(reason.to_string());
                 }
                 End::Aborted(reason) => {
@@ -208,7 +206,7 @@ impl Runner<'_, '_> {
                 break;
             }
         }
-        Ok(Ended::Complete)
+        Ok(StudyEnd::Complete)
     }
 
     /// Turns away those of the chosen trials that fetched something else than
@@ -255,38 +253,49 @@ impl Runner<'_, '_> {
     ) -> Result<(Outcome, record::Trial), Failure> {
         let arm = self.entries[turn.arm].arm;
         let placement = self
-            .crew
-            .place(block, &arm, self.ground, stop, &mut self.study.manifest)
+            .workers
+            .place(
+                block,
+                &arm,
+                self.environment,
+                stop,
+                &mut self.study.manifest,
+            )
             .await?;
         let entry = &self.entries[turn.arm];
         let common = &self.settings.common;
         let blocks = self.settings.blocks;
-        self.bar.restart(match block {
+        let what = match block {
             0 => format!("warm-up      {:<20}", entry.name),
             _ => format!("block {block:>2}/{blocks:<3} {:<20}", entry.name),
-        });
+        };
+        self.reporter.tell(Report::Trial(&what, self.list.len()));
         self.probe.begin().await;
         let boot = manifest::suspended();
         let mut setup = common.setup(&arm, false);
         setup.cpu_work += entry.extra_work;
         let request = TrialRequest {
-            id: self.ground.fleet.next_trial(),
+            id: self.environment.fleet.next_trial(),
             list: self.list,
             setup: &setup,
             pace: &|fetcher| common.pace(&arm, fetcher.0),
             placement,
-            cpus: &common.placed.fetchers,
+            cpus: &common.cpus.fetchers,
             split: common.split,
             done: None,
             memory_interval: entry.sampled.then_some(run::MEMORY_INTERVAL),
             limit,
             hosts: common.hosts,
         };
-        let mut outcome = run::run(self.ground.fleet, request, stop, &mut self.bar)
+        let mut sink = WithProgress {
+            sink: (),
+            reporter: Some(self.reporter),
+        };
+        let mut outcome = run::run(self.environment.fleet, request, stop, &mut sink)
             .await
             .map_err(Failure::incomplete)?;
-        self.crew
-            .note_losses(block, self.ground.fleet, &mut self.study.manifest);
+        self.workers
+            .note_losses(block, self.environment.fleet, &mut self.study.manifest);
         let mut trial = std::mem::take(&mut outcome.trial);
         trial.origin = self.probe.end(trial.makespan_s).await;
         trial.suspended_s = boot
@@ -335,8 +344,8 @@ impl Runner<'_, '_> {
     }
 }
 
-fn entries(settings: &StudySettings, inject: Duration) -> Vec<Entry> {
-    let entry = |arm: &Arm, control| Entry {
+fn entries(settings: &StudySettings, inject: Duration) -> Vec<StudyArm> {
+    let entry = |arm: &Arm, control| StudyArm {
         arm: *arm,
         name: format!("{arm}{}", if control { CONTROL_SUFFIX } else { "" }),
         control,
@@ -350,7 +359,7 @@ fn entries(settings: &StudySettings, inject: Duration) -> Vec<Entry> {
     entries
 }
 
-fn record_arm(entry: &Entry) -> record::Arm {
+fn record_arm(entry: &StudyArm) -> record::Arm {
     let arm = &entry.arm;
     record::Arm {
         name: entry.name.clone(),

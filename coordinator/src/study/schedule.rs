@@ -12,13 +12,13 @@ pub(super) struct Turn {
 
 /// Every arm once per block, in a fresh random order that the seed gives.
 #[derive(Debug)]
-pub(super) struct Schedule {
+pub(super) struct BlockOrder {
     seed: u64,
     arms: usize,
     baseline: usize,
 }
 
-impl Schedule {
+impl BlockOrder {
     pub(super) fn new(seed: u64, arms: usize, baseline: usize) -> Self {
         Self {
             seed,
@@ -45,13 +45,13 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    fn order(schedule: &Schedule, block: u32) -> Vec<usize> {
+    fn order(schedule: &BlockOrder, block: u32) -> Vec<usize> {
         schedule.block(block).iter().map(|turn| turn.arm).collect()
     }
 
     #[test]
     fn every_arm_has_one_turn_in_an_order_that_the_seed_gives() {
-        let schedule = Schedule::new(7, 8, 2);
+        let schedule = BlockOrder::new(7, 8, 2);
         let orders: Vec<_> = (1..=10).map(|block| order(&schedule, block)).collect();
         for block in &orders {
             let mut sorted = block.clone();
@@ -59,8 +59,8 @@ mod tests {
             assert_eq!(sorted, (0..8).collect::<Vec<_>>());
         }
         assert!(orders.windows(2).all(|pair| pair[0] != pair[1]));
-        assert_eq!(order(&schedule, 3), order(&Schedule::new(7, 8, 2), 3));
-        assert_ne!(orders[0], order(&Schedule::new(8, 8, 2), 1));
+        assert_eq!(order(&schedule, 3), order(&BlockOrder::new(7, 8, 2), 3));
+        assert_ne!(orders[0], order(&BlockOrder::new(8, 8, 2), 1));
         assert_eq!(order(&schedule, 0)[0], 2);
     }
 }

@@ -1,13 +1,13 @@
 //! Which hosts a run will load.
 
-use crate::{terminal::reporter::Voice, url_list::UrlList};
+use crate::{terminal::reporter::Reporter, url_list::UrlList};
 
 /// Says where the requests go, when they leave this machine.
-pub fn announce(list: &UrlList, voice: &dyn Voice) {
+pub fn announce(list: &UrlList, reporter: &dyn Reporter) {
     const SHOWN: usize = 10;
     let (hosts, others) = list.beyond_loopback();
     if list.skipped_lines() > 0 {
-        voice.say(&format!(
+        reporter.say(&format!(
             "left out {} lines that are no URLs",
             list.skipped_lines()
         ));
@@ -15,12 +15,12 @@ pub fn announce(list: &UrlList, voice: &dyn Voice) {
     if hosts.is_empty() {
         return;
     }
-    voice.say("requests per host:");
+    reporter.say("requests per host:");
     for host in hosts.iter().take(SHOWN) {
-        voice.say(&format!("  {:>9}  {}", host.urls, host.host));
+        reporter.say(&format!("  {:>9}  {}", host.urls, host.host));
     }
     let rest: u64 = hosts.iter().skip(SHOWN).map(|h| h.urls).sum::<u64>() + others;
     if rest > 0 {
-        voice.say(&format!("  {rest:>9}  on other hosts"));
+        reporter.say(&format!("  {rest:>9}  on other hosts"));
     }
 }

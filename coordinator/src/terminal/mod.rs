@@ -1,78 +1,88 @@
 //! What a person at a terminal sees.
 
 pub mod announce;
-pub mod bar;
+mod bar;
 pub mod print;
 pub mod reporter;
 
 use std::{
+    cell::RefCell,
     io,
     os::fd::{AsFd, OwnedFd},
-    path::Path,
 };
-
-use fanout_analysis::record::Study;
 
 use crate::{
     cli::{Format, without_secrets},
-    study::store::Store,
-    terminal::{bar::Bar, reporter::Voice},
+    terminal::{
+        bar::ProgressBar,
+        reporter::{Report, Reporter},
+    },
 };
 
 /// The terminal that this process was started from.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Default)]
 pub struct Terminal {
     /// How studies are printed.
     pub format: Format,
+    bar: RefCell<Option<ProgressBar>>,
 }
 
-impl Voice for Terminal {
-    fn say(&self, text: &str) {
-        eprintln!("{}", text.trim_end());
+impl Terminal {
+    /// A terminal on which studies are printed like this.
+    #[must_use]
+    pub fn new(format: Format) -> Self {
+        Self {
+            format,
+            ..Self::default()
+        }
+    }
+}
+
+impl Reporter for Terminal {
+    fn report(&self, report: Report<'_>) -> io::Result<()> {
+        let mut bar = self.bar.borrow_mut();
+        match report {
+            Report::Line(text) => eprintln!("{}", text.trim_end()),
+            Report::Result(text) => print::print(text)?,
+            Report::Trial(what, urls) => match &*bar {
+                Some(bar) => bar.restart(what.to_owned()),
+                None => *bar = ProgressBar::new(urls, what.to_owned()),
+            },
+            Report::Progress(progress) => {
+                if let Some(bar) = &*bar {
+                    bar.show(progress);
+                }
+            }
+            Report::Idle => *bar = None,
+            Report::Study(study, page) => {
+                print::show(study, self.format)?;
+                eprintln!("report: {}", page.display());
+            }
+            Report::SeriesStudy(_) => {}
+            Report::Kept(part) => eprintln!(
+                "the records so far are in {}; to go on from there:\n  {}",
+                part.display(),
+                resuming_command()
+            ),
+        }
+        Ok(())
     }
 
     fn may_block(&self) -> Option<OwnedFd> {
         io::stderr().as_fd().try_clone_to_owned().ok()
     }
-
-    fn bar(&self, total: u64, what: String) -> Bar {
-        Bar::new(total, what)
-    }
-
-    fn print(&self, text: &str) -> io::Result<()> {
-        print::print(text)
-    }
-
-    fn study(&self, study: &Study, store: &Store) -> io::Result<()> {
-        print::show(study, self.format)?;
-        self.say(&format!("report: {}", store.report().display()));
-        Ok(())
-    }
-
-    fn kept(&self, part: &Path) {
-        self.say(&format!(
-            "the records so far are in {}; to go on from there:\n  {}",
-            part.display(),
-            again()
-        ));
-    }
-
-    fn study_of_series(&self, _: &Study) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// This process's own command, to be typed again so that it goes on. Values of
 /// headers are left out: they may be secret, and this may stand in a log.
-#[must_use]
-pub fn again() -> String {
+fn resuming_command() -> String {
     let typed: Vec<_> = std::env::args_os()
         .map(|argument| argument.to_string_lossy().into_owned())
         .collect();
-    command_again(&typed)
+    resuming(&typed)
 }
 
-fn command_again(typed: &[String]) -> String {
+fn resuming(typed: &[String]) -> String {
     let resumes = typed.iter().any(|argument| argument == "--resume");
     let mut words: Vec<_> = without_secrets(typed)
         .iter()
@@ -101,7 +111,7 @@ mod tests {
     fn the_command_that_goes_on_can_be_typed() {
         let typed = |line: &[&str]| {
             let typed: Vec<_> = line.iter().map(|word| (*word).to_owned()).collect();
-            command_again(&typed)
+            resuming(&typed)
         };
         assert_eq!(
             typed(&["coordinator", "fetch", "it's my list.txt", "--out", "a.csv"]),

@@ -1,47 +1,109 @@
-//! Whom a run talks to: the person at this terminal, or whoever follows a job
-//! of the daemon.
+//! To whom a run reports: the person at this terminal, or those who follow a
+//! job of the server.
 
-use std::{io, os::fd::OwnedFd, path::Path};
+use std::{io, os::fd::OwnedFd, path::Path, sync::Arc};
 
 use fanout_analysis::record::Study;
+use fanout_engine::trial::Accepted;
+use fanout_proto::{completion::StartedBatch, id::UrlId};
+use tokio::sync::Notify;
 
-use crate::{study::store::Store, terminal::bar::Bar};
+use crate::run::{Progress, Sink, Who};
 
-/// Takes what a run says.
-pub trait Voice {
+/// What a run reports.
+#[derive(Debug, Clone, Copy)]
+pub enum Report<'a> {
     /// A line, or a few, for people.
-    fn say(&self, text: &str);
+    Line(&'a str),
+    /// A text that is the result.
+    Result(&'a str),
+    /// A trial begins: its name, and how many URLs it has.
+    Trial(&'a str, u64),
+    /// How far that trial is.
+    Progress(&'a Progress),
+    /// No trial runs any more.
+    Idle,
+    /// A study is over and kept, with its page for a browser.
+    Study(&'a Study, &'a Path),
+    /// One study of a series is over and kept; the series' result is a text.
+    SeriesStudy(&'a Study),
+    /// A fetch ended early; its records so far are kept in this part.
+    Kept(&'a Path),
+}
 
-    /// Where [`Voice::say`] writes, if that may keep a writer waiting: whoever has
-    /// much to say then writes there on a thread of its own.
+/// Takes what a run reports.
+pub trait Reporter {
+    /// Takes it.
+    ///
+    /// # Errors
+    ///
+    /// When a result cannot be passed on.
+    fn report(&self, report: Report<'_>) -> io::Result<()>;
+
+    /// Where lines go, if that may keep a writer waiting: who has many writes
+    /// there on a thread of its own.
     fn may_block(&self) -> Option<OwnedFd> {
         None
     }
 
-    /// Shows how far a run over `total` URLs is.
-    fn bar(&self, total: u64, what: String) -> Bar;
+    /// Takes what is no result: a run does not fail because it cannot be passed on.
+    fn tell(&self, report: Report<'_>) {
+        if let Err(error) = self.report(report) {
+            tracing::warn!(%error, "cannot report");
+        }
+    }
 
-    /// A text that is a result.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be written.
-    fn print(&self, text: &str) -> io::Result<()>;
+    /// Takes a line, or a few.
+    fn say(&self, text: &str) {
+        self.tell(Report::Line(text));
+    }
+}
 
-    /// A study that is over and kept in `store`.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be shown.
-    fn study(&self, study: &Study, store: &Store) -> io::Result<()>;
+/// A sink whose progress is reported.
+pub struct WithProgress<'a, S> {
+    /// Takes everything.
+    pub sink: S,
+    /// Is told how far it came.
+    pub reporter: Option<&'a dyn Reporter>,
+}
 
-    /// A fetch ended early; its records so far are kept in `part`.
-    fn kept(&self, part: &Path);
+impl<S: Sink> Sink for WithProgress<'_, S> {
+    fn started(&mut self, who: &Who<'_>, batch: &StartedBatch) -> io::Result<()> {
+        self.sink.started(who, batch)
+    }
 
-    /// One study of a series is over and kept; the series' result is a text.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be passed on.
-    fn study_of_series(&self, study: &Study) -> io::Result<()>;
+    fn record(
+        &mut self,
+        who: &Who<'_>,
+        accepted: &[Accepted],
+        details: &[(u32, String)],
+    ) -> io::Result<()> {
+        self.sink.record(who, accepted, details)
+    }
+
+    fn abandoned(&mut self, ids: &[UrlId]) -> io::Result<()> {
+        self.sink.abandoned(ids)
+    }
+
+    fn lost(&mut self, who: &Who<'_>, reason: &str) {
+        self.sink.lost(who, reason);
+    }
+
+    fn progress(&mut self, progress: &Progress) -> io::Result<()> {
+        if let Some(reporter) = self.reporter {
+            reporter.report(Report::Progress(progress))?;
+        }
+        self.sink.progress(progress)
+    }
+
+    fn full(&self) -> Option<Arc<Notify>> {
+        self.sink.full()
+    }
+}
+
+/// Takes nothing.
+impl Sink for () {
+    fn full(&self) -> Option<Arc<Notify>> {
+        None
+    }
 }
