@@ -1,41 +1,28 @@
 //! The `coordinator` binary. It runs its own executable again as origin, as
 //! worker, and through that as fetchers.
 
-use std::{
-    io::{self, IsTerminal},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use clap::Parser;
 use fanout_coordinator::{
     cli::{
-        Cli, Command, LogFormat,
+        Cli, Command,
         exit::{Exit, Failure},
     },
     client, fetch, report, serve,
     settings::{FetchSettings, StudySettings},
     study,
 };
+use fanout_program::LogPrefix;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    // First of all: a fetcher holds nothing but the model under study.
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|arg| arg == "fetcher")
-    {
-        return fanout_fetcher::run();
+    if let Some(code) = fanout_worker::run_as_fetcher() {
+        return code;
     }
     let cli = Cli::parse();
-    log_to_stderr(cli.log_format);
-    if rustls::crypto::ring::default_provider()
-        .install_default()
-        .is_err()
-    {
-        tracing::debug!("rustls has a default provider already");
-    }
+    fanout_program::set_up(cli.log, "warn", LogPrefix::Full);
     let result = match cli.command {
         Command::Worker(args) => return worker(args),
         Command::Origin(args) => return fanout_origin::run(&args),
@@ -88,16 +75,4 @@ fn block_on(task: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, F
             let _listening = signal(limit).map_err(Failure::incomplete)?;
             task.await
         })
-}
-
-fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr);
-    match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
 }

@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -127,7 +126,7 @@ fn idle_timeout(text: &str) -> Result<Duration, String> {
 /// The exit code is 0 after a signal, 2 if it cannot serve as asked, 1 if it
 /// fails later.
 pub fn run(args: &OriginArgs) -> ExitCode {
-    raise_file_limit();
+    fanout_program::raise_file_limit();
     let origin = match start(args) {
         Ok(origin) => origin,
         Err(error) => {
@@ -243,19 +242,4 @@ fn has_input(fd: &OwnedFd) -> io::Result<bool> {
     };
     let mut fds = [PollFd::new(fd, PollFlags::IN)];
     Ok(poll(&mut fds, Some(&NOW))? > 0)
-}
-
-/// Each connection takes a descriptor: raises the soft limit as far as the
-/// hard one lets it. Failing costs connections only, so it is not an error.
-fn raise_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    if limit.current != limit.maximum
-        && let Err(error) = setrlimit(Resource::Nofile, raised)
-    {
-        tracing::debug!("the limit on open files stays as it is: {error}");
-    }
 }

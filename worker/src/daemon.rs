@@ -10,7 +10,6 @@ use std::{
 };
 
 use fanout_proto::text::causes;
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     io::AsyncReadExt,
     net::unix::pipe::Receiver,
@@ -108,7 +107,7 @@ impl WorkerError {
 /// [`WorkerError`]; its [`exit_code`](WorkerError::exit_code) is the process's.
 pub fn run(args: WorkerArgs) -> Result<Ending, WorkerError> {
     let config = Config::try_from(args)?;
-    raise_descriptor_limit();
+    fanout_program::raise_file_limit();
     // One thread: what the worker itself costs stays small and easy to tell.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -241,17 +240,4 @@ async fn end_of(stdin: Option<Receiver>) {
     };
     let mut ignored = [0; 256];
     while let Ok(1..) = stdin.read(&mut ignored).await {}
-}
-
-/// Raises the limit of open files as far as it goes: each connection takes one,
-/// and fetchers inherit it.
-pub fn raise_descriptor_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current == limit.maximum {
-        return;
-    }
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit of open files could not be raised (ulimit -n)");
-    }
 }

@@ -27,15 +27,23 @@ pub mod trial;
 
 pub use access::{AccessArgs, token};
 pub use args::{UsageError, WorkerArgs};
-pub use daemon::{Ending, WorkerError, raise_descriptor_limit, run};
+pub use daemon::{Ending, WorkerError, run};
 pub use session::{Parting, SessionError, Settings, attach};
 pub use supervise::FetcherCommand;
+
+/// Runs a fetcher if that is what this process was started for. To be asked first of all: a fetcher
+/// holds nothing but the model under study.
+#[must_use]
+pub fn run_as_fetcher() -> Option<std::process::ExitCode> {
+    let first = std::env::args_os().nth(1);
+    (first? == "fetcher").then(fanout_fetcher::run)
+}
 
 /// The facts of this machine or container, as a worker's Hello gives them.
 #[must_use]
 pub fn facts() -> fanout_proto::worker::WorkerFacts {
     let cgroups = measure::cgroup::Cgroups::find();
-    measure::machine::facts(&cgroups, measure::machine::allowed_cpus())
+    measure::machine::facts(&cgroups, fanout_program::allowed_cpus())
 }
 
 /// What a worker on this machine or in this container is called unless it is told.

@@ -150,7 +150,7 @@ async fn refuse(mut stream: TcpStream, answer: &[u8]) -> io::Result<()> {
 /// Raises the limit of open files as far as it goes, and keeps below it.
 fn within_open_files(wanted: usize) -> usize {
     // Each worker and each client holds a connection.
-    fanout_worker::raise_descriptor_limit();
+    fanout_program::raise_file_limit();
     let Some(files) = getrlimit(Resource::Nofile).current else {
         return wanted;
     };

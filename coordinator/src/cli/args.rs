@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fanout_origin::{OriginArgs, UrlsArgs};
+use fanout_program::LogArgs;
 use fanout_worker::{AccessArgs, WorkerArgs};
 
 const ABOUT: &str = "\
@@ -23,30 +24,14 @@ nothing fetched; 3 no fleet; 130 interrupted, what there is was saved.";
 
 /// The coordinator's command line.
 #[derive(Debug, Parser)]
-#[command(name = "coordinator", version = env!("FANOUT_LONG_VERSION"), about = ABOUT, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "coordinator", version = fanout_program::LONG_VERSION, about = ABOUT, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// How logs on stderr look; RUST_LOG says how much there is.
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        default_value_t,
-        hide_possible_values = false
-    )]
-    pub log_format: LogFormat,
-}
-
-/// How logs look.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// An object a line.
-    Json,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub log: LogArgs,
 }
 
 /// What to do.

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use fanout_program::Pinned;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -62,8 +62,8 @@ impl Owned {
             // Ctrl-C is for the coordinator, which then ends its children in order.
             .process_group(0)
             .kill_on_drop(true);
-        let child = on_cpus(cpus, || command.spawn())
-            .flatten()
+        let child = Pinned::to(cpus)
+            .and_then(|_pinned| command.spawn())
             .map_err(|error| LocalError::Spawn { what, error })?;
         Ok(Self { what, child })
     }
@@ -180,22 +180,4 @@ impl Local {
     pub fn executable(&self) -> &Path {
         &self.executable
     }
-}
-
-/// Runs `start` with this thread on `cpus`, so that a process it starts stays there.
-fn on_cpus<T>(cpus: &[u32], start: impl FnOnce() -> T) -> io::Result<T> {
-    if cpus.is_empty() {
-        return Ok(start());
-    }
-    let before = sched_getaffinity(None)?;
-    let mut set = CpuSet::new();
-    for cpu in cpus {
-        if let Ok(cpu) = usize::try_from(*cpu) {
-            set.set(cpu);
-        }
-    }
-    sched_setaffinity(None, &set)?;
-    let started = start();
-    sched_setaffinity(None, &before)?;
-    Ok(started)
 }

@@ -12,7 +12,7 @@ use fanout_proto::{
 use crate::{
     cli::{FleetArgs, HttpArgs, ListArgs, PolitenessArgs, SplitArg},
     settings::{
-        cpus::{self, CpuPlacement, Placement},
+        cpus::{CpuPlacement, Placement},
         error::SettingsError,
         http::{http_settings, user_agent},
         parse::value,
@@ -101,7 +101,7 @@ impl Common {
         let embedded = source == Source::BuiltIn && origin.is_none();
         let cpus = match on_fleet {
             true => CpuPlacement::default(),
-            false => placement.settle(&cpus::mask(), embedded)?,
+            false => placement.settle(&fanout_program::allowed_cpus(), embedded)?,
         };
         Ok(Self {
             source,

@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use rustix::thread::{CpuSet, sched_getaffinity};
-
 /// With this many processors the embedded origin gets some of its own.
 const DISJOINT_FROM: usize = 4;
 
@@ -165,18 +163,6 @@ impl Placement {
             }
         }
     }
-}
-
-/// The processors that this thread may use.
-#[must_use]
-pub fn mask() -> Vec<u32> {
-    let Ok(set) = sched_getaffinity(None) else {
-        return Vec::new();
-    };
-    (0..CpuSet::MAX_CPU)
-        .filter(|cpu| set.is_set(*cpu))
-        .filter_map(|cpu| u32::try_from(cpu).ok())
-        .collect()
 }
 
 #[cfg(test)]

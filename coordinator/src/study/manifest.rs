@@ -45,7 +45,7 @@ pub(super) fn describe(
         .map(|(id, attached)| worker(id.0, &attached.hello))
         .collect();
     Manifest {
-        version: env!("FANOUT_VERSION").to_owned(),
+        version: fanout_program::VERSION.to_owned(),
         started: jiff::Timestamp::now()
             .strftime("%Y-%m-%dT%H:%M:%SZ")
             .to_string(),
@@ -131,7 +131,7 @@ fn facts(settings: &StudySettings) -> BTreeMap<String, String> {
         ("allocator".to_owned(), "the system's".to_owned()),
         ("tls".to_owned(), "rustls with ring".to_owned()),
         ("build".to_owned(), build().to_owned()),
-        ("target".to_owned(), env!("FANOUT_TARGET").to_owned()),
+        ("target".to_owned(), fanout_program::TARGET.to_owned()),
     ]);
     let governor = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor";
     if let Ok(text) = std::fs::read_to_string(governor) {

@@ -176,6 +176,6 @@ fn help_teaches_the_language() {
     }
     assert_eq!(
         help("--version"),
-        concat!("origin ", env!("FANOUT_LONG_VERSION"), "\n")
+        format!("origin {}\n", fanout_program::LONG_VERSION)
     );
 }

@@ -1,10 +1,7 @@
 //! The facts of a worker's Hello.
 
 use fanout_proto::{limits::NAME_MAX_BYTES, worker::WorkerFacts};
-use rustix::{
-    system::uname,
-    thread::{CpuSet, sched_getaffinity},
-};
+use rustix::system::uname;
 
 use super::{cgroup::Cgroups, field_bytes};
 
@@ -22,23 +19,12 @@ pub(crate) fn host_name() -> String {
     }
 }
 
-/// Processors that this process may use, in order.
-pub(crate) fn allowed_cpus() -> Vec<u32> {
-    let Ok(mask) = sched_getaffinity(None) else {
-        return Vec::new();
-    };
-    (0..CpuSet::MAX_CPU)
-        .filter(|cpu| mask.is_set(*cpu))
-        .filter_map(|cpu| u32::try_from(cpu).ok())
-        .collect()
-}
-
 /// Gathers what there is to know of this machine or container.
 pub(crate) fn facts(cgroups: &Cgroups, cpus: Vec<u32>) -> WorkerFacts {
     let system = uname();
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     WorkerFacts {
-        version: env!("FANOUT_VERSION").to_owned(),
+        version: fanout_program::VERSION.to_owned(),
         kernel: system.release().to_string_lossy().into_owned(),
         architecture: system.machine().to_string_lossy().into_owned(),
         cpus,
@@ -55,7 +41,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_facts() {
-        let facts = facts(&Cgroups::find(), allowed_cpus());
+        let facts = facts(&Cgroups::find(), fanout_program::allowed_cpus());
         assert!(!facts.kernel.is_empty());
         assert!(!facts.cpus.is_empty());
         assert!(facts.memory_bytes.is_some_and(|bytes| bytes > 1 << 20));

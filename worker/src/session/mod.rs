@@ -85,7 +85,7 @@ pub async fn attach(
     stop: &CancellationToken,
 ) -> Result<Parting, SessionError> {
     let cgroups = Cgroups::find();
-    let cpus = machine::allowed_cpus();
+    let cpus = fanout_program::allowed_cpus();
     let hello = Hello {
         name: settings.name.clone(),
         slots: settings.slots,

@@ -12,10 +12,10 @@ use std::{
     sync::Arc,
 };
 
+use fanout_program::Pinned;
 use rustix::{
     pipe::fcntl_setpipe_size,
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
-    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
 use tokio::{
     io::unix::AsyncFd,
@@ -189,7 +189,8 @@ pub(crate) fn start(
     pipe_bytes: usize,
 ) -> Result<Started, StartError> {
     let mut child = {
-        let _pinned = Pinned::to(cpus, allowed)?;
+        check(cpus, allowed)?;
+        let _pinned = Pinned::to(cpus).map_err(StartError::Affinity)?;
         how.command().spawn().map_err(|source| StartError::Spawn {
             program: how.program.display().to_string(),
             source,
@@ -238,52 +239,22 @@ pub(crate) fn start(
     }
 }
 
+fn check(cpus: &[u32], allowed: &[u32]) -> Result<(), StartError> {
+    match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+        None => Ok(()),
+        Some(&cpu) => Err(StartError::Cpu {
+            cpu,
+            allowed: allowed.to_vec(),
+        }),
+    }
+}
+
 /// The event loop's interest in a process's end.
 // tokio holds this constructor to be unsound for types whose descriptor may
 // change or close; an owned one does neither. The other constructor is unsafe.
 #[allow(deprecated)]
 fn watched(process: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
     AsyncFd::with_interest(process, tokio::io::Interest::READABLE)
-}
-
-/// This thread's processors, set for as long as it lives: a child started
-/// meanwhile inherits them, with every thread that it will have.
-struct Pinned(Option<CpuSet>);
-
-impl Pinned {
-    fn to(cpus: &[u32], allowed: &[u32]) -> Result<Self, StartError> {
-        if cpus.is_empty() {
-            return Ok(Self(None));
-        }
-        let mut set = CpuSet::new();
-        for cpu in cpus {
-            match usize::try_from(*cpu) {
-                Ok(index) if index < CpuSet::MAX_CPU && allowed.contains(cpu) => set.set(index),
-                _ => {
-                    return Err(StartError::Cpu {
-                        cpu: *cpu,
-                        allowed: allowed.to_vec(),
-                    });
-                }
-            }
-        }
-        let change = || {
-            let before = sched_getaffinity(None)?;
-            sched_setaffinity(None, &set)?;
-            Ok(Self(Some(before)))
-        };
-        change().map_err(|errno: rustix::io::Errno| StartError::Affinity(errno.into()))
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        if let Some(before) = &self.0
-            && let Err(error) = sched_setaffinity(None, before)
-        {
-            tracing::warn!(%error, "this worker's own processors could not be restored");
-        }
-    }
 }
 
 #[cfg(test)]
@@ -304,21 +275,11 @@ mod tests {
 
     #[test]
     fn processors_outside_the_mask_are_refused() {
-        let refused = Pinned::to(&[1, 7], &[0, 1]).err().unwrap();
+        let refused = check(&[1, 7], &[0, 1]).unwrap_err();
         assert_eq!(
             refused.to_string(),
             "processor 7 is not among those that this worker may use ([0, 1])"
         );
-        assert!(Pinned::to(&[u32::MAX], &[0]).is_err());
-    }
-
-    #[test]
-    fn this_threads_processors_come_back() {
-        let before = sched_getaffinity(None).unwrap();
-        let allowed = crate::measure::machine::allowed_cpus();
-        let pinned = Pinned::to(&allowed[..1], &allowed).unwrap();
-        assert_eq!(crate::measure::machine::allowed_cpus(), allowed[..1]);
-        drop(pinned);
-        assert_eq!(sched_getaffinity(None).unwrap(), before);
+        assert!(check(&[u32::MAX], &[0]).is_err());
     }
 }

@@ -479,7 +479,7 @@ async fn introduced(inbound: &mut Streaming<wire::FromWorker>) -> Result<Hello, 
         return Err(format!(
             "worker '{name}' is fanout {version} with protocol {theirs}, this coordinator is fanout {} with \
              protocol {PROTOCOL_VERSION}: upgrade the {older}",
-            env!("FANOUT_VERSION"),
+            fanout_program::VERSION,
         ));
     }
     Hello::try_from(hello).map_err(|error| format!("its Hello is not valid: {error}"))

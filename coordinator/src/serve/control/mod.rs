@@ -87,7 +87,7 @@ impl Interceptor for Gate {
             return Err(Status::failed_precondition(format!(
                 "the client speaks protocol {theirs}, this coordinator is fanout {} with protocol \
                  {PROTOCOL_VERSION}: upgrade the {older}",
-                env!("FANOUT_VERSION"),
+                fanout_program::VERSION,
             )));
         }
         if let Some(peer) = peer {
@@ -131,7 +131,7 @@ impl Desk {
     /// What there is, and what it does.
     pub(super) fn status(&self) -> DaemonStatus {
         DaemonStatus {
-            version: env!("FANOUT_VERSION").to_owned(),
+            version: fanout_program::VERSION.to_owned(),
             uptime: self.began.elapsed(),
             queue_max: u32::try_from(self.jobs.queue_max()).unwrap_or(u32::MAX),
             workers: self.roster.workers(),

@@ -1,0 +1,87 @@
+//! What fanout's three programs share: the version that they say they are, how they log, and what
+//! they ask of the machine.
+//!
+//! A crate of its own, as a fetcher links none of it, and as only what depends on this is built
+//! again when the commit changes.
+
+mod cpus;
+
+use std::io::{self, IsTerminal};
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tracing_subscriber::EnvFilter;
+
+pub use cpus::{Pinned, allowed_cpus};
+
+/// The version, with the commit that it was built from, if that is known.
+pub const VERSION: &str = env!("FANOUT_VERSION");
+/// The version, the target and the profile.
+pub const LONG_VERSION: &str = env!("FANOUT_LONG_VERSION");
+/// The target that it was built for.
+pub const TARGET: &str = env!("FANOUT_TARGET");
+
+/// How to log.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct LogArgs {
+    /// How logs on stderr look; RUST_LOG says how much there is
+    #[arg(long, global = true, value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// An object a line
+    Json,
+}
+
+/// What stands before the message in a log line for people.
+#[derive(Debug, Clone, Copy)]
+pub enum LogPrefix {
+    /// When, how grave, and where in the program.
+    Full,
+    /// When, and how grave.
+    TimeAndLevel,
+    /// How grave it is.
+    Level,
+}
+
+/// Sets a program up: logs of `level` and above go to stderr, unless RUST_LOG says otherwise, and
+/// rustls uses ring.
+pub fn set_up(args: LogArgs, level: &str, prefix: LogPrefix) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
+    match (args.log_format, prefix) {
+        (LogFormat::Json, _) => log.json().init(),
+        (LogFormat::Text, LogPrefix::Full) => log.init(),
+        (LogFormat::Text, LogPrefix::TimeAndLevel) => log.with_target(false).init(),
+        (LogFormat::Text, LogPrefix::Level) => log.with_target(false).without_time().init(),
+    }
+    let ring = rustls::crypto::ring::default_provider();
+    if ring.install_default().is_err() {
+        tracing::debug!("rustls has a default provider already");
+    }
+}
+
+/// Raises the limit of open files as far as it goes: each connection takes one, and fetchers
+/// inherit it.
+pub fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files could not be raised (ulimit -n)");
+    }
+}
+
+#[cfg(test)]
+#[path = "../build.rs"]
+#[allow(dead_code)]
+mod build;
