@@ -6,6 +6,7 @@ pub mod cli;
 pub mod client;
 pub mod fetch;
 pub mod fleet;
+pub mod generate;
 pub mod local;
 pub mod report;
 pub mod results;

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use fanout_coordinator::{
     cli::{
-        Cli, Command,
+        CommandLine, CoordinatorCommand,
         exit::{Exit, Failure},
     },
-    client, fetch, report, serve,
+    client, fetch, generate, report, serve,
     settings::{FetchSettings, StudySettings},
     study,
 };
@@ -21,26 +21,32 @@ fn main() -> ExitCode {
     if let Some(code) = fanout_worker::run_as_fetcher() {
         return code;
     }
-    let cli = Cli::parse();
+    let cli = CommandLine::parse();
     fanout_program::set_up(cli.log, "warn", LogPrefix::Full);
     let result = match cli.command {
-        Command::Worker(args) => return worker(args),
-        Command::Origin(args) => return fanout_origin::run(&args),
-        Command::Urls(args) => return fanout_origin::run_urls(&args),
-        Command::Study(args) if args.fleet.coordinator.is_some() => block_on(client::study(&args)),
-        Command::Fetch(args) if args.fleet.coordinator.is_some() => block_on(client::fetch(&args)),
-        Command::Study(args) => StudySettings::new(&args)
+        CoordinatorCommand::Worker(args) => return worker(args),
+        CoordinatorCommand::Origin(args) => return fanout_origin::run(&args),
+        CoordinatorCommand::Urls(args) => return fanout_origin::run_urls(&args),
+        CoordinatorCommand::Study(args) if args.fleet.coordinator.is_some() => {
+            block_on(client::study(&args))
+        }
+        CoordinatorCommand::Fetch(args) if args.fleet.coordinator.is_some() => {
+            block_on(client::fetch(&args))
+        }
+        CoordinatorCommand::Study(args) => StudySettings::new(&args)
             .map_err(Failure::usage)
             .and_then(|settings| block_on(study::run(settings, args.format))),
-        Command::Fetch(args) => FetchSettings::new(&args)
+        CoordinatorCommand::Fetch(args) => FetchSettings::new(&args)
             .map_err(Failure::usage)
             .and_then(|settings| block_on(fetch::run(settings))),
-        Command::Report(args) => block_on(report::run(&args)),
-        Command::Serve(args) => block_on(serve::run(*args)),
-        Command::Status(args) => block_on(client::status(&args)),
-        Command::Attach(args) => block_on(client::attach(&args)),
-        Command::Cancel(args) => block_on(client::cancel(&args)),
-        Command::Health(args) => block_on(client::health(&args)),
+        CoordinatorCommand::Report(args) => block_on(report::run(&args)),
+        CoordinatorCommand::Serve(args) => block_on(serve::run(*args)),
+        CoordinatorCommand::Status(args) => block_on(client::status(&args)),
+        CoordinatorCommand::Attach(args) => block_on(client::attach(&args)),
+        CoordinatorCommand::Cancel(args) => block_on(client::cancel(&args)),
+        CoordinatorCommand::Health(args) => block_on(client::health(&args)),
+        CoordinatorCommand::Completions { shell } => generate::completions(shell),
+        CoordinatorCommand::Man { directory } => generate::manual(directory.as_deref()),
     };
     match result {
         Ok(exit) => exit.into(),

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use fanout_origin::{OriginArgs, UrlsArgs};
 use fanout_program::LogArgs;
 use fanout_worker::{AccessArgs, WorkerArgs};
@@ -25,10 +26,10 @@ nothing fetched; 3 no fleet; 130 interrupted, what there is was saved.";
 /// The coordinator's command line.
 #[derive(Debug, Parser)]
 #[command(name = "coordinator", version = fanout_program::LONG_VERSION, about = ABOUT, after_help = EXAMPLES, max_term_width = 100)]
-pub struct Cli {
+pub struct CommandLine {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CoordinatorCommand,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub log: LogArgs,
@@ -36,7 +37,7 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CoordinatorCommand {
     /// Compare arms: which arrangement is faster here, and what does it cost?
     Study(Box<StudyArgs>),
     /// Fetch every URL of a list once, with a record for each.
@@ -59,6 +60,17 @@ pub enum Command {
     Origin(OriginArgs),
     /// Print a URL list for an origin.
     Urls(UrlsArgs),
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page; with a directory, write one for each subcommand there.
+    #[command(hide = true)]
+    Man {
+        /// Where the pages go.
+        directory: Option<PathBuf>,
+    },
 }
 
 const STUDY_HELP: &str = "\
@@ -524,7 +536,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        CommandLine::command().debug_assert();
     }
 
     #[test]

@@ -25,8 +25,8 @@ use self::{
 };
 use crate::{
     cli::{
-        AttachArgs, CancelArgs, Cli, Command, FetchArgs, FleetArgs, HealthArgs, StatusArgs,
-        StudyArgs,
+        AttachArgs, CancelArgs, CommandLine, CoordinatorCommand, FetchArgs, FleetArgs, HealthArgs,
+        StatusArgs, StudyArgs,
         exit::{Exit, Failure},
     },
     fetch::{NOTHING_BEFORE, complete_already},
@@ -172,13 +172,13 @@ pub async fn attach(args: &AttachArgs) -> Result<Exit, Failure> {
 /// Where the job's output goes, as it was submitted or as it is now said.
 fn output_of(job: &JobDescription, args: &AttachArgs) -> Result<Output, Failure> {
     let line = std::iter::once("coordinator").chain(job.arguments.iter().map(String::as_str));
-    let cli = Cli::try_parse_from(line).map_err(|error| {
+    let cli = CommandLine::try_parse_from(line).map_err(|error| {
         Failure::usage(format!(
             "this version does not know the job's command: {error}"
         ))
     })?;
     match (job.kind, cli.command) {
-        (JobKind::Study, Command::Study(typed)) => Output::study(
+        (JobKind::Study, CoordinatorCommand::Study(typed)) => Output::study(
             Keep::new(
                 args.out.as_deref().or(typed.out.as_deref()),
                 typed.pages.as_deref(),
@@ -186,7 +186,7 @@ fn output_of(job: &JobDescription, args: &AttachArgs) -> Result<Output, Failure>
             args.format.unwrap_or(typed.format),
             typed.aa.is_some(),
         ),
-        (JobKind::Fetch, Command::Fetch(typed)) => {
+        (JobKind::Fetch, CoordinatorCommand::Fetch(typed)) => {
             let was = typed.out.as_deref().and_then(Path::extension);
             let now = args.out.as_deref().and_then(Path::extension);
             if let Some(out) = &args.out

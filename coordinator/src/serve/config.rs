@@ -124,16 +124,16 @@ impl TryFrom<ServeArgs> for Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::cli::{CommandLine, CoordinatorCommand};
     use clap::Parser;
 
     fn config(args: &[&str]) -> Result<Config, String> {
         let line = [&["coordinator", "serve"], args].concat();
-        match Cli::try_parse_from(line)
+        match CommandLine::try_parse_from(line)
             .map_err(|e| e.to_string())?
             .command
         {
-            Command::Serve(args) => Config::try_from(*args).map_err(|e| e.to_string()),
+            CoordinatorCommand::Serve(args) => Config::try_from(*args).map_err(|e| e.to_string()),
             _ => unreachable!("serve was typed"),
         }
     }

@@ -419,14 +419,15 @@ impl Drop for Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::cli::{CommandLine, CoordinatorCommand};
     use clap::Parser;
 
     fn plan(directory: &Path) -> Plan {
         std::fs::write(directory.join("list"), "http://127.0.0.1:9/\n").unwrap();
         let list = directory.join("list");
         let line = ["coordinator", "fetch", list.to_str().unwrap()];
-        let Command::Fetch(args) = Cli::try_parse_from(line).unwrap().command else {
+        let CoordinatorCommand::Fetch(args) = CommandLine::try_parse_from(line).unwrap().command
+        else {
             unreachable!("fetch was typed")
         };
         let settings = crate::settings::FetchSettings::new(&args).unwrap();

@@ -18,7 +18,8 @@ use fanout_proto::{
 use super::data::Data;
 use crate::{
     cli::{
-        Cli, Command, FetchArgs, FleetArgs, HttpArgs, StudyArgs, exit::Failure, without_secrets,
+        CommandLine, CoordinatorCommand, FetchArgs, FleetArgs, HttpArgs, StudyArgs, exit::Failure,
+        without_secrets,
     },
     fetch,
     results::{Destination, PartError, part_name},
@@ -95,12 +96,12 @@ impl Plan {
     ) -> Result<(JobKind, Self), Failure> {
         let typed = &received.submission.arguments;
         let line = std::iter::once("coordinator").chain(typed.iter().map(String::as_str));
-        let cli = Cli::try_parse_from(line).map_err(|error| {
+        let cli = CommandLine::try_parse_from(line).map_err(|error| {
             let text = error.to_string();
             Failure::usage(text.trim_start_matches("error: ").trim_end())
         })?;
         match cli.command {
-            Command::Study(mut args) => {
+            CoordinatorCommand::Study(mut args) => {
                 let (name, directory) = data.study_directory(received.id, jiff::Timestamp::now());
                 let source = received.replace(&mut args.fleet, &mut args.http, origin)?;
                 received.has_list(args.urls.is_some())?;
@@ -112,7 +113,7 @@ impl Plan {
                 let prepared = PreparedStudy::new(settings, command.collect(), notes)?;
                 Ok((JobKind::Study, Self::Study(Box::new(prepared), name)))
             }
-            Command::Fetch(mut args) => {
+            CoordinatorCommand::Fetch(mut args) => {
                 let source = received.replace(&mut args.fleet, &mut args.http, origin)?;
                 received.has_list(true)?;
                 args.urls = received.list.clone().unwrap_or_default();

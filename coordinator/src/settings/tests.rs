@@ -5,15 +5,15 @@ use fanout_engine::politeness::MODEST_MAX_PER_HOST;
 use fanout_proto::{arm::Arm, setup::HttpSettings};
 
 use super::{study::DEFAULT_ARMS, *};
-use crate::cli::{Cli, Command};
+use crate::cli::{CommandLine, CoordinatorCommand};
 
 fn study(args: &[&str]) -> Result<StudySettings, String> {
     let line = [&["coordinator", "study"], args].concat();
-    match Cli::try_parse_from(line)
+    match CommandLine::try_parse_from(line)
         .map_err(|e| e.to_string())?
         .command
     {
-        Command::Study(args) => StudySettings::new(&args).map_err(|e| e.to_string()),
+        CoordinatorCommand::Study(args) => StudySettings::new(&args).map_err(|e| e.to_string()),
         _ => unreachable!("study was typed"),
     }
 }
@@ -104,11 +104,11 @@ fn bad_values_name_the_flag_and_the_mend() {
 
 fn fetch(args: &[&str]) -> Result<FetchSettings, String> {
     let line = [&["coordinator", "fetch", "urls.txt"], args].concat();
-    match Cli::try_parse_from(line)
+    match CommandLine::try_parse_from(line)
         .map_err(|e| e.to_string())?
         .command
     {
-        Command::Fetch(args) => FetchSettings::new(&args).map_err(|e| e.to_string()),
+        CoordinatorCommand::Fetch(args) => FetchSettings::new(&args).map_err(|e| e.to_string()),
         _ => unreachable!("fetch was typed"),
     }
 }

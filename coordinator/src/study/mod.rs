@@ -273,7 +273,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::cli::{CommandLine, CoordinatorCommand};
 
     /// Keeps what is said.
     #[derive(Default)]
@@ -292,7 +292,7 @@ mod tests {
     fn hosts_beyond_this_machine_are_spared_unless_somebody_said_how_far() {
         let spared = |url: &str, args: &[&str]| {
             let line = [&["coordinator", "study"], args].concat();
-            let Command::Study(args) = Cli::parse_from(line).command else {
+            let CoordinatorCommand::Study(args) = CommandLine::parse_from(line).command else {
                 unreachable!("study was typed");
             };
             let mut common = StudySettings::new(&args).unwrap().common;

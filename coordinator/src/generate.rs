@@ -1,0 +1,86 @@
+//! What is generated from the command line: completions for shells, and manual pages.
+
+use std::path::Path;
+
+use clap::CommandFactory;
+use clap_complete::{Shell, generate};
+
+use crate::{
+    cli::{
+        CommandLine,
+        exit::{Exit, Failure},
+    },
+    terminal::print,
+};
+
+const NAME: &str = "coordinator";
+
+/// Prints a shell's completions.
+///
+/// # Errors
+///
+/// [`Failure`] when they cannot be written.
+pub fn completions(shell: Shell) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    generate(shell, &mut CommandLine::command(), NAME, &mut script);
+    to_stdout(&script)
+}
+
+/// Prints the manual page of the whole, or writes one for each subcommand too
+/// into `directory`.
+///
+/// # Errors
+///
+/// [`Failure`] when they cannot be written.
+pub fn manual(directory: Option<&Path>) -> Result<Exit, Failure> {
+    let command = CommandLine::command();
+    let Some(directory) = directory else {
+        let mut page = Vec::new();
+        let man = clap_mangen::Man::new(command);
+        man.render(&mut page).map_err(Failure::incomplete)?;
+        return to_stdout(&page);
+    };
+    std::fs::create_dir_all(directory)
+        .and_then(|()| clap_mangen::generate_to(command, directory))
+        .map_err(|error| {
+            Failure::usage(format!("cannot write to {}: {error}", directory.display()))
+        })?;
+    Ok(Exit::Done)
+}
+
+fn to_stdout(text: &[u8]) -> Result<Exit, Failure> {
+    print::print(&String::from_utf8_lossy(text)).map_err(Failure::incomplete)?;
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+
+    #[test]
+    fn every_shell_has_completions_that_know_the_flags() {
+        for shell in Shell::value_variants() {
+            let mut script = Vec::new();
+            generate(*shell, &mut CommandLine::command(), NAME, &mut script);
+            let script = String::from_utf8(script).unwrap();
+            assert!(script.contains("time-budget"), "{shell}");
+        }
+    }
+
+    #[test]
+    fn every_subcommand_has_a_page() {
+        let place = tempfile::tempdir().unwrap();
+        let pages = place.path().join("man1");
+        assert_eq!(manual(Some(&pages)).unwrap(), Exit::Done);
+        let study = std::fs::read_to_string(pages.join("coordinator-study.1")).unwrap();
+        assert!(study.contains("time\\-budget"), "{study}");
+        assert!(!study.contains("control\\-unsampled"), "a hidden flag");
+        let shown = CommandLine::command();
+        for command in shown.get_subcommands().filter(|c| !c.is_hide_set()) {
+            let page = format!("coordinator-{}.1", command.get_name());
+            assert!(pages.join(&page).exists(), "{page}");
+        }
+    }
+}
