@@ -112,10 +112,10 @@ def names_lead_somewhere(things):
             for rule in spec.get("ingress", []):
                 selectors += [peer["podSelector"] for peer in rule["from"]]
                 for port in rule["ports"]:
-                    expect(port["port"] in ports, f"{told}: port {port['port']} is nobody's")
+                    expect(port["port"] in ports, f"{told}: port {port['port']} leads nowhere")
             for selector in selectors:
                 for one in wanted(selector):
-                    expect(any(matched(one, other) for other in labels), f"{told}: {one} is nobody")
+                    expect(any(matched(one, other) for other in labels), f"{told}: {one} names no pod")
     for thing, template in pods(things):
         pod, told = template["spec"], name(thing)
         container = pod["containers"][0]
@@ -132,7 +132,7 @@ def names_lead_somewhere(things):
             if slashes and host != "localhost":
                 known = services.get(host, {"spec": {"ports": []}})["spec"]["ports"]
                 fits = any(str(one["port"]) == port for one in known)
-                expect(fits, f"{told}: nobody serves {argument}")
+                expect(fits, f"{told}: no service serves {argument}")
 
 
 def nothing_secret(things):

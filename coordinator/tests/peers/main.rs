@@ -4,7 +4,7 @@
 // Everything here is a test, its helpers too.
 #![allow(clippy::unwrap_used)]
 
-mod door;
+mod accept;
 mod made_up;
 mod sessions;
 mod trials;
