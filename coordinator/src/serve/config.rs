@@ -56,7 +56,7 @@ pub(super) enum ConfigError {
 
 /// A daemon's settings.
 #[derive(Debug)]
-pub(super) struct Config {
+pub(super) struct ServeConfig {
     pub(super) listen: SocketAddr,
     pub(super) http_listen: SocketAddr,
     pub(super) data: PathBuf,
@@ -66,7 +66,7 @@ pub(super) struct Config {
     pub(super) origin: Option<String>,
 }
 
-impl TryFrom<ServeArgs> for Config {
+impl TryFrom<ServeArgs> for ServeConfig {
     type Error = ConfigError;
 
     fn try_from(args: ServeArgs) -> Result<Self, ConfigError> {
@@ -127,13 +127,13 @@ mod tests {
     use crate::cli::{CommandLine, CoordinatorCommand};
     use clap::Parser;
 
-    fn config(args: &[&str]) -> Result<Config, String> {
+    fn config(args: &[&str]) -> Result<ServeConfig, String> {
         let line = [&["coordinator", "serve"], args].concat();
         match CommandLine::try_parse_from(line)
             .map_err(|e| e.to_string())?
             .command
         {
-            CoordinatorCommand::Serve(args) => Config::try_from(*args).map_err(|e| e.to_string()),
+            CoordinatorCommand::Serve(args) => ServeConfig::try_from(*args).map_err(|e| e.to_string()),
             _ => unreachable!("serve was typed"),
         }
     }

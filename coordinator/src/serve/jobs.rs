@@ -24,7 +24,7 @@ use fanout_proto::{
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
-use super::{data::Data, output, plan::Plan};
+use super::{data::Data, plan::JobPlan, transcript};
 use crate::{cli::exit::Exit, run::Stop};
 
 /// The journal's name.
@@ -34,7 +34,7 @@ const FINISHED_KEPT: usize = 64;
 
 /// A study or fetch that was submitted.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(super) struct ServerJob {
     pub(super) description: JobDescription,
     pub(super) directory: PathBuf,
     /// The name of its study; empty if it is none.
@@ -42,10 +42,10 @@ pub(super) struct Job {
     pub(super) stop: Stop,
     state: watch::Sender<JobState>,
     /// What is to be run, until it is.
-    plan: Mutex<Option<Plan>>,
+    plan: Mutex<Option<JobPlan>>,
 }
 
-impl Job {
+impl ServerJob {
     /// Lines that the job said, each behind a 1 or a 2 for where it belongs.
     pub(super) fn journal(&self) -> PathBuf {
         self.directory.join(JOURNAL)
@@ -53,7 +53,7 @@ impl Job {
 
     /// Where its results are, or will be.
     pub(super) fn results(&self) -> Vec<PathBuf> {
-        Plan::results(&self.directory)
+        JobPlan::results(&self.directory)
     }
 
     /// Its state, to be watched; it changes as well when more was written.
@@ -105,9 +105,9 @@ pub(super) enum Cancelled {
 }
 
 #[derive(Debug)]
-struct State {
+struct JobTable {
     next: u64,
-    jobs: BTreeMap<JobId, Arc<Job>>,
+    jobs: BTreeMap<JobId, Arc<ServerJob>>,
     waiting: VecDeque<JobId>,
     running: Option<JobId>,
     /// Submissions that have a place in the queue and are being checked.
@@ -118,13 +118,13 @@ struct State {
 
 /// All jobs; clones share them.
 #[derive(Debug, Clone)]
-pub(super) struct Jobs(Arc<Shared>);
+pub(super) struct Jobs(Arc<SharedJobs>);
 
 #[derive(Debug)]
-struct Shared {
+struct SharedJobs {
     data: Data,
     queue_max: usize,
-    state: Mutex<State>,
+    state: Mutex<JobTable>,
     arrived: Notify,
 }
 
@@ -137,7 +137,7 @@ impl Jobs {
                 exit_code: Exit::Interrupted.code(),
                 message: "the coordinator ended before this job did".to_owned(),
             });
-            let job = Job {
+            let job = ServerJob {
                 directory: data.create_job(earlier.job.id)?,
                 description: earlier.job,
                 study: earlier.study,
@@ -148,10 +148,10 @@ impl Jobs {
             jobs.insert(job.description.id, Arc::new(job));
         }
         let next = jobs.keys().next_back().map_or(1, |id: &JobId| id.0 + 1);
-        Ok(Self(Arc::new(Shared {
+        Ok(Self(Arc::new(SharedJobs {
             data,
             queue_max,
-            state: Mutex::new(State {
+            state: Mutex::new(JobTable {
                 next,
                 jobs,
                 waiting: VecDeque::new(),
@@ -164,7 +164,7 @@ impl Jobs {
         })))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, JobTable> {
         // Nothing that can panic runs while it is held.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -201,7 +201,7 @@ impl Jobs {
     }
 
     /// The next job to run; it is running from then on.
-    pub(super) async fn next(&self) -> (Arc<Job>, Plan) {
+    pub(super) async fn next(&self) -> (Arc<ServerJob>, JobPlan) {
         loop {
             let arrived = self.0.arrived.notified();
             if let Some(next) = self.start() {
@@ -211,7 +211,7 @@ impl Jobs {
         }
     }
 
-    fn start(&self) -> Option<(Arc<Job>, Plan)> {
+    fn start(&self) -> Option<(Arc<ServerJob>, JobPlan)> {
         let mut state = self.state();
         while let Some(id) = state.waiting.pop_front() {
             let Some(job) = state.jobs.get(&id).cloned() else {
@@ -226,7 +226,7 @@ impl Jobs {
                 state.running = Some(id);
                 job.state
                     .send_replace(JobState::Running(Default::default()));
-                state.tell_places();
+                state.publish_places();
                 return Some((job, plan));
             }
         }
@@ -234,14 +234,14 @@ impl Jobs {
     }
 
     /// The running job is over.
-    pub(super) fn finish(&self, job: &Job, finished: JobFinished) {
+    pub(super) fn finish(&self, job: &ServerJob, finished: JobFinished) {
         let mut state = self.state();
         state.running = None;
-        state.tell_places();
+        state.publish_places();
         self.end(&mut state, job, finished);
     }
 
-    fn end(&self, state: &mut State, job: &Job, finished: JobFinished) {
+    fn end(&self, state: &mut JobTable, job: &ServerJob, finished: JobFinished) {
         let id = job.description.id;
         info!(job = %id, exit = finished.exit_code, finished.message, "job over");
         state.finished[usize::from(finished.exit_code != 0)] += 1;
@@ -273,7 +273,7 @@ impl Jobs {
         if let Some(place) = state.waiting.iter().position(|waiting| *waiting == id) {
             state.waiting.remove(place);
             self.drop_waiting(&mut state, &job, "cancelled before it was its turn");
-            state.tell_places();
+            state.publish_places();
             return Some(Cancelled::Waiting);
         }
         if job.is_finished() {
@@ -288,7 +288,7 @@ impl Jobs {
         Some(Cancelled::Running)
     }
 
-    fn drop_waiting(&self, state: &mut State, job: &Job, reason: &str) {
+    fn drop_waiting(&self, state: &mut JobTable, job: &ServerJob, reason: &str) {
         let plan = job
             .plan
             .lock()
@@ -318,7 +318,7 @@ impl Jobs {
         }
     }
 
-    pub(super) fn get(&self, id: JobId) -> Option<Arc<Job>> {
+    pub(super) fn get(&self, id: JobId) -> Option<Arc<ServerJob>> {
         self.state().jobs.get(&id).cloned()
     }
 
@@ -333,9 +333,9 @@ impl Jobs {
     }
 }
 
-impl State {
+impl JobTable {
     /// Tells every waiting job how many come before it.
-    fn tell_places(&self) {
+    fn publish_places(&self) {
         let first = u32::from(self.running.is_some());
         for (place, id) in (first..).zip(&self.waiting) {
             if let Some(job) = self.jobs.get(id) {
@@ -367,7 +367,7 @@ impl Admission {
     pub(super) fn queue(
         mut self,
         description: JobDescription,
-        plan: Plan,
+        plan: JobPlan,
         said: &str,
     ) -> Result<(), String> {
         let directory = self.directory()?.to_owned();
@@ -376,7 +376,12 @@ impl Admission {
             .jobs
             .data()
             .keep_job(&description, &study, None)
-            .and_then(|()| fs::write(directory.join(JOURNAL), output::lines(output::ERR, said)));
+            .and_then(|()| {
+                fs::write(
+                    directory.join(JOURNAL),
+                    transcript::lines(transcript::ERR, said),
+                )
+            });
         if let Err(error) = kept {
             plan.discard();
             return Err(format!("the coordinator cannot keep the job: {error}"));
@@ -387,7 +392,7 @@ impl Admission {
             plan.discard();
             return Err(Full::Closed.to_string());
         }
-        let job = Job {
+        let job = ServerJob {
             description,
             directory,
             study,
@@ -399,7 +404,7 @@ impl Admission {
         state.jobs.insert(self.id, Arc::new(job));
         state.waiting.push_back(self.id);
         state.admitted -= 1;
-        state.tell_places();
+        state.publish_places();
         self.queued = true;
         drop(state);
         self.jobs.0.arrived.notify_one();
@@ -422,7 +427,7 @@ mod tests {
     use crate::cli::{CommandLine, CoordinatorCommand};
     use clap::Parser;
 
-    fn plan(directory: &Path) -> Plan {
+    fn plan(directory: &Path) -> JobPlan {
         std::fs::write(directory.join("list"), "http://127.0.0.1:9/\n").unwrap();
         let list = directory.join("list");
         let line = ["coordinator", "fetch", list.to_str().unwrap()];
@@ -432,7 +437,7 @@ mod tests {
         };
         let settings = crate::settings::FetchSettings::new(&args).unwrap();
         let list = crate::fetch::open(&settings).unwrap();
-        Plan::Fetch(Box::new(settings), list, None)
+        JobPlan::Fetch(Box::new(settings), list, None)
     }
 
     fn queue(jobs: &Jobs) -> Result<JobId, Full> {

@@ -9,12 +9,12 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 
 /// What the process itself costs.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Process {
+pub(super) struct ProcessUsage {
     pub(super) cpu_s: Option<f64>,
     pub(super) resident_bytes: Option<u64>,
 }
 
-impl Process {
+impl ProcessUsage {
     /// Reads it; what cannot be read stays unknown.
     pub(super) fn now() -> Self {
         let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
@@ -31,7 +31,7 @@ impl Process {
 }
 
 /// The text; `finished` counts jobs that ended well and otherwise.
-pub(super) fn text(status: &Status, finished: [u64; 2], process: Process) -> String {
+pub(super) fn text(status: &Status, finished: [u64; 2], process: ProcessUsage) -> String {
     let mut text = String::new();
     let mut metric = |name: &str, kind: &str, help: &str, values: &[(&str, String)]| {
         // Writing into a string does not fail.
@@ -154,7 +154,7 @@ mod tests {
             workers: Vec::new(),
             jobs: Vec::new(),
         };
-        let process = Process {
+        let process = ProcessUsage {
             cpu_s: Some(0.25),
             resident_bytes: None,
         };

@@ -9,11 +9,15 @@
 mod config;
 mod control;
 mod data;
+mod gate;
 mod jobs;
 mod metrics;
 mod output;
 mod pages;
 mod plan;
+mod state;
+mod transcript;
+mod upload;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -26,19 +30,21 @@ use fanout_proto::{
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, timeout},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::service::{Routes, interceptor::InterceptedService};
 use tracing::{info, warn};
 
 use self::{
-    config::Config,
-    control::{Desk, Gate, Service},
+    config::ServeConfig,
+    control::ControlService,
     data::Data,
-    jobs::{Job, Jobs},
+    gate::Gate,
+    jobs::{Jobs, ServerJob},
     output::Output,
-    plan::Plan,
+    plan::JobPlan,
+    state::ServerState,
 };
 use crate::{
     cli::{
@@ -65,7 +71,7 @@ const END_DEADLINE: Duration = Duration::from_secs(1);
 ///
 /// [`Failure`] with exit code 2 when it cannot serve as it is asked to.
 pub async fn run(args: ServeArgs) -> Result<Exit, Failure> {
-    let config = Config::try_from(args).map_err(Failure::usage)?;
+    let config = ServeConfig::try_from(args).map_err(Failure::usage)?;
     let data = Data::open(&config.data).map_err(Failure::usage)?;
     let jobs = Jobs::new(data, config.queue).map_err(Failure::usage)?;
     let mut server = FleetServer::bind(config.listen, config.token.clone())
@@ -84,15 +90,9 @@ pub async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     if let Some(tls) = config.tls {
         server = server.with_tls(tls);
     }
-    let desk = Arc::new(Desk {
-        jobs: jobs.clone(),
-        roster: server.roster(),
-        origin: config.origin,
-        began: Instant::now(),
-        readers: control::Readers::default(),
-    });
+    let state = ServerState::new(jobs.clone(), server.roster(), config.origin);
     let routes = routes(
-        &desk,
+        &state,
         Gate {
             token: config.token.clone(),
             refusals: server.refusals(),
@@ -106,12 +106,12 @@ pub async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     let mut pages = tokio::spawn(pages::serve(
         pages,
         pages_at,
-        desk.clone(),
+        state.clone(),
         config.token,
         refusals,
         shutdown.clone(),
     ));
-    let signals = Signals::listen().map_err(Failure::incomplete)?;
+    let signals = EndSignals::listen().map_err(Failure::incomplete)?;
     announce(grpc_at, pages_at, tls, &config.data);
     let ended = tokio::select! {
         exit = work(fleet, &jobs, signals) => Ok(exit),
@@ -149,9 +149,9 @@ fn announce(grpc: SocketAddr, pages: SocketAddr, tls: bool, data: &Path) {
 }
 
 /// The services beside the fleet's own.
-async fn routes(desk: &Arc<Desk>, gate: Gate) -> Result<Routes, Failure> {
+async fn routes(state: &Arc<ServerState>, gate: Gate) -> Result<Routes, Failure> {
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<ControlServer<Service>>().await;
+    health.set_serving::<ControlServer<ControlService>>().await;
     health
         .set_service_status(
             fleet_server::SERVICE_NAME,
@@ -163,19 +163,19 @@ async fn routes(desk: &Arc<Desk>, gate: Gate) -> Result<Routes, Failure> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(Failure::incomplete)?;
-    let control = ControlServer::new(Service(desk.clone()));
+    let control = ControlServer::new(ControlService(state.clone()));
     Ok(Routes::new(InterceptedService::new(control, gate))
         .add_service(health_service)
         .add_service(reflection))
 }
 
-/// What ends the daemon.
-struct Signals {
+/// What ends it.
+struct EndSignals {
     interrupt: Signal,
     terminate: Signal,
 }
 
-impl Signals {
+impl EndSignals {
     fn listen() -> std::io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -193,7 +193,7 @@ impl Signals {
 
 /// Runs job after job until a signal comes; then the running one is cancelled
 /// and saved, and the workers are sent away. A second signal ends all at once.
-async fn work(mut fleet: Fleet, jobs: &Jobs, mut signals: Signals) -> Exit {
+async fn work(mut fleet: Fleet, jobs: &Jobs, mut signals: EndSignals) -> Exit {
     let over = CancellationToken::new();
     let run = async {
         loop {
@@ -214,7 +214,7 @@ async fn work(mut fleet: Fleet, jobs: &Jobs, mut signals: Signals) -> Exit {
         over.cancel();
         exit
     };
-    let quit = async |signals: &mut Signals| {
+    let quit = async |signals: &mut EndSignals| {
         signals.next().await;
         std::process::exit(Exit::Interrupted.code().into())
     };
@@ -235,7 +235,7 @@ async fn work(mut fleet: Fleet, jobs: &Jobs, mut signals: Signals) -> Exit {
 }
 
 /// Runs one job on the fleet, whatever comes of it.
-async fn run_job(job: &Arc<Job>, plan: Plan, fleet: &mut Fleet) -> JobFinished {
+async fn run_job(job: &Arc<ServerJob>, plan: JobPlan, fleet: &mut Fleet) -> JobFinished {
     info!(job = %job.description.id, "job starts");
     let result = match Output::open(job.clone()) {
         Ok(output) => carry_out(job, plan, &output, fleet).await,
@@ -256,8 +256,8 @@ async fn run_job(job: &Arc<Job>, plan: Plan, fleet: &mut Fleet) -> JobFinished {
 }
 
 async fn carry_out(
-    job: &Job,
-    plan: Plan,
+    job: &ServerJob,
+    plan: JobPlan,
     output: &Output,
     fleet: &mut Fleet,
 ) -> Result<Exit, Failure> {
@@ -276,8 +276,8 @@ async fn carry_out(
         patience: Some(RETURN_PATIENCE),
     };
     match plan {
-        Plan::Study(study, _) => study.run(environment, &job.stop, output).await,
-        Plan::Fetch(settings, list, done) => {
+        JobPlan::Study(study, _) => study.run(environment, &job.stop, output).await,
+        JobPlan::Fetch(settings, list, done) => {
             let here = |failure: Failure| match failure.exit {
                 Exit::Incomplete => {
                     Failure::incomplete(format!("on the coordinator's machine: {failure}"))
@@ -329,15 +329,9 @@ mod tests {
             .await
             .unwrap();
         let url = format!("http://{}", server.address().unwrap());
-        let desk = Arc::new(Desk {
-            jobs,
-            roster: server.roster(),
-            origin: None,
-            began: Instant::now(),
-            readers: control::Readers::default(),
-        });
+        let state = ServerState::new(jobs, server.roster(), None);
         let routes = routes(
-            &desk,
+            &state,
             Gate {
                 token: Some(token),
                 refusals: server.refusals(),

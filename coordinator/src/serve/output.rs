@@ -2,40 +2,36 @@
 
 use std::{
     cell::RefCell,
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Write},
-    os::unix::fs::FileExt,
-    path::{Path, PathBuf},
     sync::Arc,
 };
 
-use bytes::Bytes;
 use fanout_analysis::record::Study;
-use fanout_proto::{control::JobProgress, limits::PART_MAX_BYTES};
+use fanout_proto::control::JobProgress;
 use tracing::warn;
 
-use super::{jobs::Job, plan::study_results};
+use super::{
+    jobs::ServerJob,
+    plan::study_results,
+    transcript::{ERR, OUT, append, lines},
+};
 use crate::{
     run::Progress,
     terminal::reporter::{Report, Reporter},
 };
 
-/// Standard output, in the journal.
-const OUT: char = '1';
-/// Standard error.
-pub(super) const ERR: char = '2';
-
 /// Writes a job's journal and passes its studies on.
 #[derive(Debug)]
 pub(super) struct Output {
-    job: Arc<Job>,
+    job: Arc<ServerJob>,
     journal: File,
     /// The trial that runs.
     what: RefCell<String>,
 }
 
 impl Output {
-    pub(super) fn open(job: Arc<Job>) -> io::Result<Self> {
+    pub(super) fn open(job: Arc<ServerJob>) -> io::Result<Self> {
         let journal = append(&job.journal())?;
         Ok(Self {
             job,
@@ -57,18 +53,6 @@ impl Output {
         self.job.wrote();
         Ok(())
     }
-}
-
-/// A text's lines as they stand in a journal.
-pub(super) fn lines(stream: char, text: &str) -> String {
-    text.trim_end()
-        .lines()
-        .map(|line| format!("{stream}{line}\n"))
-        .collect()
-}
-
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
 }
 
 impl Reporter for Output {
@@ -103,63 +87,5 @@ fn job_progress(what: &str, progress: &Progress) -> JobProgress {
         bytes: progress.bytes,
         elapsed: progress.elapsed,
         waiting: progress.waiting,
-    }
-}
-
-/// Reads a file that grows, and may not be there yet.
-#[derive(Debug)]
-pub(super) struct Tail {
-    names: Vec<PathBuf>,
-    file: Option<File>,
-    offset: u64,
-}
-
-impl Tail {
-    /// The first of `names` that is there is the file; reads on from `offset`.
-    pub(super) fn new(names: Vec<PathBuf>, offset: u64) -> Self {
-        Self {
-            names,
-            file: None,
-            offset,
-        }
-    }
-
-    /// The next bytes, if there are any by now.
-    pub(super) fn read(&mut self) -> io::Result<Option<Bytes>> {
-        if self.file.is_none() {
-            self.file = self.names.iter().find_map(|name| File::open(name).ok());
-        }
-        let Some(file) = &self.file else {
-            return Ok(None);
-        };
-        let mut bytes = vec![0; PART_MAX_BYTES];
-        let count = file.read_at(&mut bytes, self.offset)?;
-        if count == 0 {
-            return Ok(None);
-        }
-        bytes.truncate(count);
-        self.offset += count as u64;
-        Ok(Some(bytes.into()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tail_reads_what_comes_even_under_another_name() {
-        let place = tempfile::tempdir().unwrap();
-        let (part, whole) = (place.path().join("a.part"), place.path().join("a"));
-        let mut tail = Tail::new(vec![part.clone(), whole.clone()], 1);
-        assert_eq!(tail.read().unwrap(), None);
-        append(&part).unwrap().write_all(b"abc").unwrap();
-        assert_eq!(tail.read().unwrap(), Some(Bytes::from_static(b"bc")));
-        std::fs::rename(&part, &whole).unwrap();
-        append(&whole).unwrap().write_all(b"d").unwrap();
-        assert_eq!(tail.read().unwrap(), Some(Bytes::from_static(b"d")));
-        assert_eq!(tail.read().unwrap(), None);
-        let mut late = Tail::new(vec![part, whole], 3);
-        assert_eq!(late.read().unwrap(), Some(Bytes::from_static(b"d")));
     }
 }

@@ -22,9 +22,9 @@ use tower_service::Service;
 use tracing::{debug, warn};
 
 use super::{
-    control::Desk,
     data::STUDY_FILES,
-    metrics::{self, Process},
+    metrics::{self, ProcessUsage},
+    state::ServerState,
 };
 use crate::{
     accept::{self, Peer, PeerInfo, RefusalLog, Rules, Speaks},
@@ -53,7 +53,7 @@ border-bottom:1px solid #ddd;vertical-align:top}code{font-size:.9em;overflow-wra
 
 #[derive(Debug)]
 struct Pages {
-    desk: Arc<Desk>,
+    state: Arc<ServerState>,
     token: Option<Token>,
     /// Names under which a browser on this machine may ask; `None`: any.
     hosts: Option<[&'static str; 3]>,
@@ -64,7 +64,7 @@ struct Pages {
 pub(super) async fn serve(
     listener: TcpListener,
     address: SocketAddr,
-    desk: Arc<Desk>,
+    state: Arc<ServerState>,
     token: Option<Token>,
     refusals: RefusalLog,
     shutdown: CancellationToken,
@@ -76,7 +76,7 @@ pub(super) async fn serve(
         .is_loopback()
         .then_some(["localhost", "127.0.0.1", "[::1]"]);
     let router = router(Arc::new(Pages {
-        desk,
+        state,
         token,
         hosts,
         refusals: refusals.clone(),
@@ -208,8 +208,12 @@ fn shows(token: &Token, headers: &HeaderMap) -> bool {
 }
 
 async fn metrics_text(State(pages): State<Arc<Pages>>) -> Response {
-    let desk = &pages.desk;
-    let text = metrics::text(&desk.status(), desk.jobs.finished_counts(), Process::now());
+    let state = &pages.state;
+    let text = metrics::text(
+        &state.status(),
+        state.jobs.finished_counts(),
+        ProcessUsage::now(),
+    );
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
@@ -217,7 +221,7 @@ async fn study_file(
     State(pages): State<Arc<Pages>>,
     Path((study, file)): Path<(String, String)>,
 ) -> Response {
-    let path = pages.desk.jobs.data().study_file(&study, &file);
+    let path = pages.state.jobs.data().study_file(&study, &file);
     let kind = STUDY_FILES.iter().find(|(name, _)| *name == file);
     let (Some(path), Some((_, kind))) = (path, kind) else {
         return (StatusCode::NOT_FOUND, "no such study\n").into_response();
@@ -232,7 +236,7 @@ async fn study_file(
 }
 
 async fn front(State(pages): State<Arc<Pages>>) -> Html<String> {
-    Html(page(&pages.desk.status(), &pages.desk.jobs.data().studies()).into_string())
+    Html(page(&pages.state.status(), &pages.state.jobs.data().studies()).into_string())
 }
 
 fn page(status: &Status, studies: &[String]) -> Markup {

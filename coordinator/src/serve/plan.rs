@@ -36,7 +36,7 @@ const FETCH_RESULTS: [&str; 2] = ["results.jsonl", "results.csv"];
 
 /// What a job will do; everything that can be checked was.
 #[derive(Debug)]
-pub(super) enum Plan {
+pub(super) enum JobPlan {
     /// A study, and the name under which it is kept.
     Study(Box<PreparedStudy>, String),
     /// A fetch, and what the client has of it already.
@@ -45,16 +45,16 @@ pub(super) enum Plan {
 
 /// A submission that can be run.
 #[derive(Debug)]
-pub(super) struct Checked {
+pub(super) struct CheckedSubmission {
     pub(super) kind: JobKind,
-    pub(super) plan: Plan,
+    pub(super) plan: JobPlan,
     /// What the check said: where the requests will go.
     pub(super) said: String,
 }
 
 /// A submission that cannot be run.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(super) struct RefusedSubmission {
     pub(super) failure: Failure,
     /// What was said before.
     pub(super) said: String,
@@ -72,19 +72,19 @@ pub(super) struct Received {
     pub(super) done: Option<PathBuf>,
 }
 
-impl Plan {
+impl JobPlan {
     /// Checks a submission. Reads the list through once: not for an event loop.
     pub(super) fn of(
         received: &Received,
         data: &Data,
         origin: Option<&str>,
-    ) -> Result<Checked, Refused> {
+    ) -> Result<CheckedSubmission, RefusedSubmission> {
         let notes = Notes::default();
         let checked = Self::check(received, data, origin, &notes);
         let said = notes.0.take();
         match checked {
-            Ok((kind, plan)) => Ok(Checked { kind, plan, said }),
-            Err(failure) => Err(Refused { failure, said }),
+            Ok((kind, plan)) => Ok(CheckedSubmission { kind, plan, said }),
+            Err(failure) => Err(RefusedSubmission { failure, said }),
         }
     }
 

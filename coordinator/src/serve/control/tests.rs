@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use fanout_proto::wire::control_client::ControlClient;
+use fanout_proto::{PROTOCOL_VERSION, control::PROTOCOL_KEY, wire::control_client::ControlClient};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -14,45 +14,40 @@ use tonic::{
 use super::*;
 use crate::{
     fleet::{Fleet, FleetServer},
-    serve::{data::Data, routes},
+    serve::{data::Data, gate::Gate, jobs::Jobs, routes, state::READERS_MAX},
 };
 
 const QUEUE: usize = 2;
 
-struct Daemon {
+struct RunningServer {
     client: ControlClient<Channel>,
-    desk: Arc<Desk>,
+    state: Arc<ServerState>,
     _fleet: Fleet,
     shutdown: CancellationToken,
     serve: JoinHandle<()>,
     _place: tempfile::TempDir,
 }
 
-impl Daemon {
+impl RunningServer {
     async fn start() -> Self {
         let place = tempfile::tempdir().unwrap();
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = FleetServer::bind(loopback, None).await.unwrap();
         let url = format!("http://{}", server.address().unwrap());
-        let desk = Arc::new(Desk {
-            jobs: Jobs::new(Data::open(place.path()).unwrap(), QUEUE).unwrap(),
-            roster: server.roster(),
-            origin: None,
-            began: Instant::now(),
-            readers: Readers::default(),
-        });
+        let jobs = Jobs::new(Data::open(place.path()).unwrap(), QUEUE).unwrap();
+        let state = ServerState::new(jobs, server.roster(), None);
         let gate = Gate {
             token: None,
             refusals: server.refusals(),
         };
-        let routes = routes(&desk, gate).await.unwrap();
+        let routes = routes(&state, gate).await.unwrap();
         let shutdown = CancellationToken::new();
         let (fleet, serve) = server.start(routes, shutdown.clone());
         let serve = tokio::spawn(async move { serve.await.unwrap() });
         let channel = Endpoint::from_shared(url).unwrap().connect().await.unwrap();
         Self {
             client: ControlClient::new(channel),
-            desk,
+            state,
             _fleet: fleet,
             shutdown,
             serve,
@@ -101,7 +96,7 @@ fn list(bytes: &'static [u8]) -> wire::SubmitPart {
 
 #[tokio::test]
 async fn a_malformed_submission_is_refused_and_its_place_given_back() {
-    let mut daemon = Daemon::start().await;
+    let mut server = RunningServer::start().await;
     let good = || submission(|_| {});
     let cases = [
         (vec![], Code::InvalidArgument, "submission is missing"),
@@ -142,7 +137,7 @@ async fn a_malformed_submission_is_refused_and_its_place_given_back() {
         ),
     ];
     for (parts, code, words) in cases {
-        let status = daemon.submit(parts).await.unwrap_err();
+        let status = server.submit(parts).await.unwrap_err();
         assert_eq!(status.code(), code, "{status:?}");
         assert!(status.message().contains(words), "{status:?}");
     }
@@ -165,7 +160,7 @@ async fn a_malformed_submission_is_refused_and_its_place_given_back() {
     ];
     for (change, words) in changes {
         let parts = vec![submission(change), list(b"http://127.0.0.1:9/\n")];
-        let answer = daemon.submit(parts).await.unwrap();
+        let answer = server.submit(parts).await.unwrap();
         let answer = Submitted::try_from(answer).unwrap();
         let Submitted::Refused {
             message, exit_code, ..
@@ -176,59 +171,59 @@ async fn a_malformed_submission_is_refused_and_its_place_given_back() {
         assert_eq!(exit_code, 2);
         assert!(message.contains(words), "{message}");
     }
-    assert!(daemon.desk.jobs.list().is_empty());
-    assert!(daemon.desk.jobs.admit().is_ok());
-    daemon.end().await;
+    assert!(server.state.jobs.list().is_empty());
+    assert!(server.state.jobs.admit().is_ok());
+    server.end().await;
 }
 
 #[tokio::test]
 async fn a_full_queue_and_unknown_jobs_are_told_by_their_codes() {
-    let mut daemon = Daemon::start().await;
+    let mut server = RunningServer::start().await;
     let job = || vec![submission(|_| {}), list(b"http://127.0.0.1:9/\n")];
     // One may run, the others wait.
     for _ in 0..=QUEUE {
-        daemon.submit(job()).await.unwrap();
+        server.submit(job()).await.unwrap();
     }
     for _ in 0..50 {
-        let status = daemon.submit(job()).await.unwrap_err();
+        let status = server.submit(job()).await.unwrap_err();
         assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
     }
-    assert_eq!(daemon.desk.jobs.list().len(), QUEUE + 1);
+    assert_eq!(server.state.jobs.list().len(), QUEUE + 1);
     for job in [0, 99, u64::MAX] {
         let follow = wire::FollowRequest {
             job,
             journal_from: u64::MAX,
             results_from: u64::MAX,
         };
-        let status = daemon.client.follow(asked(follow)).await.unwrap_err();
+        let status = server.client.follow(asked(follow)).await.unwrap_err();
         assert_eq!(status.code(), Code::NotFound);
         let cancel = wire::CancelRequest { job, at_once: true };
-        let status = daemon.client.cancel(asked(cancel)).await.unwrap_err();
+        let status = server.client.cancel(asked(cancel)).await.unwrap_err();
         assert_eq!(status.code(), Code::NotFound);
     }
     for name in ["", "..", "../jobs", "/etc", "a\0b"] {
         let name = name.to_owned();
         let read = wire::ReadStudyRequest { name };
-        let status = daemon.client.read_study(asked(read)).await.unwrap_err();
+        let status = server.client.read_study(asked(read)).await.unwrap_err();
         assert_eq!(status.code(), Code::NotFound);
     }
     let mut other = asked(wire::StatusRequest {});
     other
         .metadata_mut()
         .insert(PROTOCOL_KEY, MetadataValue::from_static("-1"));
-    let status = daemon.client.status(other).await.unwrap_err();
+    let status = server.client.status(other).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().ends_with("upgrade the client"));
-    daemon.end().await;
+    server.end().await;
 }
 
 #[tokio::test]
 async fn followers_are_bounded_and_leave_their_places() {
-    let mut daemon = Daemon::start().await;
+    let mut server = RunningServer::start().await;
     let job = vec![submission(|_| {}), list(b"http://127.0.0.1:9/\n")];
-    daemon.submit(job).await.unwrap();
+    server.submit(job).await.unwrap();
     let taken: Vec<_> = (0..READERS_MAX)
-        .map(|_| daemon.desk.readers.enter().unwrap())
+        .map(|_| server.state.reader().unwrap())
         .collect();
     let follow = || {
         asked(wire::FollowRequest {
@@ -237,11 +232,11 @@ async fn followers_are_bounded_and_leave_their_places() {
             results_from: 0,
         })
     };
-    let status = daemon.client.follow(follow()).await.unwrap_err();
+    let status = server.client.follow(follow()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     drop(taken);
     // A place in a file that there is not costs the follower its call only.
-    let mut events = daemon.client.follow(follow()).await.unwrap().into_inner();
+    let mut events = server.client.follow(follow()).await.unwrap().into_inner();
     let mut last = Ok(None);
     for _ in 0..3 {
         last = events.message().await;
@@ -251,20 +246,10 @@ async fn followers_are_bounded_and_leave_their_places() {
     }
     assert_eq!(last.unwrap_err().code(), Code::Internal);
     drop(events);
-    daemon
+    server
         .client
         .status(asked(wire::StatusRequest {}))
         .await
         .unwrap();
-    daemon.end().await;
-}
-
-#[test]
-fn a_list_may_begin_slowly_but_not_trickle_for_ever() {
-    let seconds = Duration::from_secs;
-    assert!(!is_too_slow(0, seconds(60)));
-    assert!(is_too_slow(0, seconds(61)));
-    assert!(is_too_slow(4_095, seconds(61)));
-    assert!(!is_too_slow(4_096, seconds(61)));
-    assert!(!is_too_slow(u64::MAX, seconds(u64::MAX)));
+    server.end().await;
 }

@@ -1,0 +1,58 @@
+//! Which clients may call the service.
+
+use fanout_proto::{PROTOCOL_VERSION, control::PROTOCOL_KEY};
+use tonic::{Request, Status, service::Interceptor};
+
+use crate::{
+    accept::{PeerInfo, RefusalLog},
+    fleet::Token,
+};
+
+/// Lets clients in that show the token and speak this version's protocol.
+#[derive(Debug, Clone)]
+pub(super) struct Gate {
+    pub(super) token: Option<Token>,
+    pub(super) refusals: RefusalLog,
+}
+
+impl Gate {
+    fn refused(&self, peer: Option<&PeerInfo>, reason: &'static str, detail: &str) {
+        if let Some(peer) = peer {
+            self.refusals.note(peer.ip(), reason, detail);
+        }
+    }
+}
+
+impl Interceptor for Gate {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        let text = |key: &str| request.metadata().get(key).and_then(|v| v.to_str().ok());
+        let peer = request.extensions().get::<PeerInfo>();
+        if let Some(token) = &self.token
+            && !token.fits(text("authorization"))
+        {
+            self.refused(peer, "a client with a wrong or missing token", "");
+            return Err(Status::unauthenticated(
+                "wrong or missing token; pass the coordinator's with --token-file or FANOUT_TOKEN",
+            ));
+        }
+        let theirs: u32 = text(PROTOCOL_KEY).and_then(|v| v.parse().ok()).unwrap_or(0);
+        if theirs != PROTOCOL_VERSION {
+            let older = if theirs < PROTOCOL_VERSION {
+                "client"
+            } else {
+                "coordinator"
+            };
+            let detail = format!("it speaks protocol {theirs}");
+            self.refused(peer, "a client of another version", &detail);
+            return Err(Status::failed_precondition(format!(
+                "the client speaks protocol {theirs}, this coordinator is fanout {} with protocol \
+                 {PROTOCOL_VERSION}: upgrade the {older}",
+                fanout_program::VERSION,
+            )));
+        }
+        if let Some(peer) = peer {
+            peer.admit();
+        }
+        Ok(request)
+    }
+}
