@@ -42,7 +42,7 @@ use self::{
     data::Data,
     gate::Gate,
     jobs::{Jobs, ServerJob},
-    output::Output,
+    output::JobOutput,
     plan::JobPlan,
     state::ServerState,
 };
@@ -237,7 +237,7 @@ async fn work(mut fleet: Fleet, jobs: &Jobs, mut signals: EndSignals) -> Exit {
 /// Runs one job on the fleet, whatever comes of it.
 async fn run_job(job: &Arc<ServerJob>, plan: JobPlan, fleet: &mut Fleet) -> JobFinished {
     info!(job = %job.description.id, "job starts");
-    let result = match Output::open(job.clone()) {
+    let result = match JobOutput::open(job.clone()) {
         Ok(output) => carry_out(job, plan, &output, fleet).await,
         Err(error) => Err(plan::cannot_keep(&error)),
     };
@@ -258,7 +258,7 @@ async fn run_job(job: &Arc<ServerJob>, plan: JobPlan, fleet: &mut Fleet) -> JobF
 async fn carry_out(
     job: &ServerJob,
     plan: JobPlan,
-    output: &Output,
+    output: &JobOutput,
     fleet: &mut Fleet,
 ) -> Result<Exit, Failure> {
     if let Err(failure) = gather(fleet, plan.workers(), &job.stop).await {

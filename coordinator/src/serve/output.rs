@@ -23,14 +23,14 @@ use crate::{
 
 /// Writes a job's journal and passes its studies on.
 #[derive(Debug)]
-pub(super) struct Output {
+pub(super) struct JobOutput {
     job: Arc<ServerJob>,
     journal: File,
     /// The trial that runs.
     what: RefCell<String>,
 }
 
-impl Output {
+impl JobOutput {
     pub(super) fn open(job: Arc<ServerJob>) -> io::Result<Self> {
         let journal = append(&job.journal())?;
         Ok(Self {
@@ -55,7 +55,7 @@ impl Output {
     }
 }
 
-impl Reporter for Output {
+impl Reporter for JobOutput {
     fn report(&self, report: Report<'_>) -> io::Result<()> {
         match report {
             Report::Line(text) => {

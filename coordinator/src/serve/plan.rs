@@ -17,10 +17,7 @@ use fanout_proto::{
 
 use super::data::Data;
 use crate::{
-    cli::{
-        CommandLine, CoordinatorCommand, FetchArgs, FleetArgs, HttpArgs, StudyArgs, exit::Failure,
-        without_secrets,
-    },
+    cli::{CommandLine, CoordinatorCommand, FleetArgs, HttpArgs, exit::Failure, without_secrets},
     fetch,
     results::{Destination, PartError, part_name},
     settings::{FetchSettings, StudySettings},
@@ -43,23 +40,6 @@ pub(super) enum JobPlan {
     Fetch(Box<FetchSettings>, UrlList, Option<IdSet>),
 }
 
-/// A submission that can be run.
-#[derive(Debug)]
-pub(super) struct CheckedSubmission {
-    pub(super) kind: JobKind,
-    pub(super) plan: JobPlan,
-    /// What the check said: where the requests will go.
-    pub(super) said: String,
-}
-
-/// A submission that cannot be run.
-#[derive(Debug)]
-pub(super) struct RefusedSubmission {
-    pub(super) failure: Failure,
-    /// What was said before.
-    pub(super) said: String,
-}
-
 /// What a client sent, in the job's directory.
 #[derive(Debug)]
 pub(super) struct Received {
@@ -73,27 +53,24 @@ pub(super) struct Received {
 }
 
 impl JobPlan {
-    /// Checks a submission. Reads the list through once: not for an event loop.
-    pub(super) fn of(
+    /// Checks a submission, and says where its requests would go. Reads the
+    /// list through once: not for an event loop.
+    pub(super) fn check(
         received: &Received,
         data: &Data,
         origin: Option<&str>,
-    ) -> Result<CheckedSubmission, RefusedSubmission> {
-        let notes = Notes::default();
-        let checked = Self::check(received, data, origin, &notes);
-        let said = notes.0.take();
-        match checked {
-            Ok((kind, plan)) => Ok(CheckedSubmission { kind, plan, said }),
-            Err(failure) => Err(RefusedSubmission { failure, said }),
-        }
+    ) -> (Result<Self, Failure>, String) {
+        let said = CheckReport::default();
+        let plan = Self::new(received, data, origin, &said);
+        (plan, said.0.take())
     }
 
-    fn check(
+    fn new(
         received: &Received,
         data: &Data,
         origin: Option<&str>,
-        notes: &Notes,
-    ) -> Result<(JobKind, Self), Failure> {
+        reporter: &CheckReport,
+    ) -> Result<Self, Failure> {
         let typed = &received.submission.arguments;
         let line = std::iter::once("coordinator").chain(typed.iter().map(String::as_str));
         let cli = CommandLine::try_parse_from(line).map_err(|error| {
@@ -107,11 +84,12 @@ impl JobPlan {
                 received.has_list(args.urls.is_some())?;
                 args.urls = received.list.clone();
                 args.out = Some(directory);
-                let settings = study_settings(&args, source)?;
+                let mut settings = StudySettings::new(&args).map_err(Failure::usage)?;
+                settings.common.source = source.unwrap_or(settings.common.source);
                 let command =
                     std::iter::once("coordinator".to_owned()).chain(without_secrets(typed));
-                let prepared = PreparedStudy::new(settings, command.collect(), notes)?;
-                Ok((JobKind::Study, Self::Study(Box::new(prepared), name)))
+                let prepared = PreparedStudy::new(settings, command.collect(), reporter)?;
+                Ok(Self::Study(Box::new(prepared), name))
             }
             CoordinatorCommand::Fetch(mut args) => {
                 let source = received.replace(&mut args.fleet, &mut args.http, origin)?;
@@ -125,12 +103,20 @@ impl JobPlan {
                 let theirs = args.out.replace(received.directory.join(form));
                 // What there is already is the client's, and stays there.
                 args.resume = false;
-                let settings = fetch_settings(&args, source)?;
+                let mut settings = FetchSettings::new(&args).map_err(Failure::usage)?;
+                settings.common.source = source.unwrap_or(settings.common.source);
                 let list = fetch::open(&settings)?;
                 let done = received.done(&list, theirs.as_deref())?;
-                Ok((JobKind::Fetch, Self::Fetch(Box::new(settings), list, done)))
+                Ok(Self::Fetch(Box::new(settings), list, done))
             }
             _ => Err(Failure::usage("only study and fetch run on a fleet")),
+        }
+    }
+
+    pub(super) fn kind(&self) -> JobKind {
+        match self {
+            Self::Study(..) => JobKind::Study,
+            Self::Fetch(..) => JobKind::Fetch,
         }
     }
 
@@ -138,7 +124,7 @@ impl JobPlan {
     pub(super) fn workers(&self) -> u32 {
         match self {
             Self::Study(prepared, _) => prepared.workers(),
-            // Nobody is needed where nothing is left.
+            // None is needed where nothing is left.
             Self::Fetch(_, _, Some(done)) if done.is_full() => 0,
             Self::Fetch(settings, ..) => settings.common.workers,
         }
@@ -192,22 +178,6 @@ impl JobPlan {
 /// Where the studies of a job in `directory` are passed on.
 pub(super) fn study_results(directory: &Path) -> PathBuf {
     directory.join(STUDY_RESULTS)
-}
-
-fn study_settings(args: &StudyArgs, source: Option<Source>) -> Result<StudySettings, Failure> {
-    let mut settings = StudySettings::new(args).map_err(Failure::usage)?;
-    if let Some(source) = source {
-        settings.common.source = source;
-    }
-    Ok(settings)
-}
-
-fn fetch_settings(args: &FetchArgs, source: Option<Source>) -> Result<FetchSettings, Failure> {
-    let mut settings = FetchSettings::new(args).map_err(Failure::usage)?;
-    if let Some(source) = source {
-        settings.common.source = source;
-    }
-    Ok(settings)
 }
 
 impl Received {
@@ -273,14 +243,14 @@ pub(super) fn cannot_keep(error: &io::Error) -> Failure {
 
 /// What a check says, for the client.
 #[derive(Debug, Default)]
-struct Notes(RefCell<String>);
+struct CheckReport(RefCell<String>);
 
-impl Reporter for Notes {
+impl Reporter for CheckReport {
     fn report(&self, report: Report<'_>) -> io::Result<()> {
         if let Report::Line(text) | Report::Result(text) = report {
-            let mut notes = self.0.borrow_mut();
-            notes.push_str(text.trim_end());
-            notes.push('\n');
+            let mut said = self.0.borrow_mut();
+            said.push_str(text.trim_end());
+            said.push('\n');
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use tracing::info;
 
 use super::{
     jobs::{Cancelled, ServerJob},
-    plan::{CheckedSubmission, JobPlan, Received},
+    plan::{JobPlan, Received},
     state::ServerState,
     transcript::Tail,
     upload::{invalid, next_part, receive},
@@ -147,27 +147,27 @@ async fn submit(
         let state = state.clone();
         // A long list takes a while to read, and workers must not wait for it.
         tokio::task::spawn_blocking(move || {
-            let checked = JobPlan::of(&received, state.jobs.data(), state.origin.as_deref());
+            let checked = JobPlan::check(&received, state.jobs.data(), state.origin.as_deref());
             (received, checked)
         })
     };
-    let (received, checked) = check
+    let (received, (plan, said)) = check
         .await
         .map_err(|error| Status::internal(error.to_string()))?;
-    let CheckedSubmission { kind, plan, said } = match checked {
-        Ok(checked) => checked,
-        Err(refused) => {
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(failure) => {
             return Ok(Submitted::Refused {
-                exit_code: refused.failure.exit.code(),
-                message: refused.failure.to_string(),
-                said: refused.said,
+                exit_code: failure.exit.code(),
+                message: failure.to_string(),
+                said,
             });
         }
     };
     let id = admission.id;
     let description = JobDescription {
         id,
-        kind,
+        kind: plan.kind(),
         arguments: without_secrets(&received.submission.arguments),
         list: plan.list(),
     };
