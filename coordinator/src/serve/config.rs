@@ -133,7 +133,9 @@ mod tests {
             .map_err(|e| e.to_string())?
             .command
         {
-            CoordinatorCommand::Serve(args) => ServeConfig::try_from(*args).map_err(|e| e.to_string()),
+            CoordinatorCommand::Serve(args) => {
+                ServeConfig::try_from(*args).map_err(|e| e.to_string())
+            }
             _ => unreachable!("serve was typed"),
         }
     }
