@@ -8,7 +8,7 @@ use fanout_program::{LogArgs, LogPrefix};
 
 #[derive(Debug, Parser)]
 #[command(name = "origin", version = fanout_program::LONG_VERSION)]
-struct Cli {
+struct OriginCli {
     #[command(flatten)]
     origin: OriginArgs,
     #[command(flatten)]
@@ -16,7 +16,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = OriginCli::parse();
     fanout_program::set_up(cli.log, "info", LogPrefix::Level);
     fanout_origin::run(&cli.origin)
 }

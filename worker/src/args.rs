@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use fanout_proto::limits::{FETCHERS_MAX, NAME_MAX_BYTES};
 use tonic::transport::Endpoint;
 
-use crate::{access::AccessArgs, measure::machine, session::Settings, supervise::FetcherCommand};
+use crate::{
+    access::AccessArgs, measure::machine, session::SessionSettings, supervise::FetcherCommand,
+};
 
 /// Arguments of the worker daemon.
 #[derive(Debug, Clone, clap::Args)]
@@ -97,14 +99,14 @@ pub enum UsageError {
 
 /// Arguments that were found to make sense.
 #[derive(Debug)]
-pub(crate) struct Config {
+pub(crate) struct WorkerConfig {
     pub(crate) coordinator: Endpoint,
-    pub(crate) session: Settings,
+    pub(crate) session: SessionSettings,
     pub(crate) exit_with_stdin: bool,
     pub(crate) once: bool,
 }
 
-impl TryFrom<WorkerArgs> for Config {
+impl TryFrom<WorkerArgs> for WorkerConfig {
     type Error = UsageError;
 
     fn try_from(args: WorkerArgs) -> Result<Self, UsageError> {
@@ -115,7 +117,7 @@ impl TryFrom<WorkerArgs> for Config {
         }
         Ok(Self {
             coordinator: args.access.endpoint(&args.coordinator)?,
-            session: Settings {
+            session: SessionSettings {
                 name,
                 slots: args.slots,
                 authorization: args.access.authorization()?,
@@ -140,9 +142,9 @@ mod tests {
         worker: WorkerArgs,
     }
 
-    fn config(arguments: &[&str]) -> Result<Config, UsageError> {
+    fn config(arguments: &[&str]) -> Result<WorkerConfig, UsageError> {
         let arguments = std::iter::once("worker").chain(arguments.iter().copied());
-        Config::try_from(Cli::try_parse_from(arguments).unwrap().worker)
+        WorkerConfig::try_from(Cli::try_parse_from(arguments).unwrap().worker)
     }
 
     fn refused(arguments: &[&str]) -> String {

@@ -20,9 +20,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    args::{Config, UsageError, WorkerArgs},
+    args::{UsageError, WorkerArgs, WorkerConfig},
     backoff::Backoff,
-    session::{Parting, SessionError, attach},
+    session::{AttachError, SessionEnd, attach},
 };
 
 /// A session that lasted so long was a good one: the next pause is short again.
@@ -32,14 +32,14 @@ const SIGTERM_CODE: u8 = 128 + 15;
 
 /// How the daemon ended, when it ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum DaemonEnd {
     /// The coordinator said Goodbye, stdin ended, or SIGTERM came.
     Done,
     /// SIGINT came.
     Interrupted,
 }
 
-impl Ending {
+impl DaemonEnd {
     const fn code(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -48,8 +48,8 @@ impl Ending {
     }
 }
 
-impl From<Ending> for ExitCode {
-    fn from(ending: Ending) -> Self {
+impl From<DaemonEnd> for ExitCode {
+    fn from(ending: DaemonEnd) -> Self {
         ending.code().into()
     }
 }
@@ -70,7 +70,7 @@ pub enum WorkerError {
     },
     /// The session failed and cannot be tried again.
     #[error(transparent)]
-    Session(#[from] SessionError),
+    Session(#[from] AttachError),
     /// The event loop or a signal handler could not be set up.
     #[error("the worker could not be set up: {0}")]
     Setup(#[from] io::Error),
@@ -105,35 +105,35 @@ impl WorkerError {
 /// # Errors
 ///
 /// [`WorkerError`]; its [`exit_code`](WorkerError::exit_code) is the process's.
-pub fn run(args: WorkerArgs) -> Result<Ending, WorkerError> {
-    let config = Config::try_from(args)?;
+pub fn run(args: WorkerArgs) -> Result<DaemonEnd, WorkerError> {
+    let config = WorkerConfig::try_from(args)?;
     fanout_program::raise_file_limit();
     // One thread: what the worker itself costs stays small and easy to tell.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let until = Until::watch(config.exit_with_stdin)?;
-        serve(&config, &until).await
+        let signals = StopSignals::watch(config.exit_with_stdin)?;
+        serve(&config, &signals).await
     })
 }
 
-async fn serve(config: &Config, until: &Until) -> Result<Ending, WorkerError> {
+async fn serve(config: &WorkerConfig, signals: &StopSignals) -> Result<DaemonEnd, WorkerError> {
     let mut backoff = Backoff::default();
     let mut told = None;
     loop {
         let began = Instant::now();
-        let parted = one_session(config, until).await;
+        let parted = one_session(config, signals).await;
         if began.elapsed() > LASTING {
             backoff.reset();
             told = None;
         }
         match parted {
-            Ok(Parting::Stopped) => return Ok(until.ending()),
-            Ok(Parting::Goodbye(reason)) => {
+            Ok(SessionEnd::Stopped) => return Ok(signals.ending()),
+            Ok(SessionEnd::Goodbye(reason)) => {
                 tracing::info!(reason, "the coordinator said goodbye");
                 if config.once || config.exit_with_stdin {
-                    return Ok(Ending::Done);
+                    return Ok(DaemonEnd::Done);
                 }
             }
             Err(error) if config.once || error.is_final() => return Err(error),
@@ -148,32 +148,35 @@ async fn serve(config: &Config, until: &Until) -> Result<Ending, WorkerError> {
             }
         }
         tokio::select! {
-            () = until.stop.cancelled() => return Ok(until.ending()),
+            () = signals.stop.cancelled() => return Ok(signals.ending()),
             () = sleep(backoff.pause(rand::random())) => {}
         }
     }
 }
 
-async fn one_session(config: &Config, until: &Until) -> Result<Parting, WorkerError> {
+async fn one_session(
+    config: &WorkerConfig,
+    signals: &StopSignals,
+) -> Result<SessionEnd, WorkerError> {
     let channel = tokio::select! {
-        () = until.stop.cancelled() => return Ok(Parting::Stopped),
+        () = signals.stop.cancelled() => return Ok(SessionEnd::Stopped),
         channel = config.coordinator.connect() => channel,
     };
     let channel = channel.map_err(|error| WorkerError::Unreachable {
         coordinator: config.coordinator.uri().to_string(),
         cause: causes(&error),
     })?;
-    Ok(attach(channel, &config.session, &until.stop).await?)
+    Ok(attach(channel, &config.session, &signals.stop).await?)
 }
 
 /// What ends the daemon: a signal, or stdin's end.
-struct Until {
+struct StopSignals {
     stop: CancellationToken,
-    ending: Arc<OnceLock<Ending>>,
+    ending: Arc<OnceLock<DaemonEnd>>,
     watcher: JoinHandle<()>,
 }
 
-impl Until {
+impl StopSignals {
     /// Begins to watch. The first signal stops the daemon, a second one ends
     /// the process at once: its fetchers see their stdin end.
     fn watch(with_stdin: bool) -> Result<Self, WorkerError> {
@@ -196,15 +199,15 @@ impl Until {
                     false => interrupts.recv().await,
                 };
                 let how = tokio::select! {
-                    _ = interrupted() => Ending::Interrupted,
-                    _ = terminations.recv() => Ending::Done,
-                    () = end_of(stdin) => Ending::Done,
+                    _ = interrupted() => DaemonEnd::Interrupted,
+                    _ = terminations.recv() => DaemonEnd::Done,
+                    () = end_of(stdin) => DaemonEnd::Done,
                 };
                 // Nobody else sets it.
                 let _ = ending.set(how);
                 stop.cancel();
                 let code = tokio::select! {
-                    _ = interrupted() => Ending::Interrupted.code(),
+                    _ = interrupted() => DaemonEnd::Interrupted.code(),
                     _ = terminations.recv() => SIGTERM_CODE,
                 };
                 std::process::exit(code.into());
@@ -217,12 +220,12 @@ impl Until {
         })
     }
 
-    fn ending(&self) -> Ending {
-        self.ending.get().copied().unwrap_or(Ending::Done)
+    fn ending(&self) -> DaemonEnd {
+        self.ending.get().copied().unwrap_or(DaemonEnd::Done)
     }
 }
 
-impl Drop for Until {
+impl Drop for StopSignals {
     fn drop(&mut self) {
         self.watcher.abort();
     }

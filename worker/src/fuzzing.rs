@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use fanout_proto::{WireError, frame, wire};
 use prost::Message;
 
-use crate::{message::Order, supervise::Answer};
+use crate::{message::Order, supervise::FetcherMessage};
 
 /// Reads what a fetcher wrote, as far as it is there, like the worker does:
 /// a word for each frame is added to `found`.
@@ -14,9 +14,9 @@ use crate::{message::Order, supervise::Answer};
 /// What the worker would say of the fetcher.
 pub fn answers(buffer: &mut BytesMut, found: &mut Vec<String>) -> Result<(), String> {
     while let Some(frame) = frame::take(buffer).map_err(|error| error.to_string())? {
-        let answer = Answer::try_from(frame).map_err(|error| error.to_string())?;
+        let answer = FetcherMessage::try_from(frame).map_err(|error| error.to_string())?;
         found.push(match answer {
-            Answer::Forward(frame) => format!("forward {}", frame.len()),
+            FetcherMessage::Forward(frame) => format!("forward {}", frame.len()),
             other => format!("{other:?}"),
         });
     }

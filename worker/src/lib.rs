@@ -27,8 +27,8 @@ pub mod trial;
 
 pub use access::{AccessArgs, token};
 pub use args::{UsageError, WorkerArgs};
-pub use daemon::{Ending, WorkerError, run};
-pub use session::{Parting, SessionError, Settings, attach};
+pub use daemon::{DaemonEnd, WorkerError, run};
+pub use session::{AttachError, SessionEnd, SessionSettings, attach};
 pub use supervise::FetcherCommand;
 
 /// Runs a fetcher if that is what this process was started for. To be asked first of all: a fetcher

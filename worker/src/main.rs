@@ -10,7 +10,7 @@ use fanout_worker::WorkerArgs;
 /// Starts, feeds, measures and reaps fetchers for a fanout coordinator
 #[derive(Parser)]
 #[command(name = "worker", version = fanout_program::LONG_VERSION)]
-struct Cli {
+struct WorkerCli {
     #[command(flatten)]
     worker: WorkerArgs,
     #[command(flatten)]
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     if let Some(code) = fanout_worker::run_as_fetcher() {
         return code;
     }
-    let cli = Cli::parse();
+    let cli = WorkerCli::parse();
     fanout_program::set_up(cli.log, "info", LogPrefix::TimeAndLevel);
     match fanout_worker::run(cli.worker) {
         Ok(ending) => ending.into(),

@@ -9,7 +9,7 @@ use fanout_proto::{
     wire::{self, from_fetcher, from_worker, to_worker},
 };
 use fanout_testkit::{ScriptedWorker, message};
-use fanout_worker::trial::{Action, Control, Input, Trial};
+use fanout_worker::trial::{Action, FetcherControl, TrialInput, WorkerTrial};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use tokio::{
@@ -51,12 +51,12 @@ struct Event(FetcherId, Did);
 
 enum ToFetcher {
     Leases(Vec<UrlId>),
-    Control(Control),
+    Control(FetcherControl),
 }
 
 struct Session {
     trial: u64,
-    machine: Trial,
+    machine: WorkerTrial,
     fetchers: BTreeMap<FetcherId, (mpsc::UnboundedSender<ToFetcher>, AbortHandle)>,
     tasks: JoinSet<()>,
     events: mpsc::UnboundedSender<Event>,
@@ -78,7 +78,7 @@ async fn session(name: &str, rng: &mut ChaCha8Rng) -> Result<(), Failure> {
     let (outbox, mut to_say) = mpsc::unbounded_channel();
     let mut session = Session {
         trial: 0,
-        machine: Trial::new(),
+        machine: WorkerTrial::new(),
         fetchers: BTreeMap::new(),
         tasks: JoinSet::new(),
         events,
@@ -105,7 +105,7 @@ async fn session(name: &str, rng: &mut ChaCha8Rng) -> Result<(), Failure> {
                 peer.say(from_worker::Message::Heartbeat(wire::Heartbeat { sequence: 0 })).await;
             }
             () = sleep_until(due.unwrap_or(heard + SILENCE)), if due.is_some() => {
-                session.decide(Input::Tick);
+                session.decide(TrialInput::Tick);
             }
             () = sleep_until(heard + SILENCE) => return Err("the coordinator is silent".into()),
         }
@@ -131,10 +131,12 @@ impl Session {
                     self.write(id, ToFetcher::Leases(urls));
                 }
             }
-            to_worker::Message::Go(_) => self.decide(Input::Go),
-            to_worker::Message::Finish(_) => self.decide(Input::Finish),
-            to_worker::Message::Abort(_) => self.decide(Input::Abort),
-            to_worker::Message::Kill(kill) => self.decide(Input::Kill(FetcherId(kill.fetcher))),
+            to_worker::Message::Go(_) => self.decide(TrialInput::Go),
+            to_worker::Message::Finish(_) => self.decide(TrialInput::Finish),
+            to_worker::Message::Abort(_) => self.decide(TrialInput::Abort),
+            to_worker::Message::Kill(kill) => {
+                self.decide(TrialInput::Kill(FetcherId(kill.fetcher)))
+            }
             to_worker::Message::Goodbye(_) | to_worker::Message::Refused(_) => return Ok(true),
             to_worker::Message::Welcome(_) | to_worker::Message::Heartbeat(_) => {}
         }
@@ -147,7 +149,7 @@ impl Session {
         let task = fetcher(id, from, self.events.clone(), rng);
         let abort = self.tasks.spawn(task);
         self.fetchers.insert(id, (to, abort));
-        self.decide(Input::Started(id, Instant::now()));
+        self.decide(TrialInput::Started(id, Instant::now()));
     }
 
     fn write(&self, id: FetcherId, message: ToFetcher) {
@@ -159,10 +161,10 @@ impl Session {
 
     fn note(&mut self, Event(id, did): Event) {
         match did {
-            Did::Ready => self.decide(Input::Ready(id, Instant::now())),
+            Did::Ready => self.decide(TrialInput::Ready(id, Instant::now())),
             Did::Completed(urls) => self.forward(id, &urls),
-            Did::Report => self.decide(Input::Report(id, FetcherReport::default())),
-            Did::Ended(exit) => self.decide(Input::Ended {
+            Did::Report => self.decide(TrialInput::Report(id, FetcherReport::default())),
+            Did::Ended(exit) => self.decide(TrialInput::Ended {
                 fetcher: id,
                 exit,
                 usage: None,
@@ -184,15 +186,15 @@ impl Session {
         )));
     }
 
-    fn decide(&mut self, input: Input) {
+    fn decide(&mut self, input: TrialInput) {
         let mut actions = Vec::new();
         self.machine.on(Instant::now(), input, &mut actions);
         for action in actions {
             match action {
                 Action::Write(id, control) => {
                     self.write(id, ToFetcher::Control(control));
-                    if control == Control::Go {
-                        self.decide(Input::GoWritten(id, Instant::now()));
+                    if control == FetcherControl::Go {
+                        self.decide(TrialInput::GoWritten(id, Instant::now()));
                     }
                 }
                 Action::Kill(id) => {
@@ -207,7 +209,7 @@ impl Session {
                     });
                 }
                 Action::Measure(id) => {
-                    self.decide(Input::Measured(id, HeldFigures::default()));
+                    self.decide(TrialInput::Measured(id, HeldFigures::default()));
                 }
                 Action::TellReady(id, spawn) => {
                     self.say(from_worker::Message::Ready(wire::FetcherReady {
@@ -274,9 +276,9 @@ async fn fetcher(
         tokio::select! {
             message = from.recv() => match message {
                 Some(ToFetcher::Leases(urls)) => leases.extend(urls),
-                Some(ToFetcher::Control(Control::Go)) => going = true,
-                Some(ToFetcher::Control(Control::Hold)) => tell(Did::Report),
-                Some(ToFetcher::Control(Control::Exit)) => return tell(Did::Ended(Exit::Code(0))),
+                Some(ToFetcher::Control(FetcherControl::Go)) => going = true,
+                Some(ToFetcher::Control(FetcherControl::Hold)) => tell(Did::Report),
+                Some(ToFetcher::Control(FetcherControl::Exit)) => return tell(Did::Ended(Exit::Code(0))),
                 None => return,
             },
             Some(done) = under_way.join_next() => match done {

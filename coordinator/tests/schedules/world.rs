@@ -19,7 +19,7 @@ use fanout_proto::{
     id::{FetcherId, UrlId, WorkerId},
     report::{Exit, FetcherExited, FetcherReport, HeldFigures},
 };
-use fanout_worker::trial::{Action, Control, Input, Trial as Crew};
+use fanout_worker::trial::{Action, FetcherControl, TrialInput, WorkerTrial};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use tokio::time::Instant;
@@ -98,7 +98,7 @@ enum AtWorker {
 enum InFetcher {
     SetUp,
     Leases(Vec<UrlId>),
-    Control(Control),
+    Control(FetcherControl),
     Does(UrlId),
     Flush,
 }
@@ -155,7 +155,7 @@ struct Process {
 
 /// A worker's process.
 struct Worker {
-    crew: Crew,
+    fetchers: WorkerTrial,
     slots: usize,
     /// Prepared, and not started yet.
     queued: BTreeSet<FetcherId>,
@@ -488,7 +488,7 @@ impl World {
             AtWorker::Start(fetcher) => self.start(id, fetcher),
             AtWorker::Due => self.due(id),
             AtWorker::Measured(fetcher) => {
-                self.decide(id, Input::Measured(fetcher, HeldFigures::default()));
+                self.decide(id, TrialInput::Measured(fetcher, HeldFigures::default()));
             }
             AtWorker::Frame(fetcher, urls) => self.say(id, Report::Completions(fetcher, urls)),
             AtWorker::Babble(fetcher) => {
@@ -496,19 +496,19 @@ impl World {
                 if self.rng.random() {
                     self.say(id, Report::Misbehaved(fetcher));
                 } else {
-                    self.decide(id, Input::Broken(fetcher, "it babbles".to_owned()));
+                    self.decide(id, TrialInput::Broken(fetcher, "it babbles".to_owned()));
                 }
             }
             AtWorker::IsReady(fetcher) => {
                 let now = self.instant();
-                self.decide(id, Input::Ready(fetcher, now));
+                self.decide(id, TrialInput::Ready(fetcher, now));
             }
             AtWorker::Reports(fetcher) => {
-                self.decide(id, Input::Report(fetcher, FetcherReport::default()));
+                self.decide(id, TrialInput::Report(fetcher, FetcherReport::default()));
             }
             AtWorker::Ended(fetcher, exit) => self.decide(
                 id,
-                Input::Ended {
+                TrialInput::Ended {
                     fetcher,
                     exit,
                     usage: None,
@@ -523,24 +523,24 @@ impl World {
         match order {
             Order::Prepare(fetcher) => {
                 let worker = self.worker(id);
-                let added = worker.crew.add(fetcher);
+                let added = worker.fetchers.add(fetcher);
                 assert!(added, "worker {id} would refuse to prepare {fetcher}");
                 assert!(
-                    worker.crew.living().count() <= worker.slots,
+                    worker.fetchers.living().count() <= worker.slots,
                     "worker {id} has no slot for {fetcher}"
                 );
                 worker.queued.insert(fetcher);
                 self.soon((MS / 2, 3 * MS), id, AtWorker::Start(fetcher));
             }
             Order::Lease(fetcher, urls) => {
-                if self.worker(id).crew.takes_leases(fetcher) {
+                if self.worker(id).fetchers.takes_leases(fetcher) {
                     self.write(id, fetcher, InFetcher::Leases(urls));
                 }
             }
-            Order::Go => self.decide(id, Input::Go),
-            Order::Finish => self.decide(id, Input::Finish),
-            Order::Kill(fetcher) => self.decide(id, Input::Kill(fetcher)),
-            Order::Abort => self.decide(id, Input::Abort),
+            Order::Go => self.decide(id, TrialInput::Go),
+            Order::Finish => self.decide(id, TrialInput::Finish),
+            Order::Kill(fetcher) => self.decide(id, TrialInput::Kill(fetcher)),
+            Order::Abort => self.decide(id, TrialInput::Abort),
         }
     }
 
@@ -555,16 +555,16 @@ impl World {
         self.in_fetcher(id, fetcher, what);
     }
 
-    fn decide(&mut self, id: WorkerId, input: Input) {
+    fn decide(&mut self, id: WorkerId, input: TrialInput) {
         let now = self.instant();
         let mut actions = Vec::new();
-        self.worker(id).crew.on(now, input, &mut actions);
+        self.worker(id).fetchers.on(now, input, &mut actions);
         for action in actions {
             match action {
                 Action::Write(fetcher, control) => {
                     self.write(id, fetcher, InFetcher::Control(control));
-                    if control == Control::Go {
-                        self.decide(id, Input::GoWritten(fetcher, now));
+                    if control == FetcherControl::Go {
+                        self.decide(id, TrialInput::GoWritten(fetcher, now));
                     }
                 }
                 Action::Kill(fetcher) => {
@@ -583,7 +583,7 @@ impl World {
                 Action::LetGo | Action::TellMemory(_) => {}
             }
         }
-        if let Some(deadline) = self.worker(id).crew.deadline() {
+        if let Some(deadline) = self.worker(id).fetchers.deadline() {
             let since = deadline.saturating_duration_since(self.start);
             let at = u64::try_from(since.as_micros()).expect("a short run");
             let at = at.max(self.now + 1);
@@ -593,9 +593,9 @@ impl World {
 
     fn due(&mut self, id: WorkerId) {
         let now = self.instant();
-        let deadline = self.worker(id).crew.deadline();
+        let deadline = self.worker(id).fetchers.deadline();
         if deadline.is_some_and(|deadline| deadline <= now) {
-            self.decide(id, Input::Tick);
+            self.decide(id, TrialInput::Tick);
         }
     }
 
@@ -611,7 +611,7 @@ impl World {
         }
         if std::mem::take(&mut self.never_started) {
             let reason = "no such program".to_owned();
-            return self.decide(id, Input::NotStarted(fetcher, reason));
+            return self.decide(id, TrialInput::NotStarted(fetcher, reason));
         }
         let process = Process {
             ready: false,
@@ -626,7 +626,7 @@ impl World {
         };
         self.worker(id).processes.insert(fetcher, process);
         let now = self.instant();
-        self.decide(id, Input::Started(fetcher, now));
+        self.decide(id, TrialInput::Started(fetcher, now));
         if self.plague {
             self.die(id, fetcher, Exit::Signal(11), 5 * MS);
         }
@@ -674,15 +674,15 @@ impl World {
                 process.leases.extend(urls);
                 self.take_up(id, fetcher);
             }
-            InFetcher::Control(Control::Go) => {
+            InFetcher::Control(FetcherControl::Go) => {
                 process.runs = true;
                 self.take_up(id, fetcher);
             }
-            InFetcher::Control(Control::Hold) => {
+            InFetcher::Control(FetcherControl::Hold) => {
                 self.flush(id, fetcher);
                 self.at_worker(id, AtWorker::Reports(fetcher));
             }
-            InFetcher::Control(Control::Exit) => {
+            InFetcher::Control(FetcherControl::Exit) => {
                 self.flush(id, fetcher);
                 self.die(id, fetcher, Exit::Code(0), 5 * MS);
             }
@@ -908,7 +908,7 @@ impl World {
 impl Worker {
     fn new(slots: usize) -> Self {
         Self {
-            crew: Crew::new(),
+            fetchers: WorkerTrial::new(),
             slots,
             queued: BTreeSet::new(),
             processes: BTreeMap::new(),

@@ -19,7 +19,7 @@ enum Version {
 
 /// A cgroup's directory, and the one that its hierarchy is mounted at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+struct CgroupPath {
     mount: PathBuf,
     directory: PathBuf,
 }
@@ -28,8 +28,8 @@ struct Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cgroups {
     version: Option<Version>,
-    cpu: Option<Place>,
-    memory: Option<Place>,
+    cpu: Option<CgroupPath>,
+    memory: Option<CgroupPath>,
 }
 
 impl Cgroups {
@@ -43,7 +43,7 @@ impl Cgroups {
     fn locate(cgroup: &str, mountinfo: &str) -> Self {
         let v1 = |controller: &str| {
             let path = member_of(cgroup, |list| list.split(',').any(|c| c == controller))?;
-            place(mountinfo, path, |fs, options| {
+            cgroup_path(mountinfo, path, |fs, options| {
                 fs == "cgroup" && options.split(',').any(|o| o == controller)
             })
         };
@@ -56,7 +56,7 @@ impl Cgroups {
             };
         }
         let unified = member_of(cgroup, str::is_empty)
-            .and_then(|path| place(mountinfo, path, |fs, _| fs == "cgroup2"));
+            .and_then(|path| cgroup_path(mountinfo, path, |fs, _| fs == "cgroup2"));
         Self {
             version: unified.as_ref().map(|_| Version::V2),
             cpu: unified.clone(),
@@ -117,7 +117,7 @@ impl Cgroups {
     /// Starts to watch the peak of the cgroup's memory; v2 only.
     pub(crate) fn watch_peak(&self) -> PeakMeter {
         let path = match (self.version, &self.memory) {
-            (Some(Version::V2), Some(place)) => place.directory.join("memory.peak"),
+            (Some(Version::V2), Some(path)) => path.directory.join("memory.peak"),
             _ => return PeakMeter::default(),
         };
         // Since Linux 6.12 a write starts the peak anew for this open file.
@@ -136,7 +136,7 @@ impl Cgroups {
     }
 }
 
-impl Place {
+impl CgroupPath {
     fn upwards(&self) -> impl Iterator<Item = &Path> {
         self.directory
             .ancestors()
@@ -179,7 +179,11 @@ fn member_of(cgroup: &str, chosen: impl Fn(&str) -> bool) -> Option<&str> {
 
 /// Where the cgroup `path` is to be found, by the mounts whose file system type
 /// and super options `chosen` likes.
-fn place(mountinfo: &str, path: &str, chosen: impl Fn(&str, &str) -> bool) -> Option<Place> {
+fn cgroup_path(
+    mountinfo: &str,
+    path: &str,
+    chosen: impl Fn(&str, &str) -> bool,
+) -> Option<CgroupPath> {
     mountinfo.lines().find_map(|line| {
         let (mount, file_system) = line.split_once(" - ")?;
         let mut file_system = file_system.split(' ');
@@ -194,7 +198,7 @@ fn place(mountinfo: &str, path: &str, chosen: impl Fn(&str, &str) -> bool) -> Op
         // whole path, the mount's root is (or is above) the cgroup itself.
         let below = Path::new(path).strip_prefix(root).unwrap_or(Path::new(""));
         let below = below.strip_prefix("/").unwrap_or(below);
-        Some(Place {
+        Some(CgroupPath {
             mount: mount.to_owned(),
             directory: if below.as_os_str().is_empty() {
                 mount.to_owned()
@@ -270,8 +274,8 @@ mod tests {
 43 30 0:36 / /sys/fs/cgroup/unified ro - cgroup2 cgroup2 rw
 ";
 
-    fn at(mount: &str, directory: &str) -> Option<Place> {
-        Some(Place {
+    fn at(mount: &str, directory: &str) -> Option<CgroupPath> {
+        Some(CgroupPath {
             mount: mount.into(),
             directory: directory.into(),
         })
@@ -281,11 +285,11 @@ mod tests {
     fn the_unified_hierarchy_is_found() {
         let found = Cgroups::locate(V2_CGROUP, V2_MOUNTS);
         assert_eq!(found.name(), "v2");
-        let place = at(
+        let path = at(
             "/sys/fs/cgroup",
             "/sys/fs/cgroup/user.slice/session-1.scope",
         );
-        assert_eq!(found.memory, place);
+        assert_eq!(found.memory, path);
         let upwards: Vec<_> = found.cpu.as_ref().unwrap().upwards().collect();
         assert_eq!(
             upwards,
@@ -366,14 +370,14 @@ mod tests {
         write("a/memory.max", "1048576\n");
         write("a/b/memory.events", "oom_kill 1\n");
         write("a/b/memory.stat", "sock 1\nkernel_stack 2\n");
-        let place = Some(Place {
+        let path = Some(CgroupPath {
             mount: mount.path().to_owned(),
             directory,
         });
         let found = Cgroups {
             version: Some(Version::V2),
-            cpu: place.clone(),
-            memory: place,
+            cpu: path.clone(),
+            memory: path,
         };
         assert_eq!(found.cpu_limit(), Some(0.5));
         assert_eq!(found.memory_limit_bytes(), Some(1 << 20));

@@ -5,11 +5,12 @@ use std::time::Duration;
 use fanout_proto::{WireError, text::causes};
 use tonic::{Code, Status};
 
-use super::WELCOME_WITHIN;
+/// From attaching to Welcome.
+pub(super) const WELCOME_WITHIN: Duration = Duration::from_secs(10);
 
 /// How a session ended on purpose.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Parting {
+pub enum SessionEnd {
     /// The coordinator said Goodbye, with this reason.
     Goodbye(String),
     /// This worker was told to stop.
@@ -18,7 +19,7 @@ pub enum Parting {
 
 /// Why a session ended that should have gone on.
 #[derive(Debug, thiserror::Error)]
-pub enum SessionError {
+pub enum AttachError {
     /// The coordinator answered Hello with Refused.
     #[error("the coordinator refuses this worker: {0}")]
     Refused(String),
@@ -39,7 +40,7 @@ pub enum SessionError {
     Protocol(#[from] WireError),
 }
 
-impl SessionError {
+impl AttachError {
     pub(super) fn without_goodbye() -> Self {
         Self::Cut("it ended without a Goodbye".to_owned())
     }
@@ -51,7 +52,7 @@ impl SessionError {
     }
 }
 
-impl From<Status> for SessionError {
+impl From<Status> for AttachError {
     fn from(status: Status) -> Self {
         let mut reason = status.message().to_owned();
         if reason.is_empty() {
@@ -78,20 +79,20 @@ mod tests {
 
     #[test]
     fn only_what_would_end_the_same_way_again_is_final() {
-        let of = |code| SessionError::from(Status::new(code, "why"));
+        let of = |code| AttachError::from(Status::new(code, "why"));
         assert!(of(Code::Unauthenticated).is_final());
         assert!(of(Code::PermissionDenied).is_final());
         assert!(of(Code::Unimplemented).is_final());
         assert!(!of(Code::Unavailable).is_final());
         assert!(!of(Code::Internal).is_final());
         assert!(!of(Code::Unknown).is_final());
-        assert!(SessionError::Refused(String::new()).is_final());
-        assert!(!SessionError::NoWelcome.is_final());
+        assert!(AttachError::Refused(String::new()).is_final());
+        assert!(!AttachError::NoWelcome.is_final());
     }
 
     #[test]
     fn a_status_without_a_message_still_says_something() {
-        let error = SessionError::from(Status::new(Code::Unavailable, ""));
+        let error = AttachError::from(Status::new(Code::Unavailable, ""));
         assert_eq!(
             error.to_string(),
             "the stream to the coordinator was cut: The service is currently unavailable"

@@ -3,11 +3,12 @@
 //! The session owns its trials and its fetchers' tasks: when it ends, however
 //! it ends, every fetcher is killed and reaped before [`attach`] returns.
 
+mod context;
 mod error;
-mod fetchers;
-mod heartbeat;
-mod host;
+mod heartbeats;
 mod sampling;
+mod settings;
+mod trial_processes;
 
 use std::{collections::BTreeMap, future::ready, time::Duration};
 
@@ -24,19 +25,21 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Streaming, metadata::AsciiMetadataValue, transport::Channel};
+use tonic::{Request, Streaming, transport::Channel};
 
-pub use error::{Parting, SessionError};
+pub use error::{AttachError, SessionEnd};
+pub use settings::SessionSettings;
 
 use crate::{
     measure::{cgroup::Cgroups, machine},
     message::{self, Order, Prepare},
-    supervise::{Event, FetcherCommand},
-    trial::Input,
+    supervise::FetcherEvent,
+    trial::TrialInput,
 };
-use fetchers::Crew;
-use heartbeat::Pulse;
-use host::Host;
+use context::SessionContext;
+use error::WELCOME_WITHIN;
+use heartbeats::Heartbeats;
+use trial_processes::TrialProcesses;
 
 /// Messages on their way into the stream; past that, reading from fetchers waits.
 const OUTGOING_MAX: usize = 32;
@@ -46,8 +49,6 @@ const EVENTS_MAX: usize = 256;
 const MESSAGE_MAX_BYTES: usize = 32 * 1024 * 1024;
 /// Trials at a time: one runs, and others are being reaped or measured.
 const TRIALS_MAX: usize = 64;
-/// From attaching to Welcome.
-const WELCOME_WITHIN: Duration = Duration::from_secs(10);
 /// Killed fetchers are waited for so long before the next session: freeing a
 /// large process's memory takes its time.
 const REAP_WITHIN: Duration = Duration::from_secs(10);
@@ -55,19 +56,6 @@ const REAP_WITHIN: Duration = Duration::from_secs(10);
 const REAP_AT_STOP_WITHIN: Duration = Duration::from_millis(600);
 /// A Goodbye is on its way, and then the stream closed, within this time each.
 const GOODBYE_WITHIN: Duration = Duration::from_millis(150);
-
-/// What a worker says of itself and how it starts fetchers.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Told to the coordinator, for people.
-    pub name: String,
-    /// Fetchers at a time, 1 to 4,096.
-    pub slots: u32,
-    /// The `authorization` of the stream, if the coordinator asks for one.
-    pub authorization: Option<AsciiMetadataValue>,
-    /// How to start a fetcher.
-    pub fetcher: FetcherCommand,
-}
 
 /// Attaches to the coordinator behind `channel` and serves it until it says
 /// Goodbye, `stop` is cancelled, or something fails. No fetcher outlives this.
@@ -78,12 +66,12 @@ pub struct Settings {
 ///
 /// # Errors
 ///
-/// [`SessionError`], and whether to try again is [`SessionError::is_final`].
+/// [`AttachError`], and whether to try again is [`AttachError::is_final`].
 pub async fn attach(
     channel: Channel,
-    settings: &Settings,
+    settings: &SessionSettings,
     stop: &CancellationToken,
-) -> Result<Parting, SessionError> {
+) -> Result<SessionEnd, AttachError> {
     let cgroups = Cgroups::find();
     let cpus = fanout_program::allowed_cpus();
     let hello = Hello {
@@ -103,30 +91,30 @@ pub async fn attach(
         let mut client = FleetClient::new(channel).max_decoding_message_size(MESSAGE_MAX_BYTES);
         let mut orders = client.attach(request).await?.into_inner();
         let first = Order::try_from(next(&mut orders).await?)?;
-        Ok::<_, SessionError>((orders, first))
+        Ok::<_, AttachError>((orders, first))
     };
     let (mut orders, first) = tokio::select! {
-        () = stop.cancelled() => return Ok(Parting::Stopped),
+        () = stop.cancelled() => return Ok(SessionEnd::Stopped),
         welcome = timeout(WELCOME_WITHIN, welcome) => match welcome {
             Ok(answer) => answer?,
-            Err(_) => return Err(SessionError::NoWelcome),
+            Err(_) => return Err(AttachError::NoWelcome),
         },
     };
     let (worker, heartbeat) = match first {
         Order::Welcome { worker, heartbeat } => (worker, heartbeat),
-        Order::Refused(reason) => return Err(SessionError::Refused(reason)),
-        Order::Goodbye(reason) => return Ok(Parting::Goodbye(reason)),
+        Order::Refused(reason) => return Err(AttachError::Refused(reason)),
+        Order::Goodbye(reason) => return Ok(SessionEnd::Goodbye(reason)),
         _ => {
             let must = "the first message must be Welcome or Refused";
             return Err(WireError::Inconsistent(must).into());
         }
     };
     let (tell, events) = mpsc::channel(EVENTS_MAX);
-    let mut session = Session {
-        host: Host::new(settings, cgroups, cpus, frames, tell),
-        crews: BTreeMap::new(),
+    let mut session = WorkerSession {
+        context: SessionContext::new(settings, cgroups, cpus, frames, tell),
+        trials: BTreeMap::new(),
         events,
-        pulse: Pulse::new(heartbeat, Instant::now()),
+        heartbeats: Heartbeats::new(heartbeat, Instant::now()),
     };
     session.log_welcome(worker);
     let ended = session.serve(&mut orders, stop).await;
@@ -134,21 +122,21 @@ pub async fn attach(
     ended
 }
 
-async fn next(orders: &mut Streaming<wire::ToWorker>) -> Result<wire::ToWorker, SessionError> {
+async fn next(orders: &mut Streaming<wire::ToWorker>) -> Result<wire::ToWorker, AttachError> {
     let order = orders.message().await?;
-    order.ok_or_else(SessionError::without_goodbye)
+    order.ok_or_else(AttachError::without_goodbye)
 }
 
-struct Session<'a> {
-    host: Host<'a>,
-    crews: BTreeMap<TrialId, Crew>,
-    events: mpsc::Receiver<Event>,
-    pulse: Pulse,
+struct WorkerSession<'a> {
+    context: SessionContext<'a>,
+    trials: BTreeMap<TrialId, TrialProcesses>,
+    events: mpsc::Receiver<FetcherEvent>,
+    heartbeats: Heartbeats,
 }
 
-impl Session<'_> {
+impl WorkerSession<'_> {
     fn log_welcome(&self, worker: WorkerId) {
-        let slots = self.host.settings.slots;
+        let slots = self.context.settings.slots;
         tracing::info!(worker = worker.0, slots, "attached to the coordinator");
     }
 
@@ -158,7 +146,7 @@ impl Session<'_> {
         &mut self,
         orders: &mut Streaming<wire::ToWorker>,
         stop: &CancellationToken,
-    ) -> Result<Parting, SessionError> {
+    ) -> Result<SessionEnd, AttachError> {
         let timer = sleep_until(self.deadline());
         tokio::pin!(timer);
         loop {
@@ -166,30 +154,30 @@ impl Session<'_> {
             if timer.deadline() != due {
                 timer.as_mut().reset(due);
             }
-            let has_work = self.crews.values().any(Crew::has_work);
+            let has_work = self.trials.values().any(TrialProcesses::has_work);
             tokio::select! {
-                () = stop.cancelled() => return Ok(Parting::Stopped),
+                () = stop.cancelled() => return Ok(SessionEnd::Stopped),
                 order = next(orders) => {
                     let order = order?;
-                    self.pulse.heard(Instant::now());
-                    if let Some(reason) = self.obey(order.try_into()?)? {
-                        return Ok(Parting::Goodbye(reason));
+                    self.heartbeats.heard(Instant::now());
+                    if let Some(reason) = self.handle(order.try_into()?)? {
+                        return Ok(SessionEnd::Goodbye(reason));
                     }
-                    if self.host.is_unread() {
+                    if self.context.is_overfull() {
                         let what = "orders come, and what comes of them is not read";
                         return Err(WireError::Inconsistent(what).into());
                     }
                 }
                 Some(event) = self.events.recv() => {
-                    let Event { trial, fetcher, what } = event;
-                    self.with(trial, |crew, host| crew.note(fetcher, what, host));
+                    let FetcherEvent { trial, fetcher, what } = event;
+                    self.with(trial, |trial_processes, context| trial_processes.note(fetcher, what, context));
                 }
-                said = self.host.say_next(), if self.host.has_to_say() => said?,
+                said = self.context.send_next(), if self.context.has_queued() => said?,
                 () = &mut timer => self.on_time(due)?,
                 () = ready(()), if has_work => {}
             }
             self.work();
-            self.host.collect_tasks();
+            self.context.collect_tasks();
             // The pipes have their turn before the next order: what was just
             // queued, Go above all, is written at once.
             yield_now().await;
@@ -200,23 +188,23 @@ impl Session<'_> {
     /// still listen, and lets the stream go.
     async fn close(
         mut self,
-        ended: &Result<Parting, SessionError>,
+        ended: &Result<SessionEnd, AttachError>,
         mut orders: Streaming<wire::ToWorker>,
         stop: &CancellationToken,
     ) {
-        self.crews.values().for_each(Crew::kill);
+        self.trials.values().for_each(TrialProcesses::kill);
         self.events.close();
         let goodbye = match ended {
-            Ok(Parting::Goodbye(_)) => None,
-            Ok(Parting::Stopped) => Some("this worker was told to stop".to_owned()),
+            Ok(SessionEnd::Goodbye(_)) => None,
+            Ok(SessionEnd::Stopped) => Some("this worker was told to stop".to_owned()),
             // Also where the stream was cut: it may have been so one way only.
             Err(error) => Some(error.to_string()),
         };
         if let Some(reason) = goodbye {
-            let goodbye = self.host.frames.send(message::goodbye(&reason));
+            let goodbye = self.context.frames.send(message::goodbye(&reason));
             let _ = timeout(GOODBYE_WITHIN, goodbye).await;
         }
-        let mut tasks = self.host.fall_silent();
+        let mut tasks = self.context.into_tasks();
         let patience = async {
             let _ = timeout(REAP_WITHIN, stop.cancelled()).await;
             sleep(REAP_AT_STOP_WITHIN).await;
@@ -236,42 +224,44 @@ impl Session<'_> {
     }
 
     fn deadline(&self) -> Instant {
-        let crews = self.crews.values().filter_map(Crew::deadline);
-        crews.fold(self.pulse.deadline(), Instant::min)
+        let trials = self.trials.values().filter_map(TrialProcesses::deadline);
+        trials.fold(self.heartbeats.deadline(), Instant::min)
     }
 
     /// Does what was due at `due` or is by now.
-    fn on_time(&mut self, due: Instant) -> Result<(), SessionError> {
+    fn on_time(&mut self, due: Instant) -> Result<(), AttachError> {
         let now = Instant::now();
-        if let Some(silence) = self.pulse.silence(now, due) {
-            return Err(SessionError::Silent(silence));
+        if let Some(silence) = self.heartbeats.silence(now, due) {
+            return Err(AttachError::Silent(silence));
         }
-        if let Some(sequence) = self.pulse.beat(now) {
-            self.host.say_if_room(message::heartbeat_of(sequence));
+        if let Some(sequence) = self.heartbeats.beat(now) {
+            self.context.send_if_room(message::heartbeat_of(sequence));
         }
-        self.crews.retain(|_, crew| {
-            crew.on_time(now, &mut self.host);
-            !crew.is_over()
+        self.trials.retain(|_, trial_processes| {
+            trial_processes.on_time(now, &mut self.context);
+            !trial_processes.is_over()
         });
         Ok(())
     }
 
     /// Does what the coordinator says; answers with the reason of its Goodbye.
-    fn obey(&mut self, order: Order) -> Result<Option<String>, SessionError> {
+    fn handle(&mut self, order: Order) -> Result<Option<String>, AttachError> {
         match order {
             Order::Frame {
                 trial,
                 fetcher,
                 frame,
-            } => self.with(trial, |crew, host| crew.lease(fetcher, frame, host)),
+            } => self.with(trial, |trial_processes, context| {
+                trial_processes.lease(fetcher, frame, context)
+            }),
             Order::Heartbeat => {}
             Order::Prepare(prepare) => self.prepare(prepare)?,
-            Order::Go(trial) => self.tell(trial, Input::Go),
-            Order::Finish(trial) => self.tell(trial, Input::Finish),
-            Order::Kill(trial, fetcher) => self.tell(trial, Input::Kill(fetcher)),
-            Order::Abort(trial) => self.tell(trial, Input::Abort),
+            Order::Go(trial) => self.tell(trial, TrialInput::Go),
+            Order::Finish(trial) => self.tell(trial, TrialInput::Finish),
+            Order::Kill(trial, fetcher) => self.tell(trial, TrialInput::Kill(fetcher)),
+            Order::Abort(trial) => self.tell(trial, TrialInput::Abort),
             Order::Goodbye(reason) => return Ok(Some(reason)),
-            Order::Refused(reason) => return Err(SessionError::Refused(reason)),
+            Order::Refused(reason) => return Err(AttachError::Refused(reason)),
             Order::Welcome { .. } => {
                 return Err(WireError::Inconsistent("Welcome was said twice").into());
             }
@@ -279,48 +269,54 @@ impl Session<'_> {
         Ok(None)
     }
 
-    fn prepare(&mut self, prepare: Prepare) -> Result<(), SessionError> {
+    fn prepare(&mut self, prepare: Prepare) -> Result<(), AttachError> {
         let Prepare {
             trial,
             fetchers,
             memory_interval,
         } = prepare;
-        if self.crews.is_empty() {
-            self.host.forget_oom_kills();
+        if self.trials.is_empty() {
+            self.context.forget_oom_kills();
         }
-        if self.crews.len() >= TRIALS_MAX && !self.crews.contains_key(&trial) {
+        if self.trials.len() >= TRIALS_MAX && !self.trials.contains_key(&trial) {
             return Err(WireError::Inconsistent("more than 64 trials at a time").into());
         }
-        let busy: usize = self.crews.values().map(Crew::size).sum();
-        let slots = usize::try_from(self.host.settings.slots).unwrap_or(usize::MAX);
-        let host = &mut self.host;
-        self.crews
+        let busy: usize = self.trials.values().map(TrialProcesses::size).sum();
+        let slots = usize::try_from(self.context.settings.slots).unwrap_or(usize::MAX);
+        let context = &mut self.context;
+        self.trials
             .entry(trial)
-            .or_insert_with(|| Crew::new(trial, fetchers.len(), memory_interval, host))
-            .prepare(fetchers, slots.saturating_sub(busy), &mut self.host)?;
+            .or_insert_with(|| TrialProcesses::new(trial, fetchers.len(), memory_interval, context))
+            .prepare(fetchers, slots.saturating_sub(busy), &mut self.context)?;
         Ok(())
     }
 
-    fn tell(&mut self, trial: TrialId, input: Input) {
-        self.with(trial, |crew, host| crew.apply(input, host));
+    fn tell(&mut self, trial: TrialId, input: TrialInput) {
+        self.with(trial, |trial_processes, context| {
+            trial_processes.apply(input, context)
+        });
     }
 
-    /// Does something with a trial's crew, if it is there; it goes when it is over.
-    fn with(&mut self, trial: TrialId, act: impl FnOnce(&mut Crew, &mut Host<'_>)) {
-        let Some(crew) = self.crews.get_mut(&trial) else {
+    /// Does something with a trial, if it is there; it goes when it is over.
+    fn with(
+        &mut self,
+        trial: TrialId,
+        act: impl FnOnce(&mut TrialProcesses, &mut SessionContext<'_>),
+    ) {
+        let Some(trial_processes) = self.trials.get_mut(&trial) else {
             return tracing::debug!(%trial, "a message about a trial that is over or unknown");
         };
-        act(crew, &mut self.host);
-        if crew.is_over() {
-            self.crews.remove(&trial);
+        act(trial_processes, &mut self.context);
+        if trial_processes.is_over() {
+            self.trials.remove(&trial);
         }
     }
 
     /// Does one piece of work, if there is any.
     fn work(&mut self) {
-        let mut crews = self.crews.iter();
-        if let Some((&trial, _)) = crews.find(|(_, crew)| crew.has_work()) {
-            self.with(trial, Crew::work);
+        let mut trials = self.trials.iter();
+        if let Some((&trial, _)) = trials.find(|(_, trial_processes)| trial_processes.has_work()) {
+            self.with(trial, TrialProcesses::work);
         }
     }
 }

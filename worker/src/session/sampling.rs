@@ -6,7 +6,7 @@ use std::{collections::VecDeque, time::Duration};
 use fanout_proto::{id::FetcherId, report::MemorySample};
 use tokio::time::Instant;
 
-use crate::{measure::process::Memory, trial::Trial};
+use crate::{measure::process::Memory, trial::WorkerTrial};
 
 /// Sampling may take one part in so many of a processor. Where reading takes
 /// longer, samples become rarer: the instrument must not weigh on the subject.
@@ -49,7 +49,7 @@ impl Sampling {
     }
 
     /// Begins a sample of the fetchers that run; `false` if none is due.
-    pub(super) fn begin_if_due(&mut self, now: Instant, trial: &Trial) -> bool {
+    pub(super) fn begin_if_due(&mut self, now: Instant, trial: &WorkerTrial) -> bool {
         if self.due.is_none_or(|due| now < due) {
             return false;
         }
@@ -95,20 +95,20 @@ impl Sampling {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trial::Input;
+    use crate::trial::TrialInput;
 
     const TENTH: Duration = Duration::from_millis(100);
 
     /// A trial whose fetchers run since `go`.
-    fn running(fetchers: u32, go: Instant) -> Trial {
-        let mut trial = Trial::new();
+    fn running(fetchers: u32, go: Instant) -> WorkerTrial {
+        let mut trial = WorkerTrial::new();
         let mut actions = Vec::new();
         for fetcher in (0..fetchers).map(FetcherId) {
             assert!(trial.add(fetcher));
-            trial.on(go, Input::Started(fetcher, go), &mut actions);
-            trial.on(go, Input::Ready(fetcher, go), &mut actions);
+            trial.on(go, TrialInput::Started(fetcher, go), &mut actions);
+            trial.on(go, TrialInput::Ready(fetcher, go), &mut actions);
         }
-        trial.on(go, Input::Go, &mut actions);
+        trial.on(go, TrialInput::Go, &mut actions);
         trial
     }
 

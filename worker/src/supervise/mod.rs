@@ -2,110 +2,39 @@
 //! answers, reap it.
 //!
 //! [`supervise`] is the task that owns the process. It decides nothing: what
-//! happens it tells as an [`Event`], and `trial` says what follows.
+//! happens it tells as an [`FetcherEvent`], and `trial` says what follows.
 
-mod answer;
-mod outbox;
+mod event;
+mod fetcher_message;
+mod pipe_queue;
 mod pipes;
 mod start;
 
 use std::{io, os::fd::OwnedFd, sync::Arc};
 
 use bytes::Bytes;
-use fanout_proto::{
-    id::{FetcherId, TrialId},
-    report::FetcherReport,
-    wire,
-};
+use fanout_proto::wire;
 use prost::Message;
-use tokio::{io::unix::AsyncFd, sync::mpsc, time::Instant};
+use tokio::io::unix::AsyncFd;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use event::{FetcherEnd, FetcherEvent, FetcherEventKind, FetcherOutput};
 #[cfg(fuzzing)]
-pub(crate) use answer::Answer;
-pub(crate) use outbox::Outbox;
+pub(crate) use fetcher_message::FetcherMessage;
+pub(crate) use pipe_queue::PipeQueue;
 pub use start::FetcherCommand;
-pub(crate) use start::{Killer, Process, Started, TOKEN_VARIABLE, pipe_bytes, start};
+pub(crate) use start::{FetcherProcess, Killer, Started, TOKEN_VARIABLE, pipe_bytes, start};
 
 use crate::measure::usage::Reaped;
 use pipes::{listen, read_frames, write_frames};
 
-/// What a fetcher did, or what became of it.
-#[derive(Debug)]
-pub(crate) struct Event {
-    pub(crate) trial: TrialId,
-    pub(crate) fetcher: FetcherId,
-    pub(crate) what: What,
-}
-
-/// See [`Event`].
-#[derive(Debug)]
-pub(crate) enum What {
-    /// Its model is set up.
-    Ready(Instant),
-    /// Go is in its pipe.
-    GoWritten(Instant),
-    /// It holds.
-    Report(FetcherReport),
-    /// It cannot work as it was told to.
-    SetupFailed(String),
-    /// What it writes makes no sense; nothing more is read from it.
-    Broken(String),
-    /// It has been reaped; always the last.
-    Ended(Ended),
-}
-
-/// What is known once a fetcher has been reaped.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) reaped: io::Result<Reaped>,
-    /// The end of what it wrote to stderr.
-    pub(crate) last_words: String,
-    pub(crate) bytes_to_fetcher: u64,
-    pub(crate) bytes_from_fetcher: u64,
-}
-
-/// Where a fetcher's answers go.
-#[derive(Debug, Clone)]
-pub(crate) struct Outlet {
-    pub(crate) trial: TrialId,
-    pub(crate) fetcher: FetcherId,
-    /// To the coordinator; full, it stops the reading from the fetcher.
-    pub(crate) frames: mpsc::Sender<wire::FromWorker>,
-    /// To the session.
-    pub(crate) events: mpsc::Sender<Event>,
-    /// Cancelled when nobody wants this trial's frames any more.
-    pub(crate) unwanted: CancellationToken,
-}
-
-impl Outlet {
-    async fn tell(&self, what: What) {
-        let (trial, fetcher) = (self.trial, self.fetcher);
-        // A session that is over listens no more.
-        let _ = self
-            .events
-            .send(Event {
-                trial,
-                fetcher,
-                what,
-            })
-            .await;
-    }
-
-    /// Passes a frame on; `false` when nobody wants it.
-    async fn forward(&self, frame: Bytes) -> bool {
-        let message = crate::message::frame(self.trial, self.fetcher, frame);
-        tokio::select! {
-            biased;
-            () = self.unwanted.cancelled() => false,
-            sent = self.frames.send(message) => sent.is_ok(),
-        }
-    }
-}
-
 /// Sees a started fetcher to its end.
-pub(crate) async fn supervise(process: Process, outbox: Arc<Outbox>, outlet: Outlet) {
-    let Process {
+pub(crate) async fn supervise(
+    process: FetcherProcess,
+    queue: Arc<PipeQueue>,
+    output: FetcherOutput,
+) {
+    let FetcherProcess {
         mut child,
         stdin,
         mut stdout,
@@ -119,9 +48,9 @@ pub(crate) async fn supervise(process: Process, outbox: Arc<Outbox>, outlet: Out
         // The pipes' ends: each finishes by itself once the fetcher has ended.
         let pipes = async {
             tokio::join!(
-                write_frames(stdin, &outbox, &outlet, &ended, &mut bytes_to_fetcher),
-                read_frames(&mut stdout, &outlet, &ended, &mut bytes_from_fetcher),
-                listen(&mut stderr, &outlet, &ended, &mut last_words),
+                write_frames(stdin, &queue, &output, &ended, &mut bytes_to_fetcher),
+                read_frames(&mut stdout, &output, &ended, &mut bytes_from_fetcher),
+                listen(&mut stderr, &output, &ended, &mut last_words),
             );
         };
         tokio::pin!(pipes);
@@ -138,8 +67,8 @@ pub(crate) async fn supervise(process: Process, outbox: Arc<Outbox>, outlet: Out
         }
         reaped
     };
-    outlet
-        .tell(What::Ended(Ended {
+    output
+        .tell(FetcherEventKind::Ended(FetcherEnd {
             reaped,
             last_words: last_words_text(&last_words),
             bytes_to_fetcher,

@@ -12,9 +12,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Outlet, What,
-    answer::Answer,
-    outbox::{Hand, Outbox},
+    event::{FetcherEventKind, FetcherOutput},
+    fetcher_message::FetcherMessage,
+    pipe_queue::{InHand, PipeQueue},
 };
 
 /// Room made in the buffer before each read from a fetcher.
@@ -22,19 +22,19 @@ const READ_BYTES: usize = 64 * 1024;
 /// How much of a fetcher's stderr is kept: its last words.
 const LAST_WORDS_BYTES: usize = 4 * 1024;
 
-/// Writes what the outbox holds, until the fetcher stops reading or has ended.
+/// Writes what the queue holds, until the fetcher stops reading or has ended.
 pub(super) async fn write_frames(
     stdin: Sender,
-    outbox: &Outbox,
-    outlet: &Outlet,
+    queue: &PipeQueue,
+    output: &FetcherOutput,
     ended: &CancellationToken,
     bytes: &mut u64,
 ) {
     let write = async {
-        let mut hand = Hand::default();
+        let mut hand = InHand::default();
         loop {
             if hand.is_empty() {
-                outbox.take(&mut hand).await;
+                queue.take(&mut hand).await;
             }
             if stdin.writable().await.is_err() {
                 return;
@@ -42,8 +42,10 @@ pub(super) async fn write_frames(
             match hand.with_slices(|slices| stdin.try_write_vectored(slices)) {
                 Ok(written) => {
                     *bytes += written as u64;
-                    if hand.advance(written, outbox) {
-                        outlet.tell(What::GoWritten(Instant::now())).await;
+                    if hand.advance(written, queue) {
+                        output
+                            .tell(FetcherEventKind::GoWritten(Instant::now()))
+                            .await;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -61,7 +63,7 @@ pub(super) async fn write_frames(
 /// Forwards completions undecoded and tells the rest, to the pipe's end.
 pub(super) async fn read_frames(
     stdout: &mut Receiver,
-    outlet: &Outlet,
+    output: &FetcherOutput,
     ended: &CancellationToken,
     bytes: &mut u64,
 ) {
@@ -71,8 +73,10 @@ pub(super) async fn read_frames(
             Ok(0) => break,
             Ok(read) => *bytes += read as u64,
             Err(error) => {
-                outlet
-                    .tell(What::Broken(format!("its pipe failed: {error}")))
+                output
+                    .tell(FetcherEventKind::Broken(format!(
+                        "its pipe failed: {error}"
+                    )))
                     .await;
                 return;
             }
@@ -80,21 +84,29 @@ pub(super) async fn read_frames(
         loop {
             let answer = match frame::take(&mut buffer) {
                 Ok(None) => break,
-                Ok(Some(frame)) => Answer::try_from(frame).map_err(|error| error.to_string()),
+                Ok(Some(frame)) => {
+                    FetcherMessage::try_from(frame).map_err(|error| error.to_string())
+                }
                 Err(error) => Err(error.to_string()),
             };
             match answer {
-                Ok(Answer::Forward(frame)) => {
-                    if !outlet.forward(frame).await {
+                Ok(FetcherMessage::Forward(frame)) => {
+                    if !output.forward(frame).await {
                         return;
                     }
                 }
-                Ok(Answer::Ready) => outlet.tell(What::Ready(Instant::now())).await,
-                Ok(Answer::Report(report)) => outlet.tell(What::Report(report)).await,
-                Ok(Answer::SetupFailed(reason)) => outlet.tell(What::SetupFailed(reason)).await,
+                Ok(FetcherMessage::Ready) => {
+                    output.tell(FetcherEventKind::Ready(Instant::now())).await
+                }
+                Ok(FetcherMessage::Report(report)) => {
+                    output.tell(FetcherEventKind::Report(report)).await
+                }
+                Ok(FetcherMessage::SetupFailed(reason)) => {
+                    output.tell(FetcherEventKind::SetupFailed(reason)).await
+                }
                 Err(reason) => {
                     let reason = format!("what it wrote makes no sense: {reason}");
-                    outlet.tell(What::Broken(reason)).await;
+                    output.tell(FetcherEventKind::Broken(reason)).await;
                     return;
                 }
             }
@@ -134,15 +146,15 @@ async fn read_some(
 /// Keeps the end of what the fetcher says on stderr.
 pub(super) async fn listen(
     stderr: &mut Receiver,
-    outlet: &Outlet,
+    output: &FetcherOutput,
     ended: &CancellationToken,
     last_words: &mut Vec<u8>,
 ) {
     let mut buffer = BytesMut::new();
     while let Ok(1..) = read_some(stderr, ended, &mut buffer).await {
         tracing::debug!(
-            trial = outlet.trial.0,
-            fetcher = outlet.fetcher.0,
+            trial = output.trial.0,
+            fetcher = output.fetcher.0,
             "stderr: {}",
             String::from_utf8_lossy(&buffer).trim_end()
         );

@@ -92,7 +92,7 @@ impl FetcherCommand {
 
 /// Why a fetcher could not be started.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum StartError {
+pub(crate) enum FetcherStartError {
     #[error("processor {cpu} is not among those that this worker may use ({allowed:?})")]
     Cpu { cpu: u32, allowed: Vec<u32> },
     #[error("its processors could not be set: {0}")]
@@ -106,13 +106,13 @@ pub(crate) enum StartError {
 /// A fetcher that was started: what its task owns, and what the session keeps.
 #[derive(Debug)]
 pub(crate) struct Started {
-    pub(crate) process: Process,
+    pub(crate) process: FetcherProcess,
     pub(crate) directory: ProcessDir,
 }
 
 /// A process and the ends of its pipes.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub(crate) struct FetcherProcess {
     pub(crate) child: OwnedChild,
     pub(crate) stdin: Sender,
     pub(crate) stdout: Receiver,
@@ -132,7 +132,7 @@ impl Killer {
     }
 }
 
-impl Process {
+impl FetcherProcess {
     pub(crate) fn killer(&self) -> Killer {
         Killer(Arc::clone(self.exit.get_ref()))
     }
@@ -187,14 +187,16 @@ pub(crate) fn start(
     cpus: &[u32],
     allowed: &[u32],
     pipe_bytes: usize,
-) -> Result<Started, StartError> {
+) -> Result<Started, FetcherStartError> {
     let mut child = {
         check(cpus, allowed)?;
-        let _pinned = Pinned::to(cpus).map_err(StartError::Affinity)?;
-        how.command().spawn().map_err(|source| StartError::Spawn {
-            program: how.program.display().to_string(),
-            source,
-        })?
+        let _pinned = Pinned::to(cpus).map_err(FetcherStartError::Affinity)?;
+        how.command()
+            .spawn()
+            .map_err(|source| FetcherStartError::Spawn {
+                program: how.program.display().to_string(),
+                source,
+            })?
     };
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let pid = child.id();
@@ -223,7 +225,7 @@ pub(crate) fn start(
     };
     match watch() {
         Ok((stdin, stdout, stderr, exit, directory)) => Ok(Started {
-            process: Process {
+            process: FetcherProcess {
                 child: OwnedChild(Some(child)),
                 stdin,
                 stdout,
@@ -234,15 +236,15 @@ pub(crate) fn start(
         }),
         Err(error) => {
             usage::end(&mut child);
-            Err(StartError::Watch(error))
+            Err(FetcherStartError::Watch(error))
         }
     }
 }
 
-fn check(cpus: &[u32], allowed: &[u32]) -> Result<(), StartError> {
+fn check(cpus: &[u32], allowed: &[u32]) -> Result<(), FetcherStartError> {
     match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
         None => Ok(()),
-        Some(&cpu) => Err(StartError::Cpu {
+        Some(&cpu) => Err(FetcherStartError::Cpu {
             cpu,
             allowed: allowed.to_vec(),
         }),

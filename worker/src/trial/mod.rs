@@ -1,6 +1,6 @@
 //! One trial's fetchers on this worker, from Prepare to the last one reaped.
 //!
-//! Pure: [`Trial::on`] takes what happened and when, and answers with what is
+//! Pure: [`WorkerTrial::on`] takes what happened and when, and answers with what is
 //! to be done. Owns the invariants that each fetcher is told as exited exactly
 //! once, and that the trial is over only when all of them are reaped. It is
 //! public so that fault schedules can couple it with the coordinator's trial.
@@ -27,13 +27,13 @@ pub const EXIT_WITHIN: Duration = Duration::from_secs(5);
 ///  Queued ────► Starting ───► Ready ───► Running ───► Holding ───► Exiting
 ///    │             │            │           │            │            │
 ///    │ never       └────────────┴─────┬─────┴────────────┘       ends │
-///    │ started        ends by itself, or condemned and killed         │
+///    │ started        ends by itself, or is killed                       │
 ///    └──────────────────────────► Reaped ◄────────────────────────────┘
 /// ```
 ///
 /// A fetcher that is not yet Running can be told to hold as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Life {
+enum FetcherStage {
     Queued,
     Starting { since: Instant },
     Ready,
@@ -43,7 +43,7 @@ enum Life {
     Reaped,
 }
 
-impl Life {
+impl FetcherStage {
     fn doing(self) -> &'static str {
         match self {
             Self::Queued | Self::Starting { .. } => "while it was starting",
@@ -58,23 +58,23 @@ impl Life {
 
 #[derive(Debug)]
 struct Member {
-    life: Life,
+    stage: FetcherStage,
     go_written: bool,
     report: Option<FetcherReport>,
     held: Option<HeldFigures>,
     /// Why it is being killed; it is waited for no more, except to be reaped.
-    condemned: Option<String>,
+    kill_reason: Option<String>,
 }
 
 impl Member {
-    fn is(&self, life: Life) -> bool {
-        self.condemned.is_none() && self.life == life
+    fn is(&self, stage: FetcherStage) -> bool {
+        self.kill_reason.is_none() && self.stage == stage
     }
 }
 
 /// Where the trial is: each phase but the first two ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum TrialPhase {
     Preparing,
     Running,
     /// Hold was sent; reports are awaited.
@@ -94,7 +94,7 @@ enum Phase {
 
 /// Something that happened.
 #[derive(Debug, Clone)]
-pub enum Input {
+pub enum TrialInput {
     /// The coordinator opens the barrier.
     Go,
     /// The coordinator wants the fetchers held, measured, ended and reaped.
@@ -136,7 +136,7 @@ pub enum Input {
 
 /// A message to a fetcher that the trial decides on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Control {
+pub enum FetcherControl {
     /// Start.
     Go,
     /// Report, and stay as you are.
@@ -149,10 +149,10 @@ pub enum Control {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Write this into a fetcher's pipe.
-    Write(FetcherId, Control),
+    Write(FetcherId, FetcherControl),
     /// End a fetcher's process.
     Kill(FetcherId),
-    /// Read /proc of a fetcher that holds, then say [`Input::Measured`].
+    /// Read /proc of a fetcher that holds, then say [`TrialInput::Measured`].
     Measure(FetcherId),
     /// Tell the coordinator that a fetcher is ready, so long after its spawn.
     TellReady(FetcherId, Duration),
@@ -168,15 +168,15 @@ pub enum Action {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Trial {
-    phase: Phase,
+pub struct WorkerTrial {
+    phase: TrialPhase,
     members: BTreeMap<FetcherId, Member>,
     go: Option<Instant>,
     let_go: bool,
     barrier: Duration,
 }
 
-impl Trial {
+impl WorkerTrial {
     /// A trial without fetchers yet.
     #[expect(
         clippy::new_without_default,
@@ -185,7 +185,7 @@ impl Trial {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            phase: Phase::Preparing,
+            phase: TrialPhase::Preparing,
             members: BTreeMap::new(),
             go: None,
             let_go: false,
@@ -198,52 +198,51 @@ impl Trial {
     /// is a replacement, and waits at no barrier.
     #[must_use]
     pub fn add(&mut self, fetcher: FetcherId) -> bool {
-        if !matches!(self.phase, Phase::Preparing | Phase::Running)
+        if !matches!(self.phase, TrialPhase::Preparing | TrialPhase::Running)
             || self.members.contains_key(&fetcher)
         {
             return false;
         }
         let member = Member {
-            life: Life::Queued,
+            stage: FetcherStage::Queued,
             go_written: false,
             report: None,
             held: None,
-            condemned: None,
+            kill_reason: None,
         };
         self.members.insert(fetcher, member);
         true
     }
 
     /// Whether `fetcher` is being killed by this worker.
-    pub fn is_condemned(&self, fetcher: FetcherId) -> bool {
+    pub fn is_being_killed(&self, fetcher: FetcherId) -> bool {
         self.members
             .get(&fetcher)
-            .is_some_and(|member| member.condemned.is_some())
+            .is_some_and(|member| member.kill_reason.is_some())
     }
 
     /// Whether `fetcher` may be given more leases.
     pub fn takes_leases(&self, fetcher: FetcherId) -> bool {
-        matches!(self.phase, Phase::Preparing | Phase::Running)
-            && self
-                .members
-                .get(&fetcher)
-                .is_some_and(|member| member.condemned.is_none() && member.life != Life::Reaped)
+        matches!(self.phase, TrialPhase::Preparing | TrialPhase::Running)
+            && self.members.get(&fetcher).is_some_and(|member| {
+                member.kill_reason.is_none() && member.stage != FetcherStage::Reaped
+            })
     }
 
     /// Fetchers that have not been reaped, also those yet to be started.
     pub fn living(&self) -> impl Iterator<Item = FetcherId> {
         self.members
             .iter()
-            .filter(|(_, member)| member.life != Life::Reaped)
+            .filter(|(_, member)| member.stage != FetcherStage::Reaped)
             .map(|(fetcher, _)| *fetcher)
     }
 
     /// Fetchers whose memory is sampled: those that were let go and live.
     pub fn running(&self) -> impl Iterator<Item = FetcherId> {
-        let running = self.phase == Phase::Running;
+        let running = self.phase == TrialPhase::Running;
         self.members
             .iter()
-            .filter(move |(_, member)| running && member.is(Life::Running))
+            .filter(move |(_, member)| running && member.is(FetcherStage::Running))
             .map(|(fetcher, _)| *fetcher)
     }
 
@@ -257,17 +256,17 @@ impl Trial {
         self.barrier
     }
 
-    /// When [`Input::Tick`] is due next.
+    /// When [`TrialInput::Tick`] is due next.
     pub fn deadline(&self) -> Option<Instant> {
         let phase = match self.phase {
-            Phase::Holding { until } | Phase::Exiting { until } => Some(until),
+            TrialPhase::Holding { until } | TrialPhase::Exiting { until } => Some(until),
             _ => None,
         };
         let starting = self
             .members
             .values()
-            .filter_map(|member| match member.life {
-                Life::Starting { since } if member.condemned.is_none() => {
+            .filter_map(|member| match member.stage {
+                FetcherStage::Starting { since } if member.kill_reason.is_none() => {
                     Some(since + READY_WITHIN)
                 }
                 _ => None,
@@ -276,23 +275,25 @@ impl Trial {
     }
 
     /// Takes in what happened at `now`; appends what is to be done to `actions`.
-    pub fn on(&mut self, now: Instant, input: Input, actions: &mut Vec<Action>) {
+    pub fn on(&mut self, now: Instant, input: TrialInput, actions: &mut Vec<Action>) {
         match input {
-            Input::Go => self.go(now, actions),
-            Input::Finish => self.finish(now, actions),
-            Input::Abort => self.abort(actions),
-            Input::Kill(fetcher) => {
-                self.condemn(fetcher, "killed as the coordinator asked", actions);
+            TrialInput::Go => self.go(now, actions),
+            TrialInput::Finish => self.finish(now, actions),
+            TrialInput::Abort => self.abort(actions),
+            TrialInput::Kill(fetcher) => {
+                self.kill(fetcher, "killed as the coordinator asked", actions);
             }
-            Input::Tick => self.tick(now, actions),
-            Input::Started(fetcher, since) => {
+            TrialInput::Tick => self.tick(now, actions),
+            TrialInput::Started(fetcher, since) => {
                 if let Some(member) = self.members.get_mut(&fetcher) {
-                    member.life = Life::Starting { since };
+                    member.stage = FetcherStage::Starting { since };
                 }
             }
-            Input::NotStarted(fetcher, reason) => self.never_started(fetcher, &reason, actions),
-            Input::Ready(fetcher, at) => self.ready(fetcher, at, actions),
-            Input::GoWritten(fetcher, at) => {
+            TrialInput::NotStarted(fetcher, reason) => {
+                self.never_started(fetcher, &reason, actions)
+            }
+            TrialInput::Ready(fetcher, at) => self.ready(fetcher, at, actions),
+            TrialInput::GoWritten(fetcher, at) => {
                 if let (Some(member), Some(go)) = (self.members.get_mut(&fetcher), self.go) {
                     member.go_written = true;
                     if !self.let_go {
@@ -300,22 +301,22 @@ impl Trial {
                     }
                 }
             }
-            Input::Report(fetcher, report) => match self.members.get_mut(&fetcher) {
-                Some(member) if member.is(Life::Holding) && member.report.is_none() => {
+            TrialInput::Report(fetcher, report) => match self.members.get_mut(&fetcher) {
+                Some(member) if member.is(FetcherStage::Holding) && member.report.is_none() => {
                     member.report = Some(report);
                 }
-                _ => self.condemn(fetcher, "it reported without being told to hold", actions),
+                _ => self.kill(fetcher, "it reported without being told to hold", actions),
             },
-            Input::SetupFailed(fetcher, reason) => {
-                self.condemn(fetcher, &format!("its setup failed: {reason}"), actions);
+            TrialInput::SetupFailed(fetcher, reason) => {
+                self.kill(fetcher, &format!("its setup failed: {reason}"), actions);
             }
-            Input::Broken(fetcher, reason) => self.condemn(fetcher, &reason, actions),
-            Input::Measured(fetcher, held) => {
+            TrialInput::Broken(fetcher, reason) => self.kill(fetcher, &reason, actions),
+            TrialInput::Measured(fetcher, held) => {
                 if let Some(member) = self.members.get_mut(&fetcher) {
                     member.held = Some(held);
                 }
             }
-            Input::Ended {
+            TrialInput::Ended {
                 fetcher,
                 exit,
                 usage,
@@ -326,15 +327,15 @@ impl Trial {
     }
 
     fn go(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if self.phase != Phase::Preparing {
+        if self.phase != TrialPhase::Preparing {
             return;
         }
-        self.phase = Phase::Running;
+        self.phase = TrialPhase::Running;
         self.go = Some(now);
         for (fetcher, member) in &mut self.members {
-            if member.is(Life::Ready) {
-                member.life = Life::Running;
-                actions.push(Action::Write(*fetcher, Control::Go));
+            if member.is(FetcherStage::Ready) {
+                member.stage = FetcherStage::Running;
+                actions.push(Action::Write(*fetcher, FetcherControl::Go));
             }
         }
     }
@@ -343,40 +344,40 @@ impl Trial {
         let Some(member) = self.members.get_mut(&fetcher) else {
             return;
         };
-        let Life::Starting { since } = member.life else {
-            return self.condemn(fetcher, "it said Ready twice", actions);
+        let FetcherStage::Starting { since } = member.stage else {
+            return self.kill(fetcher, "it said Ready twice", actions);
         };
-        if member.condemned.is_some() {
+        if member.kill_reason.is_some() {
             return;
         }
-        member.life = Life::Ready;
+        member.stage = FetcherStage::Ready;
         let spawn = at.saturating_duration_since(since);
         actions.push(Action::TellReady(fetcher, spawn));
-        if self.phase == Phase::Running {
+        if self.phase == TrialPhase::Running {
             // Go did not wait for it.
-            member.life = Life::Running;
-            actions.push(Action::Write(fetcher, Control::Go));
+            member.stage = FetcherStage::Running;
+            actions.push(Action::Write(fetcher, FetcherControl::Go));
         }
     }
 
     fn finish(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if !matches!(self.phase, Phase::Preparing | Phase::Running) {
+        if !matches!(self.phase, TrialPhase::Preparing | TrialPhase::Running) {
             return;
         }
-        self.phase = Phase::Holding {
+        self.phase = TrialPhase::Holding {
             until: now + REPORT_WITHIN,
         };
         for fetcher in self.ids() {
             let Some(member) = self.members.get_mut(&fetcher) else {
                 continue;
             };
-            match member.life {
-                Life::Queued | Life::Starting { .. } => {
-                    self.condemn(fetcher, "it was not ready when the trial finished", actions);
+            match member.stage {
+                FetcherStage::Queued | FetcherStage::Starting { .. } => {
+                    self.kill(fetcher, "it was not ready when the trial finished", actions);
                 }
-                Life::Ready | Life::Running if member.condemned.is_none() => {
-                    member.life = Life::Holding;
-                    actions.push(Action::Write(fetcher, Control::Hold));
+                FetcherStage::Ready | FetcherStage::Running if member.kill_reason.is_none() => {
+                    member.stage = FetcherStage::Holding;
+                    actions.push(Action::Write(fetcher, FetcherControl::Hold));
                 }
                 _ => {}
             }
@@ -384,27 +385,27 @@ impl Trial {
     }
 
     fn abort(&mut self, actions: &mut Vec<Action>) {
-        if self.phase == Phase::Over {
+        if self.phase == TrialPhase::Over {
             return;
         }
-        self.phase = Phase::Reaping;
+        self.phase = TrialPhase::Reaping;
         for fetcher in self.ids() {
-            self.condemn(fetcher, "the trial was aborted", actions);
+            self.kill(fetcher, "the trial was aborted", actions);
         }
     }
 
     fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
         for fetcher in self.ids() {
             let late = self.members.get(&fetcher).is_some_and(|member| {
-                matches!(member.life, Life::Starting { since } if since + READY_WITHIN <= now)
+                matches!(member.stage, FetcherStage::Starting { since } if since + READY_WITHIN <= now)
             });
             if late {
                 let reason = format!("it was not ready within {} s", READY_WITHIN.as_secs());
-                self.condemn(fetcher, &reason, actions);
+                self.kill(fetcher, &reason, actions);
             }
         }
         match self.phase {
-            Phase::Holding { until } if until <= now => {
+            TrialPhase::Holding { until } if until <= now => {
                 let reason = format!("it did not report within {} s", REPORT_WITHIN.as_secs());
                 for fetcher in self.ids() {
                     let silent = self
@@ -412,15 +413,15 @@ impl Trial {
                         .get(&fetcher)
                         .is_some_and(|m| m.report.is_none());
                     if silent {
-                        self.condemn(fetcher, &reason, actions);
+                        self.kill(fetcher, &reason, actions);
                     }
                 }
             }
-            Phase::Exiting { until } if until <= now => {
-                self.phase = Phase::Reaping;
+            TrialPhase::Exiting { until } if until <= now => {
+                self.phase = TrialPhase::Reaping;
                 let reason = format!("it did not end within {} s of Exit", EXIT_WITHIN.as_secs());
                 for fetcher in self.ids() {
-                    self.condemn(fetcher, &reason, actions);
+                    self.kill(fetcher, &reason, actions);
                 }
             }
             _ => {}
@@ -428,16 +429,16 @@ impl Trial {
     }
 
     /// Kills a fetcher, unless that was done before or it is gone.
-    fn condemn(&mut self, fetcher: FetcherId, reason: &str, actions: &mut Vec<Action>) {
+    fn kill(&mut self, fetcher: FetcherId, reason: &str, actions: &mut Vec<Action>) {
         let Some(member) = self.members.get_mut(&fetcher) else {
             return;
         };
-        match member.life {
-            Life::Queued => self.never_started(fetcher, reason, actions),
-            Life::Reaped => {}
-            _ if member.condemned.is_some() => {}
+        match member.stage {
+            FetcherStage::Queued => self.never_started(fetcher, reason, actions),
+            FetcherStage::Reaped => {}
+            _ if member.kill_reason.is_some() => {}
             _ => {
-                member.condemned = Some(reason.to_owned());
+                member.kill_reason = Some(reason.to_owned());
                 actions.push(Action::Kill(fetcher));
             }
         }
@@ -447,10 +448,10 @@ impl Trial {
         let Some(member) = self.members.get_mut(&fetcher) else {
             return;
         };
-        if member.life != Life::Queued {
+        if member.stage != FetcherStage::Queued {
             return;
         }
-        member.life = Life::Reaped;
+        member.stage = FetcherStage::Reaped;
         actions.push(Action::TellExited(Box::new(FetcherExited {
             fetcher,
             exit: Exit::NotStarted,
@@ -472,11 +473,16 @@ impl Trial {
         let Some(member) = self.members.get_mut(&fetcher) else {
             return;
         };
-        if matches!(member.life, Life::Queued | Life::Reaped) {
+        if matches!(member.stage, FetcherStage::Queued | FetcherStage::Reaped) {
             return;
         }
-        let reason = reason(member.life, member.condemned.as_deref(), exit, last_words);
-        member.life = Life::Reaped;
+        let reason = reason(
+            member.stage,
+            member.kill_reason.as_deref(),
+            exit,
+            last_words,
+        );
+        member.stage = FetcherStage::Reaped;
         actions.push(Action::TellExited(Box::new(FetcherExited {
             fetcher,
             exit,
@@ -489,38 +495,46 @@ impl Trial {
 
     /// Goes on to the next phase as soon as nothing holds it back.
     fn settle(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if self.phase == Phase::Running && !self.let_go {
+        if self.phase == TrialPhase::Running && !self.let_go {
             self.let_go = self.members.values().all(|member| {
-                member.go_written || member.condemned.is_some() || member.life == Life::Reaped
+                member.go_written
+                    || member.kill_reason.is_some()
+                    || member.stage == FetcherStage::Reaped
             });
             if self.let_go {
                 actions.push(Action::LetGo);
             }
         }
-        if matches!(self.phase, Phase::Holding { .. }) && !self.any_holding(|m| m.report.is_none())
+        if matches!(self.phase, TrialPhase::Holding { .. })
+            && !self.any_holding(|m| m.report.is_none())
         {
-            self.phase = Phase::Measuring;
+            self.phase = TrialPhase::Measuring;
             for (fetcher, member) in &self.members {
-                if member.is(Life::Holding) {
+                if member.is(FetcherStage::Holding) {
                     actions.push(Action::Measure(*fetcher));
                 }
             }
         }
-        if self.phase == Phase::Measuring && !self.any_holding(|m| m.held.is_none()) {
-            self.phase = Phase::Exiting {
+        if self.phase == TrialPhase::Measuring && !self.any_holding(|m| m.held.is_none()) {
+            self.phase = TrialPhase::Exiting {
                 until: now + EXIT_WITHIN,
             };
             self.sum_up_memory(now, actions);
             for (fetcher, member) in &mut self.members {
-                if member.is(Life::Holding) {
-                    member.life = Life::Exiting;
-                    actions.push(Action::Write(*fetcher, Control::Exit));
+                if member.is(FetcherStage::Holding) {
+                    member.stage = FetcherStage::Exiting;
+                    actions.push(Action::Write(*fetcher, FetcherControl::Exit));
                 }
             }
         }
-        let leaving = matches!(self.phase, Phase::Exiting { .. } | Phase::Reaping);
-        if leaving && self.members.values().all(|m| m.life == Life::Reaped) {
-            self.phase = Phase::Over;
+        let leaving = matches!(self.phase, TrialPhase::Exiting { .. } | TrialPhase::Reaping);
+        if leaving
+            && self
+                .members
+                .values()
+                .all(|m| m.stage == FetcherStage::Reaped)
+        {
+            self.phase = TrialPhase::Over;
             actions.push(Action::Over);
         }
     }
@@ -528,7 +542,7 @@ impl Trial {
     fn any_holding(&self, lacking: impl Fn(&Member) -> bool) -> bool {
         self.members
             .values()
-            .any(|member| member.is(Life::Holding) && lacking(member))
+            .any(|member| member.is(FetcherStage::Holding) && lacking(member))
     }
 
     /// The memory sample at the hold is the sum of what was read there.
@@ -537,7 +551,11 @@ impl Trial {
             return;
         };
         let mut sample = MemorySample::at(now.saturating_duration_since(go));
-        for member in self.members.values().filter(|m| m.is(Life::Holding)) {
+        for member in self
+            .members
+            .values()
+            .filter(|m| m.is(FetcherStage::Holding))
+        {
             let held = member.held.unwrap_or_default();
             sample.add(held.pss_bytes, held.uss_bytes, held.threads);
         }
@@ -552,19 +570,19 @@ impl Trial {
 }
 
 /// Why a fetcher ended, in plain words; empty when all went as it should.
-fn reason(life: Life, condemned: Option<&str>, exit: Exit, last_words: &str) -> String {
-    let why = match (condemned, exit) {
+fn reason(stage: FetcherStage, kill_reason: Option<&str>, exit: Exit, last_words: &str) -> String {
+    let why = match (kill_reason, exit) {
         (Some(reason), _) => reason.to_owned(),
-        (None, Exit::Code(0)) if life == Life::Exiting => return String::new(),
+        (None, Exit::Code(0)) if stage == FetcherStage::Exiting => return String::new(),
         (None, Exit::Code(code)) => {
-            format!("it ended by itself with exit code {code} {}", life.doing())
+            format!("it ended by itself with exit code {code} {}", stage.doing())
         }
         (None, Exit::Signal(signal)) => {
-            format!("it was ended by {} {}", signal_name(signal), life.doing())
+            format!("it was ended by {} {}", signal_name(signal), stage.doing())
         }
         (None, Exit::OutOfMemory) => format!(
             "the kernel's out-of-memory killer ended it {}; give it more memory or lower the concurrency",
-            life.doing()
+            stage.doing()
         ),
         (None, Exit::NotStarted) => "it was not started".to_owned(),
     };

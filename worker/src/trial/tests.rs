@@ -6,14 +6,14 @@ const B: FetcherId = FetcherId(1);
 
 /// A trial, its clock, and what it wanted done last.
 struct Bench {
-    trial: Trial,
+    trial: WorkerTrial,
     now: Instant,
     actions: Vec<Action>,
 }
 
 impl Bench {
     fn preparing(fetchers: &[FetcherId]) -> Self {
-        let mut trial = Trial::new();
+        let mut trial = WorkerTrial::new();
         assert!(fetchers.iter().all(|fetcher| trial.add(*fetcher)));
         Self {
             trial,
@@ -26,24 +26,24 @@ impl Bench {
         let mut bench = Self::preparing(fetchers);
         let now = bench.now;
         for fetcher in fetchers {
-            bench.on(Input::Started(*fetcher, now));
-            bench.on(Input::Ready(*fetcher, now));
+            bench.on(TrialInput::Started(*fetcher, now));
+            bench.on(TrialInput::Ready(*fetcher, now));
         }
-        bench.on(Input::Go);
+        bench.on(TrialInput::Go);
         for fetcher in fetchers {
-            bench.on(Input::GoWritten(*fetcher, now));
+            bench.on(TrialInput::GoWritten(*fetcher, now));
         }
         bench
     }
 
-    fn on(&mut self, input: Input) -> &[Action] {
+    fn on(&mut self, input: TrialInput) -> &[Action] {
         self.actions.clear();
         self.trial.on(self.now, input, &mut self.actions);
         &self.actions
     }
 
     fn ends(&mut self, fetcher: FetcherId, exit: Exit) -> &[Action] {
-        self.on(Input::Ended {
+        self.on(TrialInput::Ended {
             fetcher,
             exit,
             usage: None,
@@ -53,7 +53,7 @@ impl Bench {
 
     fn wait_until_due(&mut self) -> &[Action] {
         self.now = self.trial.deadline().expect("something is due");
-        self.on(Input::Tick)
+        self.on(TrialInput::Tick)
     }
 
     /// The exit told by the last step.
@@ -83,49 +83,55 @@ fn signal(number: i32) -> Exit {
 async fn a_trial_goes_from_ready_to_over() {
     let mut bench = Bench::preparing(&[A, B]);
     let start = bench.now;
-    bench.on(Input::Started(A, start));
-    bench.on(Input::Started(B, start));
+    bench.on(TrialInput::Started(A, start));
+    bench.on(TrialInput::Started(B, start));
     let later = start + Duration::from_millis(3);
     assert_eq!(
-        bench.on(Input::Ready(A, later)),
+        bench.on(TrialInput::Ready(A, later)),
         [Action::TellReady(A, Duration::from_millis(3))]
     );
-    bench.on(Input::Ready(B, later));
+    bench.on(TrialInput::Ready(B, later));
     assert_eq!(
-        bench.on(Input::Go),
-        [Action::Write(A, Control::Go), Action::Write(B, Control::Go)]
+        bench.on(TrialInput::Go),
+        [
+            Action::Write(A, FetcherControl::Go),
+            Action::Write(B, FetcherControl::Go)
+        ]
     );
     let us = Duration::from_micros;
-    assert_eq!(bench.on(Input::GoWritten(B, start + us(90))), []);
+    assert_eq!(bench.on(TrialInput::GoWritten(B, start + us(90))), []);
     assert_eq!(
-        bench.on(Input::GoWritten(A, start + us(40))),
+        bench.on(TrialInput::GoWritten(A, start + us(40))),
         [Action::LetGo]
     );
     assert_eq!(bench.trial.barrier(), us(90));
 
     assert_eq!(
-        bench.on(Input::Finish),
+        bench.on(TrialInput::Finish),
         [
-            Action::Write(A, Control::Hold),
-            Action::Write(B, Control::Hold)
+            Action::Write(A, FetcherControl::Hold),
+            Action::Write(B, FetcherControl::Hold)
         ]
     );
     assert!(!bench.trial.takes_leases(A));
-    assert_eq!(bench.on(Input::Report(B, FetcherReport::default())), []);
     assert_eq!(
-        bench.on(Input::Report(A, FetcherReport::default())),
+        bench.on(TrialInput::Report(B, FetcherReport::default())),
+        []
+    );
+    assert_eq!(
+        bench.on(TrialInput::Report(A, FetcherReport::default())),
         [Action::Measure(A), Action::Measure(B)]
     );
-    assert_eq!(bench.on(Input::Measured(A, held(5))), []);
+    assert_eq!(bench.on(TrialInput::Measured(A, held(5))), []);
     let mut sample = MemorySample::at(Duration::ZERO);
     sample.add(Some(5), Some(5), Some(1));
     sample.add(Some(7), Some(7), Some(1));
     assert_eq!(
-        bench.on(Input::Measured(B, held(7))),
+        bench.on(TrialInput::Measured(B, held(7))),
         [
             Action::TellMemory(sample),
-            Action::Write(A, Control::Exit),
-            Action::Write(B, Control::Exit)
+            Action::Write(A, FetcherControl::Exit),
+            Action::Write(B, FetcherControl::Exit)
         ]
     );
     bench.ends(B, Exit::Code(0));
@@ -146,9 +152,9 @@ async fn a_fetcher_that_dies_is_told_at_once_and_holds_nobody_up() {
         "it was ended by signal 11 (SIGSEGV) while it ran"
     );
     assert!(!bench.trial.takes_leases(A) && bench.trial.takes_leases(B));
-    bench.on(Input::Finish);
-    bench.on(Input::Report(B, FetcherReport::default()));
-    bench.on(Input::Measured(B, held(1)));
+    bench.on(TrialInput::Finish);
+    bench.on(TrialInput::Report(B, FetcherReport::default()));
+    bench.on(TrialInput::Measured(B, held(1)));
     assert_eq!(bench.ends(B, Exit::Code(0)).last(), Some(&Action::Over));
 }
 
@@ -158,13 +164,13 @@ async fn a_trial_without_living_fetchers_waits_for_the_coordinator() {
     let told = bench.ends(A, Exit::OutOfMemory);
     assert!(!told.contains(&Action::Over));
     assert!(bench.told().reason.contains("out-of-memory"));
-    assert_eq!(bench.on(Input::Finish), [Action::Over]);
+    assert_eq!(bench.on(TrialInput::Finish), [Action::Over]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_fetcher_that_is_never_ready_is_killed() {
     let mut bench = Bench::preparing(&[A]);
-    bench.on(Input::Started(A, bench.now));
+    bench.on(TrialInput::Started(A, bench.now));
     assert_eq!(bench.trial.deadline(), Some(bench.now + READY_WITHIN));
     assert_eq!(bench.wait_until_due(), [Action::Kill(A)]);
     assert_eq!(bench.trial.deadline(), None);
@@ -175,13 +181,13 @@ async fn a_fetcher_that_is_never_ready_is_killed() {
 #[tokio::test(start_paused = true)]
 async fn a_fetcher_that_does_not_report_is_killed_and_the_others_are_measured() {
     let mut bench = Bench::running(&[A, B]);
-    bench.on(Input::Finish);
-    bench.on(Input::Report(A, FetcherReport::default()));
+    bench.on(TrialInput::Finish);
+    bench.on(TrialInput::Report(A, FetcherReport::default()));
     assert_eq!(
         bench.wait_until_due(),
         [Action::Kill(B), Action::Measure(A)]
     );
-    bench.on(Input::Measured(A, held(1)));
+    bench.on(TrialInput::Measured(A, held(1)));
     bench.ends(A, Exit::Code(0));
     let last = bench.ends(B, signal(9));
     assert_eq!(last.last(), Some(&Action::Over));
@@ -192,9 +198,9 @@ async fn a_fetcher_that_does_not_report_is_killed_and_the_others_are_measured() 
 #[tokio::test(start_paused = true)]
 async fn a_fetcher_that_ignores_exit_is_killed_with_its_figures_kept() {
     let mut bench = Bench::running(&[A]);
-    bench.on(Input::Finish);
-    bench.on(Input::Report(A, FetcherReport::default()));
-    bench.on(Input::Measured(A, held(1)));
+    bench.on(TrialInput::Finish);
+    bench.on(TrialInput::Report(A, FetcherReport::default()));
+    bench.on(TrialInput::Measured(A, held(1)));
     assert_eq!(bench.wait_until_due(), [Action::Kill(A)]);
     assert_eq!(bench.trial.deadline(), None);
     bench.ends(A, signal(9));
@@ -206,9 +212,9 @@ async fn a_fetcher_that_ignores_exit_is_killed_with_its_figures_kept() {
 #[tokio::test(start_paused = true)]
 async fn one_fetcher_is_killed_and_the_others_go_on() {
     let mut bench = Bench::running(&[A, B]);
-    assert_eq!(bench.on(Input::Kill(A)), [Action::Kill(A)]);
-    assert_eq!(bench.on(Input::Kill(A)), []);
-    assert!(bench.trial.is_condemned(A) && !bench.trial.is_condemned(B));
+    assert_eq!(bench.on(TrialInput::Kill(A)), [Action::Kill(A)]);
+    assert_eq!(bench.on(TrialInput::Kill(A)), []);
+    assert!(bench.trial.is_being_killed(A) && !bench.trial.is_being_killed(B));
     assert!(bench.trial.running().eq([B]));
     bench.ends(A, signal(9));
     assert_eq!(bench.told().reason, "killed as the coordinator asked");
@@ -217,8 +223,8 @@ async fn one_fetcher_is_killed_and_the_others_go_on() {
 #[tokio::test(start_paused = true)]
 async fn what_is_queued_when_the_trial_is_aborted_is_never_started() {
     let mut bench = Bench::preparing(&[A, B]);
-    bench.on(Input::Started(A, bench.now));
-    let actions = bench.on(Input::Abort);
+    bench.on(TrialInput::Started(A, bench.now));
+    let actions = bench.on(TrialInput::Abort);
     assert_eq!(actions[0], Action::Kill(A));
     assert_eq!(bench.told().fetcher, B);
     assert_eq!(bench.told().exit, Exit::NotStarted);
@@ -228,14 +234,14 @@ async fn what_is_queued_when_the_trial_is_aborted_is_never_started() {
 #[tokio::test(start_paused = true)]
 async fn a_fetcher_that_is_late_gets_go_when_it_is_ready() {
     let mut bench = Bench::preparing(&[A]);
-    bench.on(Input::Started(A, bench.now));
-    assert_eq!(bench.on(Input::Go), []);
-    let actions = bench.on(Input::Ready(A, bench.now));
+    bench.on(TrialInput::Started(A, bench.now));
+    assert_eq!(bench.on(TrialInput::Go), []);
+    let actions = bench.on(TrialInput::Ready(A, bench.now));
     assert_eq!(
         actions,
         [
             Action::TellReady(A, Duration::ZERO),
-            Action::Write(A, Control::Go)
+            Action::Write(A, FetcherControl::Go)
         ]
     );
 }
@@ -243,15 +249,15 @@ async fn a_fetcher_that_is_late_gets_go_when_it_is_ready() {
 #[tokio::test(start_paused = true)]
 async fn a_fetcher_that_speaks_out_of_turn_is_killed() {
     let mut bench = Bench::running(&[A, B]);
-    assert_eq!(bench.on(Input::Ready(A, bench.now)), [Action::Kill(A)]);
-    let report = Input::Report(B, FetcherReport::default());
+    assert_eq!(bench.on(TrialInput::Ready(A, bench.now)), [Action::Kill(A)]);
+    let report = TrialInput::Report(B, FetcherReport::default());
     assert_eq!(bench.on(report), [Action::Kill(B)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn last_words_stand_in_the_reason() {
     let mut bench = Bench::running(&[A]);
-    bench.on(Input::Ended {
+    bench.on(TrialInput::Ended {
         fetcher: A,
         exit: Exit::Code(3),
         usage: None,
@@ -267,7 +273,7 @@ async fn last_words_stand_in_the_reason() {
 async fn a_fetcher_cannot_be_added_twice_or_late() {
     let mut bench = Bench::running(&[A]);
     assert!(!bench.trial.add(A));
-    bench.on(Input::Finish);
+    bench.on(TrialInput::Finish);
     assert!(!bench.trial.add(B));
 }
 
@@ -278,10 +284,13 @@ async fn a_replacement_goes_as_soon_as_it_is_ready_and_holds_no_barrier_up() {
     bench.now += Duration::from_secs(9);
     assert!(bench.trial.add(B), "the trial waits for Finish or Abort");
     let now = bench.now;
-    bench.on(Input::Started(B, now));
-    let ready = bench.on(Input::Ready(B, now)).to_vec();
-    assert!(ready.contains(&Action::Write(B, Control::Go)), "{ready:?}");
-    bench.on(Input::GoWritten(B, now));
+    bench.on(TrialInput::Started(B, now));
+    let ready = bench.on(TrialInput::Ready(B, now)).to_vec();
+    assert!(
+        ready.contains(&Action::Write(B, FetcherControl::Go)),
+        "{ready:?}"
+    );
+    bench.on(TrialInput::GoWritten(B, now));
     assert_eq!(bench.trial.barrier(), Duration::ZERO);
 }
 
@@ -340,7 +349,7 @@ impl World {
                     assert!(self.reported.contains(fetcher), "only what holds is read");
                     self.measuring.push(*fetcher);
                 }
-                Action::Write(fetcher, Control::Exit) => {
+                Action::Write(fetcher, FetcherControl::Exit) => {
                     assert!(self.reported.contains(fetcher));
                 }
                 Action::TellExited(exited) => {
@@ -356,39 +365,39 @@ impl World {
         }
     }
 
-    fn input(&mut self, chance: &Chance, fetcher: FetcherId, now: Instant) -> Option<Input> {
+    fn input(&mut self, chance: &Chance, fetcher: FetcherId, now: Instant) -> Option<TrialInput> {
         let alive = self.alive.contains(&fetcher);
         Some(match chance {
             Chance::Start if self.queued.contains(&fetcher) => {
                 self.queued.retain(|queued| *queued != fetcher);
                 self.alive.push(fetcher);
-                Input::Started(fetcher, now)
+                TrialInput::Started(fetcher, now)
             }
             Chance::FailToStart if self.queued.contains(&fetcher) => {
-                Input::NotStarted(fetcher, "no luck".into())
+                TrialInput::NotStarted(fetcher, "no luck".into())
             }
-            Chance::Ready if alive => Input::Ready(fetcher, now),
-            Chance::GoWritten if alive => Input::GoWritten(fetcher, now),
+            Chance::Ready if alive => TrialInput::Ready(fetcher, now),
+            Chance::GoWritten if alive => TrialInput::GoWritten(fetcher, now),
             Chance::Report if alive => {
                 self.reported.push(fetcher);
-                Input::Report(fetcher, FetcherReport::default())
+                TrialInput::Report(fetcher, FetcherReport::default())
             }
-            Chance::Break if alive => Input::Broken(fetcher, "nonsense".into()),
-            Chance::Measure => Input::Measured(self.measuring.pop()?, held(1)),
+            Chance::Break if alive => TrialInput::Broken(fetcher, "nonsense".into()),
+            Chance::Measure => TrialInput::Measured(self.measuring.pop()?, held(1)),
             Chance::End if alive => {
                 self.alive.retain(|living| *living != fetcher);
-                Input::Ended {
+                TrialInput::Ended {
                     fetcher,
                     exit: Exit::Code(0),
                     usage: None,
                     last_words: String::new(),
                 }
             }
-            Chance::Go => Input::Go,
-            Chance::Finish => Input::Finish,
-            Chance::Kill => Input::Kill(fetcher),
-            Chance::Abort => Input::Abort,
-            Chance::Wait => Input::Tick,
+            Chance::Go => TrialInput::Go,
+            Chance::Finish => TrialInput::Finish,
+            Chance::Kill => TrialInput::Kill(fetcher),
+            Chance::Abort => TrialInput::Abort,
+            Chance::Wait => TrialInput::Tick,
             _ => return None,
         })
     }
@@ -412,7 +421,7 @@ proptest! {
             }
         }
         // Whatever came before, an Abort or a Finish ends it in bounded time.
-        let last = if aborted { Input::Abort } else { Input::Finish };
+        let last = if aborted { TrialInput::Abort } else { TrialInput::Finish };
         if !world.over {
             world.take(bench.on(last));
         }
@@ -427,7 +436,7 @@ proptest! {
             }
             if let Some(deadline) = bench.trial.deadline() {
                 bench.now = deadline;
-                world.take(bench.on(Input::Tick));
+                world.take(bench.on(TrialInput::Tick));
             }
         }
         prop_assert!(world.over);

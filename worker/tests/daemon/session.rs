@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use bytes::Bytes;
 use fanout_proto::wire::{self, exit::How, from_worker, to_worker};
-use fanout_worker::{FetcherCommand, Parting, SessionError, Settings, attach};
+use fanout_worker::{AttachError, FetcherCommand, SessionEnd, SessionSettings, attach};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 };
 
 type Test = (&'static str, fn());
-type Ended = Result<Parting, SessionError>;
+type Ended = Result<SessionEnd, AttachError>;
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
@@ -62,8 +62,8 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-fn settings(slots: u32) -> Settings {
-    Settings {
+fn settings(slots: u32) -> SessionSettings {
+    SessionSettings {
         name: "tested".to_owned(),
         slots,
         authorization: None,
@@ -72,7 +72,7 @@ fn settings(slots: u32) -> Settings {
 }
 
 /// Runs a worker with `settings` against a scripted coordinator.
-fn with<F: Future<Output = ()>>(settings: Settings, script: impl FnOnce(Script) -> F) {
+fn with<F: Future<Output = ()>>(settings: SessionSettings, script: impl FnOnce(Script) -> F) {
     on(
         tokio::runtime::Builder::new_current_thread(),
         settings,
@@ -82,7 +82,7 @@ fn with<F: Future<Output = ()>>(settings: Settings, script: impl FnOnce(Script) 
 
 fn on<F: Future<Output = ()>>(
     mut runtime: tokio::runtime::Builder,
-    settings: Settings,
+    settings: SessionSettings,
     script: impl FnOnce(Script) -> F,
 ) {
     let runtime = runtime.enable_all().build().expect("a runtime");
@@ -184,7 +184,7 @@ fn a_trial_runs() {
             .await;
         assert_eq!(
             script.ended().await.unwrap(),
-            Parting::Goodbye("done".into())
+            SessionEnd::Goodbye("done".into())
         );
     });
 }
@@ -348,7 +348,7 @@ fn no_welcome() {
         let worker = script.coordinator.attached().await;
         worker.go().await;
         let error = script.ended().await.unwrap_err();
-        assert!(matches!(error, SessionError::Protocol(_)), "{error}");
+        assert!(matches!(error, AttachError::Protocol(_)), "{error}");
     });
 }
 
@@ -486,7 +486,7 @@ fn trials_without_end() {
         let reason = worker.goodbye().await;
         assert!(reason.contains("more than 64 trials"), "{reason}");
         let error = script.ended().await.unwrap_err();
-        assert!(matches!(error, SessionError::Protocol(_)), "{error}");
+        assert!(matches!(error, AttachError::Protocol(_)), "{error}");
     });
 }
 
@@ -667,7 +667,7 @@ fn protocol_errors() {
             let reason = worker.goodbye().await;
             assert!(reason.contains("makes no sense"), "{reason}");
             let error = script.ended().await.unwrap_err();
-            assert!(matches!(error, SessionError::Protocol(_)), "{error}");
+            assert!(matches!(error, AttachError::Protocol(_)), "{error}");
             assert!(pids.into_iter().all(is_gone));
         });
     }
@@ -704,7 +704,7 @@ fn cut() {
         worker.go().await;
         worker.cut();
         let error = script.ended().await.unwrap_err();
-        assert!(matches!(error, SessionError::Cut(_)), "{error}");
+        assert!(matches!(error, AttachError::Cut(_)), "{error}");
         assert!(!error.is_final());
         assert!(pids.into_iter().all(is_gone));
     });
@@ -720,7 +720,7 @@ fn goodbye() {
             .await;
         assert_eq!(
             script.ended().await.unwrap(),
-            Parting::Goodbye("shutting down".into())
+            SessionEnd::Goodbye("shutting down".into())
         );
         assert!(pids.into_iter().all(is_gone));
     });
@@ -735,7 +735,7 @@ fn stop() {
         assert_eq!(worker.goodbye().await, "this worker was told to stop");
         assert!(worker.next_or_end().await.is_none());
         drop(worker);
-        assert_eq!(script.ended().await.unwrap(), Parting::Stopped);
+        assert_eq!(script.ended().await.unwrap(), SessionEnd::Stopped);
         assert!(pids.into_iter().all(is_gone));
     });
 }
@@ -772,7 +772,7 @@ fn silence() {
         assert_eq!(began.elapsed().as_secs(), 6);
         drop(worker);
         let error = script.ended().await.unwrap_err();
-        assert!(matches!(error, SessionError::Silent(_)), "{error}");
+        assert!(matches!(error, AttachError::Silent(_)), "{error}");
         assert!(!error.is_final());
     });
 }

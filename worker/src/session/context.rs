@@ -6,8 +6,8 @@ use std::{collections::VecDeque, panic::resume_unwind};
 use fanout_proto::wire::FromWorker;
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{SessionError, Settings};
-use crate::{measure::cgroup::Cgroups, supervise::Event};
+use super::{error::AttachError, settings::SessionSettings};
+use crate::{measure::cgroup::Cgroups, supervise::FetcherEvent};
 
 /// The session's own messages that may wait before samples and heartbeats are
 /// left out. All others are few: so many for each fetcher.
@@ -16,15 +16,15 @@ const WAITING_MAX: usize = 1024;
 const UNREAD_MAX: usize = 16 * 1024;
 
 /// See the module.
-pub(super) struct Host<'a> {
-    pub(super) settings: &'a Settings,
+pub(super) struct SessionContext<'a> {
+    pub(super) settings: &'a SessionSettings,
     pub(super) cgroups: Cgroups,
     /// Processors that this worker may use.
     pub(super) cpus: Vec<u32>,
     /// Into the stream; fetchers' tasks hold clones.
     pub(super) frames: mpsc::Sender<FromWorker>,
     /// To the session; fetchers' tasks hold clones.
-    pub(super) events: mpsc::Sender<Event>,
+    pub(super) events: mpsc::Sender<FetcherEvent>,
     /// The session's own messages until there is room: it must go on listening
     /// to the coordinator while the stream is full.
     waiting: VecDeque<FromWorker>,
@@ -33,13 +33,13 @@ pub(super) struct Host<'a> {
     oom_kills_seen: u64,
 }
 
-impl<'a> Host<'a> {
+impl<'a> SessionContext<'a> {
     pub(super) fn new(
-        settings: &'a Settings,
+        settings: &'a SessionSettings,
         cgroups: Cgroups,
         cpus: Vec<u32>,
         frames: mpsc::Sender<FromWorker>,
-        events: mpsc::Sender<Event>,
+        events: mpsc::Sender<FetcherEvent>,
     ) -> Self {
         Self {
             settings,
@@ -54,32 +54,32 @@ impl<'a> Host<'a> {
     }
 
     /// Queues a message.
-    pub(super) fn say(&mut self, message: FromWorker) {
+    pub(super) fn send(&mut self, message: FromWorker) {
         self.waiting.push_back(message);
     }
 
     /// Whether more waits than a coordinator leaves that reads.
-    pub(super) fn is_unread(&self) -> bool {
+    pub(super) fn is_overfull(&self) -> bool {
         self.waiting.len() > UNREAD_MAX
     }
 
     /// Queues a message that may be left out when the stream is stuck.
-    pub(super) fn say_if_room(&mut self, message: FromWorker) {
+    pub(super) fn send_if_room(&mut self, message: FromWorker) {
         if self.waiting.len() < WAITING_MAX {
             self.waiting.push_back(message);
         }
     }
 
     /// Whether a message waits.
-    pub(super) fn has_to_say(&self) -> bool {
+    pub(super) fn has_queued(&self) -> bool {
         !self.waiting.is_empty()
     }
 
     /// Sends the first message that waits once there is room; loses none when
     /// it is dropped before that.
-    pub(super) async fn say_next(&mut self) -> Result<(), SessionError> {
+    pub(super) async fn send_next(&mut self) -> Result<(), AttachError> {
         let room = self.frames.reserve().await;
-        let room = room.map_err(|_| SessionError::without_goodbye())?;
+        let room = room.map_err(|_| AttachError::without_goodbye())?;
         if let Some(message) = self.waiting.pop_front() {
             room.send(message);
         }
@@ -87,7 +87,7 @@ impl<'a> Host<'a> {
     }
 
     /// Runs a fetcher's task until the session ends.
-    pub(super) fn own(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
     }
 
@@ -117,7 +117,7 @@ impl<'a> Host<'a> {
     }
 
     /// Says no more, and gives up what it needs for that.
-    pub(super) fn fall_silent(self) -> JoinSet<()> {
+    pub(super) fn into_tasks(self) -> JoinSet<()> {
         self.tasks
     }
 }

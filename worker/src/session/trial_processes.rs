@@ -18,7 +18,7 @@ use fanout_proto::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{host::Host, sampling::Sampling};
+use super::{context::SessionContext, sampling::Sampling};
 use crate::{
     measure::{
         cgroup::PeakMeter,
@@ -26,17 +26,17 @@ use crate::{
         usage::{self, Cpu},
     },
     message::{self, FetcherSpec},
-    supervise::{self, Ended, Killer, Outbox, Outlet, Started, What},
-    trial::{Action, Control, Input, Trial},
+    supervise::{self, FetcherEnd, FetcherEventKind, FetcherOutput, Killer, PipeQueue, Started},
+    trial::{Action, FetcherControl, TrialInput, WorkerTrial},
 };
 
-/// See the module. Carries out what [`Trial`] decides.
-pub(super) struct Crew {
+/// See the module. Carries out what [`WorkerTrial`] decides.
+pub(super) struct TrialProcesses {
     id: TrialId,
-    trial: Trial,
+    trial: WorkerTrial,
     fetchers: BTreeMap<FetcherId, Live>,
     /// Done one at a time, so that none holds frames up for long.
-    jobs: VecDeque<Job>,
+    work: VecDeque<WorkItem>,
     sampling: Sampling,
     pipe_bytes: usize,
     /// Cancelled when the trial's frames are wanted no more.
@@ -52,13 +52,13 @@ pub(super) struct Crew {
 
 /// A fetcher that has not been reaped.
 struct Live {
-    outbox: Arc<Outbox>,
+    queue: Arc<PipeQueue>,
     /// `None` until it is started.
     process: Option<(Killer, ProcessDir)>,
 }
 
 /// A piece of work that takes about a millisecond.
-enum Job {
+enum WorkItem {
     Start {
         fetcher: FetcherId,
         cpus: Vec<u32>,
@@ -68,24 +68,24 @@ enum Job {
     Measure(FetcherId),
 }
 
-impl Crew {
-    /// The crew of a trial that will have about `size` fetchers.
+impl TrialProcesses {
+    /// A trial that will have about `size` fetchers.
     pub(super) fn new(
         id: TrialId,
         size: usize,
         memory_interval: Option<Duration>,
-        host: &Host<'_>,
+        context: &SessionContext<'_>,
     ) -> Self {
         Self {
             id,
-            trial: Trial::new(),
+            trial: WorkerTrial::new(),
             fetchers: BTreeMap::new(),
-            jobs: VecDeque::new(),
+            work: VecDeque::new(),
             sampling: Sampling::every(memory_interval),
             pipe_bytes: supervise::pipe_bytes(size),
             unwanted: CancellationToken::new(),
             cpu_before: usage::own_cpu(),
-            peak: host.cgroups.watch_peak(),
+            peak: context.cgroups.watch_peak(),
             kernel_memory: None,
             bytes_to_fetchers: 0,
             bytes_from_fetchers: 0,
@@ -102,7 +102,7 @@ impl Crew {
         &mut self,
         fetchers: Vec<FetcherSpec>,
         free: usize,
-        host: &mut Host<'_>,
+        context: &mut SessionContext<'_>,
     ) -> Result<(), WireError> {
         for (index, spec) in fetchers.into_iter().enumerate() {
             let FetcherSpec {
@@ -118,17 +118,17 @@ impl Crew {
             if index >= free {
                 let reason = format!(
                     "this worker runs at most {} fetchers at a time; start it with more --slots",
-                    host.settings.slots
+                    context.settings.slots
                 );
-                self.apply(Input::NotStarted(fetcher, reason), host);
+                self.apply(TrialInput::NotStarted(fetcher, reason), context);
                 continue;
             }
-            let outbox = Arc::new(Outbox::default());
+            let queue = Arc::new(PipeQueue::default());
             let process = None;
-            self.fetchers.insert(fetcher, Live { outbox, process });
+            self.fetchers.insert(fetcher, Live { queue, process });
             // The setup comes before any lease.
-            self.write(fetcher, setup, false, host);
-            self.jobs.push_back(Job::Start { fetcher, cpus });
+            self.write(fetcher, setup, false, context);
+            self.work.push_back(WorkItem::Start { fetcher, cpus });
         }
         Ok(())
     }
@@ -143,7 +143,7 @@ impl Crew {
         self.trial.living().count()
     }
 
-    /// When [`Crew::on_time`] is due next.
+    /// When [`TrialProcesses::on_time`] is due next.
     pub(super) fn deadline(&self) -> Option<Instant> {
         [self.trial.deadline(), self.sampling.due()]
             .into_iter()
@@ -152,34 +152,45 @@ impl Crew {
     }
 
     /// Does what is due at `now`.
-    pub(super) fn on_time(&mut self, now: Instant, host: &mut Host<'_>) {
+    pub(super) fn on_time(&mut self, now: Instant, context: &mut SessionContext<'_>) {
         if self.sampling.begin_if_due(now, &self.trial) {
-            self.jobs.push_back(Job::Sample);
+            self.work.push_back(WorkItem::Sample);
         }
         if self
             .trial
             .deadline()
             .is_some_and(|deadline| deadline <= now)
         {
-            self.apply(Input::Tick, host);
+            self.apply(TrialInput::Tick, context);
         }
     }
 
     /// Passes leases on to a fetcher.
-    pub(super) fn lease(&mut self, fetcher: FetcherId, frame: Bytes, host: &mut Host<'_>) {
+    pub(super) fn lease(
+        &mut self,
+        fetcher: FetcherId,
+        frame: Bytes,
+        context: &mut SessionContext<'_>,
+    ) {
         if self.trial.takes_leases(fetcher) {
-            self.write(fetcher, frame, false, host);
+            self.write(fetcher, frame, false, context);
         } else {
             tracing::debug!(trial = %self.id, %fetcher, "a frame for a fetcher that is gone");
         }
     }
 
-    fn write(&mut self, fetcher: FetcherId, frame: Bytes, marked: bool, host: &mut Host<'_>) {
+    fn write(
+        &mut self,
+        fetcher: FetcherId,
+        frame: Bytes,
+        marked: bool,
+        context: &mut SessionContext<'_>,
+    ) {
         let Some(live) = self.fetchers.get(&fetcher) else {
             return;
         };
-        if let Err(overfull) = live.outbox.push(frame, marked) {
-            self.apply(Input::Broken(fetcher, overfull.to_string()), host);
+        if let Err(overfull) = live.queue.push(frame, marked) {
+            self.apply(TrialInput::Broken(fetcher, overfull.to_string()), context);
         }
     }
 
@@ -194,31 +205,41 @@ impl Crew {
     }
 
     /// Takes in what a fetcher did.
-    pub(super) fn note(&mut self, fetcher: FetcherId, what: What, host: &mut Host<'_>) {
+    pub(super) fn note(
+        &mut self,
+        fetcher: FetcherId,
+        what: FetcherEventKind,
+        context: &mut SessionContext<'_>,
+    ) {
         let input = match what {
-            What::Ready(at) => Input::Ready(fetcher, at),
-            What::GoWritten(at) => Input::GoWritten(fetcher, at),
-            What::Report(report) => Input::Report(fetcher, report),
-            What::SetupFailed(reason) => Input::SetupFailed(fetcher, reason),
-            What::Broken(reason) => Input::Broken(fetcher, reason),
-            What::Ended(ended) => self.ended(fetcher, ended, host),
+            FetcherEventKind::Ready(at) => TrialInput::Ready(fetcher, at),
+            FetcherEventKind::GoWritten(at) => TrialInput::GoWritten(fetcher, at),
+            FetcherEventKind::Report(report) => TrialInput::Report(fetcher, report),
+            FetcherEventKind::SetupFailed(reason) => TrialInput::SetupFailed(fetcher, reason),
+            FetcherEventKind::Broken(reason) => TrialInput::Broken(fetcher, reason),
+            FetcherEventKind::Ended(ended) => self.ended(fetcher, ended, context),
         };
-        self.apply(input, host);
+        self.apply(input, context);
     }
 
-    fn ended(&mut self, fetcher: FetcherId, ended: Ended, host: &mut Host<'_>) -> Input {
+    fn ended(
+        &mut self,
+        fetcher: FetcherId,
+        ended: FetcherEnd,
+        context: &mut SessionContext<'_>,
+    ) -> TrialInput {
         self.fetchers.remove(&fetcher);
         self.bytes_to_fetchers += ended.bytes_to_fetcher;
         self.bytes_from_fetchers += ended.bytes_from_fetcher;
         let last_words = ended.last_words;
         match ended.reaped {
             Ok(reaped) => {
-                let ours = self.trial.is_condemned(fetcher);
+                let ours = self.trial.is_being_killed(fetcher);
                 let exit = match exit(reaped.status) {
-                    Exit::Signal(9) if !ours && host.memory_ran_out() => Exit::OutOfMemory,
+                    Exit::Signal(9) if !ours && context.memory_ran_out() => Exit::OutOfMemory,
                     exit => exit,
                 };
-                Input::Ended {
+                TrialInput::Ended {
                     fetcher,
                     exit,
                     usage: Some(reaped.usage),
@@ -226,7 +247,7 @@ impl Crew {
                 }
             }
             // How it ended is not known.
-            Err(error) => Input::Ended {
+            Err(error) => TrialInput::Ended {
                 fetcher,
                 exit: Exit::Code(-1),
                 usage: None,
@@ -236,22 +257,22 @@ impl Crew {
     }
 
     /// Tells the trial what happened, and does what it answers.
-    pub(super) fn apply(&mut self, input: Input, host: &mut Host<'_>) {
-        if matches!(input, Input::Abort) {
+    pub(super) fn apply(&mut self, input: TrialInput, context: &mut SessionContext<'_>) {
+        if matches!(input, TrialInput::Abort) {
             self.unwanted.cancel();
         }
         let mut actions = Vec::new();
         self.trial.on(Instant::now(), input, &mut actions);
         for action in actions {
-            self.act(action, host);
+            self.act(action, context);
         }
     }
 
-    fn act(&mut self, action: Action, host: &mut Host<'_>) {
+    fn act(&mut self, action: Action, context: &mut SessionContext<'_>) {
         match action {
             Action::Write(fetcher, control) => {
                 let frame = encoded(control);
-                self.write(fetcher, frame, control == Control::Go, host);
+                self.write(fetcher, frame, control == FetcherControl::Go, context);
             }
             Action::Kill(fetcher) => {
                 let live = self.fetchers.get(&fetcher);
@@ -261,41 +282,46 @@ impl Crew {
             }
             Action::Measure(fetcher) => {
                 self.kernel_memory
-                    .get_or_insert_with(|| host.cgroups.kernel_memory());
-                self.jobs.push_back(Job::Measure(fetcher));
+                    .get_or_insert_with(|| context.cgroups.kernel_memory());
+                self.work.push_back(WorkItem::Measure(fetcher));
             }
             Action::LetGo => self.sampling.start(Instant::now()),
-            Action::TellReady(fetcher, spawn) => host.say(message::ready(self.id, fetcher, spawn)),
-            Action::TellMemory(sample) => host.say(message::memory(self.id, &sample)),
+            Action::TellReady(fetcher, spawn) => {
+                context.send(message::ready(self.id, fetcher, spawn))
+            }
+            Action::TellMemory(sample) => context.send(message::memory(self.id, &sample)),
             Action::TellExited(exited) => {
                 if !exited.reason.is_empty() {
                     let fetcher = exited.fetcher;
                     tracing::info!(trial = %self.id, %fetcher, "{}", exited.reason);
                 }
                 self.fetchers.remove(&exited.fetcher);
-                host.say(message::exited(self.id, *exited));
+                context.send(message::exited(self.id, *exited));
             }
             Action::Over => {
                 self.is_over = true;
-                host.say(message::usage(self.id, &self.usage()));
+                context.send(message::usage(self.id, &self.usage()));
             }
         }
     }
 
     /// Whether there is work to be done.
     pub(super) fn has_work(&self) -> bool {
-        !self.jobs.is_empty()
+        !self.work.is_empty()
     }
 
     /// Does one piece of it.
-    pub(super) fn work(&mut self, host: &mut Host<'_>) {
-        match self.jobs.pop_front() {
-            Some(Job::Start { fetcher, cpus }) => self.start(fetcher, &cpus, host),
-            Some(Job::Measure(fetcher)) => {
+    pub(super) fn work(&mut self, context: &mut SessionContext<'_>) {
+        match self.work.pop_front() {
+            Some(WorkItem::Start { fetcher, cpus }) => self.start(fetcher, &cpus, context),
+            Some(WorkItem::Measure(fetcher)) => {
                 let held = self.directory(fetcher).map(ProcessDir::held);
-                self.apply(Input::Measured(fetcher, held.unwrap_or_default()), host);
+                self.apply(
+                    TrialInput::Measured(fetcher, held.unwrap_or_default()),
+                    context,
+                );
             }
-            Some(Job::Sample) => self.sample(host),
+            Some(WorkItem::Sample) => self.sample(context),
             None => {}
         }
     }
@@ -305,33 +331,33 @@ impl Crew {
         Some(directory)
     }
 
-    fn start(&mut self, fetcher: FetcherId, cpus: &[u32], host: &mut Host<'_>) {
+    fn start(&mut self, fetcher: FetcherId, cpus: &[u32], context: &mut SessionContext<'_>) {
         // It may have been called off.
         let Some(live) = self.fetchers.get_mut(&fetcher) else {
             return;
         };
         let since = Instant::now();
-        let how = &host.settings.fetcher;
-        let input = match supervise::start(how, cpus, &host.cpus, self.pipe_bytes) {
+        let how = &context.settings.fetcher;
+        let input = match supervise::start(how, cpus, &context.cpus, self.pipe_bytes) {
             Ok(Started { process, directory }) => {
                 live.process = Some((process.killer(), directory));
-                let outlet = Outlet {
+                let output = FetcherOutput {
                     trial: self.id,
                     fetcher,
-                    frames: host.frames.clone(),
-                    events: host.events.clone(),
+                    frames: context.frames.clone(),
+                    events: context.events.clone(),
                     unwanted: self.unwanted.clone(),
                 };
-                let outbox = Arc::clone(&live.outbox);
-                host.own(supervise::supervise(process, outbox, outlet));
-                Input::Started(fetcher, since)
+                let queue = Arc::clone(&live.queue);
+                context.spawn(supervise::supervise(process, queue, output));
+                TrialInput::Started(fetcher, since)
             }
-            Err(error) => Input::NotStarted(fetcher, error.to_string()),
+            Err(error) => TrialInput::NotStarted(fetcher, error.to_string()),
         };
-        self.apply(input, host);
+        self.apply(input, context);
     }
 
-    fn sample(&mut self, host: &mut Host<'_>) {
+    fn sample(&mut self, context: &mut SessionContext<'_>) {
         if self.trial.running().next().is_none() {
             // The hold came in between.
             return self.sampling.give_up();
@@ -341,9 +367,9 @@ impl Crew {
             if let Some(memory) = self.directory(fetcher).map(ProcessDir::memory) {
                 self.sampling.add(memory, before.elapsed());
             }
-            self.jobs.push_back(Job::Sample);
+            self.work.push_back(WorkItem::Sample);
         } else if let Some(sums) = self.sampling.finish() {
-            host.say_if_room(message::memory(self.id, &sums));
+            context.send_if_room(message::memory(self.id, &sums));
         }
     }
 
@@ -373,11 +399,11 @@ fn exit(status: ExitStatus) -> Exit {
     }
 }
 
-fn encoded(control: Control) -> Bytes {
+fn encoded(control: FetcherControl) -> Bytes {
     use to_fetcher::Message;
     supervise::to_fetcher(match control {
-        Control::Go => Message::Go(wire::FetcherGo {}),
-        Control::Hold => Message::Hold(wire::Hold {}),
-        Control::Exit => Message::Exit(wire::FetcherExit {}),
+        FetcherControl::Go => Message::Go(wire::FetcherGo {}),
+        FetcherControl::Hold => Message::Hold(wire::Hold {}),
+        FetcherControl::Exit => Message::Exit(wire::FetcherExit {}),
     })
 }

@@ -6,7 +6,7 @@ use prost::Message;
 
 /// A frame from a fetcher.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Answer {
+pub(crate) enum FetcherMessage {
     /// Of no concern to the worker, and not decoded.
     Forward(Bytes),
     Ready,
@@ -14,7 +14,7 @@ pub(crate) enum Answer {
     SetupFailed(String),
 }
 
-impl TryFrom<Bytes> for Answer {
+impl TryFrom<Bytes> for FetcherMessage {
     type Error = WireError;
 
     fn try_from(frame: Bytes) -> Result<Self, WireError> {
@@ -85,7 +85,10 @@ mod tests {
         for count in [1, 100, 4096] {
             let frame = encoded(Some(From::Completions(completions(count))));
             assert!(is_batch(&frame));
-            assert_eq!(Answer::try_from(frame.clone()), Ok(Answer::Forward(frame)));
+            assert_eq!(
+                FetcherMessage::try_from(frame.clone()),
+                Ok(FetcherMessage::Forward(frame))
+            );
         }
         let started = encoded(Some(From::Started(wire::StartedBatch::default())));
         assert!(is_batch(&started));
@@ -104,24 +107,27 @@ mod tests {
         let mut both = encoded(Some(From::Completions(completions(3)))).to_vec();
         both.extend(encoded(Some(From::Ready(wire::FetcherIsReady {}))));
         // The last field of a oneof holds.
-        assert_eq!(Answer::try_from(Bytes::from(both)), Ok(Answer::Ready));
+        assert_eq!(
+            FetcherMessage::try_from(Bytes::from(both)),
+            Ok(FetcherMessage::Ready)
+        );
     }
 
     #[test]
     fn what_is_no_answer_is_an_error() {
         assert_eq!(
-            Answer::try_from(Bytes::new()),
+            FetcherMessage::try_from(Bytes::new()),
             Err(WireError::Missing("message"))
         );
         assert_eq!(
-            Answer::try_from(Bytes::from_static(b"\x7a\x00")),
+            FetcherMessage::try_from(Bytes::from_static(b"\x7a\x00")),
             Err(WireError::Missing("message"))
         );
         assert!(matches!(
-            Answer::try_from(Bytes::from_static(b"hello, world")),
+            FetcherMessage::try_from(Bytes::from_static(b"hello, world")),
             Err(WireError::Undecodable(_))
         ));
         // A batch that is longer than its frame.
-        assert!(Answer::try_from(Bytes::from_static(b"\x12\x05\x01")).is_err());
+        assert!(FetcherMessage::try_from(Bytes::from_static(b"\x12\x05\x01")).is_err());
     }
 }

@@ -12,44 +12,44 @@ use tokio::sync::Notify;
 
 /// Most bytes that may wait for one fetcher. Credit keeps the coordinator far
 /// below: 65,536 leases of ordinary URLs are under 10 MiB.
-pub(crate) const OUTBOX_MAX_BYTES: usize = 32 * 1024 * 1024;
+pub(crate) const QUEUE_MAX_BYTES: usize = 32 * 1024 * 1024;
 
 /// What a frame counts for besides its bytes, so that many small ones are
 /// bounded too.
-const ENTRY_OVERHEAD_BYTES: usize = 64;
+const FRAME_OVERHEAD_BYTES: usize = 64;
 
 /// Slices handed to one `writev`; two a frame.
 const SLICES_MAX: usize = 32;
 
 /// More waits than credit allows.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("more than {} MiB wait for this fetcher; the coordinator must keep to its credit", OUTBOX_MAX_BYTES >> 20)]
+#[error("more than {} MiB wait for this fetcher; the coordinator must keep to its credit", QUEUE_MAX_BYTES >> 20)]
 pub(crate) struct Overfull;
 
 /// A bounded queue between the session and the task that writes the pipe.
-/// Owns the invariant that what waits stays below [`OUTBOX_MAX_BYTES`].
+/// Owns the invariant that what waits stays below [`QUEUE_MAX_BYTES`].
 #[derive(Debug, Default)]
-pub(crate) struct Outbox {
-    queue: Mutex<Queue>,
+pub(crate) struct PipeQueue {
+    waiting: Mutex<Waiting>,
     arrived: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Queue {
-    entries: VecDeque<Entry>,
+struct Waiting {
+    entries: VecDeque<QueuedFrame>,
     /// Of the entries and of what the writer holds.
     bytes: usize,
 }
 
 /// One frame, or what is left of it.
 #[derive(Debug)]
-struct Entry {
+struct QueuedFrame {
     bytes: bytes::buf::Chain<Bytes, Bytes>,
     cost: usize,
     marked: bool,
 }
 
-impl Outbox {
+impl PipeQueue {
     /// Queues `message` as a frame. A marked one is told to the writer when
     /// its last byte is in the pipe.
     ///
@@ -59,14 +59,14 @@ impl Outbox {
     pub(crate) fn push(&self, message: Bytes, marked: bool) -> Result<(), Overfull> {
         let prefix = Bytes::copy_from_slice(frame::prefix(message.len()).as_ref());
         let bytes = prefix.chain(message);
-        let cost = bytes.remaining() + ENTRY_OVERHEAD_BYTES;
+        let cost = bytes.remaining() + FRAME_OVERHEAD_BYTES;
         {
-            let mut queue = self.lock();
-            if queue.bytes + cost > OUTBOX_MAX_BYTES {
+            let mut waiting = self.lock();
+            if waiting.bytes + cost > QUEUE_MAX_BYTES {
                 return Err(Overfull);
             }
-            queue.bytes += cost;
-            queue.entries.push_back(Entry {
+            waiting.bytes += cost;
+            waiting.entries.push_back(QueuedFrame {
                 bytes,
                 cost,
                 marked,
@@ -77,16 +77,16 @@ impl Outbox {
     }
 
     /// Waits for frames and moves them into `hand`; for one writer only.
-    pub(crate) async fn take(&self, hand: &mut Hand) {
+    pub(crate) async fn take(&self, hand: &mut InHand) {
         loop {
             // The guard must not be alive across the await below.
             let taken = {
-                let mut queue = self.lock();
-                let most = queue.entries.len().min(SLICES_MAX / 2);
+                let mut waiting = self.lock();
+                let most = waiting.entries.len().min(SLICES_MAX / 2);
                 // What follows a marked frame must not delay its being told.
-                let marked = queue.entries.iter().take(most).position(|e| e.marked);
+                let marked = waiting.entries.iter().take(most).position(|e| e.marked);
                 let count = marked.map_or(most, |position| position + 1);
-                hand.0.extend(queue.entries.drain(..count));
+                hand.0.extend(waiting.entries.drain(..count));
                 count
             };
             if taken > 0 {
@@ -100,17 +100,17 @@ impl Outbox {
         self.lock().bytes -= cost;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         // No code panics while it holds the lock.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Frames that the writer is writing.
 #[derive(Debug, Default)]
-pub(crate) struct Hand(VecDeque<Entry>);
+pub(crate) struct InHand(VecDeque<QueuedFrame>);
 
-impl Hand {
+impl InHand {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -127,7 +127,7 @@ impl Hand {
 
     /// Strikes `written` bytes off; the answer says whether a marked frame is
     /// now written in full.
-    pub(crate) fn advance(&mut self, mut written: usize, outbox: &Outbox) -> bool {
+    pub(crate) fn advance(&mut self, mut written: usize, queue: &PipeQueue) -> bool {
         let mut marked = false;
         while let Some(entry) = self.0.front_mut() {
             let step = written.min(entry.bytes.remaining());
@@ -136,7 +136,7 @@ impl Hand {
             if entry.bytes.has_remaining() {
                 break;
             }
-            outbox.release(entry.cost);
+            queue.release(entry.cost);
             marked |= entry.marked;
             self.0.pop_front();
         }
@@ -150,15 +150,15 @@ mod tests {
     use bytes::BytesMut;
     use proptest::prelude::*;
 
-    fn drain(outbox: &Outbox, step: usize) -> (Vec<u8>, usize) {
+    fn drain(queue: &PipeQueue, step: usize) -> (Vec<u8>, usize) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
         let (mut written, mut marks) = (Vec::new(), 0);
-        let mut hand = Hand::default();
-        while outbox.lock().bytes > 0 {
+        let mut hand = InHand::default();
+        while queue.lock().bytes > 0 {
             if hand.is_empty() {
-                runtime.block_on(outbox.take(&mut hand));
+                runtime.block_on(queue.take(&mut hand));
             }
             let next: Vec<u8> = hand.with_slices(|slices| {
                 slices
@@ -167,7 +167,7 @@ mod tests {
                     .take(step)
                     .collect()
             });
-            marks += usize::from(hand.advance(next.len(), outbox));
+            marks += usize::from(hand.advance(next.len(), queue));
             written.extend(next);
         }
         (written, marks)
@@ -179,11 +179,11 @@ mod tests {
             bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..60),
             step in 1_usize..500,
         ) {
-            let outbox = Outbox::default();
+            let queue = PipeQueue::default();
             for (index, body) in bodies.iter().enumerate() {
-                outbox.push(Bytes::from(body.clone()), index == 7).unwrap();
+                queue.push(Bytes::from(body.clone()), index == 7).unwrap();
             }
-            let (written, marks) = drain(&outbox, step);
+            let (written, marks) = drain(&queue, step);
             prop_assert_eq!(marks, usize::from(bodies.len() > 7));
             let mut buffer = BytesMut::from(&written[..]);
             for body in &bodies {
@@ -195,23 +195,23 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_and_room_comes_back() {
-        let outbox = Outbox::default();
+        let queue = PipeQueue::default();
         let megabyte = Bytes::from(vec![0; 1 << 20]);
         let mut fitted = 0;
-        while outbox.push(megabyte.clone(), false).is_ok() {
+        while queue.push(megabyte.clone(), false).is_ok() {
             fitted += 1;
         }
         assert_eq!(fitted, 31);
-        drain(&outbox, usize::MAX);
-        assert_eq!(outbox.push(megabyte, false), Ok(()));
+        drain(&queue, usize::MAX);
+        assert_eq!(queue.push(megabyte, false), Ok(()));
     }
 
     #[test]
     fn many_empty_frames_are_bounded_too() {
-        let outbox = Outbox::default();
-        let fitted = std::iter::repeat_with(|| outbox.push(Bytes::new(), false))
+        let queue = PipeQueue::default();
+        let fitted = std::iter::repeat_with(|| queue.push(Bytes::new(), false))
             .take_while(Result::is_ok)
             .count();
-        assert_eq!(fitted, OUTBOX_MAX_BYTES / (ENTRY_OVERHEAD_BYTES + 1));
+        assert_eq!(fitted, QUEUE_MAX_BYTES / (FRAME_OVERHEAD_BYTES + 1));
     }
 }

@@ -9,14 +9,14 @@ const SILENT_INTERVALS: u32 = 3;
 
 /// When to send a heartbeat, and when the peer's are missed.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(super) struct Heartbeats {
     interval: Duration,
     next: Instant,
     sequence: u64,
     heard: Instant,
 }
 
-impl Pulse {
+impl Heartbeats {
     /// Both sides send a heartbeat every `interval`, from `now` on.
     pub(super) fn new(interval: Duration, now: Instant) -> Self {
         Self {
@@ -36,7 +36,7 @@ impl Pulse {
         self.heard + SILENT_INTERVALS * self.interval
     }
 
-    /// When [`Pulse::beat`] and [`Pulse::silence`] are to be asked next.
+    /// When [`Heartbeats::beat`] and [`Heartbeats::silence`] are to be asked next.
     pub(super) fn deadline(&self) -> Instant {
         self.next.min(self.silent_at())
     }
@@ -75,31 +75,34 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn heartbeats_are_numbered_and_never_pile_up() {
         let start = Instant::now();
-        let mut pulse = Pulse::new(SECOND, start);
-        assert_eq!(pulse.beat(start), None);
-        assert_eq!(pulse.beat(start + SECOND), Some(1));
-        assert_eq!(pulse.beat(start + 9 * SECOND), Some(2));
-        assert_eq!(pulse.beat(start + Duration::from_millis(9900)), None);
+        let mut heartbeats = Heartbeats::new(SECOND, start);
+        assert_eq!(heartbeats.beat(start), None);
+        assert_eq!(heartbeats.beat(start + SECOND), Some(1));
+        assert_eq!(heartbeats.beat(start + 9 * SECOND), Some(2));
+        assert_eq!(heartbeats.beat(start + Duration::from_millis(9900)), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_is_silent_after_three_intervals() {
         let start = Instant::now();
-        let mut pulse = Pulse::new(SECOND, start);
+        let mut heartbeats = Heartbeats::new(SECOND, start);
         let heard = start + SECOND;
-        pulse.heard(heard);
+        heartbeats.heard(heard);
         let due = heard + 3 * SECOND;
-        assert_eq!(pulse.silence(due - Duration::from_millis(1), due), None);
-        assert_eq!(pulse.silence(due, due), Some(3 * SECOND));
+        assert_eq!(
+            heartbeats.silence(due - Duration::from_millis(1), due),
+            None
+        );
+        assert_eq!(heartbeats.silence(due, due), Some(3 * SECOND));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_worker_that_was_frozen_itself_waits_one_interval_more() {
         let start = Instant::now();
-        let mut pulse = Pulse::new(SECOND, start);
+        let mut heartbeats = Heartbeats::new(SECOND, start);
         let thawed = start + 20 * SECOND;
-        assert_eq!(pulse.silence(thawed, start + SECOND), None);
+        assert_eq!(heartbeats.silence(thawed, start + SECOND), None);
         let due = thawed + SECOND;
-        assert_eq!(pulse.silence(due, due), Some(3 * SECOND));
+        assert_eq!(heartbeats.silence(due, due), Some(3 * SECOND));
     }
 }

@@ -1,0 +1,87 @@
+//! What a fetcher did, and where that and its frames go.
+
+use std::io;
+
+use bytes::Bytes;
+use fanout_proto::{
+    id::{FetcherId, TrialId},
+    report::FetcherReport,
+    wire,
+};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::measure::usage::Reaped;
+
+/// What a fetcher did, or what became of it.
+#[derive(Debug)]
+pub(crate) struct FetcherEvent {
+    pub(crate) trial: TrialId,
+    pub(crate) fetcher: FetcherId,
+    pub(crate) what: FetcherEventKind,
+}
+
+/// See [`FetcherEvent`].
+#[derive(Debug)]
+pub(crate) enum FetcherEventKind {
+    /// Its model is set up.
+    Ready(Instant),
+    /// Go is in its pipe.
+    GoWritten(Instant),
+    /// It holds.
+    Report(FetcherReport),
+    /// It cannot work as it was told to.
+    SetupFailed(String),
+    /// What it writes makes no sense; nothing more is read from it.
+    Broken(String),
+    /// It has been reaped; always the last.
+    Ended(FetcherEnd),
+}
+
+/// What is known once a fetcher has been reaped.
+#[derive(Debug)]
+pub(crate) struct FetcherEnd {
+    pub(crate) reaped: io::Result<Reaped>,
+    /// The end of what it wrote to stderr.
+    pub(crate) last_words: String,
+    pub(crate) bytes_to_fetcher: u64,
+    pub(crate) bytes_from_fetcher: u64,
+}
+
+/// Where a fetcher's answers go.
+#[derive(Debug, Clone)]
+pub(crate) struct FetcherOutput {
+    pub(crate) trial: TrialId,
+    pub(crate) fetcher: FetcherId,
+    /// To the coordinator; full, it stops the reading from the fetcher.
+    pub(crate) frames: mpsc::Sender<wire::FromWorker>,
+    /// To the session.
+    pub(crate) events: mpsc::Sender<FetcherEvent>,
+    /// Cancelled when nobody wants this trial's frames any more.
+    pub(crate) unwanted: CancellationToken,
+}
+
+impl FetcherOutput {
+    pub(super) async fn tell(&self, what: FetcherEventKind) {
+        let (trial, fetcher) = (self.trial, self.fetcher);
+        // A session that is over listens no more.
+        let _ = self
+            .events
+            .send(FetcherEvent {
+                trial,
+                fetcher,
+                what,
+            })
+            .await;
+    }
+
+    /// Passes a frame on; `false` when nobody wants it.
+    pub(super) async fn forward(&self, frame: Bytes) -> bool {
+        let message = crate::message::frame(self.trial, self.fetcher, frame);
+        tokio::select! {
+            biased;
+            () = self.unwanted.cancelled() => false,
+            sent = self.frames.send(message) => sent.is_ok(),
+        }
+    }
+}
