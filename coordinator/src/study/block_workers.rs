@@ -50,7 +50,7 @@ impl BlockWorkers {
 
     /// A place for each of the arm's fetchers. Where too few workers are left
     /// it takes newcomers, and waits for some as long as the environment allows.
-    pub(super) async fn place(
+    pub(super) async fn assign(
         &mut self,
         block: u32,
         arm: &Arm,

@@ -7,7 +7,7 @@ use fanout_analysis::{statistics, text};
 use crate::{
     cli::exit::{Exit, Failure},
     study::{
-        runner::{CONTROL_SUFFIX, StudyContext, StudyEnd},
+        runner::{CONTROL_SUFFIX, StudyContext, StudyEnd, run_study},
         store::Store,
     },
     terminal::reporter::Report,
@@ -15,7 +15,7 @@ use crate::{
 
 /// Runs the baseline against itself in so many studies.
 pub(super) async fn calibrate(
-    bench: &mut StudyContext<'_>,
+    on: &mut StudyContext<'_>,
     seed: u64,
     studies: u32,
     inject: Duration,
@@ -28,15 +28,14 @@ pub(super) async fn calibrate(
             .within(&format!("{number:04}"))
             .map_err(Failure::usage)?;
         let seed = seed.wrapping_add(number.into());
-        let (study, ended) = bench.study(seed, inject, &own).await;
+        let (study, ended) = run_study(on, seed, inject, &own).await;
         if ended? == StudyEnd::Interrupted {
             own.discard();
             exit = Exit::Interrupted;
             break;
         }
         let study = own.conclude_and_save(study).await?;
-        bench
-            .reporter
+        on.reporter
             .report(Report::SeriesStudy(&study))
             .map_err(Failure::incomplete)?;
         let control = study
@@ -44,7 +43,7 @@ pub(super) async fn calibrate(
             .iter()
             .find(|c| c.metric == statistics::PRIMARY.name && c.arm.ends_with(CONTROL_SUFFIX));
         if let Some(control) = control {
-            bench.reporter.say(&format!(
+            on.reporter.say(&format!(
                 "study {number} of {studies}: {:.3}× {:?}",
                 control.ratio, control.verdict
             ));
@@ -63,8 +62,7 @@ pub(super) async fn calibrate(
             found.called, found.studies
         )
     };
-    bench
-        .reporter
+    on.reporter
         .report(Report::Result(&text))
         .map_err(Failure::incomplete)?;
     Ok(exit)

@@ -28,7 +28,7 @@ use crate::{
     settings::{Common, SLOPE_CONCURRENCIES, StudyKind, StudySettings},
     study::{
         calibrate::calibrate,
-        runner::{StudyContext, StudyEnd},
+        runner::{StudyContext, StudyEnd, run_study},
         store::Store,
     },
     terminal::{
@@ -145,7 +145,7 @@ impl PreparedStudy {
                 &made
             }
         };
-        let mut bench = StudyContext {
+        let mut on = StudyContext {
             settings: &self.settings,
             command: &self.command,
             list,
@@ -155,10 +155,11 @@ impl PreparedStudy {
         };
         match self.settings.kind {
             StudyKind::Calibrate { studies, inject } => {
-                calibrate(&mut bench, self.seed, studies, inject, &self.store).await
+                calibrate(&mut on, self.seed, studies, inject, &self.store).await
             }
             StudyKind::Compare | StudyKind::MemorySlope => {
-                let (study, ended) = bench.study(self.seed, Duration::ZERO, &self.store).await;
+                let (study, ended) =
+                    run_study(&mut on, self.seed, Duration::ZERO, &self.store).await;
                 conclude_and_show(study, &self.store, ended, reporter).await
             }
         }

@@ -17,10 +17,7 @@ use crate::{
     run::{self, Outcome, Stop, TrialRequest},
     settings::StudySettings,
     study::{
-        block_workers::BlockWorkers,
-        manifest,
-        origin::OriginProbe,
-        schedule::{BlockOrder, Turn},
+        block_workers::BlockWorkers, manifest, origin::OriginProbe, schedule::BlockOrder,
         store::Store,
     },
     terminal::reporter::{Report, Reporter, WithProgress},
@@ -58,51 +55,40 @@ pub(super) struct StudyContext<'a> {
     pub(super) reporter: &'a dyn Reporter,
 }
 
-impl StudyContext<'_> {
-    /// One study, as far as it came.
-    pub(super) async fn study(
-        &mut self,
-        seed: u64,
-        inject: Duration,
-        store: &Store,
-    ) -> (Study, Result<StudyEnd, Failure>) {
-        let entries = entries(self.settings, inject);
-        self.environment.fleet.catch_up();
-        let origin = self.environment.origin.as_mut();
-        let probe = OriginProbe::new(origin.as_ref().and_then(|o| o.urls.first()));
-        if let Some(origin) = origin.filter(|origin| !origin.embedded) {
-            origin.threads = probe.threads().await.unwrap_or_default();
-        }
-        let study = Study {
-            schema_version: SCHEMA_VERSION,
-            manifest: manifest::describe(
-                self.settings,
-                seed,
-                self.list,
-                &self.environment,
-                self.command,
-            ),
-            arms: entries.iter().map(record_arm).collect(),
-            ..Study::default()
-        };
-        let mut runner = Runner {
-            settings: self.settings,
-            list: self.list,
-            schedule: BlockOrder::new(seed, entries.len(), self.settings.baseline),
-            entries,
-            workers: BlockWorkers::default(),
-            environment: &mut self.environment,
-            probe,
-            study,
-            store,
-            began: Instant::now(),
-            reporter: self.reporter,
-        };
-        let ended = runner.blocks(self.stop).await;
-        runner.reporter.tell(Report::Idle);
-        runner.study.manifest.elapsed_s = runner.began.elapsed().as_secs_f64();
-        (runner.study, ended)
+/// Runs one study, as far as it comes.
+pub(super) async fn run_study(
+    on: &mut StudyContext<'_>,
+    seed: u64,
+    inject: Duration,
+    store: &Store,
+) -> (Study, Result<StudyEnd, Failure>) {
+    let entries = entries(on.settings, inject);
+    on.environment.fleet.catch_up();
+    let origin = on.environment.origin.as_mut();
+    let probe = OriginProbe::new(origin.as_ref().and_then(|o| o.urls.first()));
+    if let Some(origin) = origin.filter(|origin| !origin.embedded) {
+        origin.threads = probe.threads().await.unwrap_or_default();
     }
+    let study = Study {
+        schema_version: SCHEMA_VERSION,
+        manifest: manifest::describe(on.settings, seed, on.list, &on.environment, on.command),
+        arms: entries.iter().map(record_arm).collect(),
+        ..Study::default()
+    };
+    let mut runner = Runner {
+        schedule: BlockOrder::new(seed, entries.len(), on.settings.baseline),
+        on,
+        entries,
+        workers: BlockWorkers::default(),
+        probe,
+        study,
+        store,
+        began: Instant::now(),
+    };
+    let ended = runner.blocks().await;
+    runner.on.reporter.tell(Report::Idle);
+    runner.study.manifest.elapsed_s = runner.began.elapsed().as_secs_f64();
+    (runner.study, ended)
 }
 
 /// How the blocks came to an end.
@@ -113,40 +99,35 @@ pub(super) enum StudyEnd {
     Interrupted,
 }
 
-struct Runner<'a, 'g> {
-    settings: &'a StudySettings,
-    list: &'a UrlList,
+struct Runner<'a, 'c> {
+    on: &'a mut StudyContext<'c>,
     entries: Vec<StudyArm>,
     schedule: BlockOrder,
     workers: BlockWorkers,
-    environment: &'a mut Environment<'g>,
     probe: OriginProbe,
     study: Study,
     store: &'a Store,
     began: Instant,
-    reporter: &'a dyn Reporter,
 }
 
 impl Runner<'_, '_> {
-    async fn blocks(&mut self, stop: &Stop) -> Result<StudyEnd, Failure> {
-        for block in 0..=self.settings.blocks {
-            let budget = self.settings.time_budget;
+    async fn blocks(&mut self) -> Result<StudyEnd, Failure> {
+        for block in 0..=self.on.settings.blocks {
+            let budget = self.on.settings.time_budget;
             if budget.is_some_and(|budget| self.began.elapsed() > budget) {
-                self.reporter
-                    .say(&format!("the time budget is used up after {block} blocks"));
+                let text = format!("the time budget is used up after {block} blocks");
+                self.on.reporter.say(&text);
                 return Ok(StudyEnd::OutOfTime);
             }
-            self.workers
-                .refresh(block, self.environment.fleet, &mut self.study.manifest);
-            for turn in self.schedule.block(block) {
-                if self.turn(block, turn, stop).await? == StudyEnd::Interrupted {
-                    return Ok(StudyEnd::Interrupted);
-                }
+            let fleet = &mut self.on.environment.fleet;
+            self.workers.refresh(block, fleet, &mut self.study.manifest);
+            let mut goes_on = self.turns(block, self.schedule.block(block)).await?;
+            if goes_on {
+                let retries = self.retries(block);
+                goes_on = self.turns(block, retries).await?;
             }
-            for turn in self.turns_again(block) {
-                if self.turn(block, turn, stop).await? == StudyEnd::Interrupted {
-                    return Ok(StudyEnd::Interrupted);
-                }
+            if !goes_on {
+                return Ok(StudyEnd::Interrupted);
             }
             self.shorten(block);
             if let Err(error) = self.store.keep_part(&self.study) {
@@ -156,57 +137,61 @@ impl Runner<'_, '_> {
         Ok(StudyEnd::Complete)
     }
 
-    /// One arm's trial in one block, repeated while it is invalid.
-    async fn turn(&mut self, block: u32, turn: Turn, stop: &Stop) -> Result<StudyEnd, Failure> {
-        if self.is_shortened(turn.arm) && block > SLOW_BLOCKS {
-            return Ok(StudyEnd::Complete);
-        }
-        // The first block only warms up; whoever is slow there is known to be
-        // slow, and the rest of that trial would tell nothing more.
-        let limit = (block == 0)
-            .then(|| self.baseline_makespan_s())
-            .flatten()
-            .map(|s| Duration::from_secs_f64(s * SLOW_FACTOR).max(Duration::from_millis(200)));
-        for retry in 0..=RETRIES {
-            let (outcome, mut trial) = self.trial(block, turn, limit, stop).await?;
-            match &outcome.end {
-                End::Aborted(AbortReason::Cancelled) if stop.cancel.is_cancelled() => {
-                    return Ok(StudyEnd::Interrupted);
+    /// These arms' turns in one block; says whether the study goes on.
+    async fn turns(&mut self, block: u32, arms: Vec<usize>) -> Result<bool, Failure> {
+        for arm in arms {
+            if self.is_shortened(arm) && block > SLOW_BLOCKS {
+                continue;
+            }
+            // The first block only warms up; an arm that is slow there is known to be
+            // slow, and the rest of that trial would tell nothing more.
+            let baseline_s = (block == 0).then(|| self.baseline_makespan_s()).flatten();
+            let limit = baseline_s.map(|s| Duration::from_secs_f64(s * SLOW_FACTOR));
+            let limit = limit.map(|limit| limit.max(Duration::from_millis(200)));
+            for retry in 0..=RETRIES {
+                let (outcome, mut trial) = self.trial(block, arm, limit).await?;
+                let cancelled = matches!(outcome.end, End::Aborted(AbortReason::Cancelled));
+                if cancelled && self.on.stop.cancel.is_cancelled() {
+                    return Ok(false);
                 }
-                End::Aborted(AbortReason::Cancelled) => {
-                    let reason = format!("stopped: it took more than {SLOW_FACTOR}× the baseline");
-                    trial.invalid_reasons.push(reason);
-                }
-                End::Aborted(reason @ AbortReason::Setup(_)) => {
-                    return Err(Failure::usage(format!("{}: {reason}", trial.arm)));
-                }
-                // On a fleet, workers come back.
-                End::Aborted(reason) if self.environment.patience.is_some() && retry < RETRIES => {
-                    trial.invalid_reasons.push(reason.to_string());
-                }
-                End::Aborted(reason) => {
-                    return Err(Failure::no_fleet(format!("{}: {reason}", trial.arm)));
-                }
-                End::Done => {
-                    let arm = &self.study.arms[turn.arm];
-                    let reasons = validity::gates(&trial, arm, &self.study.manifest);
-                    trial.invalid_reasons.extend(reasons);
+                trial.invalid_reasons = self.check(&outcome.end, &trial, arm, retry < RETRIES)?;
+                trial.valid = trial.invalid_reasons.is_empty() && !trial.discarded;
+                self.study.trials.push(trial);
+                let latest = self.study.trials.len() - 1;
+                self.turn_away_outvoted(|at, _| at == latest);
+                let lost = !cancelled && outcome.end != End::Done;
+                if self.study.trials[latest].valid || (block == 0 && !lost) {
+                    break;
                 }
             }
-            trial.valid = trial.invalid_reasons.is_empty() && !trial.discarded;
-            let lost = matches!(
-                outcome.end,
-                End::Aborted(AbortReason::AllLost(_) | AbortReason::NotReady { .. })
-            );
-            self.study.trials.push(trial);
-            let latest = self.study.trials.len() - 1;
-            self.turn_away_outvoted(|at, _| at == latest);
-            let again = !self.study.trials[latest].valid && (block > 0 || lost) && retry < RETRIES;
-            if !again {
-                break;
-            }
         }
-        Ok(StudyEnd::Complete)
+        Ok(true)
+    }
+
+    /// What speaks against a trial that ended like this.
+    fn check(
+        &self,
+        end: &End,
+        trial: &record::Trial,
+        arm: usize,
+        may_retry: bool,
+    ) -> Result<Vec<String>, Failure> {
+        let failed = |reason| format!("{}: {reason}", trial.arm);
+        match end {
+            End::Done => {
+                let arm = &self.study.arms[arm];
+                Ok(validity::gates(trial, arm, &self.study.manifest))
+            }
+            End::Aborted(AbortReason::Cancelled) => Ok(vec![format!(
+                "stopped: it took more than {SLOW_FACTOR}× the baseline"
+            )]),
+            End::Aborted(reason @ AbortReason::Setup(_)) => Err(Failure::usage(failed(reason))),
+            // On a fleet, workers come back.
+            End::Aborted(reason) if self.on.environment.patience.is_some() && may_retry => {
+                Ok(vec![reason.to_string()])
+            }
+            End::Aborted(reason) => Err(Failure::no_fleet(failed(reason))),
+        }
     }
 
     /// Turns away those of the chosen trials that fetched something else than
@@ -223,13 +208,13 @@ impl Runner<'_, '_> {
 
     /// Arms whose trial in this block was believed until later ones showed
     /// that most fetch something else; they get another turn.
-    fn turns_again(&mut self, block: u32) -> Vec<Turn> {
+    fn retries(&mut self, block: u32) -> Vec<usize> {
         let before = self.has_valid(block);
         self.turn_away_outvoted(|_, trial| trial.block == block);
         let after = self.has_valid(block);
         let lost = before.iter().zip(after).enumerate();
         lost.filter(|(_, (before, after))| **before && !after)
-            .map(|(arm, _)| Turn { arm })
+            .map(|(arm, _)| arm)
             .collect()
     }
 
@@ -247,38 +232,37 @@ impl Runner<'_, '_> {
     async fn trial(
         &mut self,
         block: u32,
-        turn: Turn,
+        arm: usize,
         limit: Option<Duration>,
-        stop: &Stop,
     ) -> Result<(Outcome, record::Trial), Failure> {
-        let arm = self.entries[turn.arm].arm;
-        let placement = self
-            .workers
-            .place(
-                block,
-                &arm,
-                self.environment,
-                stop,
-                &mut self.study.manifest,
-            )
-            .await?;
-        let entry = &self.entries[turn.arm];
-        let common = &self.settings.common;
-        let blocks = self.settings.blocks;
+        let entry = &self.entries[arm];
+        let environment = &mut self.on.environment;
+        let assigned = self.workers.assign(
+            block,
+            &entry.arm,
+            environment,
+            self.on.stop,
+            &mut self.study.manifest,
+        );
+        let placement = assigned.await?;
+        let common = &self.on.settings.common;
+        let blocks = self.on.settings.blocks;
         let what = match block {
             0 => format!("warm-up      {:<20}", entry.name),
             _ => format!("block {block:>2}/{blocks:<3} {:<20}", entry.name),
         };
-        self.reporter.tell(Report::Trial(&what, self.list.len()));
+        self.on
+            .reporter
+            .tell(Report::Trial(&what, self.on.list.len()));
         self.probe.begin().await;
         let boot = manifest::suspended();
-        let mut setup = common.setup(&arm, false);
+        let mut setup = common.setup(&entry.arm, false);
         setup.cpu_work += entry.extra_work;
         let request = TrialRequest {
-            id: self.environment.fleet.next_trial(),
-            list: self.list,
+            id: environment.fleet.next_trial(),
+            list: self.on.list,
             setup: &setup,
-            pace: &|fetcher| common.pace(&arm, fetcher.0),
+            pace: &|fetcher| common.pace(&entry.arm, fetcher.0),
             placement,
             cpus: &common.cpus.fetchers,
             split: common.split,
@@ -289,19 +273,19 @@ impl Runner<'_, '_> {
         };
         let mut sink = WithProgress {
             sink: (),
-            reporter: Some(self.reporter),
+            reporter: Some(self.on.reporter),
         };
-        let mut outcome = run::run(self.environment.fleet, request, stop, &mut sink)
+        let mut outcome = run::run(environment.fleet, request, self.on.stop, &mut sink)
             .await
             .map_err(Failure::incomplete)?;
         self.workers
-            .note_losses(block, self.environment.fleet, &mut self.study.manifest);
+            .note_losses(block, environment.fleet, &mut self.study.manifest);
         let mut trial = std::mem::take(&mut outcome.trial);
         trial.origin = self.probe.end(trial.makespan_s).await;
         trial.suspended_s = boot
             .zip(manifest::suspended())
             .map(|(before, after)| after.saturating_sub(before).as_secs_f64());
-        trial.arm.clone_from(&self.entries[turn.arm].name);
+        trial.arm.clone_from(&entry.name);
         trial.block = block;
         trial.order = u32::try_from(self.study.trials.len()).unwrap_or(u32::MAX);
         trial.discarded = block == 0;
@@ -313,7 +297,7 @@ impl Runner<'_, '_> {
     }
 
     fn baseline_makespan_s(&self) -> Option<f64> {
-        let name = &self.entries.get(self.settings.baseline)?.name;
+        let name = &self.entries.get(self.on.settings.baseline)?.name;
         self.study
             .trials
             .iter()
@@ -325,19 +309,19 @@ impl Runner<'_, '_> {
         self.study.arms[arm].shortened.is_some()
     }
 
-    /// After the warm-up: who is so slow that few blocks must do?
+    /// After the warm-up: which arms are so slow that few blocks must do?
     fn shorten(&mut self, block: u32) {
-        if block != 0 || self.settings.blocks <= SLOW_BLOCKS {
+        if block != 0 || self.on.settings.blocks <= SLOW_BLOCKS {
             return;
         }
         for (arm, entry) in self.study.arms.iter_mut().zip(&self.entries) {
             let stopped = self.study.trials.iter().any(|trial| {
-                trial.arm == entry.name && trial.completed + trial.failed < self.list.len()
+                trial.arm == entry.name && trial.completed + trial.failed < self.on.list.len()
             });
             if stopped {
                 arm.shortened = Some(format!(
                     "it takes more than {SLOW_FACTOR}× the baseline's time, so it ran in {SLOW_BLOCKS} of {} blocks",
-                    self.settings.blocks
+                    self.on.settings.blocks
                 ));
             }
         }

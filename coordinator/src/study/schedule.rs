@@ -3,13 +3,6 @@
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha12Rng;
 
-/// One arm's turn within a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Turn {
-    /// Its position in the study's arms.
-    pub(super) arm: usize,
-}
-
 /// Every arm once per block, in a fresh random order that the seed gives.
 #[derive(Debug)]
 pub(super) struct BlockOrder {
@@ -27,9 +20,9 @@ impl BlockOrder {
         }
     }
 
-    /// The order within a block; the first block, which is discarded, begins
+    /// The arms' order within a block; the first block, which is discarded, begins
     /// with the baseline, so that slow arms can be told there.
-    pub(super) fn block(&self, block: u32) -> Vec<Turn> {
+    pub(super) fn block(&self, block: u32) -> Vec<usize> {
         let mut order: Vec<_> = (0..self.arms).collect();
         let mut rng = ChaCha12Rng::seed_from_u64(self.seed);
         rng.set_stream(block.into());
@@ -37,7 +30,7 @@ impl BlockOrder {
         if block == 0 {
             order.sort_by_key(|arm| *arm != self.baseline);
         }
-        order.into_iter().map(|arm| Turn { arm }).collect()
+        order
     }
 }
 
@@ -45,22 +38,18 @@ impl BlockOrder {
 mod tests {
     use super::*;
 
-    fn order(schedule: &BlockOrder, block: u32) -> Vec<usize> {
-        schedule.block(block).iter().map(|turn| turn.arm).collect()
-    }
-
     #[test]
     fn every_arm_has_one_turn_in_an_order_that_the_seed_gives() {
         let schedule = BlockOrder::new(7, 8, 2);
-        let orders: Vec<_> = (1..=10).map(|block| order(&schedule, block)).collect();
+        let orders: Vec<_> = (1..=10).map(|block| schedule.block(block)).collect();
         for block in &orders {
             let mut sorted = block.clone();
             sorted.sort_unstable();
             assert_eq!(sorted, (0..8).collect::<Vec<_>>());
         }
         assert!(orders.windows(2).all(|pair| pair[0] != pair[1]));
-        assert_eq!(order(&schedule, 3), order(&BlockOrder::new(7, 8, 2), 3));
-        assert_ne!(orders[0], order(&BlockOrder::new(8, 8, 2), 1));
-        assert_eq!(order(&schedule, 0)[0], 2);
+        assert_eq!(schedule.block(3), BlockOrder::new(7, 8, 2).block(3));
+        assert_ne!(orders[0], BlockOrder::new(8, 8, 2).block(1));
+        assert_eq!(schedule.block(0)[0], 2);
     }
 }
