@@ -17,10 +17,6 @@ use std::{
 use fanout_coordinator::{
     fleet::FleetServer,
     run::{self, Stop, TrialRequest},
-    terminal::{
-        Terminal,
-        reporter::{Report, Reporter, WithProgress},
-    },
     url_list::{Source, UrlList},
 };
 use fanout_engine::{ledger::Split, politeness::Limits};
@@ -84,14 +80,7 @@ async fn coordinator(workers: usize, urls: usize) -> Result<(), Failure> {
         limit: None,
         hosts: Limits::default(),
     };
-    let terminal = Terminal::default();
-    terminal.report(Report::Trial("made-up fleet", list.len()))?;
-    let mut sink = WithProgress {
-        sink: (),
-        reporter: Some(&terminal),
-    };
-    let outcome = run::run(&mut fleet, request, &Stop::default(), &mut sink).await?;
-    terminal.report(Report::Idle)?;
+    let outcome = run::run(&mut fleet, request, &Stop::default(), &mut ()).await?;
     let trial = &outcome.trial;
     let cpu_s = trial.coordination.coordinator_cpu_s.unwrap_or(f64::NAN);
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]

@@ -16,11 +16,7 @@ use crate::{
 const NAME: &str = "coordinator";
 
 /// Prints a shell's completions.
-///
-/// # Errors
-///
-/// [`Failure`] when they cannot be written.
-pub fn completions(shell: Shell) -> Result<Exit, Failure> {
+pub(crate) fn completions(shell: Shell) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     generate(shell, &mut CommandLine::command(), NAME, &mut script);
     to_stdout(&script)
@@ -28,11 +24,7 @@ pub fn completions(shell: Shell) -> Result<Exit, Failure> {
 
 /// Prints the manual page of the whole, or writes one for each subcommand too
 /// into `directory`.
-///
-/// # Errors
-///
-/// [`Failure`] when they cannot be written.
-pub fn manual(directory: Option<&Path>) -> Result<Exit, Failure> {
+pub(crate) fn manual(directory: Option<&Path>) -> Result<Exit, Failure> {
     let command = CommandLine::command();
     let Some(directory) = directory else {
         let mut page = Vec::new();

@@ -15,11 +15,7 @@ use crate::{
 };
 
 /// Shows one study, or compares two.
-///
-/// # Errors
-///
-/// [`Failure`] when there is no study, or the two cannot be compared.
-pub async fn run(args: &ReportArgs) -> Result<Exit, Failure> {
+pub(crate) async fn run(args: &ReportArgs) -> Result<Exit, Failure> {
     let (mut study, store) = find(args, &args.study).await?;
     let Some(other) = &args.other else {
         conclude(&mut study, &Options::default());

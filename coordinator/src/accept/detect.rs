@@ -55,10 +55,6 @@ impl Opening {
 
 impl Speaks {
     /// Whether `opening` is what the port speaks.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong, for the log.
     pub(crate) fn check(self, opening: Opening) -> Result<(), &'static str> {
         match (self, opening) {
             (Self::Grpc, Opening::Http2)

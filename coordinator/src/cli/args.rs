@@ -26,18 +26,17 @@ nothing fetched; 3 no fleet; 130 interrupted, what there is was saved.";
 /// The coordinator's command line.
 #[derive(Debug, Parser)]
 #[command(name = "coordinator", version = fanout_program::LONG_VERSION, about = ABOUT, after_help = EXAMPLES, max_term_width = 100)]
-pub struct CommandLine {
+pub(crate) struct CommandLine {
     /// What to do.
     #[command(subcommand)]
-    pub command: CoordinatorCommand,
+    pub(crate) command: CoordinatorCommand,
     #[command(flatten)]
-    #[allow(missing_docs)]
-    pub log: LogArgs,
+    pub(crate) log: LogArgs,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum CoordinatorCommand {
+pub(crate) enum CoordinatorCommand {
     /// Compare arms: which arrangement is faster here, and what does it cost?
     Study(Box<StudyArgs>),
     /// Fetch every URL of a list once, with a record for each.
@@ -89,77 +88,73 @@ Examples:
 /// `study`.
 #[derive(Debug, Args)]
 #[command(after_help = STUDY_HELP)]
-pub struct StudyArgs {
+pub(crate) struct StudyArgs {
     /// The URL list: a file, or - for standard input; without it, the embedded origin's list.
-    pub urls: Option<PathBuf>,
+    pub(crate) urls: Option<PathBuf>,
     /// An arm to compare; may be given again, and may sweep with braces
     /// [default: seven arms that tell the models and clients apart].
     #[arg(long = "arm", value_name = "SPEC")]
-    pub arms: Vec<String>,
+    pub(crate) arms: Vec<String>,
     /// The arm that the others are compared with [default: async:C if it is there, else the first].
     #[arg(long, value_name = "SPEC")]
-    pub baseline: Option<String>,
+    pub(crate) baseline: Option<String>,
     /// URLs in flight in each fetcher of an arm without :C.
     #[arg(long, value_name = "C", default_value_t = 32)]
-    pub concurrency: u32,
+    pub(crate) concurrency: u32,
     /// Blocks to keep; one more runs first and is discarded [default: 10; with --memory-slope: 3].
     #[arg(long, value_name = "N")]
-    pub blocks: Option<u32>,
+    pub(crate) blocks: Option<u32>,
     /// Seed of the order of arms and of the origin [default: drawn, and recorded].
     #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
+    pub(crate) seed: Option<u64>,
     /// Where the study is kept [default: studies/<UTC time>].
     #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
+    pub(crate) out: Option<PathBuf>,
     /// What is printed on standard output.
     #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
+    pub(crate) format: Format,
     /// Start no block after this long (10m, 90s).
     #[arg(long, value_name = "DURATION")]
-    pub time_budget: Option<String>,
+    pub(crate) time_budget: Option<String>,
     /// Run the baseline against itself in N studies: how often is a difference called where
     /// there is none?
     #[arg(long, value_name = "N", conflicts_with = "memory_slope")]
-    pub aa: Option<u32>,
+    pub(crate) aa: Option<u32>,
     /// Slow the second run of every pair down by this much per response, to see whether it is found.
     #[arg(long, value_name = "DURATION", requires = "aa", hide = true)]
-    pub aa_inject: Option<String>,
+    pub(crate) aa_inject: Option<String>,
     /// Take no memory samples in the control's trials, to see what sampling costs.
     #[arg(long, hide = true)]
-    pub control_unsampled: bool,
+    pub(crate) control_unsampled: bool,
     /// How much memory does one more URL in flight cost? Runs every arm's model and client at 200,
     /// 600 and 1,800 in flight, on an embedded origin that answers after 300 ms.
     #[arg(long, conflicts_with = "urls")]
-    pub memory_slope: bool,
+    pub(crate) memory_slope: bool,
     /// Where a browser finds the coordinator's pages: without --out a fleet's study is then kept by
     /// the coordinator alone, and its address is told.
     #[arg(long, value_name = "URL", env = "FANOUT_PAGES")]
-    pub pages: Option<String>,
+    pub(crate) pages: Option<String>,
     /// Go ahead with a list that points beyond this machine.
     #[arg(long)]
-    pub yes: bool,
+    pub(crate) yes: bool,
     #[command(flatten)]
-    #[allow(missing_docs)]
-    pub list: ListArgs,
+    pub(crate) list: ListArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
-    pub fleet: FleetArgs,
+    pub(crate) fleet: FleetArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
-    pub http: HttpArgs,
+    pub(crate) http: HttpArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
-    pub politeness: PolitenessArgs,
+    pub(crate) politeness: PolitenessArgs,
     /// Open loop: take up so many URLs a second in all, however long each takes. Latencies are then
     /// also told from the intended start, and late starts are counted.
     #[arg(long, value_name = "R", help_heading = "Load")]
-    pub rate: Option<f64>,
+    pub(crate) rate: Option<f64>,
     /// Spin this long per response (200us): where does one loop stop being enough?
     #[arg(long, value_name = "DURATION", help_heading = "Load")]
-    pub cpu_work: Option<String>,
+    pub(crate) cpu_work: Option<String>,
     /// Spin under one lock per process, as an interpreter lock would have it.
     #[arg(long, requires = "cpu_work", help_heading = "Load")]
-    pub cpu_lock: bool,
+    pub(crate) cpu_lock: bool,
 }
 
 const FETCH_HELP: &str = "\
@@ -179,35 +174,31 @@ Examples:
 /// `fetch`.
 #[derive(Debug, Args)]
 #[command(after_help = FETCH_HELP)]
-pub struct FetchArgs {
+pub(crate) struct FetchArgs {
     /// The URL list: a file, or - for standard input.
-    pub urls: PathBuf,
+    pub(crate) urls: PathBuf,
     /// The arrangement that fetches.
     #[arg(long, value_name = "SPEC", default_value = "async:64")]
-    pub arm: String,
+    pub(crate) arm: String,
     /// The results file, .jsonl or .csv [default: standard output, JSON lines]. It is called
     /// FILE.part until it is whole.
     #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
+    pub(crate) out: Option<PathBuf>,
     /// Go on from FILE.part: URLs that have a record there are not fetched again. The list must be
     /// the same one; from standard input it must be piped in again.
     #[arg(long, requires = "out")]
-    pub resume: bool,
+    pub(crate) resume: bool,
     /// Tell every start and end on stderr as it happens.
     #[arg(long, short)]
-    pub verbose: bool,
+    pub(crate) verbose: bool,
     #[command(flatten)]
-    #[allow(missing_docs)]
-    pub list: ListArgs,
+    pub(crate) list: ListArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
-    pub fleet: FleetArgs,
+    pub(crate) fleet: FleetArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
-    pub http: HttpArgs,
+    pub(crate) http: HttpArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
-    pub politeness: PolitenessArgs,
+    pub(crate) politeness: PolitenessArgs,
 }
 
 const SERVE_HELP: &str = "\
@@ -222,22 +213,22 @@ SIGTERM or Ctrl-C ends it: the running study is saved, workers come back to the 
 /// `serve`.
 #[derive(Debug, Args)]
 #[command(after_help = SERVE_HELP)]
-pub struct ServeArgs {
+pub(crate) struct ServeArgs {
     /// Where workers and clients reach it (gRPC).
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7143")]
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// Where browsers and Prometheus reach it (plain HTTP).
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    pub http_listen: SocketAddr,
+    pub(crate) http_listen: SocketAddr,
     /// Where studies and the output of jobs are kept.
     #[arg(long, value_name = "DIR", default_value = "fanout-data")]
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
     /// Jobs that may wait while one runs.
     #[arg(long, value_name = "N", default_value_t = 16)]
-    pub queue: u32,
+    pub(crate) queue: u32,
     /// The origin of the built-in list, for clients that name none.
     #[arg(long, value_name = "URL", env = "FANOUT_ORIGIN")]
-    pub origin: Option<String>,
+    pub(crate) origin: Option<String>,
     /// File that holds the token that workers and clients must show [default: the variable
     /// FANOUT_TOKEN]; browsers give it as the password.
     #[arg(
@@ -246,10 +237,10 @@ pub struct ServeArgs {
         env = "FANOUT_TOKEN_FILE",
         help_heading = "Access"
     )]
-    pub token_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
     /// Let anyone in who reaches the address.
     #[arg(long, help_heading = "Access")]
-    pub allow_unauthenticated: bool,
+    pub(crate) allow_unauthenticated: bool,
     /// PEM certificate: gRPC then speaks TLS only.
     #[arg(
         long,
@@ -257,7 +248,7 @@ pub struct ServeArgs {
         requires = "tls_key",
         help_heading = "Access"
     )]
-    pub tls_cert: Option<PathBuf>,
+    pub(crate) tls_cert: Option<PathBuf>,
     /// Its private key, PEM.
     #[arg(
         long,
@@ -265,15 +256,15 @@ pub struct ServeArgs {
         requires = "tls_cert",
         help_heading = "Access"
     )]
-    pub tls_key: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
     /// PEM file of the authority that must have signed the workers' and clients' certificates.
     #[arg(long, value_name = "FILE", help_heading = "Access")]
-    pub tls_ca: Option<PathBuf>,
+    pub(crate) tls_ca: Option<PathBuf>,
 }
 
 /// Which coordinator.
 #[derive(Debug, Clone, Args)]
-pub struct ClientArgs {
+pub(crate) struct ClientArgs {
     /// Where the coordinator serves.
     #[arg(
         long,
@@ -281,26 +272,24 @@ pub struct ClientArgs {
         env = "FANOUT_COORDINATOR",
         default_value = "http://127.0.0.1:7143"
     )]
-    pub coordinator: String,
+    pub(crate) coordinator: String,
     #[command(flatten)]
-    #[allow(missing_docs)]
-    pub access: AccessArgs,
+    pub(crate) access: AccessArgs,
 }
 
 /// `status`.
 #[derive(Debug, Args)]
-pub struct StatusArgs {
+pub(crate) struct StatusArgs {
     #[command(flatten)]
-    #[allow(missing_docs)]
-    pub client: ClientArgs,
+    pub(crate) client: ClientArgs,
     /// What is printed on standard output.
     #[arg(long, value_enum, default_value_t)]
-    pub format: StatusFormat,
+    pub(crate) format: StatusFormat,
 }
 
 /// How a status is printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum StatusFormat {
+pub(crate) enum StatusFormat {
     /// For people.
     #[default]
     Table,
@@ -310,72 +299,67 @@ pub enum StatusFormat {
 
 /// `health`.
 #[derive(Debug, Args)]
-pub struct HealthArgs {
+pub(crate) struct HealthArgs {
     /// Ask the coordinator whether the worker NAME is attached [default name: the host's].
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
-    pub worker: Option<String>,
+    pub(crate) worker: Option<String>,
     /// Ask an origin instead of a coordinator. It does not count the question.
     #[arg(long, value_name = "URL", conflicts_with = "worker")]
-    pub origin: Option<String>,
+    pub(crate) origin: Option<String>,
     #[command(flatten)]
-    #[allow(missing_docs)]
-    pub client: ClientArgs,
+    pub(crate) client: ClientArgs,
 }
 
 /// `attach`.
 #[derive(Debug, Args)]
-pub struct AttachArgs {
+pub(crate) struct AttachArgs {
     /// The job's number.
-    pub job: u64,
+    pub(crate) job: u64,
     /// The study's directory, or the results file [default: as it was submitted].
     #[arg(long, value_name = "PATH")]
-    pub out: Option<PathBuf>,
+    pub(crate) out: Option<PathBuf>,
     /// How a study is printed [default: as it was submitted].
     #[arg(long, value_enum)]
-    pub format: Option<Format>,
+    pub(crate) format: Option<Format>,
     #[command(flatten)]
-    #[allow(missing_docs)]
-    pub client: ClientArgs,
+    pub(crate) client: ClientArgs,
 }
 
 /// `cancel`.
 #[derive(Debug, Args)]
-pub struct CancelArgs {
+pub(crate) struct CancelArgs {
     /// The job's number.
-    pub job: u64,
+    pub(crate) job: u64,
     /// Do not let a fetch finish the URLs in hand.
     #[arg(long)]
-    pub at_once: bool,
+    pub(crate) at_once: bool,
     #[command(flatten)]
-    #[allow(missing_docs)]
-    pub client: ClientArgs,
+    pub(crate) client: ClientArgs,
 }
 
 /// `report`.
 #[derive(Debug, Args)]
-pub struct ReportArgs {
+pub(crate) struct ReportArgs {
     /// A study's directory, or its study.json; with --coordinator also the name of a study there.
-    pub study: PathBuf,
+    pub(crate) study: PathBuf,
     /// Where studies are kept that are not found here.
     #[arg(long, value_name = "URL", env = "FANOUT_COORDINATOR")]
-    pub coordinator: Option<String>,
+    pub(crate) coordinator: Option<String>,
     #[command(flatten)]
-    #[allow(missing_docs)]
-    pub access: AccessArgs,
+    pub(crate) access: AccessArgs,
     /// A second study to compare it with.
-    pub other: Option<PathBuf>,
+    pub(crate) other: Option<PathBuf>,
     /// What is printed on standard output.
     #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
+    pub(crate) format: Format,
     /// Compare studies that ran under different conditions all the same.
     #[arg(long, requires = "other")]
-    pub force: bool,
+    pub(crate) force: bool,
 }
 
 /// Arguments as they may be kept and shown: without the values of headers,
 /// which may be secret.
-#[must_use]
-pub fn without_secrets(arguments: &[String]) -> Vec<String> {
+pub(crate) fn without_secrets(arguments: &[String]) -> Vec<String> {
     let mut is_header = false;
     let hidden = arguments.iter().map(|argument| {
         let (flag, header) = match argument.strip_prefix("--header=") {
@@ -393,7 +377,7 @@ pub fn without_secrets(arguments: &[String]) -> Vec<String> {
 
 /// How a result is printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// For a terminal.
     #[default]
     Table,
@@ -408,21 +392,21 @@ pub enum Format {
 /// What the list is made of.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "List")]
-pub struct ListArgs {
+pub(crate) struct ListArgs {
     /// Fetch the list N times over; ids count on.
     #[arg(long, value_name = "N", default_value_t = 1)]
-    pub repeat: u64,
+    pub(crate) repeat: u64,
     /// Leave lines out that are no URLs, and count them.
     #[arg(long)]
-    pub skip_invalid: bool,
+    pub(crate) skip_invalid: bool,
     /// How URLs are handed to fetchers: as they have credit, or a fixed shard each.
     #[arg(long, value_enum, default_value_t)]
-    pub split: SplitArg,
+    pub(crate) split: SplitArg,
 }
 
 /// `--split`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum SplitArg {
+pub(crate) enum SplitArg {
     /// Whoever has credit gets the next URLs.
     #[default]
     Dynamic,
@@ -433,93 +417,92 @@ pub enum SplitArg {
 /// What the work runs on.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Fleet")]
-pub struct FleetArgs {
+pub(crate) struct FleetArgs {
     /// Workers to start on this machine [default: 1].
     #[arg(long, value_name = "W")]
-    pub local_workers: Option<u32>,
+    pub(crate) local_workers: Option<u32>,
     /// Run on the workers of the coordinator that serves there, instead of on this machine.
     #[arg(long, value_name = "URL", env = "FANOUT_COORDINATOR")]
-    pub coordinator: Option<String>,
+    pub(crate) coordinator: Option<String>,
     /// Wait until N workers are attached [default: 1].
     #[arg(long, value_name = "N")]
-    pub workers: Option<u32>,
+    pub(crate) workers: Option<u32>,
     /// Wait so long for the coordinator to serve (30s) [default: it must do so by now].
     #[arg(long, value_name = "DURATION", env = "FANOUT_WAIT")]
-    pub wait: Option<String>,
+    pub(crate) wait: Option<String>,
     /// An origin that runs already, for the built-in list; a fleet's workers must reach it.
     #[arg(long, value_name = "URL", env = "FANOUT_ORIGIN")]
-    pub origin: Option<String>,
+    pub(crate) origin: Option<String>,
     #[command(flatten)]
-    #[allow(missing_docs)]
-    pub access: AccessArgs,
+    pub(crate) access: AccessArgs,
     /// Processors: auto, shared, disjoint, or the origin's and the fetchers' as in 0:1-3.
     #[arg(long, value_name = "HOW", default_value = "auto")]
-    pub placement: String,
+    pub(crate) placement: String,
 }
 
 /// What HTTP looks like.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "HTTP")]
-pub struct HttpArgs {
+pub(crate) struct HttpArgs {
     /// One whole exchange, connecting, redirects and the body included.
     #[arg(long, value_name = "DURATION", default_value = "30s")]
-    pub timeout: String,
+    pub(crate) timeout: String,
     /// Resolving, connecting and the TLS handshake.
     #[arg(long, value_name = "DURATION", default_value = "10s")]
-    pub connect_timeout: String,
+    pub(crate) connect_timeout: String,
     /// Largest body, in bytes (k, M, G); a larger one ends as too_large.
     #[arg(long, value_name = "SIZE", default_value = "64M")]
-    pub max_body: String,
+    pub(crate) max_body: String,
     /// Redirects to follow; 0 takes the redirect itself as the response.
     #[arg(long, value_name = "N", default_value_t = 10)]
-    pub redirects: u32,
+    pub(crate) redirects: u32,
     /// A header to send; may be given again.
     #[arg(long = "header", value_name = "NAME: VALUE")]
-    pub headers: Vec<String>,
+    pub(crate) headers: Vec<String>,
     /// The User-Agent header [default: fanout and its version, with --contact if given].
     #[arg(long, value_name = "TEXT")]
-    pub user_agent: Option<String>,
+    pub(crate) user_agent: Option<String>,
     /// Accept any certificate.
     #[arg(long)]
-    pub insecure: bool,
+    pub(crate) insecure: bool,
     /// PEM certificates to trust instead of the system's.
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
-    pub cacert: Option<PathBuf>,
+    pub(crate) cacert: Option<PathBuf>,
     /// The request method.
     #[arg(long, value_enum, default_value_t)]
-    pub method: MethodArg,
+    pub(crate) method: MethodArg,
     /// Ask for compressed bodies (gzip, br, zstd) and decode them.
     #[arg(long)]
-    pub decompress: bool,
+    pub(crate) decompress: bool,
     /// Open a new connection for every request.
     #[arg(long)]
-    pub no_keepalive: bool,
+    pub(crate) no_keepalive: bool,
 }
 
 /// What each host is to be spared: name and port as in the list, the same for
 /// http and https on their own ports. It holds over all workers together.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Politeness")]
-pub struct PolitenessArgs {
+pub(crate) struct PolitenessArgs {
     /// At most N requests of one host at a time [default: 6 with --polite, and in a study of a list
     /// that points beyond this machine; else any number].
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub max_per_host: Option<u32>,
+    pub(crate) max_per_host: Option<u32>,
     /// At most R URLs of one host a second (0.5: one in two seconds).
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
-    pub rate_per_host: Option<f64>,
+    pub(crate) rate_per_host: Option<f64>,
     /// Heed 429 and 503: leave the host alone as long as Retry-After says, or 1 s, 2 s, 4 s … without,
     /// then ask again, at most 3 times for a URL. robots.txt is not read.
     #[arg(long)]
-    pub polite: bool,
+    pub(crate) polite: bool,
     /// Where the owners of a host reach you, an address or a page: sent in the User-Agent.
     #[arg(long, value_name = "CONTACT", conflicts_with = "user_agent")]
-    pub contact: Option<String>,
+    pub(crate) contact: Option<String>,
 }
 
 /// `--method`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum MethodArg {
+pub(crate) enum MethodArg {
     /// The whole body is read.
     #[default]
     #[value(name = "GET", alias = "get")]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 /// How the coordinator ends; part of its contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// Everything asked for was done.
     Done,
     /// Done, but too few valid trials for a comparison, or URLs abandoned.
@@ -19,8 +19,7 @@ pub enum Exit {
 
 impl Exit {
     /// The process's exit code.
-    #[must_use]
-    pub const fn code(self) -> u8 {
+    pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Done => 0,
             Self::Incomplete => 1,
@@ -32,8 +31,7 @@ impl Exit {
 
     /// The meaning of an exit code; one that nobody gives stands for work that
     /// was not brought to its end.
-    #[must_use]
-    pub const fn from_code(code: u8) -> Self {
+    pub(crate) const fn from_code(code: u8) -> Self {
         match code {
             0 => Self::Done,
             2 => Self::Usage,
@@ -53,20 +51,20 @@ impl From<Exit> for ExitCode {
 /// An error together with the exit code that it leads to.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Failure {
+pub(crate) struct Failure {
     /// How to end.
-    pub exit: Exit,
+    pub(crate) exit: Exit,
     message: String,
 }
 
 impl Failure {
     /// What is known of it.
-    pub fn new(exit: Exit, message: String) -> Self {
+    pub(crate) fn new(exit: Exit, message: String) -> Self {
         Self { exit, message }
     }
 
     /// Bad usage or input.
-    pub fn usage(error: impl std::fmt::Display) -> Self {
+    pub(crate) fn usage(error: impl std::fmt::Display) -> Self {
         Self {
             exit: Exit::Usage,
             message: error.to_string(),
@@ -74,7 +72,7 @@ impl Failure {
     }
 
     /// No fleet to run on.
-    pub fn no_fleet(error: impl std::fmt::Display) -> Self {
+    pub(crate) fn no_fleet(error: impl std::fmt::Display) -> Self {
         Self {
             exit: Exit::NoFleet,
             message: error.to_string(),
@@ -82,7 +80,7 @@ impl Failure {
     }
 
     /// Stopped by whoever asked for it.
-    pub fn interrupted(error: impl std::fmt::Display) -> Self {
+    pub(crate) fn interrupted(error: impl std::fmt::Display) -> Self {
         Self {
             exit: Exit::Interrupted,
             message: error.to_string(),
@@ -90,7 +88,7 @@ impl Failure {
     }
 
     /// Started, but not brought to its end.
-    pub fn incomplete(error: impl std::fmt::Display) -> Self {
+    pub(crate) fn incomplete(error: impl std::fmt::Display) -> Self {
         Self {
             exit: Exit::Incomplete,
             message: error.to_string(),

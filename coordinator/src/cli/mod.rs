@@ -1,6 +1,6 @@
 //! The command line: what can be typed, and how a command ends.
 
 mod args;
-pub mod exit;
+pub(crate) mod exit;
 
-pub use args::*;
+pub(crate) use args::*;

@@ -41,7 +41,7 @@ use crate::{
 /// # Errors
 ///
 /// [`Failure`] with the exit code it leads to.
-pub async fn study(args: &StudyArgs) -> Result<Exit, Failure> {
+pub(crate) async fn study(args: &StudyArgs) -> Result<Exit, Failure> {
     let connection = reach(&args.fleet).await?;
     let list = List::open(args.urls.as_deref())?;
     let certificates = certificates(args.http.cacert.as_deref())?;
@@ -55,7 +55,7 @@ pub async fn study(args: &StudyArgs) -> Result<Exit, Failure> {
 /// # Errors
 ///
 /// [`Failure`] with the exit code it leads to.
-pub async fn fetch(args: &FetchArgs) -> Result<Exit, Failure> {
+pub(crate) async fn fetch(args: &FetchArgs) -> Result<Exit, Failure> {
     let connection = reach(&args.fleet).await?;
     let list = List::open(Some(&args.urls))?;
     let certificates = certificates(args.http.cacert.as_deref())?;
@@ -159,7 +159,7 @@ async fn end(
 /// # Errors
 ///
 /// [`Failure`] with the exit code it leads to.
-pub async fn attach(args: &AttachArgs) -> Result<Exit, Failure> {
+pub(crate) async fn attach(args: &AttachArgs) -> Result<Exit, Failure> {
     let connection = Connection::from_args(&args.client)?;
     let id = JobId(args.job);
     let job = follow::describe(&connection, id).await?;
@@ -225,7 +225,7 @@ fn output_of(job: &JobDescription, args: &AttachArgs) -> Result<Output, Failure>
 /// # Errors
 ///
 /// [`Failure`] when there is no such job, or no coordinator.
-pub async fn cancel(args: &CancelArgs) -> Result<Exit, Failure> {
+pub(crate) async fn cancel(args: &CancelArgs) -> Result<Exit, Failure> {
     let connection = Connection::from_args(&args.client)?;
     let request = wire::CancelRequest {
         job: args.job,
@@ -250,7 +250,7 @@ pub async fn cancel(args: &CancelArgs) -> Result<Exit, Failure> {
 /// # Errors
 ///
 /// [`Failure`] when there is no coordinator.
-pub async fn status(args: &StatusArgs) -> Result<Exit, Failure> {
+pub(crate) async fn status(args: &StatusArgs) -> Result<Exit, Failure> {
     let connection = Connection::from_args(&args.client)?;
     status::run(&connection, args.format).await
 }
@@ -260,7 +260,7 @@ pub async fn status(args: &StatusArgs) -> Result<Exit, Failure> {
 /// # Errors
 ///
 /// [`Failure`] with exit code 3 when it is not.
-pub async fn health(args: &HealthArgs) -> Result<Exit, Failure> {
+pub(crate) async fn health(args: &HealthArgs) -> Result<Exit, Failure> {
     health::run(args).await
 }
 
@@ -269,7 +269,7 @@ pub async fn health(args: &HealthArgs) -> Result<Exit, Failure> {
 /// # Errors
 ///
 /// [`Failure`] when there is none of that name, or no coordinator.
-pub async fn read_study(
+pub(crate) async fn read_study(
     url: &str,
     access: &fanout_worker::AccessArgs,
     name: &str,

@@ -2,7 +2,7 @@
 
 mod summary;
 
-pub use summary::cannot_write;
+pub(crate) use summary::cannot_write;
 
 use std::{io, time::Duration};
 
@@ -31,11 +31,7 @@ use crate::{
 };
 
 /// Fetches a list from this machine.
-///
-/// # Errors
-///
-/// [`Failure`] with the exit code it leads to.
-pub async fn run(settings: FetchSettings) -> Result<Exit, Failure> {
+pub(crate) async fn run(settings: FetchSettings) -> Result<Exit, Failure> {
     let reporter = Terminal::default();
     // Before the list is read, which may take long and be possible only once.
     let taken = Taken::of(&settings.destination, settings.resume).map_err(Failure::usage)?;
@@ -72,11 +68,11 @@ pub async fn run(settings: FetchSettings) -> Result<Exit, Failure> {
 }
 
 /// What is said where `--resume` finds no part.
-pub const NOTHING_BEFORE: &str = "there is nothing to go on from: starting from the beginning";
+pub(crate) const NOTHING_BEFORE: &str =
+    "there is nothing to go on from: starting from the beginning";
 
 /// What is said where `--resume` finds the whole file.
-#[must_use]
-pub fn complete_already(destination: &Destination) -> String {
+pub(crate) fn complete_already(destination: &Destination) -> String {
     match destination {
         Destination::Stdout => "it is complete already".to_owned(),
         Destination::File(path, _) => format!(
@@ -88,17 +84,13 @@ pub fn complete_already(destination: &Destination) -> String {
 }
 
 /// Reads the list through once.
-///
-/// # Errors
-///
-/// [`Failure`] with exit code 2.
-pub fn open(settings: &FetchSettings) -> Result<UrlList, Failure> {
+pub(crate) fn open(settings: &FetchSettings) -> Result<UrlList, Failure> {
     let common = &settings.common;
     UrlList::open(&common.source, common.repeat, common.skip_invalid).map_err(Failure::usage)
 }
 
 /// A fetch whose results can be written; nothing runs.
-pub struct PreparedFetch<'a> {
+pub(crate) struct PreparedFetch<'a> {
     settings: &'a FetchSettings,
     list: &'a UrlList,
     results: Results<'a>,
@@ -109,11 +101,7 @@ pub struct PreparedFetch<'a> {
 impl<'a> PreparedFetch<'a> {
     /// Starts to write results, and says where the requests go. What is `done`
     /// elsewhere is not fetched, and not written either.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`] with exit code 2.
-    pub fn new(
+    pub(crate) fn new(
         settings: &'a FetchSettings,
         list: &'a UrlList,
         taken: Taken,
@@ -140,17 +128,12 @@ impl<'a> PreparedFetch<'a> {
     }
 
     /// Whether every URL was done before.
-    #[must_use]
-    pub fn nothing_left(&self) -> bool {
+    pub(crate) fn nothing_left(&self) -> bool {
         self.before.done.is_full()
     }
 
     /// Gives the file its name, where every URL was done before.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`] when it cannot be written.
-    pub async fn conclude(self, stop: &Stop) -> Result<Exit, Failure> {
+    pub(crate) async fn conclude(self, stop: &Stop) -> Result<Exit, Failure> {
         let Self {
             settings,
             list,
@@ -176,11 +159,11 @@ impl<'a> PreparedFetch<'a> {
     }
 
     /// Fetches.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`] with the exit code it leads to.
-    pub async fn run(mut self, environment: Environment<'_>, stop: &Stop) -> Result<Exit, Failure> {
+    pub(crate) async fn run(
+        mut self,
+        environment: Environment<'_>,
+        stop: &Stop,
+    ) -> Result<Exit, Failure> {
         let (settings, list, reporter) = (self.settings, self.list, self.reporter);
         let (common, arm) = (&settings.common, &settings.arm);
         let placement =
@@ -283,7 +266,7 @@ impl<'a> PreparedFetch<'a> {
 
 /// How long the last records may take: as long as they need, but not long after
 /// somebody asked for the end.
-pub async fn patience(stop: &Stop) {
+pub(crate) async fn patience(stop: &Stop) {
     const AT_ONCE: Duration = Duration::from_secs(1);
     tokio::select! {
         biased;

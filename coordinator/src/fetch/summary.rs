@@ -22,7 +22,7 @@ pub(super) fn unwritten(destination: &Destination, error: &io::Error) -> Result<
 }
 
 /// Results that cannot be written any more, and what to do about it.
-pub fn cannot_write(destination: &Destination, error: &io::Error) -> Failure {
+pub(crate) fn cannot_write(destination: &Destination, error: &io::Error) -> Failure {
     let hint = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ": make room",
         io::ErrorKind::FileTooLarge => ": raise the limit (ulimit -f)",

@@ -26,31 +26,31 @@ const END_DEADLINE: Duration = Duration::from_secs(3);
 
 /// What a run stands on, however it came to be.
 #[derive(Debug)]
-pub struct Environment<'a> {
+pub(crate) struct Environment<'a> {
     /// The workers.
-    pub fleet: &'a mut Fleet,
+    pub(crate) fleet: &'a mut Fleet,
     /// Where the built-in list's URLs lead, if they are wanted.
-    pub origin: Option<EnvironmentOrigin>,
+    pub(crate) origin: Option<EnvironmentOrigin>,
     /// The machine that the coordinator runs on.
-    pub machine: Machine,
+    pub(crate) machine: Machine,
     /// Longest wait for a worker to come back when none is left.
-    pub patience: Option<Duration>,
+    pub(crate) patience: Option<Duration>,
 }
 
 /// A server of fanout's own.
 #[derive(Debug, Clone)]
-pub struct EnvironmentOrigin {
+pub(crate) struct EnvironmentOrigin {
     /// Its base URLs; the first is used.
-    pub urls: Vec<String>,
+    pub(crate) urls: Vec<String>,
     /// Threads that it serves with.
-    pub threads: usize,
+    pub(crate) threads: usize,
     /// Whether it was started for this run.
-    pub embedded: bool,
+    pub(crate) embedded: bool,
 }
 
 /// A fleet on this machine, made for one run.
 #[derive(Debug)]
-pub struct LocalEnvironment {
+pub(crate) struct LocalEnvironment {
     fleet: Fleet,
     origin: Option<EnvironmentOrigin>,
     local: Local,
@@ -61,11 +61,7 @@ pub struct LocalEnvironment {
 impl LocalEnvironment {
     /// Starts the origin, if `origin_seed` is given, the server and the
     /// workers, and waits until those are attached.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`] with exit code 3 when there is no fleet.
-    pub async fn start(
+    pub(crate) async fn start(
         common: &Common,
         slots: u32,
         origin_seed: Option<u64>,
@@ -138,7 +134,7 @@ impl LocalEnvironment {
     }
 
     /// What a run needs of it.
-    pub fn environment(&mut self) -> Environment<'_> {
+    pub(crate) fn environment(&mut self) -> Environment<'_> {
         // A local run's workers live where the coordinator does.
         let first = self.fleet.workers().values().next();
         let machine = first.map(|w| machine(&w.hello.facts)).unwrap_or_default();
@@ -151,7 +147,7 @@ impl LocalEnvironment {
     }
 
     /// Ends every process that was started, and the server.
-    pub async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         self.fleet.dismiss("the run is over");
         // The workers' streams end with the fleet that holds them.
         drop(self.fleet);
@@ -167,8 +163,7 @@ impl LocalEnvironment {
 }
 
 /// A worker's facts, as a record keeps them.
-#[must_use]
-pub fn machine(facts: &WorkerFacts) -> Machine {
+pub(crate) fn machine(facts: &WorkerFacts) -> Machine {
     Machine {
         kernel: facts.kernel.clone(),
         architecture: facts.architecture.clone(),

@@ -1,5 +1,5 @@
 //! A run on this machine: its processes, its signals, what it stands on.
 
-pub mod environment;
-pub mod processes;
-pub mod signals;
+pub(crate) mod environment;
+pub(crate) mod processes;
+pub(crate) mod signals;

@@ -2,12 +2,7 @@
 //! worker and as origin. Both end when their standard input does, so that
 //! nothing is left behind however the coordinator ends.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::{io, path::PathBuf, process::Stdio, time::Duration};
 
 use fanout_program::Pinned;
 use tokio::{
@@ -31,7 +26,7 @@ const END_DEADLINE: Duration = Duration::from_secs(3);
 
 /// A child process could not be used.
 #[derive(Debug, thiserror::Error)]
-pub enum LocalError {
+pub(crate) enum LocalError {
     /// Our own executable cannot be found.
     #[error("cannot find this program's own file to start it again: {0}")]
     Executable(io::Error),
@@ -85,18 +80,14 @@ impl Owned {
 
 /// The processes that a local run needs.
 #[derive(Debug)]
-pub struct Local {
+pub(crate) struct Local {
     executable: PathBuf,
     children: Vec<Owned>,
 }
 
 impl Local {
     /// Nothing started yet.
-    ///
-    /// # Errors
-    ///
-    /// [`LocalError::Executable`].
-    pub fn new() -> Result<Self, LocalError> {
+    pub(crate) fn new() -> Result<Self, LocalError> {
         Ok(Self {
             executable: std::env::current_exe().map_err(LocalError::Executable)?,
             children: Vec::new(),
@@ -104,11 +95,7 @@ impl Local {
     }
 
     /// Starts the origin; returns its base URLs, http first.
-    ///
-    /// # Errors
-    ///
-    /// [`LocalError`].
-    pub async fn start_origin(
+    pub(crate) async fn start_origin(
         &mut self,
         seed: u64,
         threads: usize,
@@ -142,11 +129,7 @@ impl Local {
     }
 
     /// Starts a worker that dials `coordinator`.
-    ///
-    /// # Errors
-    ///
-    /// [`LocalError::Spawn`].
-    pub fn start_worker(
+    pub(crate) fn start_worker(
         &mut self,
         coordinator: &str,
         name: &str,
@@ -169,15 +152,9 @@ impl Local {
     }
 
     /// Ends everything, in reverse order, and waits for it.
-    pub async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         while let Some(child) = self.children.pop() {
             child.end().await;
         }
-    }
-
-    /// Our own executable.
-    #[must_use]
-    pub fn executable(&self) -> &Path {
-        &self.executable
     }
 }

@@ -10,20 +10,16 @@ use crate::run::Stop;
 /// Turns signals into a [`Stop`]; the first one asks to drain or cancel, the
 /// second cancels, the third quits at once.
 #[derive(Debug)]
-pub struct StopSignals {
+pub(crate) struct StopSignals {
     /// To be handed to the run.
-    pub stop: Stop,
+    pub(crate) stop: Stop,
     task: JoinHandle<()>,
 }
 
 impl StopSignals {
     /// Listens for SIGINT and SIGTERM; with `drain`, the first one lets the
     /// URLs in hand finish.
-    ///
-    /// # Errors
-    ///
-    /// When the system does not allow it.
-    pub fn listen(drain: bool) -> std::io::Result<Self> {
+    pub(crate) fn listen(drain: bool) -> std::io::Result<Self> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let stop = Stop::default();

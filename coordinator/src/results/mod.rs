@@ -415,7 +415,7 @@ fn to_io(error: ListError) -> io::Error {
 impl<'a> Results<'a> {
     /// Writes in the destination's form; starts and ends are `told` one by one.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         writer: Writer,
         destination: &Destination,
         list: &'a UrlList,

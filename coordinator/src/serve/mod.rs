@@ -70,7 +70,7 @@ const END_DEADLINE: Duration = Duration::from_secs(1);
 /// # Errors
 ///
 /// [`Failure`] with exit code 2 when it cannot serve as it is asked to.
-pub async fn run(args: ServeArgs) -> Result<Exit, Failure> {
+pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     let config = ServeConfig::try_from(args).map_err(Failure::usage)?;
     let data = Data::open(&config.data).map_err(Failure::usage)?;
     let jobs = Jobs::new(data, config.queue).map_err(Failure::usage)?;

@@ -26,37 +26,37 @@ const DESCRIPTORS_SPARE: u64 = 64;
 
 /// What every run needs to know.
 #[derive(Debug)]
-pub struct Common {
+pub(crate) struct Common {
     /// The list.
-    pub source: Source,
+    pub(crate) source: Source,
     /// The list, this many times over.
-    pub repeat: u64,
+    pub(crate) repeat: u64,
     /// Leave bad lines out.
-    pub skip_invalid: bool,
+    pub(crate) skip_invalid: bool,
     /// How URLs are handed out.
-    pub split: Split,
+    pub(crate) split: Split,
     /// Workers to start, on a local run.
-    pub local_workers: u32,
+    pub(crate) local_workers: u32,
     /// Whether it runs on a fleet's workers.
-    pub on_fleet: bool,
+    pub(crate) on_fleet: bool,
     /// Workers to wait for, on a fleet.
-    pub workers: u32,
+    pub(crate) workers: u32,
     /// An origin that runs already; the built-in list leads there.
-    pub origin: Option<String>,
+    pub(crate) origin: Option<String>,
     /// `--placement` as given.
-    pub placement: Placement,
+    pub(crate) placement: Placement,
     /// What that means here.
-    pub cpus: CpuPlacement,
+    pub(crate) cpus: CpuPlacement,
     /// What HTTP looks like.
-    pub http: HttpSettings,
+    pub(crate) http: HttpSettings,
     /// Work per response.
-    pub cpu_work: Duration,
+    pub(crate) cpu_work: Duration,
     /// Under one lock.
-    pub cpu_lock: bool,
+    pub(crate) cpu_lock: bool,
     /// Open loop: URLs taken up per second, in all fetchers together.
-    pub rate_per_s: Option<f64>,
+    pub(crate) rate_per_s: Option<f64>,
     /// What each host is to be spared.
-    pub hosts: Limits,
+    pub(crate) hosts: Limits,
 }
 
 impl Common {
@@ -129,8 +129,7 @@ impl Common {
     }
 
     /// What the fetchers of an arm are told.
-    #[must_use]
-    pub fn setup(&self, arm: &Arm, report_starts: bool) -> Setup {
+    pub(crate) fn setup(&self, arm: &Arm, report_starts: bool) -> Setup {
         Setup {
             model: arm.model,
             concurrency: arm.concurrency,
@@ -144,8 +143,7 @@ impl Common {
     }
 
     /// The intended starts of fetcher number `index`: the fetchers take turns.
-    #[must_use]
-    pub fn pace(&self, arm: &Arm, index: u32) -> Option<Pace> {
+    pub(crate) fn pace(&self, arm: &Arm, index: u32) -> Option<Pace> {
         let processes = f64::from(arm.processes.get());
         let interval = processes / self.rate_per_s?;
         let turn = f64::from(index % arm.processes.get()) / processes;
@@ -156,8 +154,7 @@ impl Common {
     }
 
     /// Slots that each local worker needs for these arms.
-    #[must_use]
-    pub fn local_slots(&self, arms: &[Arm]) -> u32 {
+    pub(crate) fn local_slots(&self, arms: &[Arm]) -> u32 {
         let most = arms
             .iter()
             .map(|arm| {

@@ -7,7 +7,7 @@ const DISJOINT_FROM: usize = 4;
 
 /// `--placement`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Placement {
+pub(crate) enum Placement {
     /// Disjoint where there are processors enough, else shared.
     #[default]
     Auto,
@@ -38,8 +38,7 @@ impl fmt::Display for Placement {
 }
 
 /// A processor list as the kernel writes it: `0-3,6`.
-#[must_use]
-pub fn list_text(cpus: &[u32]) -> String {
+pub(crate) fn list_text(cpus: &[u32]) -> String {
     let mut parts: Vec<(u32, u32)> = Vec::new();
     for cpu in cpus {
         match parts.last_mut() {
@@ -95,7 +94,7 @@ impl FromStr for Placement {
 
 /// A placement that this machine cannot give.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CpuPlacementError {
+pub(crate) enum CpuPlacementError {
     /// Processors outside the inherited mask.
     #[error("--placement names processor {cpu}, and this process may use {}", list_text(.mask))]
     Outside {
@@ -111,20 +110,16 @@ pub enum CpuPlacementError {
 
 /// Where things run; empty lists mean anywhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CpuPlacement {
+pub(crate) struct CpuPlacement {
     /// The origin's processors.
-    pub origin: Vec<u32>,
+    pub(crate) origin: Vec<u32>,
     /// The fetchers' processors.
-    pub fetchers: Vec<u32>,
+    pub(crate) fetchers: Vec<u32>,
 }
 
 impl Placement {
     /// Settles the placement on the processors in `mask`.
-    ///
-    /// # Errors
-    ///
-    /// [`CpuPlacementError`]; never goes outside `mask`.
-    pub fn settle(
+    pub(crate) fn settle(
         &self,
         mask: &[u32],
         embedded_origin: bool,

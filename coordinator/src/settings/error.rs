@@ -6,7 +6,7 @@ use crate::{results::UnknownForm, settings::cpus};
 
 /// A flag that cannot be used as it is.
 #[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
+pub(crate) enum SettingsError {
     /// A value that is not what the flag takes.
     #[error("{flag} {value}: {hint}")]
     Value {
@@ -48,13 +48,5 @@ pub enum SettingsError {
         needed: u64,
         /// The hard limit.
         limit: u64,
-    },
-    /// The study's directory.
-    #[error("cannot write to {path}: {error}; name another directory with --out")]
-    Out {
-        /// The directory.
-        path: String,
-        /// What the system says.
-        error: std::io::Error,
     },
 }

@@ -12,26 +12,22 @@ use crate::{
 
 /// A fetch, settled.
 #[derive(Debug)]
-pub struct FetchSettings {
+pub(crate) struct FetchSettings {
     /// What every run needs to know.
-    pub common: Common,
+    pub(crate) common: Common,
     /// The arrangement that fetches.
-    pub arm: Arm,
+    pub(crate) arm: Arm,
     /// Where the records go.
-    pub destination: Destination,
+    pub(crate) destination: Destination,
     /// Go on from the part that is there.
-    pub resume: bool,
+    pub(crate) resume: bool,
     /// Tell every start and end.
-    pub verbose: bool,
+    pub(crate) verbose: bool,
 }
 
 impl FetchSettings {
     /// Checks every flag.
-    ///
-    /// # Errors
-    ///
-    /// [`SettingsError`], which names the flag and the hint.
-    pub fn new(args: &FetchArgs) -> Result<Self, SettingsError> {
+    pub(crate) fn new(args: &FetchArgs) -> Result<Self, SettingsError> {
         let common = Common::new(
             Some(&args.urls),
             &args.list,

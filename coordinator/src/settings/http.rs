@@ -91,11 +91,7 @@ fn is_address(text: &str) -> bool {
 }
 
 /// The PEM certificates in the file that `--cacert` names.
-///
-/// # Errors
-///
-/// [`SettingsError`] when it cannot be read or holds none.
-pub fn certificates(path: &Path) -> Result<bytes::Bytes, SettingsError> {
+pub(crate) fn certificates(path: &Path) -> Result<bytes::Bytes, SettingsError> {
     let pem = std::fs::read(path).map_err(|error| SettingsError::File {
         flag: "--cacert",
         path: path.display().to_string(),

@@ -2,7 +2,7 @@
 //! any file is written, socket opened or process started.
 
 mod common;
-pub mod cpus;
+pub(crate) mod cpus;
 mod error;
 mod fetch;
 mod http;
@@ -10,13 +10,13 @@ mod parse;
 mod politeness;
 mod study;
 
-pub use common::Common;
+pub(crate) use common::Common;
 pub(crate) use common::origin_url;
-pub use error::SettingsError;
-pub use fetch::FetchSettings;
-pub use http::certificates;
+pub(crate) use error::SettingsError;
+pub(crate) use fetch::FetchSettings;
+pub(crate) use http::certificates;
 pub(crate) use parse::patience;
-pub use study::{SLOPE_CONCURRENCIES, StudyKind, StudySettings};
+pub(crate) use study::{SLOPE_CONCURRENCIES, StudyKind, StudySettings};
 
 #[cfg(test)]
 mod tests;

@@ -29,41 +29,41 @@ pub(super) const DEFAULT_ARMS: [&str; 7] = [
 const SLOPE_ARMS: [&str; 4] = ["async", "threads", "async@reqwest", "threads@ureq"];
 
 /// URLs in flight in a memory study.
-pub const SLOPE_CONCURRENCIES: [u32; 3] = [200, 600, 1_800];
+pub(crate) const SLOPE_CONCURRENCIES: [u32; 3] = [200, 600, 1_800];
 
 /// Blocks that one study may have.
 const BLOCKS_MAX: u32 = 10_000;
 
 /// A study, settled.
 #[derive(Debug)]
-pub struct StudySettings {
+pub(crate) struct StudySettings {
     /// What every run needs to know.
-    pub common: Common,
+    pub(crate) common: Common,
     /// What to compare; the baseline is one of them.
-    pub arms: Vec<Arm>,
+    pub(crate) arms: Vec<Arm>,
     /// The position of the baseline.
-    pub baseline: usize,
+    pub(crate) baseline: usize,
     /// `--concurrency`.
-    pub concurrency: u32,
+    pub(crate) concurrency: u32,
     /// Blocks to keep.
-    pub blocks: u32,
+    pub(crate) blocks: u32,
     /// `--seed`.
-    pub seed: Option<u64>,
+    pub(crate) seed: Option<u64>,
     /// `--out`.
-    pub out: Option<PathBuf>,
+    pub(crate) out: Option<PathBuf>,
     /// Start no block after this long.
-    pub time_budget: Option<Duration>,
+    pub(crate) time_budget: Option<Duration>,
     /// Go beyond this machine.
-    pub yes: bool,
+    pub(crate) yes: bool,
     /// What kind of study it is.
-    pub kind: StudyKind,
+    pub(crate) kind: StudyKind,
     /// Take no memory samples in the control's trials.
-    pub control_unsampled: bool,
+    pub(crate) control_unsampled: bool,
 }
 
 /// What a study is after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StudyKind {
+pub(crate) enum StudyKind {
     /// Which arm is faster, and what it costs.
     Compare,
     /// How often a difference is called between the baseline and itself; the
@@ -80,11 +80,7 @@ pub enum StudyKind {
 
 impl StudySettings {
     /// Checks every flag.
-    ///
-    /// # Errors
-    ///
-    /// [`SettingsError`], which names the flag and the hint.
-    pub fn new(args: &StudyArgs) -> Result<Self, SettingsError> {
+    pub(crate) fn new(args: &StudyArgs) -> Result<Self, SettingsError> {
         let mut common = Common::new(
             args.urls.as_deref(),
             &args.list,

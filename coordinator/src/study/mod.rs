@@ -6,7 +6,7 @@ mod manifest;
 mod origin;
 mod runner;
 mod schedule;
-pub mod store;
+pub(crate) mod store;
 
 pub(crate) use origin::client as origin_client;
 
@@ -40,11 +40,7 @@ use crate::{
 };
 
 /// Runs a study on this machine.
-///
-/// # Errors
-///
-/// [`Failure`] with the exit code it leads to.
-pub async fn run(settings: StudySettings, format: Format) -> Result<Exit, Failure> {
+pub(crate) async fn run(settings: StudySettings, format: Format) -> Result<Exit, Failure> {
     let reporter = Terminal::new(format);
     let prepared = PreparedStudy::new(settings, manifest::own_command(), &reporter)?;
     let signals = StopSignals::listen(false).map_err(Failure::incomplete)?;
@@ -62,7 +58,7 @@ pub async fn run(settings: StudySettings, format: Format) -> Result<Exit, Failur
 
 /// A study whose list was checked and whose directory is there; nothing runs.
 #[derive(Debug)]
-pub struct PreparedStudy {
+pub(crate) struct PreparedStudy {
     settings: StudySettings,
     seed: u64,
     /// `None`: the origin's.
@@ -73,11 +69,7 @@ pub struct PreparedStudy {
 
 impl PreparedStudy {
     /// Checks the list and makes the directory; `command` is what was typed.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`] with exit code 2.
-    pub fn new(
+    pub(crate) fn new(
         mut settings: StudySettings,
         command: Vec<String>,
         reporter: &dyn Reporter,
@@ -105,28 +97,22 @@ impl PreparedStudy {
     }
 
     /// Takes the directory away again, of a study that will not run.
-    pub fn discard(&self) {
+    pub(crate) fn discard(&self) {
         self.store.discard();
     }
 
     /// The origin that was named for the built-in list.
-    #[must_use]
-    pub fn origin(&self) -> Option<String> {
+    pub(crate) fn origin(&self) -> Option<String> {
         self.settings.common.origin.clone()
     }
 
     /// Workers to wait for.
-    #[must_use]
-    pub fn workers(&self) -> u32 {
+    pub(crate) fn workers(&self) -> u32 {
         self.settings.common.workers
     }
 
     /// Runs it. A study that never began leaves no directory behind.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure`] with the exit code it leads to.
-    pub async fn run(
+    pub(crate) async fn run(
         &self,
         mut environment: Environment<'_>,
         stop: &Stop,

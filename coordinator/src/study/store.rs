@@ -20,7 +20,7 @@ const REPORT: &str = "report.html";
 
 /// A study that cannot be kept or found.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
+pub(crate) enum StoreError {
     /// The directory.
     #[error("cannot create {path}: {error}; name another directory with --out")]
     Create {
@@ -57,7 +57,7 @@ pub enum StoreError {
 
 /// The directory of one study.
 #[derive(Debug, Clone)]
-pub struct Store {
+pub(crate) struct Store {
     directory: PathBuf,
     /// Directories that were made for this study, the innermost first.
     made: Vec<PathBuf>,
@@ -65,11 +65,7 @@ pub struct Store {
 
 impl Store {
     /// Makes the directory, and finds out whether it can be written.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Create`].
-    pub fn create(directory: Option<&Path>) -> Result<Self, StoreError> {
+    pub(crate) fn create(directory: Option<&Path>) -> Result<Self, StoreError> {
         let directory = match directory {
             Some(directory) => directory.to_owned(),
             None => default_directory(jiff::Timestamp::now()),
@@ -89,47 +85,30 @@ impl Store {
     }
 
     /// A study's own directory within this one.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::create`].
-    pub fn within(&self, name: &str) -> Result<Self, StoreError> {
+    pub(crate) fn within(&self, name: &str) -> Result<Self, StoreError> {
         Self::create(Some(&self.directory.join(name)))
     }
 
     /// Where the report is, or will be.
-    #[must_use]
-    pub fn report(&self) -> PathBuf {
+    pub(crate) fn report(&self) -> PathBuf {
         self.directory.join(REPORT)
     }
 
     /// Keeps what there is while the study goes on.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Write`].
-    pub fn keep_part(&self, study: &Study) -> Result<(), StoreError> {
+    pub(crate) fn keep_part(&self, study: &Study) -> Result<(), StoreError> {
         let path = part_name(&self.directory.join(STUDY));
         let beside = self.directory.join("study.json.new");
         write_whole(&text::json(study), &beside, &path)
     }
 
     /// Writes all three files; the record last, so that whoever sees it sees all.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Write`].
-    pub fn save(&self, study: &Study) -> Result<(), StoreError> {
+    pub(crate) fn save(&self, study: &Study) -> Result<(), StoreError> {
         self.render(study)?;
         self.write(STUDY, &text::json(study))
     }
 
     /// Writes what is made from the record: `trials.csv` and `report.html`.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Write`].
-    pub fn render(&self, study: &Study) -> Result<(), StoreError> {
+    pub(crate) fn render(&self, study: &Study) -> Result<(), StoreError> {
         self.write(TRIALS, &text::csv(study))?;
         self.write(REPORT, &page::page(study))
     }
@@ -154,7 +133,7 @@ impl Store {
     }
 
     /// Takes the directory away again if it was made for a study that never began.
-    pub fn discard(&self) {
+    pub(crate) fn discard(&self) {
         if !self.made.is_empty() {
             let _ = fs::remove_file(part_name(&self.directory.join(STUDY)));
         }
@@ -184,11 +163,7 @@ fn write_whole(content: &str, beside: &Path, path: &Path) -> Result<(), StoreErr
 
 /// Reads a study from its directory, or from its `study.json`. Of a study whose
 /// coordinator was killed, the blocks that were finished are there.
-///
-/// # Errors
-///
-/// [`StoreError`].
-pub fn load(path: &Path) -> Result<(Study, Store), StoreError> {
+pub(crate) fn load(path: &Path) -> Result<(Study, Store), StoreError> {
     let (directory, mut file) = if path.is_dir() {
         (path, path.join(STUDY))
     } else {

@@ -3,7 +3,7 @@
 use crate::{terminal::reporter::Reporter, url_list::UrlList};
 
 /// Says where the requests go, when they leave this machine.
-pub fn announce(list: &UrlList, reporter: &dyn Reporter) {
+pub(crate) fn announce(list: &UrlList, reporter: &dyn Reporter) {
     const SHOWN: usize = 10;
     let (hosts, others) = list.beyond_loopback();
     if list.skipped_lines() > 0 {

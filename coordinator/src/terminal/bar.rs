@@ -49,7 +49,6 @@ impl Changes {
 
 impl ProgressBar {
     /// A bar for `total` URLs; `None` unless stderr is a terminal.
-    #[must_use]
     pub(super) fn new(total: u64, prefix: String) -> Option<Self> {
         if !io::stderr().is_terminal() {
             return None;

@@ -1,9 +1,9 @@
 //! What a person at a terminal sees.
 
-pub mod announce;
+pub(crate) mod announce;
 mod bar;
-pub mod print;
-pub mod reporter;
+pub(crate) mod print;
+pub(crate) mod reporter;
 
 use std::{
     cell::RefCell,
@@ -21,16 +21,15 @@ use crate::{
 
 /// The terminal that this process was started from.
 #[derive(Default)]
-pub struct Terminal {
+pub(crate) struct Terminal {
     /// How studies are printed.
-    pub format: Format,
+    pub(crate) format: Format,
     bar: RefCell<Option<ProgressBar>>,
 }
 
 impl Terminal {
     /// A terminal on which studies are printed like this.
-    #[must_use]
-    pub fn new(format: Format) -> Self {
+    pub(crate) fn new(format: Format) -> Self {
         Self {
             format,
             ..Self::default()

@@ -10,11 +10,7 @@ use crate::cli::Format;
 const COLUMNS: usize = 110;
 
 /// Prints a study on standard output.
-///
-/// # Errors
-///
-/// When it cannot be written; a reader that has seen enough is no error.
-pub fn show(study: &Study, format: Format) -> io::Result<()> {
+pub(crate) fn show(study: &Study, format: Format) -> io::Result<()> {
     let text = match format {
         Format::Table => text::table(study, columns(), colours()),
         Format::Markdown => text::markdown(study),
@@ -25,11 +21,7 @@ pub fn show(study: &Study, format: Format) -> io::Result<()> {
 }
 
 /// Prints a text on standard output.
-///
-/// # Errors
-///
-/// As [`show`].
-pub fn print(text: &str) -> io::Result<()> {
+pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let written = out
         .write_all(text.trim_end().as_bytes())
@@ -50,7 +42,6 @@ fn columns() -> usize {
 }
 
 /// Whether standard output is a terminal that shows colours.
-#[must_use]
-pub fn colours() -> bool {
+pub(crate) fn colours() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }

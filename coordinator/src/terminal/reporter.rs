@@ -12,7 +12,7 @@ use crate::run::{Progress, Sink, Who};
 
 /// What a run reports.
 #[derive(Debug, Clone, Copy)]
-pub enum Report<'a> {
+pub(crate) enum Report<'a> {
     /// A line, or a few, for people.
     Line(&'a str),
     /// A text that is the result.
@@ -32,12 +32,8 @@ pub enum Report<'a> {
 }
 
 /// Takes what a run reports.
-pub trait Reporter {
+pub(crate) trait Reporter {
     /// Takes it.
-    ///
-    /// # Errors
-    ///
-    /// When a result cannot be passed on.
     fn report(&self, report: Report<'_>) -> io::Result<()>;
 
     /// Where lines go, if that may keep a writer waiting: who has many writes
@@ -60,11 +56,11 @@ pub trait Reporter {
 }
 
 /// A sink whose progress is reported.
-pub struct WithProgress<'a, S> {
+pub(crate) struct WithProgress<'a, S> {
     /// Takes everything.
-    pub sink: S,
+    pub(crate) sink: S,
     /// Is told how far it came.
-    pub reporter: Option<&'a dyn Reporter>,
+    pub(crate) reporter: Option<&'a dyn Reporter>,
 }
 
 impl<S: Sink> Sink for WithProgress<'_, S> {
