@@ -203,7 +203,7 @@ impl StopSignals {
                     _ = terminations.recv() => DaemonEnd::Done,
                     () = end_of(stdin) => DaemonEnd::Done,
                 };
-                // Nobody else sets it.
+                // It is set here only.
                 let _ = ending.set(how);
                 stop.cancel();
                 let code = tokio::select! {

@@ -11,7 +11,7 @@
 //!
 //! Frames between coordinator and fetchers pass through undecoded. Everything
 //! on the way is bounded: a full stream stops the reading from the fetchers,
-//! and a fetcher's pipe that is full holds up nobody else.
+//! and a fetcher's pipe that is full holds up no other.
 
 mod access;
 mod args;

@@ -1,9 +1,9 @@
-//! The door: who may connect, before anybody looks at what they say.
+//! Which peers may connect, before what they say is looked at.
 //!
 //! The number of connections is bounded, below the process's limit of open
 //! files. A connection shows within a deadline that it speaks what the port
 //! speaks, and is told in its own protocol if it does not; over one that does,
-//! somebody must be admitted within another deadline. Whoever is refused is
+//! a call must be admitted within another deadline. A refused peer is
 //! logged once, and then now and then with a count.
 
 mod detect;
@@ -25,13 +25,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 pub(crate) use detect::Speaks;
-use detect::{OPENING_BYTES, Opening};
+use detect::{DETECT_BYTES, Protocol};
 pub(crate) use peer::{Peer, PeerInfo};
 use refusals::AGAIN_AFTER;
 pub(crate) use refusals::RefusalLog;
 
 /// A connection's first bytes come within this time.
-const OPENING_DEADLINE: Duration = Duration::from_secs(10);
+const DETECT_DEADLINE: Duration = Duration::from_secs(10);
 /// A refused peer has this long to take its answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(1);
 /// Bytes of a refused peer that are read, so that its answer is not lost to a reset.
@@ -41,33 +41,33 @@ const FILES_RESERVED: u64 = 256;
 /// After the system could not give another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What a door lets through.
+/// Which connections are accepted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
     pub(crate) speaks: Speaks,
     /// Connections at a time, as far as the limit of open files allows.
     pub(crate) connections_max: usize,
-    /// Within which somebody must be admitted.
+    /// Within which a call must be admitted.
     pub(crate) admit_within: Duration,
 }
 
 /// Lets peers through into `inside` until `shutdown` is cancelled.
-pub(crate) async fn keep(
+pub(crate) async fn accept_connections(
     listener: TcpListener,
     rules: Rules,
     inside: mpsc::Sender<Peer>,
     refusals: RefusalLog,
     shutdown: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(within_open_files(rules.connections_max)));
-    let mut greetings = JoinSet::new();
+    let permits = Arc::new(Semaphore::new(within_open_files(rules.connections_max)));
+    let mut checks = JoinSet::new();
     let mut ticks = interval(AGAIN_AFTER);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
             () = inside.closed() => break,
-            Some(_) = greetings.join_next() => continue,
+            Some(_) = checks.join_next() => continue,
             _ = ticks.tick() => {
                 refusals.tell_due();
                 continue;
@@ -84,58 +84,58 @@ pub(crate) async fn keep(
                 continue;
             }
         };
-        let Ok(place) = places.clone().try_acquire_owned() else {
+        let Ok(permit) = permits.clone().try_acquire_owned() else {
             refusals.note(address.ip(), "too many connections", "");
             continue;
         };
         let (inside, refusals) = (inside.clone(), refusals.clone());
-        greetings.spawn(async move {
-            match greet(stream, address, rules, place).await {
+        checks.spawn(async move {
+            match check(stream, address, rules, permit).await {
                 // Fails only when the server ends.
                 Ok(peer) => drop(inside.send(peer).await),
-                Err(Refused::Gone) => {}
-                Err(Refused::Because(reason)) => refusals.note(address.ip(), reason, ""),
+                Err(NotAccepted::Gone) => {}
+                Err(NotAccepted::Because(reason)) => refusals.note(address.ip(), reason, ""),
             }
         });
     }
 }
 
-enum Refused {
+enum NotAccepted {
     /// It left before it said anything: a probe of the port.
     Gone,
     Because(&'static str),
 }
 
-async fn greet(
+async fn check(
     mut stream: TcpStream,
     address: SocketAddr,
     rules: Rules,
-    place: OwnedSemaphorePermit,
-) -> Result<Peer, Refused> {
+    permit: OwnedSemaphorePermit,
+) -> Result<Peer, NotAccepted> {
     // What is written is a whole message.
     let _ = stream.set_nodelay(true);
-    let opened = timeout(OPENING_DEADLINE, read_opening(&mut stream)).await;
-    let (opening, head) = opened
-        .map_err(|_| Refused::Because("nothing came in time"))?
-        .map_err(|_| Refused::Gone)?;
-    if let Err(reason) = rules.speaks.check(opening) {
-        let answer = rules.speaks.answer(opening);
+    let opened = timeout(DETECT_DEADLINE, read_protocol(&mut stream)).await;
+    let (protocol, head) = opened
+        .map_err(|_| NotAccepted::Because("nothing came in time"))?
+        .map_err(|_| NotAccepted::Gone)?;
+    if let Err(reason) = rules.speaks.check(protocol) {
+        let answer = rules.speaks.answer(protocol);
         // A peer that does not take its answer needs none.
         let _ = timeout(ANSWER_DEADLINE, refuse(stream, &answer)).await;
-        return Err(Refused::Because(reason));
+        return Err(NotAccepted::Because(reason));
     }
-    Ok(Peer::new(stream, address, head, rules.admit_within, place))
+    Ok(Peer::new(stream, address, head, rules.admit_within, permit))
 }
 
-async fn read_opening(stream: &mut TcpStream) -> io::Result<(Opening, Bytes)> {
-    let mut head = BytesMut::with_capacity(OPENING_BYTES);
+async fn read_protocol(stream: &mut TcpStream) -> io::Result<(Protocol, Bytes)> {
+    let mut head = BytesMut::with_capacity(DETECT_BYTES);
     loop {
-        let mut rest = (&mut *stream).take((OPENING_BYTES - head.len()) as u64);
+        let mut rest = (&mut *stream).take((DETECT_BYTES - head.len()) as u64);
         if rest.read_buf(&mut head).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if let Some(opening) = Opening::of(&head) {
-            return Ok((opening, head.freeze()));
+        if let Some(protocol) = Protocol::of(&head) {
+            return Ok((protocol, head.freeze()));
         }
     }
 }

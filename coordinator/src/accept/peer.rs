@@ -1,4 +1,4 @@
-//! A connection that was let through the door.
+//! A connection that was accepted.
 
 use std::{
     io::{self, IoSlice},
@@ -31,7 +31,7 @@ pub(crate) struct PeerInfo {
 }
 
 impl PeerInfo {
-    /// Of a connection that did not come through a door.
+    /// Of a connection that was not accepted here.
     pub(crate) fn elsewhere() -> Self {
         Self {
             address: SocketAddr::from(([0, 0, 0, 0], 0)),
@@ -56,8 +56,8 @@ impl PeerInfo {
     }
 }
 
-/// A connection, from its first byte on. It ends by itself when nobody was
-/// admitted over it in time, and holds its place among the connections.
+/// A connection, from its first byte on. It ends by itself when no
+/// call was admitted over it in time, and counts as a connection until then.
 #[derive(Debug)]
 pub(crate) struct Peer {
     /// Read already, to be read again.
@@ -66,17 +66,17 @@ pub(crate) struct Peer {
     info: PeerInfo,
     hung_up: Pin<Box<WaitForCancellationFutureOwned>>,
     deadline: Option<Pin<Box<Sleep>>>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Peer {
-    /// A connection over which somebody must be admitted within `patience`.
+    /// A connection over which a call must be admitted within `patience`.
     pub(super) fn new(
         stream: TcpStream,
         address: SocketAddr,
         head: Bytes,
         patience: Duration,
-        place: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
     ) -> Self {
         let hang_up = CancellationToken::new();
         Self {
@@ -89,7 +89,7 @@ impl Peer {
                 admitted: Arc::default(),
                 hang_up,
             },
-            _place: place,
+            _permit: permit,
         }
     }
 

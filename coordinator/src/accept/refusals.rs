@@ -1,5 +1,5 @@
 //! Who was refused, and when to say so: once, and then at most now and then
-//! with a count, so that nobody can fill the log.
+//! with a count, so that no peer can fill the log.
 
 use std::{
     collections::HashMap,
@@ -16,36 +16,36 @@ pub(crate) const AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// Peers and reasons told apart; past that only reasons are.
 const ENTRIES_MAX: usize = 256;
 
-/// Who, as far as it is told apart; `None` is everybody else.
-type From = Option<IpAddr>;
+/// Who, as far as it is told apart; `None` is all others.
+type RefusedPeer = Option<IpAddr>;
 
 /// What is due to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Told {
-    pub(crate) from: From,
+pub(crate) struct RefusalNote {
+    pub(crate) from: RefusedPeer,
     pub(crate) reason: &'static str,
     /// Refusals since it was told last, the present one included.
     pub(crate) count: u64,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct RefusalCount {
     told: Duration,
     untold: u64,
 }
 
 /// Decides what is told, and when. Pure: moments are durations since its begin.
 #[derive(Debug, Default)]
-pub(crate) struct Refusals(HashMap<(From, &'static str), Entry>);
+pub(crate) struct Refusals(HashMap<(RefusedPeer, &'static str), RefusalCount>);
 
 impl Refusals {
-    /// Somebody was refused at `now`; says what to tell, if anything.
+    /// A peer was refused at `now`; says what to tell, if anything.
     pub(crate) fn note(
         &mut self,
         now: Duration,
         from: IpAddr,
         reason: &'static str,
-    ) -> Option<Told> {
+    ) -> Option<RefusalNote> {
         let mut key = (Some(of_network(from)), reason);
         if self.0.len() >= ENTRIES_MAX && !self.0.contains_key(&key) {
             self.0.retain(|_, entry| {
@@ -56,7 +56,7 @@ impl Refusals {
             }
         }
         let Some(entry) = self.0.get_mut(&key) else {
-            let entry = Entry {
+            let entry = RefusalCount {
                 told: now,
                 untold: 0,
             };
@@ -72,7 +72,7 @@ impl Refusals {
     }
 
     /// What was not told and is due by `now`.
-    pub(crate) fn due(&mut self, now: Duration) -> Vec<Told> {
+    pub(crate) fn due(&mut self, now: Duration) -> Vec<RefusalNote> {
         let mut due = Vec::new();
         self.0.retain(|key, entry| {
             if now.saturating_sub(entry.told) < AGAIN_AFTER {
@@ -90,15 +90,15 @@ impl Refusals {
     }
 }
 
-fn tell((from, reason): (From, &'static str), count: u64) -> Told {
-    Told {
+fn tell((from, reason): (RefusedPeer, &'static str), count: u64) -> RefusalNote {
+    RefusalNote {
         from,
         reason,
         count,
     }
 }
 
-/// Whoever has one IPv6 address has the rest of its /64 as well.
+/// A peer with one IPv6 address has the rest of its /64 as well.
 fn of_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
@@ -130,7 +130,7 @@ impl RefusalLog {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Somebody was refused. `detail` is harmless text for people.
+    /// A peer was refused. `detail` is harmless text for people.
     pub(crate) fn note(&self, from: IpAddr, reason: &'static str, detail: &str) {
         let told = self.refusals().note(self.began.elapsed(), from, reason);
         if let Some(told) = told {
@@ -147,7 +147,7 @@ impl RefusalLog {
     }
 }
 
-fn say(told: &Told, detail: &str) {
+fn say(told: &RefusalNote, detail: &str) {
     let from = told
         .from
         .map_or_else(|| "many addresses".to_owned(), |from| from.to_string());
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn the_same_is_told_once_and_then_with_a_count() {
         let mut refusals = Refusals::default();
-        let count = |told: Option<Told>| told.map(|told| told.count);
+        let count = |told: Option<RefusalNote>| told.map(|told| told.count);
         assert_eq!(count(refusals.note(s(0), ip(1), "a")), Some(1));
         for second in 1..60 {
             assert_eq!(refusals.note(s(second), ip(1), "a"), None);

@@ -1,7 +1,7 @@
-//! The fleet: the workers that are attached, as whoever drives a trial sees them.
+//! The fleet: the workers that are attached, as a trial sees them.
 //!
 //! The gRPC side ([`service`]) turns every worker's stream into [`FleetEvent`]s
-//! on one bounded queue; when nobody takes them, the streams fill and the
+//! on one bounded queue; when they are not taken, the streams fill and the
 //! workers wait. What is sent to a worker is bounded by the credit of its
 //! fetchers; a worker whose queue is full all the same does not read any more
 //! and is cut off.
@@ -32,7 +32,7 @@ const EVENTS_MAX: usize = 256;
 /// Messages that wait to be sent to one worker.
 const OUTBOX_MAX: usize = 16 * 1024;
 
-/// What the fleet tells whoever drives it.
+/// What the fleet tells the run that drives it.
 #[derive(Debug)]
 pub enum FleetEvent {
     /// A worker has come and was welcomed.
@@ -44,19 +44,19 @@ pub enum FleetEvent {
 }
 
 enum RawEvent {
-    Joined(WorkerId, Hello, Outbox, DropGuard),
+    Joined(WorkerId, Hello, WorkerSender, DropGuard),
     Left(WorkerId, String),
     Message(WorkerId, WorkerMessage, u64),
 }
 
-type Outbox = mpsc::Sender<Result<wire::ToWorker, Status>>;
+type WorkerSender = mpsc::Sender<Result<wire::ToWorker, Status>>;
 
 /// An attached worker.
 #[derive(Debug)]
 pub struct Attached {
     /// Who it is.
     pub hello: Hello,
-    outbox: Outbox,
+    outbox: WorkerSender,
     /// Ends its session when it goes.
     _session: DropGuard,
 }
@@ -140,8 +140,8 @@ impl Fleet {
         }
     }
 
-    /// Takes what has happened already, for whoever drives no trial: messages
-    /// of trials that are over are dropped.
+    /// Takes what has happened already, between trials: messages of trials that
+    /// are over are dropped.
     pub fn catch_up(&mut self) {
         while let Ok(raw) = self.events.try_recv() {
             self.apply(raw);
@@ -159,7 +159,7 @@ impl Fleet {
                 self.workers.insert(id, attached);
                 Some(FleetEvent::Joined(id))
             }
-            // Whoever was cut off has been told of already.
+            // A worker that was cut off has been told of already.
             RawEvent::Left(id, reason) => self
                 .workers
                 .remove(&id)

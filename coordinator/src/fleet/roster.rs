@@ -1,4 +1,4 @@
-//! Who is attached, for whoever asks while somebody else drives the fleet.
+//! Which workers are attached, for pages and status while a run drives the fleet.
 
 use std::{
     collections::BTreeMap,
@@ -14,10 +14,10 @@ use tokio::time::Instant;
 
 /// The attached workers. Sessions write it; clones read the same one.
 #[derive(Debug, Clone, Default)]
-pub struct Roster(Arc<Mutex<BTreeMap<WorkerId, Entry>>>);
+pub struct Roster(Arc<Mutex<BTreeMap<WorkerId, RosterEntry>>>);
 
 #[derive(Debug)]
-struct Entry {
+struct RosterEntry {
     hello: Hello,
     since: Instant,
     heard_ms: Arc<AtomicU64>,
@@ -25,7 +25,7 @@ struct Entry {
 
 /// A session's place on the roster; it ends with this value.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct RosterGuard {
     roster: Roster,
     id: WorkerId,
     since: Instant,
@@ -37,21 +37,21 @@ fn millis(duration: Duration) -> u64 {
 }
 
 impl Roster {
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<WorkerId, Entry>> {
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<WorkerId, RosterEntry>> {
         // Every change is one call: a panic elsewhere leaves it whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn enter(&self, id: WorkerId, hello: Hello) -> Place {
+    pub(super) fn enter(&self, id: WorkerId, hello: Hello) -> RosterGuard {
         let since = Instant::now();
         let heard_ms = Arc::new(AtomicU64::new(0));
-        let entry = Entry {
+        let entry = RosterEntry {
             hello,
             since,
             heard_ms: heard_ms.clone(),
         };
         self.entries().insert(id, entry);
-        Place {
+        RosterGuard {
             roster: self.clone(),
             id,
             since,
@@ -64,7 +64,7 @@ impl Roster {
         self.entries().len()
     }
 
-    /// Everyone who is there, in the order in which they came.
+    /// Those that are there, in the order in which they came.
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerStatus> {
         let entries = self.entries();
@@ -84,7 +84,7 @@ impl Roster {
     }
 }
 
-impl Place {
+impl RosterGuard {
     /// The worker has just spoken.
     pub(super) fn heard(&self) {
         self.heard_ms
@@ -92,7 +92,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for RosterGuard {
     fn drop(&mut self) {
         self.roster.entries().remove(&self.id);
     }
@@ -111,15 +111,15 @@ mod tests {
             slots: 3,
             facts: WorkerFacts::default(),
         };
-        let place = roster.enter(WorkerId(4), hello);
+        let guard = roster.enter(WorkerId(4), hello);
         tokio::time::advance(Duration::from_secs(5)).await;
-        place.heard();
+        guard.heard();
         tokio::time::advance(Duration::from_secs(2)).await;
         let workers = roster.workers();
         assert_eq!((workers[0].id, workers[0].slots), (WorkerId(4), 3));
         assert_eq!(workers[0].attached, Duration::from_secs(7));
         assert_eq!(workers[0].silent, Duration::from_secs(2));
-        drop(place);
+        drop(guard);
         assert!(roster.workers().is_empty());
     }
 }

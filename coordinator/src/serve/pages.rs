@@ -94,7 +94,7 @@ pub(super) async fn serve(
         }
     };
     tokio::join!(
-        accept::keep(listener, rules, let_in, refusals, shutdown.clone()),
+        accept::accept_connections(listener, rules, let_in, refusals, shutdown.clone()),
         serve
     );
     connections.close();

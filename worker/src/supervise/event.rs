@@ -57,7 +57,7 @@ pub(crate) struct FetcherOutput {
     pub(crate) frames: mpsc::Sender<wire::FromWorker>,
     /// To the session.
     pub(crate) events: mpsc::Sender<FetcherEvent>,
-    /// Cancelled when nobody wants this trial's frames any more.
+    /// Cancelled when this trial's frames are not wanted any more.
     pub(crate) unwanted: CancellationToken,
 }
 
@@ -75,7 +75,7 @@ impl FetcherOutput {
             .await;
     }
 
-    /// Passes a frame on; `false` when nobody wants it.
+    /// Passes a frame on; `false` when it is not wanted.
     pub(super) async fn forward(&self, frame: Bytes) -> bool {
         let message = crate::message::frame(self.trial, self.fetcher, frame);
         tokio::select! {

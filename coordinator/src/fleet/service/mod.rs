@@ -41,7 +41,8 @@ use tonic::{
 use tracing::{debug, info};
 
 use super::{
-    EVENTS_MAX, Fleet, OUTBOX_MAX, Outbox, RawEvent, Roster, Traffic, WorkerMessage, roster::Place,
+    EVENTS_MAX, Fleet, OUTBOX_MAX, RawEvent, Roster, Traffic, WorkerMessage, WorkerSender,
+    roster::RosterGuard,
 };
 use crate::accept::{self, PeerInfo, RefusalLog, Rules, Speaks};
 
@@ -63,11 +64,11 @@ const NEWCOMERS_MAX: usize = 1024;
 const CONNECTIONS_MAX: usize = 8192;
 /// Calls at a time on one connection.
 const CALLS_MAX: u32 = 64;
-/// A connection on which nobody was let in by then is closed.
+/// A connection on which no call was admitted by then is closed.
 const ADMIT_WITHIN: Duration = Duration::from_secs(15);
 /// A refusal is on its way to the worker within this time; then its connection
 /// is closed.
-const PARTING_GRACE: Duration = Duration::from_millis(250);
+const REFUSAL_GRACE: Duration = Duration::from_millis(250);
 /// Header fields of one call.
 const HEADERS_MAX_BYTES: u32 = 16 * 1024;
 /// Room for what a message wraps around a frame.
@@ -151,12 +152,12 @@ impl FleetServer {
         self
     }
 
-    /// Where refusals are told, for whoever else refuses.
+    /// Where refusals are told, for the other services.
     pub(crate) fn refusals(&self) -> RefusalLog {
         self.refusals.clone()
     }
 
-    /// The attached workers, for whoever asks while the fleet is driven.
+    /// The attached workers, to be read while the fleet is driven.
     #[must_use]
     pub fn roster(&self) -> Roster {
         self.roster.clone()
@@ -191,7 +192,7 @@ impl FleetServer {
             admit_within: ADMIT_WITHIN,
         };
         let (let_in, inside) = mpsc::channel(GREETED_MAX);
-        let door = accept::keep(
+        let accepting = accept::accept_connections(
             self.listener,
             rules,
             let_in,
@@ -205,7 +206,7 @@ impl FleetServer {
             refusals: self.refusals,
         };
         let incoming = ReceiverStream::new(inside).map(Ok::<_, io::Error>);
-        Self::serve_on(incoming, door, access, others, shutdown)
+        Self::serve_on(incoming, accepting, access, others, shutdown)
     }
 
     /// Serves the fleet's service on connections that come from elsewhere than
@@ -221,10 +222,10 @@ impl FleetServer {
         I: Stream<Item = io::Result<C>> + Send + 'static,
         C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
-        let door = std::future::ready(());
+        let accepting = std::future::ready(());
         Self::serve_on(
             incoming,
-            door,
+            accepting,
             Access::default(),
             Routes::default(),
             shutdown,
@@ -233,7 +234,7 @@ impl FleetServer {
 
     fn serve_on<I, C>(
         incoming: I,
-        door: impl Future<Output = ()> + Send + 'static,
+        accepting: impl Future<Output = ()> + Send + 'static,
         access: Access,
         others: Routes,
         shutdown: CancellationToken,
@@ -253,7 +254,7 @@ impl FleetServer {
             trials: 0,
         };
         let sessions = TaskTracker::new();
-        let service = Service(Arc::new(Shared {
+        let service = FleetService(Arc::new(FleetState {
             events,
             next_id: AtomicU32::new(1),
             token: access.token,
@@ -281,7 +282,7 @@ impl FleetServer {
                 shutdown.cancel();
                 result
             };
-            let (result, ()) = tokio::join!(ended, door);
+            let (result, ()) = tokio::join!(ended, accepting);
             sessions.close();
             sessions.wait().await;
             Ok(result?)
@@ -299,7 +300,7 @@ struct Access {
     refusals: RefusalLog,
 }
 
-struct Shared {
+struct FleetState {
     events: mpsc::Sender<RawEvent>,
     next_id: AtomicU32,
     token: Option<Token>,
@@ -311,10 +312,10 @@ struct Shared {
 }
 
 #[derive(Clone)]
-struct Service(Arc<Shared>);
+struct FleetService(Arc<FleetState>);
 
 #[tonic::async_trait]
-impl FleetRpc for Service {
+impl FleetRpc for FleetService {
     type AttachStream =
         Pin<Box<dyn Stream<Item = Result<wire::ToWorker, Status>> + Send + 'static>>;
 
@@ -322,59 +323,59 @@ impl FleetRpc for Service {
         &self,
         request: Request<Streaming<wire::FromWorker>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        let shared = &self.0;
+        let state = &self.0;
         let peer = request.extensions().get::<PeerInfo>().cloned();
         let peer = peer.unwrap_or_else(PeerInfo::elsewhere);
-        if let Some(token) = &shared.token {
+        if let Some(token) = &state.token {
             let header = request.metadata().get("authorization");
             if !token.fits(header.and_then(|value| value.to_str().ok())) {
                 let reason = "a worker with a wrong or missing token";
-                shared.refusals.note(peer.ip(), reason, "");
+                state.refusals.note(peer.ip(), reason, "");
                 return Err(Status::unauthenticated(
                     "wrong or missing token; pass the coordinator's with --token-file or FANOUT_TOKEN",
                 ));
             }
         }
-        if shared.roster.len() >= WORKERS_MAX {
+        if state.roster.len() >= WORKERS_MAX {
             return Err(Status::resource_exhausted(format!(
                 "this coordinator takes {WORKERS_MAX} workers at most"
             )));
         }
-        let Ok(newcomer) = shared.newcomers.clone().try_acquire_owned() else {
+        let Ok(newcomer) = state.newcomers.clone().try_acquire_owned() else {
             let reason = "too many streams without a Hello";
-            shared.refusals.note(peer.ip(), reason, "");
+            state.refusals.note(peer.ip(), reason, "");
             return Err(Status::resource_exhausted(
                 "too many workers say nothing; try again",
             ));
         };
         let (outbox, stream) = mpsc::channel(OUTBOX_MAX);
         let inbound = request.into_inner();
-        shared
+        state
             .sessions
-            .spawn(session(shared.clone(), inbound, outbox, peer, newcomer));
+            .spawn(session(state.clone(), inbound, outbox, peer, newcomer));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 }
 
 /// One worker's stream, from Hello to its end.
 async fn session(
-    shared: Arc<Shared>,
+    state: Arc<FleetState>,
     mut inbound: Streaming<wire::FromWorker>,
-    outbox: Outbox,
+    outbox: WorkerSender,
     peer: PeerInfo,
     newcomer: OwnedSemaphorePermit,
 ) {
     let hello = match timeout(HELLO_DEADLINE, introduced(&mut inbound)).await {
         Ok(Ok(hello)) => hello,
-        Ok(Err(reason)) => return refuse(&shared, outbox, &peer, reason).await,
+        Ok(Err(reason)) => return refuse(&state, outbox, &peer, reason).await,
         Err(_) => {
             let reason = "no Hello came".to_owned();
-            return refuse(&shared, outbox, &peer, reason).await;
+            return refuse(&state, outbox, &peer, reason).await;
         }
     };
     drop(newcomer);
     peer.admit();
-    let id = WorkerId(shared.next_id.fetch_add(1, Ordering::Relaxed));
+    let id = WorkerId(state.next_id.fetch_add(1, Ordering::Relaxed));
     let interval_ms = u32::try_from(HEARTBEAT_INTERVAL.as_millis()).unwrap_or(u32::MAX);
     let welcome = to_worker::Message::Welcome(wire::Welcome {
         worker_id: id.0,
@@ -384,57 +385,57 @@ async fn session(
         return;
     }
     info!(worker = %id, name = hello.name, slots = hello.slots, "worker attached");
-    // The fleet holds the only outbox: whoever it drops is cut off, because
+    // The fleet holds the only outbox: a worker that it drops is cut off, because
     // the stream to the worker then ends.
     let weak = outbox.downgrade();
     let cut_off = CancellationToken::new();
-    let place = shared.roster.enter(id, hello.clone());
+    let guard = state.roster.enter(id, hello.clone());
     let joined = RawEvent::Joined(id, hello, outbox, cut_off.clone().drop_guard());
-    if shared.events.send(joined).await.is_err() {
+    if state.events.send(joined).await.is_err() {
         return;
     }
-    let parting = tokio::select! {
-        parting = receive(&shared, &place, id, &mut inbound, &weak) => parting,
-        () = cut_off.cancelled() => Parting::CutOff,
-        () = shared.shutdown.cancelled() => Parting::Ends("the coordinator ends".to_owned()),
+    let end = tokio::select! {
+        end = receive(&state, &guard, id, &mut inbound, &weak) => end,
+        () = cut_off.cancelled() => StreamEnd::CutOff,
+        () = state.shutdown.cancelled() => StreamEnd::Ends("the coordinator ends".to_owned()),
     };
-    drop(place);
-    let reason = match &parting {
-        Parting::Ends(reason) => reason.clone(),
-        Parting::Broke(reason) => {
+    drop(guard);
+    let reason = match &end {
+        StreamEnd::Ends(reason) => reason.clone(),
+        StreamEnd::Broke(reason) => {
             let text = format!("it broke the protocol: {reason}");
-            shared
+            state
                 .refusals
                 .note(peer.ip(), "a worker broke the protocol", reason);
             if let Some(outbox) = weak.upgrade() {
                 let reason = text.clone();
-                // Whoever has left no room for it reads nothing.
+                // A worker that has left no room for it reads nothing.
                 let _ = outbox.try_send(to_worker(to_worker::Message::Refused(wire::Refused {
                     reason,
                 })));
             }
             text
         }
-        // Also how a run on this machine ends: nobody's fault.
-        Parting::CutOff => "it was cut off".to_owned(),
+        // Also how a run on this machine ends: no fault.
+        StreamEnd::CutOff => "it was cut off".to_owned(),
     };
     info!(worker = %id, reason, "worker detached");
-    // Fails only when nobody drives the fleet any more.
-    let _ = shared.events.send(RawEvent::Left(id, reason)).await;
-    if !matches!(parting, Parting::Ends(_)) {
+    // Fails only when the fleet is gone.
+    let _ = state.events.send(RawEvent::Left(id, reason)).await;
+    if !matches!(end, StreamEnd::Ends(_)) {
         drop(inbound);
-        sleep(PARTING_GRACE).await;
+        sleep(REFUSAL_GRACE).await;
         peer.hang_up();
     }
 }
 
 /// How a session comes to its end.
-enum Parting {
+enum StreamEnd {
     /// As sessions do.
     Ends(String),
     /// The worker said what it must not say.
     Broke(String),
-    /// Whoever drives the fleet is done with it.
+    /// The fleet is done with it.
     CutOff,
 }
 
@@ -445,15 +446,15 @@ fn to_worker(message: to_worker::Message) -> Result<wire::ToWorker, Status> {
 }
 
 /// Says why there is no Welcome, and closes the connection.
-async fn refuse(shared: &Shared, outbox: Outbox, peer: &PeerInfo, reason: String) {
-    shared
+async fn refuse(state: &FleetState, outbox: WorkerSender, peer: &PeerInfo, reason: String) {
+    state
         .refusals
         .note(peer.ip(), "a worker's introduction", &reason);
     let refused = to_worker::Message::Refused(wire::Refused { reason });
     // A worker that is gone already needs no reason.
     let _ = outbox.try_send(to_worker(refused));
     drop(outbox);
-    sleep(PARTING_GRACE).await;
+    sleep(REFUSAL_GRACE).await;
     peer.hang_up();
 }
 
@@ -487,12 +488,12 @@ async fn introduced(inbound: &mut Streaming<wire::FromWorker>) -> Result<Hello, 
 
 /// Takes messages until the worker leaves; says why it did.
 async fn receive(
-    shared: &Shared,
-    place: &Place,
+    state: &FleetState,
+    guard: &RosterGuard,
     id: WorkerId,
     inbound: &mut Streaming<wire::FromWorker>,
     outbox: &mpsc::WeakSender<Result<wire::ToWorker, Status>>,
-) -> Parting {
+) -> StreamEnd {
     let patience = HEARTBEAT_INTERVAL * HEARTBEATS_MISSED;
     let mut heartbeats = Allowance::new(Instant::now());
     loop {
@@ -500,25 +501,25 @@ async fn receive(
             Ok(Some(Ok(message))) => message,
             // Too long, or no message at all.
             Ok(Some(Err(status))) if matches!(status.code(), Code::OutOfRange | Code::Internal) => {
-                return Parting::Broke(text::reason(status.message()));
+                return StreamEnd::Broke(text::reason(status.message()));
             }
             Ok(Some(Err(status))) => {
-                return Parting::Ends(format!("its stream broke: {}", status.message()));
+                return StreamEnd::Ends(format!("its stream broke: {}", status.message()));
             }
-            Ok(None) => return Parting::Ends("its stream was cut".to_owned()),
+            Ok(None) => return StreamEnd::Ends("its stream was cut".to_owned()),
             Err(_) => {
-                return Parting::Ends(format!("it was silent for {} s", patience.as_secs()));
+                return StreamEnd::Ends(format!("it was silent for {} s", patience.as_secs()));
             }
         };
-        place.heard();
+        guard.heard();
         let bytes = message.encoded_len() as u64;
         match WorkerMessage::try_from(message) {
             Ok(WorkerMessage::Heartbeat(sequence)) => {
                 if !heartbeats.take(Instant::now()) {
-                    return Parting::Broke("it sends heartbeats without end".to_owned());
+                    return StreamEnd::Broke("it sends heartbeats without end".to_owned());
                 }
                 let Some(outbox) = outbox.upgrade() else {
-                    return Parting::CutOff;
+                    return StreamEnd::CutOff;
                 };
                 let answer = to_worker::Message::Heartbeat(wire::Heartbeat { sequence });
                 // A full outbox is the fleet's to judge.
@@ -526,28 +527,27 @@ async fn receive(
             }
             Ok(WorkerMessage::Goodbye(reason)) => {
                 debug!(worker = %id, reason, "goodbye");
-                return Parting::Ends(format!("it said goodbye: {reason}"));
+                return StreamEnd::Ends(format!("it said goodbye: {reason}"));
             }
             Ok(message) => {
                 let event = RawEvent::Message(id, message, bytes);
-                if !pass_on(shared, event, outbox).await {
-                    return Parting::Ends("nobody drives the fleet any more".to_owned());
+                if !pass_on(state, event, outbox).await {
+                    return StreamEnd::Ends("the fleet is gone".to_owned());
                 }
             }
-            Err(error) => return Parting::Broke(error.to_string()),
+            Err(error) => return StreamEnd::Broke(error.to_string()),
         }
     }
 }
 
-/// Hands an event to whoever drives the fleet; `false`: nobody does. While it is
-/// not taken, nothing is read from the worker, its heartbeats included: it is
+/// Hands an event to the fleet; `false` where that is gone. While it is not taken, nothing is read from the worker, its heartbeats included: it is
 /// told that the coordinator lives all the same.
 async fn pass_on(
-    shared: &Shared,
+    state: &FleetState,
     event: RawEvent,
     outbox: &mpsc::WeakSender<Result<wire::ToWorker, Status>>,
 ) -> bool {
-    let mut passed = std::pin::pin!(shared.events.send(event));
+    let mut passed = std::pin::pin!(state.events.send(event));
     loop {
         if let Ok(passed) = timeout(HEARTBEAT_INTERVAL, &mut passed).await {
             return passed.is_ok();
