@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use tonic::{Code, Streaming};
 use tracing::debug;
 
-use super::{connection::Connection, output::Output};
+use super::{coordinator::Coordinator, output::ClientOutput};
 use crate::{
     cli::exit::Failure,
     run::{Progress, Stop},
@@ -30,14 +30,12 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
 
 /// What Ctrl-C does to the job.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Ending<'a> {
-    /// It is cancelled; these say when.
+pub(super) enum OnInterrupt<'a> {
+    /// It is cancelled when these say so.
     Cancels(&'a Stop),
     /// It goes on without this client.
     Detaches,
 }
-
-type Events = Streaming<wire::JobEvent>;
 
 /// Why the events ended before the job did.
 enum Broken {
@@ -48,11 +46,11 @@ enum Broken {
 
 /// What a job is.
 pub(super) async fn describe(
-    connection: &Connection,
+    coordinator: &Coordinator,
     job: JobId,
 ) -> Result<JobDescription, Failure> {
-    let mut events = open(connection, job, (0, 0)).await.map_err(failure)?;
-    match next(connection, &mut events).await.map_err(failure)? {
+    let mut events = open(coordinator, job, (0, 0)).await?;
+    match next(coordinator, &mut events).await? {
         JobEvent::Job(description) => Ok(description),
         other => Err(Failure::no_fleet(format!(
             "the coordinator begins with {other:?}"
@@ -60,14 +58,20 @@ pub(super) async fn describe(
     }
 }
 
-fn failure(broken: Broken) -> Failure {
-    match broken {
-        Broken::Connection(failure) | Broken::Final(failure) => failure,
+impl From<Broken> for Failure {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Connection(failure) | Broken::Final(failure) => failure,
+        }
     }
 }
 
-async fn open(connection: &Connection, job: JobId, from: (u64, u64)) -> Result<Events, Broken> {
-    let mut control = connection.control().await.map_err(Broken::Connection)?;
+async fn open(
+    coordinator: &Coordinator,
+    job: JobId,
+    from: (u64, u64),
+) -> Result<Streaming<wire::JobEvent>, Broken> {
+    let mut control = coordinator.control().await.map_err(Broken::Connection)?;
     let request = wire::FollowRequest {
         job: job.0,
         journal_from: from.0,
@@ -76,11 +80,11 @@ async fn open(connection: &Connection, job: JobId, from: (u64, u64)) -> Result<E
     let answer = control.follow(request).await;
     answer
         .map(tonic::Response::into_inner)
-        .map_err(|status| broken(connection, &status))
+        .map_err(|status| broken(coordinator, &status))
 }
 
-fn broken(connection: &Connection, status: &tonic::Status) -> Broken {
-    let failure = connection.failure(status);
+fn broken(coordinator: &Coordinator, status: &tonic::Status) -> Broken {
+    let failure = coordinator.failure(status);
     match status.code() {
         Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal => {
             Broken::Connection(failure)
@@ -89,7 +93,10 @@ fn broken(connection: &Connection, status: &tonic::Status) -> Broken {
     }
 }
 
-async fn next(connection: &Connection, events: &mut Events) -> Result<JobEvent, Broken> {
+async fn next(
+    coordinator: &Coordinator,
+    events: &mut Streaming<wire::JobEvent>,
+) -> Result<JobEvent, Broken> {
     match events.message().await {
         Ok(Some(event)) => {
             JobEvent::try_from(event).map_err(|error| Broken::Final(Failure::no_fleet(error)))
@@ -97,22 +104,29 @@ async fn next(connection: &Connection, events: &mut Events) -> Result<JobEvent, 
         Ok(None) => Err(Broken::Connection(Failure::no_fleet(
             "the coordinator ended before the job did",
         ))),
-        Err(status) => Err(broken(connection, &status)),
+        Err(status) => Err(broken(coordinator, &status)),
     }
 }
 
 /// Follows a job to its end; `None`: this client left it.
 pub(super) async fn follow(
-    connection: &Connection,
+    coordinator: &Coordinator,
     job: JobId,
-    output: &mut Output,
-    ending: Ending<'_>,
+    output: &mut ClientOutput,
+    on_interrupt: OnInterrupt<'_>,
 ) -> Result<Option<JobFinished>, Failure> {
-    let mut view = View::default();
+    let mut view = ProgressView::default();
     let mut deadline = None;
     let finished = loop {
-        let lost = match follow_once(connection, job, output, &mut view, ending, &mut deadline)
-            .await
+        let lost = match follow_once(
+            coordinator,
+            job,
+            output,
+            &mut view,
+            on_interrupt,
+            &mut deadline,
+        )
+        .await
         {
             Ok(Some(finished)) => break finished,
             Ok(None) => {
@@ -140,27 +154,27 @@ pub(super) async fn follow(
 
 /// One connection's worth; `None`: this client goes.
 async fn follow_once(
-    connection: &Connection,
+    coordinator: &Coordinator,
     job: JobId,
-    output: &mut Output,
-    view: &mut View,
-    ending: Ending<'_>,
+    output: &mut ClientOutput,
+    view: &mut ProgressView,
+    on_interrupt: OnInterrupt<'_>,
     deadline: &mut Option<Instant>,
 ) -> Result<Option<JobFinished>, Broken> {
-    let mut events = open(connection, job, output.taken).await?;
+    let mut events = open(coordinator, job, output.received).await?;
     // It answers: the next loss has the whole time again.
     *deadline = None;
-    let mut told = Told::default();
+    let mut sent = SentCancels::default();
     loop {
         let event = tokio::select! {
             event = async {
                 output.room().await;
-                next(connection, &mut events).await
+                next(coordinator, &mut events).await
             } => event?,
-            said = told.next(ending) => match said {
-                Said::Detach => return Ok(None),
-                Said::Cancel { at_once } => {
-                    cancel(connection, job, at_once).await?;
+            interrupt = sent.next(on_interrupt) => match interrupt {
+                Interrupt::Detach => return Ok(None),
+                Interrupt::Cancel { at_once } => {
+                    cancel(coordinator, job, at_once).await?;
                     continue;
                 }
             },
@@ -180,64 +194,67 @@ async fn follow_once(
                 output.journal(&bytes).map_err(Failure::incomplete)
             }
             JobEvent::Results(bytes) => {
-                view.clear_for_results(output);
+                // They may go to the terminal that the bar is on.
+                if output.shows_results() {
+                    view.clear();
+                }
                 output.results(&bytes)
             }
             JobEvent::Finished(finished) => return Ok(Some(finished)),
         };
         if let Err(failure) = wrote {
-            // Nobody takes what would come.
-            cancel(connection, job, true).await?;
+            // What would come cannot be kept.
+            cancel(coordinator, job, true).await?;
             return Err(Broken::Final(failure));
         }
     }
 }
 
-async fn cancel(connection: &Connection, job: JobId, at_once: bool) -> Result<(), Broken> {
-    let mut control = connection.control().await.map_err(Broken::Connection)?;
+async fn cancel(coordinator: &Coordinator, job: JobId, at_once: bool) -> Result<(), Broken> {
+    let mut control = coordinator.control().await.map_err(Broken::Connection)?;
     let request = wire::CancelRequest {
         job: job.0,
         at_once,
     };
-    match control.cancel(request).await {
-        Ok(_) => Ok(()),
-        Err(status) => Err(broken(connection, &status)),
-    }
+    let cancelled = control.cancel(request).await;
+    cancelled
+        .map(drop)
+        .map_err(|status| broken(coordinator, &status))
 }
 
 /// What the person at this terminal wants.
-enum Said {
+enum Interrupt {
     Cancel { at_once: bool },
     Detach,
 }
 
-/// What was passed on over this connection.
+/// What was passed on over this connection already.
 #[derive(Debug, Default)]
-struct Told {
+struct SentCancels {
     drained: bool,
     cancelled: bool,
 }
 
-impl Told {
-    async fn next(&mut self, ending: Ending<'_>) -> Said {
-        let stop = match ending {
-            Ending::Cancels(stop) => stop,
-            Ending::Detaches => {
+impl SentCancels {
+    async fn next(&mut self, on_interrupt: OnInterrupt<'_>) -> Interrupt {
+        let stop = match on_interrupt {
+            OnInterrupt::Cancels(stop) => stop,
+            OnInterrupt::Detaches => {
                 if tokio::signal::ctrl_c().await.is_err() {
                     std::future::pending::<()>().await;
                 }
-                return Said::Detach;
+                return Interrupt::Detach;
             }
         };
         tokio::select! {
             biased;
             () = stop.cancel.cancelled(), if !self.cancelled => {
                 self.cancelled = true;
-                Said::Cancel { at_once: true }
+                Interrupt::Cancel { at_once: true }
             }
             () = stop.drain.cancelled(), if !self.drained && !self.cancelled => {
                 self.drained = true;
-                Said::Cancel { at_once: false }
+                Interrupt::Cancel { at_once: false }
             }
             else => std::future::pending().await,
         }
@@ -246,14 +263,14 @@ impl Told {
 
 /// How far it is, on a terminal.
 #[derive(Default)]
-struct View {
+struct ProgressView {
     terminal: Terminal,
     /// The trial that it shows.
     what: Option<String>,
     ahead: Option<u32>,
 }
 
-impl View {
+impl ProgressView {
     fn waiting(&mut self, ahead: u32) {
         if self.ahead != Some(ahead) {
             self.ahead = Some(ahead);
@@ -290,12 +307,5 @@ impl View {
     fn clear(&mut self) {
         self.what = None;
         self.terminal.tell(Report::Idle);
-    }
-
-    /// Results may go to the terminal that the bar is on.
-    fn clear_for_results(&mut self, output: &Output) {
-        if output.shows_results() {
-            self.clear();
-        }
     }
 }

@@ -4,7 +4,7 @@
 use fanout_origin::Stats;
 use fanout_proto::text::causes;
 
-use super::connection::Connection;
+use super::coordinator::Coordinator;
 use crate::{
     cli::{
         HealthArgs,
@@ -26,11 +26,11 @@ pub(super) async fn run(args: &HealthArgs) -> Result<Exit, Failure> {
                 "" => fanout_worker::host_name(),
                 name => name.to_owned(),
             };
-            worker(&Connection::from_args(&args.client)?, &name).await?;
+            worker(&Coordinator::from_args(&args.client)?, &name).await?;
             "attached"
         }
         (None, None) => {
-            Connection::from_args(&args.client)?.health().await?;
+            Coordinator::from_args(&args.client)?.health().await?;
             "serving"
         }
     };
@@ -38,8 +38,8 @@ pub(super) async fn run(args: &HealthArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-async fn worker(connection: &Connection, name: &str) -> Result<(), Failure> {
-    let status = connection.status().await?;
+async fn worker(coordinator: &Coordinator, name: &str) -> Result<(), Failure> {
+    let status = coordinator.status().await?;
     match status.workers.iter().any(|worker| worker.name == name) {
         true => Ok(()),
         false => Err(Failure::no_fleet(format!(

@@ -1,11 +1,14 @@
 //! What talks to a coordinator that serves: jobs are submitted and followed
 //! from here, and end here as they would have ended on a local run.
 
-mod connection;
+mod coordinator;
+mod fetch_output;
 mod follow;
 mod health;
+mod lines;
 mod output;
 mod status;
+mod study_output;
 mod submit;
 
 use std::path::Path;
@@ -18,15 +21,17 @@ use fanout_proto::{
 };
 
 use self::{
-    connection::Connection,
-    follow::{Ending, follow},
-    output::{Keep, Output},
+    coordinator::{Coordinator, StampedClient},
+    fetch_output::FetchOutput,
+    follow::{OnInterrupt, follow},
+    output::{ClientOutput, JobResults},
+    study_output::StudyOutput,
     submit::{List, submit},
 };
 use crate::{
     cli::{
-        AttachArgs, CancelArgs, CommandLine, CoordinatorCommand, FetchArgs, FleetArgs, HealthArgs,
-        StatusArgs, StudyArgs,
+        AttachArgs, CancelArgs, CommandLine, CoordinatorCommand, FetchArgs, FleetArgs, Format,
+        HealthArgs, StatusArgs, StudyArgs,
         exit::{Exit, Failure},
     },
     fetch::{NOTHING_BEFORE, complete_already},
@@ -37,26 +42,17 @@ use crate::{
 };
 
 /// Runs a study on a fleet.
-///
-/// # Errors
-///
-/// [`Failure`] with the exit code it leads to.
 pub(crate) async fn study(args: &StudyArgs) -> Result<Exit, Failure> {
-    let connection = reach(&args.fleet).await?;
+    let coordinator = reach(&args.fleet).await?;
     let list = List::open(args.urls.as_deref())?;
     let certificates = certificates(args.http.cacert.as_deref())?;
-    let keep = Keep::new(args.out.as_deref(), args.pages.as_deref());
-    let output = Output::study(keep, args.format, args.aa.is_some())?;
-    run(&connection, list, certificates, output, false).await
+    let output = study_output(args.out.as_deref(), args, args.format)?;
+    run(&coordinator, list, certificates, output, false).await
 }
 
 /// Fetches a list on a fleet.
-///
-/// # Errors
-///
-/// [`Failure`] with the exit code it leads to.
 pub(crate) async fn fetch(args: &FetchArgs) -> Result<Exit, Failure> {
-    let connection = reach(&args.fleet).await?;
+    let coordinator = reach(&args.fleet).await?;
     let list = List::open(Some(&args.urls))?;
     let certificates = certificates(args.http.cacert.as_deref())?;
     let destination = destination(args.out.as_deref())?;
@@ -68,18 +64,32 @@ pub(crate) async fn fetch(args: &FetchArgs) -> Result<Exit, Failure> {
     if args.resume && taken.list().is_none() {
         eprintln!("{NOTHING_BEFORE}");
     }
-    let output = Output::fetch(destination, taken)?;
-    run(&connection, list, certificates, output, true).await
+    let output = fetch_output(destination, taken)?;
+    run(&coordinator, list, certificates, output, true).await
+}
+
+fn study_output(
+    out: Option<&Path>,
+    args: &StudyArgs,
+    format: Format,
+) -> Result<ClientOutput, Failure> {
+    let output = StudyOutput::new(out, args.pages.as_deref(), format, args.aa.is_some())?;
+    Ok(ClientOutput::new(JobResults::Study(output)))
+}
+
+fn fetch_output(destination: Destination, claimed: Taken) -> Result<ClientOutput, Failure> {
+    let output = FetchOutput::new(destination, claimed)?;
+    Ok(ClientOutput::new(JobResults::Fetch(output)))
 }
 
 /// The coordinator that is to run a job.
-async fn reach(args: &FleetArgs) -> Result<Connection, Failure> {
+async fn reach(args: &FleetArgs) -> Result<Coordinator, Failure> {
     let url = args.coordinator.as_deref().unwrap_or_default();
-    let connection = Connection::new(url, &args.access)?;
+    let coordinator = Coordinator::new(url, &args.access)?;
     if let Some(patience) = settings::patience(args).map_err(Failure::usage)? {
-        connection.wait(patience).await?;
+        coordinator.wait(patience).await?;
     }
-    Ok(connection)
+    Ok(coordinator)
 }
 
 fn destination(out: Option<&Path>) -> Result<Destination, Failure> {
@@ -95,13 +105,13 @@ fn certificates(path: Option<&Path>) -> Result<bytes::Bytes, Failure> {
 }
 
 async fn run(
-    connection: &Connection,
+    coordinator: &Coordinator,
     list: List,
     certificates: bytes::Bytes,
-    mut output: Output,
+    mut output: ClientOutput,
     drains: bool,
 ) -> Result<Exit, Failure> {
-    let job = match submit(connection, list, certificates, output.before()).await {
+    let job = match submit(coordinator, list, certificates, output.before()).await {
         Ok(job) => job,
         Err(failure) => {
             output.discard().await;
@@ -111,15 +121,15 @@ async fn run(
     eprintln!("job {job}; should this client go away, `coordinator attach {job}` follows it again");
     let signals = StopSignals::listen(drains).map_err(Failure::incomplete)?;
     let stop = &signals.stop;
-    let followed = follow(connection, job, &mut output, Ending::Cancels(stop)).await;
-    tell_address(connection, job, &output).await;
+    let followed = follow(coordinator, job, &mut output, OnInterrupt::Cancels(stop)).await;
+    print_address(coordinator, job, &output).await;
     end(followed, output, Some(stop)).await
 }
 
 /// Says where a browser finds the study that the coordinator keeps.
-async fn tell_address(connection: &Connection, job: JobId, output: &Output) {
+async fn print_address(coordinator: &Coordinator, job: JobId, output: &ClientOutput) {
     let Some(pages) = output.pages() else { return };
-    let status = match connection.status().await {
+    let status = match coordinator.status().await {
         Ok(status) => status,
         // The study was shown, and is kept all the same.
         Err(failure) => return tracing::debug!(%failure, "cannot ask for the study's name"),
@@ -133,7 +143,7 @@ async fn tell_address(connection: &Connection, job: JobId, output: &Output) {
 /// Ends as the job did, with what came of it on disk.
 async fn end(
     followed: Result<Option<JobFinished>, Failure>,
-    output: Output,
+    output: ClientOutput,
     stop: Option<&Stop>,
 ) -> Result<Exit, Failure> {
     let finished = match followed {
@@ -155,22 +165,18 @@ async fn end(
 }
 
 /// Follows a job again.
-///
-/// # Errors
-///
-/// [`Failure`] with the exit code it leads to.
 pub(crate) async fn attach(args: &AttachArgs) -> Result<Exit, Failure> {
-    let connection = Connection::from_args(&args.client)?;
+    let coordinator = Coordinator::from_args(&args.client)?;
     let id = JobId(args.job);
-    let job = follow::describe(&connection, id).await?;
+    let job = follow::describe(&coordinator, id).await?;
     let mut output = output_of(&job, args)?;
-    let followed = follow(&connection, id, &mut output, Ending::Detaches).await;
-    tell_address(&connection, id, &output).await;
+    let followed = follow(&coordinator, id, &mut output, OnInterrupt::Detaches).await;
+    print_address(&coordinator, id, &output).await;
     end(followed, output, None).await
 }
 
 /// Where the job's output goes, as it was submitted or as it is now said.
-fn output_of(job: &JobDescription, args: &AttachArgs) -> Result<Output, Failure> {
+fn output_of(job: &JobDescription, args: &AttachArgs) -> Result<ClientOutput, Failure> {
     let line = std::iter::once("coordinator").chain(job.arguments.iter().map(String::as_str));
     let cli = CommandLine::try_parse_from(line).map_err(|error| {
         Failure::usage(format!(
@@ -178,13 +184,10 @@ fn output_of(job: &JobDescription, args: &AttachArgs) -> Result<Output, Failure>
         ))
     })?;
     match (job.kind, cli.command) {
-        (JobKind::Study, CoordinatorCommand::Study(typed)) => Output::study(
-            Keep::new(
-                args.out.as_deref().or(typed.out.as_deref()),
-                typed.pages.as_deref(),
-            ),
+        (JobKind::Study, CoordinatorCommand::Study(typed)) => study_output(
+            args.out.as_deref().or(typed.out.as_deref()),
+            &typed,
             args.format.unwrap_or(typed.format),
-            typed.aa.is_some(),
         ),
         (JobKind::Fetch, CoordinatorCommand::Fetch(typed)) => {
             let was = typed.out.as_deref().and_then(Path::extension);
@@ -210,7 +213,7 @@ fn output_of(job: &JobDescription, args: &AttachArgs) -> Result<Output, Failure>
             };
             let taken = Taken::of(&destination, begun).map_err(Failure::usage)?;
             match taken {
-                Some(taken) => Output::fetch(destination, taken),
+                Some(taken) => fetch_output(destination, taken),
                 None => Err(Failure::usage(complete_already(&destination))),
             }
         }
@@ -221,22 +224,14 @@ fn output_of(job: &JobDescription, args: &AttachArgs) -> Result<Output, Failure>
 }
 
 /// Cancels a job.
-///
-/// # Errors
-///
-/// [`Failure`] when there is no such job, or no coordinator.
 pub(crate) async fn cancel(args: &CancelArgs) -> Result<Exit, Failure> {
-    let connection = Connection::from_args(&args.client)?;
+    let coordinator = Coordinator::from_args(&args.client)?;
     let request = wire::CancelRequest {
         job: args.job,
         at_once: args.at_once,
     };
-    let mut control = connection.control().await?;
-    let cancelled = control
-        .cancel(request)
-        .await
-        .map_err(|status| connection.failure(&status))?;
-    let text = match cancelled.into_inner().was_live {
+    let ask = async |control: &mut StampedClient| control.cancel(request).await;
+    let text = match coordinator.call(ask).await?.was_live {
         true => "cancelled; what there is was saved",
         false => "it was over already",
     };
@@ -246,34 +241,22 @@ pub(crate) async fn cancel(args: &CancelArgs) -> Result<Exit, Failure> {
 }
 
 /// Shows workers and jobs.
-///
-/// # Errors
-///
-/// [`Failure`] when there is no coordinator.
 pub(crate) async fn status(args: &StatusArgs) -> Result<Exit, Failure> {
-    let connection = Connection::from_args(&args.client)?;
-    status::run(&connection, args.format).await
+    let coordinator = Coordinator::from_args(&args.client)?;
+    status::run(&coordinator, args.format).await
 }
 
 /// Asks whether a coordinator, worker or origin is well.
-///
-/// # Errors
-///
-/// [`Failure`] with exit code 3 when it is not.
 pub(crate) async fn health(args: &HealthArgs) -> Result<Exit, Failure> {
     health::run(args).await
 }
 
 /// A study that the coordinator keeps.
-///
-/// # Errors
-///
-/// [`Failure`] when there is none of that name, or no coordinator.
 pub(crate) async fn read_study(
     url: &str,
     access: &fanout_worker::AccessArgs,
     name: &str,
 ) -> Result<fanout_analysis::record::Study, Failure> {
-    let connection = Connection::new(url, access)?;
-    connection.read_study(name).await
+    let coordinator = Coordinator::new(url, access)?;
+    coordinator.read_study(name).await
 }

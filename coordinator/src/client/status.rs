@@ -5,7 +5,7 @@ use std::fmt::Write;
 use fanout_proto::control::{JobState, JobStatus, Status, WorkerStatus};
 use serde::Serialize;
 
-use super::connection::Connection;
+use super::coordinator::Coordinator;
 use crate::{
     cli::{
         StatusFormat,
@@ -14,8 +14,8 @@ use crate::{
     terminal::print,
 };
 
-pub(super) async fn run(connection: &Connection, format: StatusFormat) -> Result<Exit, Failure> {
-    let status = connection.status().await?;
+pub(super) async fn run(coordinator: &Coordinator, format: StatusFormat) -> Result<Exit, Failure> {
+    let status = coordinator.status().await?;
     let text = match format {
         StatusFormat::Table => table(&status),
         StatusFormat::Json => json(&status).map_err(Failure::incomplete)?,

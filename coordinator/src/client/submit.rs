@@ -17,7 +17,7 @@ use fanout_proto::{
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::connection::Connection;
+use super::coordinator::Coordinator;
 use crate::cli::exit::{Exit, Failure};
 
 /// Parts of the list on their way; the rest is read when there is room.
@@ -62,7 +62,7 @@ fn unreadable(path: &Path, error: &io::Error) -> Failure {
 /// Submits what this process was asked to do, and what is done of it `before`;
 /// the answer is the job's number.
 pub(super) async fn submit(
-    connection: &Connection,
+    coordinator: &Coordinator,
     list: List,
     certificates: Bytes,
     before: Option<(ListIdentity, &IdSet)>,
@@ -76,14 +76,15 @@ pub(super) async fn submit(
         resumed,
     };
     let (parts, stream) = mpsc::channel(PARTS_MAX);
-    let mut control = connection.control().await?;
+    // Before anything is read: standard input may wait for its writer.
+    let mut control = coordinator.control().await?;
     let first = Part::Submission(submission.into());
     if parts.send(part(first)).await.is_err() {
         return Err(Failure::no_fleet("the submission could not be sent"));
     }
     let name = list.name.unwrap_or_default();
     let reader = list.content.map(|content| {
-        // Standard input may keep anybody waiting.
+        // Standard input may take its time.
         tokio::task::spawn_blocking(move || {
             for bytes in done.chunks(PART_MAX_BYTES) {
                 let bytes = Bytes::copy_from_slice(bytes);
@@ -95,16 +96,13 @@ pub(super) async fn submit(
         })
     });
     let answer = control.submit(ReceiverStream::new(stream)).await;
-    let answer = match answer {
-        Ok(answer) => answer.into_inner(),
-        Err(status) => return Err(connection.failure(&status)),
-    };
+    let answer = answer.map_err(|status| coordinator.failure(&status))?;
     if let Some(reader) = reader
         && let Ok(Err(error)) = reader.await
     {
         return Err(unreadable(Path::new(&name), &error));
     }
-    match Submitted::try_from(answer).map_err(Failure::no_fleet)? {
+    match Submitted::try_from(answer.into_inner()).map_err(Failure::no_fleet)? {
         Submitted::Job(id) => Ok(id),
         Submitted::Refused {
             exit_code,

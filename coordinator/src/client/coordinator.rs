@@ -1,4 +1,4 @@
-//! The way to a coordinator.
+//! The coordinator that this client talks to.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use fanout_proto::{
 use fanout_worker::AccessArgs;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{
-    Code, Request, Status,
+    Code, Request, Response, Status,
     metadata::{Ascii, AsciiMetadataValue, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
@@ -32,13 +32,13 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// Which coordinator, and how to get in.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct Coordinator {
     url: String,
     endpoint: Endpoint,
     stamp: Stamp,
 }
 
-/// Puts on every request who asks, and in which version.
+/// Puts the token and this version's protocol on every request.
 #[derive(Debug, Clone)]
 pub(super) struct Stamp {
     authorization: Option<AsciiMetadataValue>,
@@ -57,9 +57,9 @@ impl Interceptor for Stamp {
 }
 
 /// The coordinator's service for clients.
-pub(super) type Control = ControlClient<InterceptedService<Channel, Stamp>>;
+pub(super) type StampedClient = ControlClient<InterceptedService<Channel, Stamp>>;
 
-impl Connection {
+impl Coordinator {
     /// Opens nothing yet.
     pub(super) fn new(url: &str, access: &AccessArgs) -> Result<Self, Failure> {
         Ok(Self {
@@ -87,9 +87,21 @@ impl Connection {
     }
 
     /// Connects.
-    pub(super) async fn control(&self) -> Result<Control, Failure> {
+    pub(super) async fn control(&self) -> Result<StampedClient, Failure> {
         let channel = self.channel().await?;
         Ok(ControlClient::with_interceptor(channel, self.stamp.clone()))
+    }
+
+    /// Connects, and calls.
+    pub(super) async fn call<T>(
+        &self,
+        rpc: impl AsyncFnOnce(&mut StampedClient) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
+        let mut control = self.control().await?;
+        let answer = rpc(&mut control).await;
+        answer
+            .map(Response::into_inner)
+            .map_err(|status| self.failure(&status))
     }
 
     /// What a refused or failed call means for this client.
@@ -124,10 +136,8 @@ impl Connection {
 
     /// Its workers and jobs.
     pub(super) async fn status(&self) -> Result<fanout_proto::control::Status, Failure> {
-        let mut control = self.control().await?;
-        let answer = control.status(wire::StatusRequest {}).await;
-        let answer = answer.map_err(|status| self.failure(&status))?;
-        fanout_proto::control::Status::try_from(answer.into_inner()).map_err(Failure::no_fleet)
+        let ask = async |control: &mut StampedClient| control.status(wire::StatusRequest {}).await;
+        fanout_proto::control::Status::try_from(self.call(ask).await?).map_err(Failure::no_fleet)
     }
 
     /// Asks whether it serves.
@@ -157,18 +167,14 @@ impl Connection {
     }
 
     pub(super) async fn read_study(&self, name: &str) -> Result<Study, Failure> {
-        let mut control = self.control().await?;
         let request = wire::ReadStudyRequest {
             name: name.to_owned(),
         };
-        let answer = control.read_study(request).await;
-        let mut parts = answer.map_err(|status| self.failure(&status))?.into_inner();
+        let ask = async |control: &mut StampedClient| control.read_study(request).await;
+        let mut parts = self.call(ask).await?;
         let mut json = Vec::new();
-        while let Some(part) = parts
-            .message()
-            .await
-            .map_err(|status| self.failure(&status))?
-        {
+        let failed = |status| self.failure(&status);
+        while let Some(part) = parts.message().await.map_err(failed)? {
             json.extend_from_slice(&part.json);
         }
         serde_json::from_slice(&json).map_err(|error| {
