@@ -407,7 +407,7 @@ pub(crate) struct ListArgs {
 /// `--split`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SplitArg {
-    /// Whoever has credit gets the next URLs.
+    /// A fetcher that has credit gets the next URLs.
     #[default]
     Dynamic,
     /// Every fetcher has a shard of its own.

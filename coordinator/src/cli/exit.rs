@@ -1,6 +1,6 @@
 //! Exit codes.
 
-use std::process::ExitCode;
+use std::{fmt::Display, process::ExitCode};
 
 /// How the coordinator ends; part of its contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,6 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
-    /// The process's exit code.
     pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -29,8 +28,8 @@ impl Exit {
         }
     }
 
-    /// The meaning of an exit code; one that nobody gives stands for work that
-    /// was not brought to its end.
+    /// The meaning of an exit code; an unknown one stands for work that was not
+    /// brought to its end.
     pub(crate) const fn from_code(code: u8) -> Self {
         match code {
             0 => Self::Done,
@@ -52,46 +51,33 @@ impl From<Exit> for ExitCode {
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Failure {
-    /// How to end.
     pub(crate) exit: Exit,
     message: String,
 }
 
 impl Failure {
-    /// What is known of it.
-    pub(crate) fn new(exit: Exit, message: String) -> Self {
+    pub(crate) fn new(exit: Exit, error: impl Display) -> Self {
+        let message = error.to_string();
         Self { exit, message }
     }
 
     /// Bad usage or input.
-    pub(crate) fn usage(error: impl std::fmt::Display) -> Self {
-        Self {
-            exit: Exit::Usage,
-            message: error.to_string(),
-        }
+    pub(crate) fn usage(error: impl Display) -> Self {
+        Self::new(Exit::Usage, error)
     }
 
     /// No fleet to run on.
-    pub(crate) fn no_fleet(error: impl std::fmt::Display) -> Self {
-        Self {
-            exit: Exit::NoFleet,
-            message: error.to_string(),
-        }
+    pub(crate) fn no_fleet(error: impl Display) -> Self {
+        Self::new(Exit::NoFleet, error)
     }
 
-    /// Stopped by whoever asked for it.
-    pub(crate) fn interrupted(error: impl std::fmt::Display) -> Self {
-        Self {
-            exit: Exit::Interrupted,
-            message: error.to_string(),
-        }
+    /// Stopped on request.
+    pub(crate) fn interrupted(error: impl Display) -> Self {
+        Self::new(Exit::Interrupted, error)
     }
 
     /// Started, but not brought to its end.
-    pub(crate) fn incomplete(error: impl std::fmt::Display) -> Self {
-        Self {
-            exit: Exit::Incomplete,
-            message: error.to_string(),
-        }
+    pub(crate) fn incomplete(error: impl Display) -> Self {
+        Self::new(Exit::Incomplete, error)
     }
 }

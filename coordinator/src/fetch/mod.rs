@@ -158,7 +158,6 @@ impl<'a> PreparedFetch<'a> {
         let _ = self.results.finish(false, patience(stop)).await;
     }
 
-    /// Fetches.
     pub(crate) async fn run(
         mut self,
         environment: Environment<'_>,
@@ -265,7 +264,7 @@ impl<'a> PreparedFetch<'a> {
 }
 
 /// How long the last records may take: as long as they need, but not long after
-/// somebody asked for the end.
+/// the end was asked for.
 pub(crate) async fn patience(stop: &Stop) {
     const AT_ONCE: Duration = Duration::from_secs(1);
     tokio::select! {

@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) fn unwritten(destination: &Destination, error: &io::Error) -> Result<Exit, Failure> {
     if error.kind() == io::ErrorKind::BrokenPipe {
-        // Whoever read the results has seen enough.
+        // The reader of the results has seen enough.
         return Ok(Exit::Incomplete);
     }
     Err(cannot_write(destination, error))

@@ -27,7 +27,6 @@ const END_DEADLINE: Duration = Duration::from_secs(3);
 /// What a run stands on, however it came to be.
 #[derive(Debug)]
 pub(crate) struct Environment<'a> {
-    /// The workers.
     pub(crate) fleet: &'a mut Fleet,
     /// Where the built-in list's URLs lead, if they are wanted.
     pub(crate) origin: Option<EnvironmentOrigin>,
@@ -42,7 +41,6 @@ pub(crate) struct Environment<'a> {
 pub(crate) struct EnvironmentOrigin {
     /// Its base URLs; the first is used.
     pub(crate) urls: Vec<String>,
-    /// Threads that it serves with.
     pub(crate) threads: usize,
     /// Whether it was started for this run.
     pub(crate) embedded: bool,
@@ -133,7 +131,6 @@ impl LocalEnvironment {
             .map_err(Failure::no_fleet)
     }
 
-    /// What a run needs of it.
     pub(crate) fn environment(&mut self) -> Environment<'_> {
         // A local run's workers live where the coordinator does.
         let first = self.fleet.workers().values().next();

@@ -12,7 +12,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-/// What a shell may hold for the workers of a fleet, and a worker of our own must not take for its own.
+/// What a shell may hold for a fleet's workers; a local worker must not take it.
 const FLEET_VARIABLES: [&str; 4] = [
     "FANOUT_TOKEN_FILE",
     "FANOUT_TLS_CA",
@@ -27,18 +27,13 @@ const END_DEADLINE: Duration = Duration::from_secs(3);
 /// A child process could not be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LocalError {
-    /// Our own executable cannot be found.
     #[error("cannot find this program's own file to start it again: {0}")]
     Executable(io::Error),
-    /// It could not be started.
     #[error("cannot start the {what}: {error}")]
     Spawn {
-        /// Origin or worker.
         what: &'static str,
-        /// What the system says.
         error: io::Error,
     },
-    /// The origin did not say where it is.
     #[error("the origin did not start: {0}")]
     Origin(String),
 }
@@ -86,7 +81,6 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    /// Nothing started yet.
     pub(crate) fn new() -> Result<Self, LocalError> {
         Ok(Self {
             executable: std::env::current_exe().map_err(LocalError::Executable)?,

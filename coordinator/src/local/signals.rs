@@ -11,7 +11,6 @@ use crate::run::Stop;
 /// second cancels, the third quits at once.
 #[derive(Debug)]
 pub(crate) struct StopSignals {
-    /// To be handed to the run.
     pub(crate) stop: Stop,
     task: JoinHandle<()>,
 }

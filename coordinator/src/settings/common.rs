@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, path::Path, time::Duration};
 use fanout_engine::{ledger::Split, politeness::Limits};
 use fanout_proto::{
     arm::Arm,
-    limits::{CONCURRENCY_MAX, FETCHERS_MAX},
+    limits::FETCHERS_MAX,
     setup::{HttpSettings, Pace, Setup},
 };
 
@@ -15,7 +15,7 @@ use crate::{
         cpus::{CpuPlacement, Placement},
         error::SettingsError,
         http::{http_settings, user_agent},
-        parse::value,
+        parse::{value, within},
         politeness::limits,
     },
     url_list::Source,
@@ -27,11 +27,9 @@ const DESCRIPTORS_SPARE: u64 = 64;
 /// What every run needs to know.
 #[derive(Debug)]
 pub(crate) struct Common {
-    /// The list.
     pub(crate) source: Source,
     /// The list, this many times over.
     pub(crate) repeat: u64,
-    /// Leave bad lines out.
     pub(crate) skip_invalid: bool,
     /// How URLs are handed out.
     pub(crate) split: Split,
@@ -47,7 +45,6 @@ pub(crate) struct Common {
     pub(crate) placement: Placement,
     /// What that means here.
     pub(crate) cpus: CpuPlacement,
-    /// What HTTP looks like.
     pub(crate) http: HttpSettings,
     /// Work per response.
     pub(crate) cpu_work: Duration,
@@ -55,7 +52,6 @@ pub(crate) struct Common {
     pub(crate) cpu_lock: bool,
     /// Open loop: URLs taken up per second, in all fetchers together.
     pub(crate) rate_per_s: Option<f64>,
-    /// What each host is to be spared.
     pub(crate) hosts: Limits,
 }
 
@@ -71,21 +67,19 @@ impl Common {
             return Err(value("--repeat", 0, "at least 1 is needed"));
         }
         let on_fleet = fleet.coordinator.is_some();
-        let local_workers = fleet.local_workers.unwrap_or(1);
-        if local_workers == 0 || local_workers > FETCHERS_MAX {
-            return Err(value(
-                "--local-workers",
-                local_workers,
-                format!("1 to {FETCHERS_MAX} can be started"),
-            ));
-        }
+        let local_workers = within(
+            "--local-workers",
+            fleet.local_workers.unwrap_or(1),
+            1..=FETCHERS_MAX,
+            "can be started",
+        )?;
         let origin = fleet.origin.as_deref().map(origin_url).transpose()?;
         if on_fleet {
             check_on_fleet(fleet, urls.is_none() && origin.is_none())?;
-        } else if fleet.workers.is_some() {
+        } else if let Some(workers) = fleet.workers {
             return Err(value(
                 "--workers",
-                fleet.workers.unwrap_or_default(),
+                workers,
                 "it waits for a fleet's workers, which --coordinator names; --local-workers starts some here",
             ));
         }
@@ -155,14 +149,11 @@ impl Common {
 
     /// Slots that each local worker needs for these arms.
     pub(crate) fn local_slots(&self, arms: &[Arm]) -> u32 {
-        let most = arms
-            .iter()
-            .map(|arm| {
-                let workers = arm.workers.map_or(self.local_workers, NonZeroU32::get);
-                arm.processes.get().div_ceil(workers)
-            })
-            .max();
-        most.unwrap_or(1).max(64)
+        let slots = arms.iter().map(|arm| {
+            let workers = arm.workers.map_or(self.local_workers, NonZeroU32::get);
+            arm.processes.get().div_ceil(workers)
+        });
+        slots.fold(64, u32::max)
     }
 
     pub(super) fn check_descriptors(&self, arms: &[Arm]) -> Result<(), SettingsError> {
@@ -204,14 +195,8 @@ fn check_on_fleet(fleet: &FleetArgs, needs_origin: bool) -> Result<(), SettingsE
             "on a fleet each worker's machine or container says which processors it may use",
         ));
     }
-    if let Some(count) = fleet.workers
-        && (count == 0 || count > FETCHERS_MAX)
-    {
-        return Err(value(
-            "--workers",
-            count,
-            format!("1 to {FETCHERS_MAX} can be waited for"),
-        ));
+    if let Some(count) = fleet.workers {
+        within("--workers", count, 1..=FETCHERS_MAX, "can be waited for")?;
     }
     if needs_origin {
         return Err(value(
@@ -226,28 +211,13 @@ fn check_on_fleet(fleet: &FleetArgs, needs_origin: bool) -> Result<(), SettingsE
 
 /// The base URL of `--origin`, without a slash at its end.
 pub(crate) fn origin_url(text: &str) -> Result<String, SettingsError> {
-    let bad = || {
-        value(
+    let is_base = |url: &url::Url| matches!(url.scheme(), "http" | "https") && url.host().is_some();
+    match url::Url::parse(text) {
+        Ok(url) if is_base(&url) => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err(value(
             "--origin",
             text,
             "give its base URL, like http://origin:8080",
-        )
-    };
-    let url = url::Url::parse(text).map_err(|_| bad())?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err(bad());
+        )),
     }
-    Ok(text.trim_end_matches('/').to_owned())
-}
-
-pub(super) fn concurrency(count: u32) -> Result<NonZeroU32, SettingsError> {
-    NonZeroU32::new(count)
-        .filter(|c| c.get() <= CONCURRENCY_MAX)
-        .ok_or_else(|| {
-            value(
-                "--concurrency",
-                count,
-                format!("1 to {} URLs can be in flight", CONCURRENCY_MAX),
-            )
-        })
 }

@@ -15,11 +15,8 @@ pub(crate) enum Placement {
     Shared,
     /// Origin and fetchers each have their own.
     Disjoint,
-    /// As listed.
     Lists {
-        /// The origin's.
         origin: Vec<u32>,
-        /// The fetchers'.
         fetchers: Vec<u32>,
     },
 }
@@ -95,15 +92,8 @@ impl FromStr for Placement {
 /// A placement that this machine cannot give.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CpuPlacementError {
-    /// Processors outside the inherited mask.
     #[error("--placement names processor {cpu}, and this process may use {}", list_text(.mask))]
-    Outside {
-        /// The one named.
-        cpu: u32,
-        /// Those allowed.
-        mask: Vec<u32>,
-    },
-    /// Too few to split.
+    Outside { cpu: u32, mask: Vec<u32> },
     #[error("--placement disjoint needs two processors, and this process may use one")]
     TooFew,
 }
@@ -111,9 +101,7 @@ pub(crate) enum CpuPlacementError {
 /// Where things run; empty lists mean anywhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct CpuPlacement {
-    /// The origin's processors.
     pub(crate) origin: Vec<u32>,
-    /// The fetchers' processors.
     pub(crate) fetchers: Vec<u32>,
 }
 

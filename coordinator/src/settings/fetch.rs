@@ -13,11 +13,8 @@ use crate::{
 /// A fetch, settled.
 #[derive(Debug)]
 pub(crate) struct FetchSettings {
-    /// What every run needs to know.
     pub(crate) common: Common,
-    /// The arrangement that fetches.
     pub(crate) arm: Arm,
-    /// Where the records go.
     pub(crate) destination: Destination,
     /// Go on from the part that is there.
     pub(crate) resume: bool,
@@ -26,7 +23,6 @@ pub(crate) struct FetchSettings {
 }
 
 impl FetchSettings {
-    /// Checks every flag.
     pub(crate) fn new(args: &FetchArgs) -> Result<Self, SettingsError> {
         let common = Common::new(
             Some(&args.urls),

@@ -8,7 +8,7 @@ use crate::{
     cli::{HttpArgs, MethodArg},
     settings::{
         error::SettingsError,
-        parse::{size, timeout, value},
+        parse::{size, timeout, value, within},
     },
 };
 
@@ -22,13 +22,6 @@ pub(super) fn http_settings(args: &HttpArgs) -> Result<HttpSettings, SettingsErr
         None => bytes::Bytes::new(),
         Some(path) => certificates(path)?,
     };
-    if args.redirects > 100 {
-        return Err(value(
-            "--redirects",
-            args.redirects,
-            "0 to 100 can be followed",
-        ));
-    }
     Ok(HttpSettings {
         method: match args.method {
             MethodArg::Get => Method::Get,
@@ -37,7 +30,7 @@ pub(super) fn http_settings(args: &HttpArgs) -> Result<HttpSettings, SettingsErr
         timeout: timeout("--timeout", &args.timeout)?,
         connect_timeout: timeout("--connect-timeout", &args.connect_timeout)?,
         max_body_bytes: size("--max-body", &args.max_body)?,
-        redirects: args.redirects,
+        redirects: within("--redirects", args.redirects, 0..=100, "can be followed")?,
         headers,
         insecure: args.insecure,
         ca_certificates,

@@ -1,6 +1,6 @@
 //! Values that several flags take.
 
-use std::time::Duration;
+use std::{fmt::Display, ops::RangeInclusive, time::Duration};
 
 use fanout_proto::limits::TIMEOUT_MAX;
 
@@ -22,6 +22,25 @@ pub(super) fn value(
 pub(crate) fn patience(args: &FleetArgs) -> Result<Option<Duration>, SettingsError> {
     let text = args.wait.as_deref().filter(|text| !text.is_empty());
     text.map(|text| duration("--wait", text)).transpose()
+}
+
+/// A number that must be in `range`; `what` says of what.
+pub(super) fn within<T: PartialOrd + Display>(
+    flag: &'static str,
+    number: T,
+    range: RangeInclusive<T>,
+    what: &str,
+) -> Result<T, SettingsError> {
+    if range.contains(&number) {
+        return Ok(number);
+    }
+    let hint = format!("{} to {} {what}", range.start(), range.end());
+    Err(value(flag, number, hint))
+}
+
+/// A number of URLs a second: from one in twenty minutes to one in a microsecond.
+pub(super) fn rate(flag: &'static str, rate: f64, what: &str) -> Result<f64, SettingsError> {
+    within(flag, rate, 0.001..=1e6, what)
 }
 
 pub(super) fn duration(flag: &'static str, text: &str) -> Result<Duration, SettingsError> {

@@ -6,7 +6,10 @@ use fanout_engine::politeness::{Limits, MODEST_MAX_PER_HOST};
 
 use crate::{
     cli::{PolitenessArgs, SplitArg, StudyArgs},
-    settings::{error::SettingsError, parse::value},
+    settings::{
+        error::SettingsError,
+        parse::{rate, value},
+    },
 };
 
 /// The limits per host that were asked for.
@@ -21,15 +24,9 @@ pub(super) fn limits(args: &PolitenessArgs, split: SplitArg) -> Result<Limits, S
             )
         })?),
     };
-    if let Some(rate) = args.rate_per_host
-        // From one in twenty minutes to one in a microsecond, as --rate.
-        && !(0.001..=1e6).contains(&rate)
-    {
-        return Err(value(
-            "--rate-per-host",
-            rate,
-            "0.001 to 1000000 URLs of a host a second can be asked for",
-        ));
+    if let Some(typed) = args.rate_per_host {
+        let what = "URLs of a host a second can be asked for";
+        rate("--rate-per-host", typed, what)?;
     }
     let limits = Limits {
         max_per_host,

@@ -2,28 +2,21 @@
 
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
-use fanout_proto::{arm::Arm, limits::FETCHERS_MAX, setup::Model};
+use fanout_proto::{
+    arm::Arm,
+    limits::{CONCURRENCY_MAX, FETCHERS_MAX},
+    setup::Model,
+};
 
 use crate::{
     cli::StudyArgs,
     settings::{
-        common::{Common, concurrency},
+        common::Common,
         error::SettingsError,
-        parse::{duration, value},
+        parse::{duration, rate, value, within},
         politeness::check_in_study,
     },
 };
-
-/// The arms of a study that names none.
-pub(super) const DEFAULT_ARMS: [&str; 7] = [
-    "sequential",
-    "threads:32",
-    "async:32",
-    "32xsequential",
-    "2xasync:16",
-    "threads:32@ureq",
-    "async:32@reqwest",
-];
 
 /// The arms of a memory study that names none, without their concurrency.
 const SLOPE_ARMS: [&str; 4] = ["async", "threads", "async@reqwest", "threads@ureq"];
@@ -33,31 +26,27 @@ pub(crate) const SLOPE_CONCURRENCIES: [u32; 3] = [200, 600, 1_800];
 
 /// Blocks that one study may have.
 const BLOCKS_MAX: u32 = 10_000;
+/// Studies that one calibration may have.
+const STUDIES_MAX: u32 = 10_000;
 
 /// A study, settled.
 #[derive(Debug)]
 pub(crate) struct StudySettings {
-    /// What every run needs to know.
     pub(crate) common: Common,
     /// What to compare; the baseline is one of them.
     pub(crate) arms: Vec<Arm>,
     /// The position of the baseline.
     pub(crate) baseline: usize,
-    /// `--concurrency`.
     pub(crate) concurrency: u32,
     /// Blocks to keep.
     pub(crate) blocks: u32,
-    /// `--seed`.
     pub(crate) seed: Option<u64>,
-    /// `--out`.
     pub(crate) out: Option<PathBuf>,
     /// Start no block after this long.
     pub(crate) time_budget: Option<Duration>,
     /// Go beyond this machine.
     pub(crate) yes: bool,
-    /// What kind of study it is.
     pub(crate) kind: StudyKind,
-    /// Take no memory samples in the control's trials.
     pub(crate) control_unsampled: bool,
 }
 
@@ -69,7 +58,6 @@ pub(crate) enum StudyKind {
     /// How often a difference is called between the baseline and itself; the
     /// second run of each pair spins `inject` longer per response.
     Calibrate {
-        /// Studies to run.
         studies: u32,
         /// Zero, unless a difference is to be found.
         inject: Duration,
@@ -79,7 +67,6 @@ pub(crate) enum StudyKind {
 }
 
 impl StudySettings {
-    /// Checks every flag.
     pub(crate) fn new(args: &StudyArgs) -> Result<Self, SettingsError> {
         let mut common = Common::new(
             args.urls.as_deref(),
@@ -89,60 +76,33 @@ impl StudySettings {
             &args.politeness,
         )?;
         check_in_study(args, &common.hosts)?;
-        let concurrency = concurrency(args.concurrency)?;
+        let concurrency = within(
+            "--concurrency",
+            args.concurrency,
+            1..=CONCURRENCY_MAX,
+            "URLs can be in flight",
+        )?;
         let kind = kind(args)?;
-        let usual = match kind {
-            StudyKind::MemorySlope => 3,
-            StudyKind::Compare | StudyKind::Calibrate { .. } => 10,
+        let usual = if kind == StudyKind::MemorySlope {
+            3
+        } else {
+            10
         };
-        let blocks = args.blocks.unwrap_or(usual);
-        if blocks == 0 || blocks > BLOCKS_MAX {
-            return Err(value(
-                "--blocks",
-                blocks,
-                format!("1 to {BLOCKS_MAX} can be run"),
-            ));
-        }
+        let blocks = within(
+            "--blocks",
+            args.blocks.unwrap_or(usual),
+            1..=BLOCKS_MAX,
+            "can be run",
+        )?;
         if let Some(text) = &args.cpu_work {
             common.cpu_work = duration("--cpu-work", text)?;
         }
         common.cpu_lock = args.cpu_lock;
-        if let Some(rate) = args.rate {
-            // From one in twenty minutes to one in a microsecond.
-            if !(0.001..=1e6).contains(&rate) {
-                return Err(value(
-                    "--rate",
-                    rate,
-                    "0.001 to 1000000 URLs a second can be asked for",
-                ));
-            }
-            common.rate_per_s = Some(rate);
-        }
-        let mut arms = match (kind, args.arms.is_empty()) {
-            (StudyKind::MemorySlope, true) => slope_arms(&SLOPE_ARMS.map(str::to_owned))?,
-            (StudyKind::MemorySlope, false) => slope_arms(&args.arms)?,
-            (_, true) => Arm::parse_all(&default_arms(concurrency), concurrency)?,
-            (_, false) => Arm::parse_all(&args.arms, concurrency)?,
-        };
-        let baseline = match &args.baseline {
-            Some(spec) => {
-                let wanted = Arm::parse(spec, concurrency)?;
-                arms.iter()
-                    .position(|arm| *arm == wanted)
-                    .unwrap_or_else(|| {
-                        arms.push(wanted);
-                        arms.len() - 1
-                    })
-            }
-            None => {
-                let usual = Arm::parse("async", concurrency)?;
-                arms.iter().position(|arm| *arm == usual).unwrap_or(0)
-            }
-        };
-        if matches!(kind, StudyKind::Calibrate { .. }) {
-            arms = vec![arms.swap_remove(baseline)];
-        }
-        let baseline = baseline.min(arms.len() - 1);
+        common.rate_per_s = args
+            .rate
+            .map(|typed| rate("--rate", typed, "URLs a second can be asked for"))
+            .transpose()?;
+        let (arms, baseline) = arms(args, kind, concurrency)?;
         common.check_descriptors(&arms)?;
         if let Some(out) = &args.out
             && out.join("study.json").exists()
@@ -153,17 +113,16 @@ impl StudySettings {
                 "a study is kept there already; name another directory",
             ));
         }
+        let time_budget = args.time_budget.as_deref();
         Ok(Self {
             common,
             arms,
             baseline,
-            concurrency: concurrency.get(),
+            concurrency,
             blocks,
             seed: args.seed,
             out: args.out.clone(),
-            time_budget: args
-                .time_budget
-                .as_deref()
+            time_budget: time_budget
                 .map(|text| duration("--time-budget", text))
                 .transpose()?,
             yes: args.yes,
@@ -174,22 +133,44 @@ impl StudySettings {
 }
 
 fn kind(args: &StudyArgs) -> Result<StudyKind, SettingsError> {
-    const STUDIES_MAX: u32 = 10_000;
-    match args.aa {
-        None if args.memory_slope => Ok(StudyKind::MemorySlope),
-        None => Ok(StudyKind::Compare),
-        Some(studies) if studies == 0 || studies > STUDIES_MAX => Err(value(
-            "--aa",
-            studies,
-            format!("1 to {STUDIES_MAX} studies can be run"),
-        )),
-        Some(studies) => Ok(StudyKind::Calibrate {
-            studies,
-            inject: match &args.aa_inject {
-                None => Duration::ZERO,
-                Some(text) => duration("--aa-inject", text)?,
-            },
-        }),
+    let Some(studies) = args.aa else {
+        return Ok(match args.memory_slope {
+            true => StudyKind::MemorySlope,
+            false => StudyKind::Compare,
+        });
+    };
+    let inject = args.aa_inject.as_deref();
+    Ok(StudyKind::Calibrate {
+        studies: within("--aa", studies, 1..=STUDIES_MAX, "studies can be run")?,
+        inject: inject.map_or(Ok(Duration::ZERO), |text| duration("--aa-inject", text))?,
+    })
+}
+
+/// The arms to compare, and which of them is the baseline.
+fn arms(
+    args: &StudyArgs,
+    kind: StudyKind,
+    concurrency: u32,
+) -> Result<(Vec<Arm>, usize), SettingsError> {
+    let each = NonZeroU32::new(concurrency).unwrap_or(NonZeroU32::MIN);
+    let mut arms = match (kind, args.arms.is_empty()) {
+        (StudyKind::MemorySlope, true) => slope_arms(&SLOPE_ARMS.map(str::to_owned))?,
+        (StudyKind::MemorySlope, false) => slope_arms(&args.arms)?,
+        (_, true) => Arm::parse_all(&default_arms(concurrency), each)?,
+        (_, false) => Arm::parse_all(&args.arms, each)?,
+    };
+    let wanted = Arm::parse(args.baseline.as_deref().unwrap_or("async"), each)?;
+    let baseline = match arms.iter().position(|arm| *arm == wanted) {
+        Some(position) => position,
+        None if args.baseline.is_none() => 0,
+        None => {
+            arms.push(wanted);
+            arms.len() - 1
+        }
+    };
+    match kind {
+        StudyKind::Calibrate { .. } => Ok((vec![arms.swap_remove(baseline)], 0)),
+        StudyKind::Compare | StudyKind::MemorySlope => Ok((arms, baseline)),
     }
 }
 
@@ -216,12 +197,8 @@ fn slope_arms(specs: &[String]) -> Result<Vec<Arm>, SettingsError> {
 }
 
 /// The default arms hold as many URLs in flight as `--concurrency` says.
-fn default_arms(concurrency: NonZeroU32) -> Vec<String> {
-    let c = concurrency.get();
-    if c == 32 {
-        return DEFAULT_ARMS.map(str::to_owned).to_vec();
-    }
-    vec![
+fn default_arms(c: u32) -> [String; 7] {
+    [
         "sequential".to_owned(),
         format!("threads:{c}"),
         format!("async:{c}"),

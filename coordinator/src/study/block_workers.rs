@@ -1,5 +1,5 @@
 //! Which workers a block's trials run on. They stay the same within a block, so
-//! that its arms meet the same fleet; whoever comes meanwhile is used from the
+//! that its arms meet the same fleet; one that comes meanwhile is used from the
 //! next block on.
 
 use std::collections::BTreeSet;
@@ -23,8 +23,8 @@ pub(super) struct BlockWorkers {
 }
 
 impl BlockWorkers {
-    /// Takes everyone who is there, and enters into the record who is new and
-    /// who is gone.
+    /// Takes all that are attached, and enters into the record which are new and
+    /// which are gone.
     pub(super) fn refresh(&mut self, block: u32, fleet: &mut Fleet, manifest: &mut Manifest) {
         fleet.catch_up();
         self.note_losses(block, fleet, manifest);
@@ -38,7 +38,7 @@ impl BlockWorkers {
         self.members = fleet.workers().keys().copied().collect();
     }
 
-    /// Enters into the record who is gone.
+    /// Enters into the record which are gone.
     pub(super) fn note_losses(&self, block: u32, fleet: &Fleet, manifest: &mut Manifest) {
         for worker in &mut manifest.workers {
             let gone = !fleet.workers().contains_key(&WorkerId(worker.id));
@@ -48,8 +48,8 @@ impl BlockWorkers {
         }
     }
 
-    /// A place for each of the arm's fetchers. Where too few workers are left
-    /// it takes newcomers, and waits for some as long as the environment allows.
+    /// A worker for each of the arm's fetchers. Where too few workers are left it
+    /// takes new ones, and waits for them as long as the environment allows.
     pub(super) async fn assign(
         &mut self,
         block: u32,

@@ -13,7 +13,7 @@ use crate::{
     url_list::UrlList,
 };
 
-/// A seed that nobody chose.
+/// A seed for a study that names none.
 pub(super) fn fresh_seed() -> u64 {
     let now = jiff::Timestamp::now();
     // Readable, and different in every run; it is recorded, not secret.
@@ -113,8 +113,7 @@ fn with_seed(command: &[String], settings: &StudySettings, seed: u64) -> Vec<Str
     command
 }
 
-/// This process's own command line. Where the program lies tells nothing, and
-/// is nobody's business.
+/// This process's own command line, without where the program lies.
 pub(super) fn own_command() -> Vec<String> {
     let typed: Vec<_> = std::env::args_os()
         .skip(1)

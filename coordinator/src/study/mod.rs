@@ -106,7 +106,6 @@ impl PreparedStudy {
         self.settings.common.origin.clone()
     }
 
-    /// Workers to wait for.
     pub(crate) fn workers(&self) -> u32 {
         self.settings.common.workers
     }
@@ -208,7 +207,7 @@ fn ask_first(
     )))
 }
 
-/// Hosts beyond this machine are spared, unless somebody said how far.
+/// Hosts beyond this machine are spared, unless a flag says how far.
 fn spare_others(common: &mut Common, list: &UrlList, reporter: &dyn Reporter) {
     if list.beyond_loopback().0.is_empty() || common.hosts.max_per_host.is_some() {
         return;
@@ -262,7 +261,6 @@ mod tests {
     use super::*;
     use crate::cli::{CommandLine, CoordinatorCommand};
 
-    /// Keeps what is said.
     #[derive(Default)]
     struct Listener(RefCell<String>);
 
@@ -276,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_beyond_this_machine_are_spared_unless_somebody_said_how_far() {
+    fn hosts_beyond_this_machine_are_spared_unless_a_flag_says_how_far() {
         let spared = |url: &str, args: &[&str]| {
             let line = [&["coordinator", "study"], args].concat();
             let CoordinatorCommand::Study(args) = CommandLine::parse_from(line).command else {

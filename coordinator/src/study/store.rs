@@ -21,36 +21,16 @@ const REPORT: &str = "report.html";
 /// A study that cannot be kept or found.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
-    /// The directory.
     #[error("cannot create {path}: {error}; name another directory with --out")]
-    Create {
-        /// Which one.
-        path: String,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// A file.
+    Create { path: String, error: io::Error },
     #[error("cannot write {path}: {error}")]
-    Write {
-        /// Which one.
-        path: String,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// No study there.
+    Write { path: String, error: io::Error },
     #[error("cannot read {path}: {error}; name a directory that `coordinator study` made")]
-    Read {
-        /// Which file.
-        path: String,
-        /// What the system says.
-        error: io::Error,
-    },
+    Read { path: String, error: io::Error },
     /// Not a study, or one of another version.
     #[error("{path} is not a study that this version can read: {error}")]
     Parse {
-        /// Which file.
         path: String,
-        /// What is wrong with it.
         error: serde_json::Error,
     },
 }
@@ -101,7 +81,7 @@ impl Store {
         write_whole(&text::json(study), &beside, &path)
     }
 
-    /// Writes all three files; the record last, so that whoever sees it sees all.
+    /// Writes all three files; the record last, so that one who sees it sees all.
     pub(crate) fn save(&self, study: &Study) -> Result<(), StoreError> {
         self.render(study)?;
         self.write(STUDY, &text::json(study))
@@ -113,8 +93,8 @@ impl Store {
         self.write(REPORT, &page::page(study))
     }
 
-    /// Concludes a study and saves it, away from the event loop: on a long study the statistics take a while, and
-    /// workers must not think that nobody listens.
+    /// Concludes a study and saves it, away from the event loop: on a long study the
+    /// statistics take a while, and workers must not take the coordinator for dead.
     pub(super) async fn conclude_and_save(&self, mut study: Study) -> Result<Study, Failure> {
         let store = self.clone();
         let task = tokio::task::spawn_blocking(move || {
@@ -146,8 +126,8 @@ impl Store {
     }
 }
 
-/// Writes a file beside, and gives it its name when it is on disk: whatever was
-/// called so before stays until then.
+/// Writes a file beside, and gives it its name when it is on disk: a file that has
+/// that name stays until then.
 fn write_whole(content: &str, beside: &Path, path: &Path) -> Result<(), StoreError> {
     let write = || {
         let mut file = fs::File::create(beside)?;
@@ -189,7 +169,7 @@ pub(crate) fn load(path: &Path) -> Result<(Study, Store), StoreError> {
     Ok((study, store))
 }
 
-/// Where a study is kept when nobody says.
+/// Where a study is kept by default.
 fn default_directory(now: jiff::Timestamp) -> PathBuf {
     PathBuf::from("studies").join(now.strftime("%Y-%m-%dT%H%M%SZ").to_string())
 }

@@ -39,7 +39,6 @@ impl Changes {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a change.
     fn take(&self) -> Change {
         let idle = |next: &mut Change| next.restart.is_none() && next.show.is_none() && !next.clear;
         let next = self.came.wait_while(self.lock(), idle);
@@ -87,7 +86,6 @@ impl ProgressBar {
         });
     }
 
-    /// Shows it.
     pub(super) fn show(&self, progress: &Progress) {
         self.change(|next| next.show = Some(*progress));
     }

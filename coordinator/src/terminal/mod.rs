@@ -22,7 +22,6 @@ use crate::{
 /// The terminal that this process was started from.
 #[derive(Default)]
 pub(crate) struct Terminal {
-    /// How studies are printed.
     pub(crate) format: Format,
     bar: RefCell<Option<ProgressBar>>,
 }

@@ -33,11 +33,10 @@ pub(crate) enum Report<'a> {
 
 /// Takes what a run reports.
 pub(crate) trait Reporter {
-    /// Takes it.
     fn report(&self, report: Report<'_>) -> io::Result<()>;
 
-    /// Where lines go, if that may keep a writer waiting: who has many writes
-    /// there on a thread of its own.
+    /// Where lines go, if that may keep a writer waiting: many of them are then
+    /// written on a thread of its own.
     fn may_block(&self) -> Option<OwnedFd> {
         None
     }
@@ -49,7 +48,6 @@ pub(crate) trait Reporter {
         }
     }
 
-    /// Takes a line, or a few.
     fn say(&self, text: &str) {
         self.tell(Report::Line(text));
     }
@@ -57,9 +55,7 @@ pub(crate) trait Reporter {
 
 /// A sink whose progress is reported.
 pub(crate) struct WithProgress<'a, S> {
-    /// Takes everything.
     pub(crate) sink: S,
-    /// Is told how far it came.
     pub(crate) reporter: Option<&'a dyn Reporter>,
 }
 
@@ -97,7 +93,6 @@ impl<S: Sink> Sink for WithProgress<'_, S> {
     }
 }
 
-/// Takes nothing.
 impl Sink for () {
     fn full(&self) -> Option<Arc<Notify>> {
         None
