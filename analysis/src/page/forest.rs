@@ -220,7 +220,7 @@ fn draw(view: &StudyView<'_>, baseline: &ArmRow<'_>, axis: &Axis, room: Room) ->
             (x_axis(Area { left: scale.range().0, right: scale.range().1, ..area }, &ticks))
             @if at > 0 { (gap(scale.range().0 - 13.0, area)) }
         }
-        @let mut line = Path::new();
+        @let mut line = Path::default();
         @let _ = line.move_to(one, area.top - 6.0).down_to(area.bottom);
         path.reference d=(line.as_str()) {}
         (text("t", one - 8.0, area.top - 14.0, Anchor::End, "◀ faster"))
@@ -252,7 +252,7 @@ fn band(margin: f64, scale: &Scale, area: Area) -> Markup {
 
 /// Two strokes where the axis is cut.
 fn gap(x: f64, area: Area) -> Markup {
-    let mut path = Path::new();
+    let mut path = Path::default();
     for y in [area.top, area.bottom] {
         for dx in [-4.0, 3.0] {
             path.move_to(x + dx - 3.0, y + 6.0)
@@ -335,7 +335,7 @@ fn estimate(row: &ArmRow<'_>, scales: &[Scale], main: usize, y: f64) -> Markup {
     html! {
         @if let Some(ratio) = row.ratio {
             @if let Some((low, high)) = ratio.interval {
-                @let mut bar = Path::new();
+                @let mut bar = Path::default();
                 @let _ = bar.move_to(at(low), y).across_to(at(high));
                 // Ends that the mark would cover in part are clutter.
                 @if at(high) - at(low) > 2.0 * MARK + 6.0 {

@@ -11,7 +11,7 @@ use crate::record::Arm;
 
 /// What the model of an arm is, as far as its identities go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ArmKind {
+pub(super) enum ArmKind {
     /// One process, one URL at a time.
     Sequential,
     /// One process, a thread per URL in flight.
@@ -30,7 +30,7 @@ pub enum ArmKind {
 
 /// The outline of a mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Shape {
+pub(super) enum Shape {
     /// ■
     Square,
     /// ●
@@ -49,13 +49,13 @@ pub enum Shape {
 
 /// One colour in light and in dark.
 #[derive(Debug, Clone, Copy)]
-pub struct Colour {
+pub(super) struct Colour {
     /// The CSS variable's name, without the dashes in front.
-    pub name: &'static str,
+    pub(super) name: &'static str,
     /// `#rrggbb` on a light ground.
-    pub light: &'static str,
+    pub(super) light: &'static str,
     /// `#rrggbb` on a dark ground.
-    pub dark: &'static str,
+    pub(super) dark: &'static str,
 }
 
 const fn colour(name: &'static str, light: &'static str, dark: &'static str) -> Colour {
@@ -63,7 +63,7 @@ const fn colour(name: &'static str, light: &'static str, dark: &'static str) -> 
 }
 
 /// The ground, the ink and everything between.
-pub const BASE_COLOURS: [Colour; 7] = [
+pub(super) const BASE_COLOURS: [Colour; 7] = [
     colour("bg", "#ffffff", "#14171c"),
     colour("panel", "#f5f7f9", "#1c2128"),
     colour("line", "#e2e6ea", "#2c333c"),
@@ -75,7 +75,7 @@ pub const BASE_COLOURS: [Colour; 7] = [
 
 /// What a slot does: doing nothing, connecting, waiting for the server,
 /// reading the body, and the cost of fanout itself.
-pub const PHASE_COLOURS: [Colour; 5] = [
+pub(super) const PHASE_COLOURS: [Colour; 5] = [
     colour("idle", "#d5d9de", "#3a414b"),
     colour("connect", "#9ecae1", "#1f4e79"),
     colour("wait", "#4292c6", "#3f8fd2"),
@@ -85,7 +85,7 @@ pub const PHASE_COLOURS: [Colour; 5] = [
 
 impl ArmKind {
     /// Every kind, in the order in which a legend names them.
-    pub const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Sequential,
         Self::Threads,
         Self::Async,
@@ -96,8 +96,7 @@ impl ArmKind {
     ];
 
     /// The kind of an arrangement; `model` as in [`Arm::model`].
-    #[must_use]
-    pub fn of(processes: u32, model: &str) -> Self {
+    pub(super) fn of(processes: u32, model: &str) -> Self {
         match (model, processes > 1) {
             ("sequential", false) => Self::Sequential,
             ("sequential", true) => Self::MultiProcess,
@@ -110,8 +109,7 @@ impl ArmKind {
     }
 
     /// Its colour. The name is also the class that makes it the element's `--c`.
-    #[must_use]
-    pub fn colour(self) -> Colour {
+    pub(super) fn colour(self) -> Colour {
         match self {
             Self::Sequential => colour("seq", "#929495", "#9c9fa1"),
             Self::Threads => colour("thr", "#3288ce", "#60b0fb"),
@@ -124,8 +122,7 @@ impl ArmKind {
     }
 
     /// Its outline.
-    #[must_use]
-    pub fn shape(self) -> Shape {
+    pub(super) fn shape(self) -> Shape {
         match self {
             Self::Sequential => Shape::Square,
             Self::Threads => Shape::Circle,
@@ -138,8 +135,7 @@ impl ArmKind {
     }
 
     /// The model in everyday words.
-    #[must_use]
-    pub fn description(self) -> &'static str {
+    pub(super) fn description(self) -> &'static str {
         match self {
             Self::Sequential => "one URL after the other",
             Self::Threads => "a thread per URL in flight",
@@ -154,19 +150,18 @@ impl ArmKind {
 
 /// How one arm identities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
+pub(super) struct Identity {
     /// ArmKind and shape of its model.
-    pub kind: ArmKind,
+    pub(super) kind: ArmKind,
     /// Whether its client is not the core: the mark is hollow.
-    pub hollow: bool,
+    pub(super) hollow: bool,
     /// Which dashes its lines have: 0 is a full line. Arms of one kind differ.
-    pub dashes: usize,
+    pub(super) dashes: usize,
 }
 
 impl Identity {
     /// The identity of an arrangement on its own; lines are full.
-    #[must_use]
-    pub fn of(processes: u32, model: &str, client: &str) -> Self {
+    pub(super) fn of(processes: u32, model: &str, client: &str) -> Self {
         Self {
             kind: ArmKind::of(processes, model),
             hollow: client != "core",
@@ -176,8 +171,7 @@ impl Identity {
 
     /// The identities of arms that are drawn together, in the same order: lines of
     /// one kind get different dashes. The A/A control identities like its baseline.
-    #[must_use]
-    pub fn of_all(arms: &[Arm]) -> Vec<Self> {
+    pub(super) fn of_all(arms: &[Arm]) -> Vec<Self> {
         let mut seen: Vec<ArmKind> = Vec::with_capacity(arms.len());
         arms.iter()
             .map(|arm| {
@@ -192,8 +186,7 @@ impl Identity {
     }
 
     /// The SVG `stroke-dasharray` of its lines; `None` is a full line.
-    #[must_use]
-    pub fn dash_array(self) -> Option<&'static str> {
+    pub(super) fn dash_array(self) -> Option<&'static str> {
         const PATTERNS: [&str; 4] = ["7 3", "2 3", "9 3 2 3", "14 4"];
         let which = self.dashes.checked_sub(1)?;
         Some(PATTERNS[which % PATTERNS.len()])
@@ -201,8 +194,7 @@ impl Identity {
 }
 
 /// An arm in everyday words: `32 threads, one URL each`.
-#[must_use]
-pub fn description(arm: &Arm) -> String {
+pub(super) fn description(arm: &Arm) -> String {
     let (p, c) = (arm.processes, arm.concurrency);
     let model = match (arm.model.as_str(), p > 1) {
         ("sequential", false) => "one URL after the other".to_owned(),

@@ -8,15 +8,15 @@
 
 mod forest;
 mod head;
-pub mod identity;
+mod identity;
 mod latency;
 mod lines;
 mod memory;
 mod notes;
 mod phases;
 mod scaling;
-pub mod style;
-pub mod svg;
+mod style;
+mod svg;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -81,6 +81,27 @@ fn section(id: &str, question: &str, body: &Markup) -> Markup {
         section id=(id) aria-labelledby={ (id) "-q" } {
             h2 id={ (id) "-q" } { (question) }
             (body)
+        }
+    }
+}
+
+/// A table that scrolls sideways where it must; its columns by name and note.
+fn figures(label: &str, heads: &[(&str, &str)], rows: &Markup) -> Markup {
+    scrolling(label, Some("figures"), heads, rows)
+}
+
+/// The same with other classes.
+fn scrolling(label: &str, class: Option<&str>, heads: &[(&str, &str)], rows: &Markup) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label=(label) {
+            table class=[class] {
+                thead { tr {
+                    @for (name, note) in heads {
+                        th scope="col" { (name) @if !note.is_empty() { small { (note) } } }
+                    }
+                } }
+                tbody { (rows) }
+            }
         }
     }
 }

@@ -11,8 +11,7 @@ use super::identity::{ArmKind, BASE_COLOURS, Colour, PHASE_COLOURS};
 ///
 /// Dark is chosen by the reader's system or by the switch on the page; paper
 /// is always light.
-#[must_use]
-pub fn sheet() -> Markup {
+pub(super) fn sheet() -> Markup {
     let all_colours = || {
         BASE_COLOURS
             .into_iter()
@@ -49,8 +48,7 @@ pub fn sheet() -> Markup {
 }
 
 /// The script; the page is whole without it.
-#[must_use]
-pub fn script() -> Markup {
+pub(super) fn script() -> Markup {
     PreEscaped(include_str!("page.js").to_owned())
 }
 

@@ -12,9 +12,9 @@ use super::{
     identity::description,
     section,
     svg::{
-        Anchor, Path, Px, fitted,
-        plot::{Area, Drawing, Room, for_both, unit_ticks, x_axis, x_title},
-        scale::{Scale, Unit, cut},
+        Anchor, Path, Px, onward,
+        plot::{Area, Drawing, Room, Rows, for_both, unit_ticks, x_axis, x_title},
+        scale::{Scale, Unit, time_limit},
         swatch, text, text_width,
     },
     view::{ArmRow, StudyView, urls},
@@ -29,8 +29,6 @@ use crate::{
 const LANES_MAX: usize = 32;
 /// Most requests drawn of all arms together; the time axis ends where more would begin.
 const REQUESTS_MAX: usize = 6000;
-/// How many times longer than the next an arm must take to be cut.
-const FAR: f64 = 2.5;
 /// A lane wants this many pixels for a usual request.
 const REQUEST_PX: f64 = 24.0;
 
@@ -59,7 +57,8 @@ pub(super) fn waits(view: &StudyView<'_>) -> Markup {
         let missing = html! { p.missing { "No trial has its single requests on record." } };
         return section("waits", question, &missing);
     }
-    let busy_end = end_of_axis(runs.iter().map(|run| run.known_s).collect());
+    let known: Vec<f64> = runs.iter().map(|run| run.known_s).collect();
+    let busy_end = time_limit(&known, 1.05);
     let lanes_end = lanes_end(&runs).min(busy_end);
     let first = runs
         .iter()
@@ -135,15 +134,13 @@ fn run<'v, 'a>(view: &StudyView<'a>, row: &'v ArmRow<'a>) -> Option<RecordedRun<
             .push(request);
     }
     let whole = urls(trial).is_none_or(|urls| trial.requests.len() as f64 >= urls);
+    let ends = lanes.values().map(|lane| end_of(lane));
     let known_s = if whole {
-        lanes.values().map(|lane| end_of(lane)).fold(0.0, f64::max)
+        ends.fold(0.0, f64::max)
     } else {
         // A slot does one request after the other, so nothing is missing in
         // any before the first of them has its last one on record.
-        lanes
-            .values()
-            .map(|lane| end_of(lane))
-            .fold(f64::INFINITY, f64::min)
+        ends.fold(f64::INFINITY, f64::min)
     };
     for lane in lanes.values_mut() {
         lane.sort_by(|a, b| a.start_s.total_cmp(&b.start_s));
@@ -186,37 +183,30 @@ fn finished(run: &RecordedRun<'_, '_>) -> f64 {
         .unwrap_or(run.known_s)
 }
 
-fn end_of_axis(ends: Vec<f64>) -> f64 {
-    let longest = ends.iter().copied().fold(0.0, f64::max);
-    cut(&ends, FAR).map_or(longest, |kept| kept * 1.05)
-}
-
 /// Where the lanes end: the axis that all share, or sooner when it would hold
 /// too many requests.
 fn lanes_end(runs: &[RecordedRun<'_, '_>]) -> f64 {
-    let mut starts: Vec<f64> = runs
-        .iter()
-        .flat_map(|run| run.lanes.values().take(LANES_MAX).flatten())
-        .map(|request| request.start_s)
-        .collect();
-    starts.sort_by(f64::total_cmp);
-    starts
-        .get(REQUESTS_MAX)
-        .copied()
-        .filter(|end| *end > 0.0)
-        .unwrap_or(f64::INFINITY)
+    let starts = sorted(runs, |request| request.start_s);
+    let end = starts.get(REQUESTS_MAX).copied();
+    end.filter(|end| *end > 0.0).unwrap_or(f64::INFINITY)
 }
 
 fn px_per_s(runs: &[RecordedRun<'_, '_>], end_s: f64) -> f64 {
-    let mut durations: Vec<f64> = runs
-        .iter()
-        .flat_map(|run| run.lanes.values().take(LANES_MAX).flatten())
-        .map(|request| request.duration_s)
-        .filter(|duration| *duration > 0.0)
-        .collect();
-    durations.sort_by(f64::total_cmp);
+    let mut durations = sorted(runs, |request| request.duration_s);
+    durations.retain(|duration| *duration > 0.0);
     let usual = durations.get(durations.len() / 2).copied().unwrap_or(end_s);
     (REQUEST_PX / usual).clamp(870.0 / end_s, 2400.0 / end_s)
+}
+
+/// A figure of every request in the lanes that are drawn, by size.
+fn sorted(runs: &[RecordedRun<'_, '_>], figure: fn(&Request) -> f64) -> Vec<f64> {
+    let mut figures: Vec<f64> = runs
+        .iter()
+        .flat_map(|run| run.lanes.values().take(LANES_MAX).flatten())
+        .map(|request| figure(request))
+        .collect();
+    figures.sort_by(f64::total_cmp);
+    figures
 }
 
 /// A request's parts as (phase, from, to), in seconds since Go. A request
@@ -255,35 +245,26 @@ fn busy(run: &RecordedRun<'_, '_>, end_s: f64, bins: usize) -> Vec<[f64; 3]> {
 
 /// Every arm's strip, one below the other on one time axis.
 fn strips(runs: &[RecordedRun<'_, '_>], end_s: f64, room: Room) -> Drawing {
-    let (pitch, height) = room.pick((46.0, 34.0), (60.0, 32.0));
-    let top = room.pick(6.0, 22.0);
-    let names = runs.iter().map(|run| text_width(run.row.name(), 14.0));
-    let area = Area {
-        left: room.pick(names.fold(100.0, f64::max).min(230.0) + 16.0, 0.0),
-        right: room.width() - room.pick(150.0, 14.0),
-        top: 0.0,
-        bottom: top + pitch * runs.len() as f64 - 4.0,
-    };
+    let names = runs.iter().map(|run| run.row.name());
+    let (size, margins) = room.pick(((46.0, 34.0), (6.0, 150.0)), ((60.0, 32.0), (22.0, 14.0)));
+    let rows = Rows::new(room, names, size, margins);
+    let area = rows.area;
     let x = Scale::linear((0.0, end_s), (area.left, area.right));
     let unit = Unit::of_seconds(end_s);
     let content = html! {
         @for (run, at) in runs.iter().zip(0_u32..) {
-            @let y = top + f64::from(at) * pitch;
+            @let y = rows.y(at);
             g class=(run.row.class()) {
-                (strip(run, &x, y, height, room))
-                @let share = occupancy(run, end_s);
+                (strip(run, &x, y, rows.height, room))
+                (rows.name(room, y, run.row.name(), Some(&description(run.row.arm())), 200.0))
                 @let slots = counted(slots(run), "slot");
-                @let said = format!("{} busy", format::percent(share));
+                @let share = format!("{} busy", format::percent(occupancy(run, end_s)));
                 @match room {
                     Room::Wide => {
-                        text.n.end x=(Px(area.left - 16.0)) y=(Px(y + height / 2.0 + 5.0)) { (fitted(run.row.name(), 14.0, area.left - 16.0)) title { (description(run.row.arm())) } }
-                        (text("v", area.right + 16.0, y + 14.0, Anchor::Start, &said))
+                        (text("v", area.right + 16.0, y + 14.0, Anchor::Start, &share))
                         (text("t small", area.right + 16.0, y + 30.0, Anchor::Start, &format!("of {slots}")))
                     }
-                    Room::Narrow => {
-                        text.n x="0" y=(Px(y - 6.0)) { (fitted(run.row.name(), 13.0, 200.0)) }
-                        (text("t small", room.width(), y - 6.0, Anchor::End, &format!("{said} of {slots}")))
-                    }
+                    Room::Narrow => { (text("t small", room.width(), y - 6.0, Anchor::End, &format!("{share} of {slots}"))) }
                 }
             }
         }
@@ -319,7 +300,7 @@ fn strip(run: &RecordedRun<'_, '_>, x: &Scale, y: f64, height: f64, room: Room) 
     // Stacked: waiting below, then connecting, then the body; what is left is idle.
     let order = [(1, "ph-wait"), (0, "ph-connect"), (2, "ph-body")];
     let layer = |upto: usize| {
-        let mut path = Path::new();
+        let mut path = Path::default();
         path.move_to(from, y + height);
         let mut last = f64::NAN;
         for (bin, count) in counts.iter().enumerate() {
@@ -345,9 +326,7 @@ fn strip(run: &RecordedRun<'_, '_>, x: &Scale, y: f64, height: f64, room: Room) 
             path class=(order[upto].1) d=(layer(upto).as_str()) {}
         }
         @if goes_on(run, x.domain().1) {
-            @let mut arrow = Path::new();
-            @let _ = arrow.move_to(to + 2.0, y + height / 2.0 - 6.0).line_to(to + 10.0, y + height / 2.0).line_to(to + 2.0, y + height / 2.0 + 6.0).close();
-            path.onward d=(arrow.as_str()) { title { "goes on to " (format::duration(finished(run))) } }
+            (onward(to, y + height / 2.0, &format!("goes on to {}", format::duration(finished(run)))))
         }
     }
 }
@@ -439,11 +418,11 @@ fn lanes(run: &RecordedRun<'_, '_>, end_s: f64, px_per_s: f64, names_px: f64) ->
 fn drawn_lane(lane: &[&Request], label: &str, x: &Scale, until: f64, y: f64, bar: f64) -> Markup {
     let end_s = x.domain().1;
     let mut paths: [(&str, Path); 3] = [
-        ("connect", Path::new()),
-        ("wait", Path::new()),
-        ("body", Path::new()),
+        ("connect", Path::default()),
+        ("wait", Path::default()),
+        ("body", Path::default()),
     ];
-    let mut failed = Path::new();
+    let mut failed = Path::default();
     let shown = lane.iter().filter(|request| request.start_s < end_s);
     let (mut count, mut failures) = (0_usize, 0_usize);
     for request in shown {
@@ -466,7 +445,7 @@ fn drawn_lane(lane: &[&Request], label: &str, x: &Scale, until: f64, y: f64, bar
         }
     }
     // A hair between two requests, in the colour of the ground.
-    let mut seams = Path::new();
+    let mut seams = Path::default();
     for request in lane
         .iter()
         .filter(|request| request.start_s < end_s && request.start_s > 0.0)
@@ -476,7 +455,7 @@ fn drawn_lane(lane: &[&Request], label: &str, x: &Scale, until: f64, y: f64, bar
     html! {
         g transform={ "translate(0 " (Px(y + bar / 2.0)) ")" } stroke-width=(Px(bar)) {
             title { (label) ": " (count) " requests" @if failures > 0 { ", " (failures) " failed" } }
-            @let mut ground = Path::new();
+            @let mut ground = Path::default();
             @let _ = ground.move_to(x.range().0, 0.0).across_to(x.clamped(until));
             path.lane.st-idle d=(ground.as_str()) {}
             @for (phase, path) in &paths {

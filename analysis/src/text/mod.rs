@@ -19,6 +19,7 @@ pub use context::context;
 pub use machine::{csv, json};
 pub use markdown::markdown;
 pub use notes::{caveats, coordination, false_positives, memory, scaling, sureness};
+pub(crate) use notes::{grpc_bytes, pipe_bytes};
 pub use open_loop::{OpenLoop, open_loop};
 pub use terminal::table;
 pub use verdict::verdict;

@@ -95,14 +95,8 @@ pub fn coordination(study: &Study) -> Option<String> {
             or_unknown(worker, format::duration)
         ));
     }
-    let pipes = per_url(|trial| {
-        let cost = &trial.coordination;
-        Some((cost.pipe_bytes_sent + cost.pipe_bytes_received) as f64)
-    });
-    let grpc = per_url(|trial| {
-        let cost = &trial.coordination;
-        Some((cost.grpc_bytes_sent + cost.grpc_bytes_received) as f64)
-    });
+    let pipes = per_url(|trial| Some(pipe_bytes(trial)));
+    let grpc = per_url(|trial| Some(grpc_bytes(trial)));
     if let (Some(pipes), Some(grpc)) = (pipes, grpc) {
         parts.push(format!(
             "{} per URL through pipes and {} through gRPC",
@@ -127,6 +121,16 @@ pub fn coordination(study: &Study) -> Option<String> {
             parts.join("; ")
         )
     })
+}
+
+/// Bytes through the pipes of fetchers, both ways.
+pub(crate) fn pipe_bytes(trial: &Trial) -> f64 {
+    (trial.coordination.pipe_bytes_sent + trial.coordination.pipe_bytes_received) as f64
+}
+
+/// Bytes between coordinator and workers, both ways.
+pub(crate) fn grpc_bytes(trial: &Trial) -> f64 {
+    (trial.coordination.grpc_bytes_sent + trial.coordination.grpc_bytes_received) as f64
 }
 
 fn machinery(summary: &ArmSummary<'_>) -> Option<String> {

@@ -7,8 +7,7 @@
 ///
 /// It is isotonic regression by pooling adjacent violators (Ayer et al. 1955)
 /// on the positions less their place in the row times `gap`.
-#[must_use]
-pub fn spread(wanted: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> {
+pub(super) fn spread(wanted: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> {
     if wanted.is_empty() {
         return Vec::new();
     }

@@ -4,9 +4,9 @@
 //! mark takes its colour from the `--c` of the group around it. All text goes
 //! through maud and is escaped. Places are rounded to a tenth of a pixel.
 
-pub mod labels;
-pub mod plot;
-pub mod scale;
+mod labels;
+pub(super) mod plot;
+pub(super) mod scale;
 
 use std::fmt::{self, Display, Write as _};
 
@@ -17,7 +17,7 @@ use super::identity::{Identity, Shape};
 /// A place or length in pixels, written with at most one digit after the
 /// point. What is not a number is written as 0, so that no path can break.
 #[derive(Debug, Clone, Copy)]
-pub struct Px(pub f64);
+pub(super) struct Px(pub(super) f64);
 
 impl Display for Px {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,29 +25,19 @@ impl Display for Px {
         if !tenths.is_finite() || tenths == 0.0 {
             return f.write_str("0");
         }
-        if tenths % 10.0 == 0.0 {
-            write!(f, "{:.0}", tenths / 10.0)
-        } else {
-            write!(f, "{:.1}", tenths / 10.0)
-        }
+        let decimals = usize::from(tenths % 10.0 != 0.0);
+        write!(f, "{:.decimals$}", tenths / 10.0)
     }
 }
 
 /// Path data, written as it grows.
 #[derive(Debug, Default, Clone)]
-pub struct Path(String);
+pub(super) struct Path(String);
 
 impl Path {
-    /// An empty path.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// A line through points; empty where there are none.
-    #[must_use]
-    pub fn line(points: impl IntoIterator<Item = (f64, f64)>) -> Self {
-        let mut path = Self::new();
+    pub(super) fn line(points: impl IntoIterator<Item = (f64, f64)>) -> Self {
+        let mut path = Self::default();
         for (x, y) in points {
             if path.0.is_empty() {
                 path.move_to(x, y);
@@ -58,45 +48,48 @@ impl Path {
         path
     }
 
-    /// Starts anew at a point.
-    pub fn move_to(&mut self, x: f64, y: f64) -> &mut Self {
+    /// A closed outline through corners; empty where there are none.
+    pub(super) fn outline(corners: impl IntoIterator<Item = (f64, f64)>) -> Self {
+        let mut path = Self::line(corners);
+        if !path.is_empty() {
+            path.close();
+        }
+        path
+    }
+
+    pub(super) fn move_to(&mut self, x: f64, y: f64) -> &mut Self {
         self.put(format_args!("M{} {}", Px(x), Px(y)))
     }
 
-    /// Draws to a point.
-    pub fn line_to(&mut self, x: f64, y: f64) -> &mut Self {
+    pub(super) fn line_to(&mut self, x: f64, y: f64) -> &mut Self {
         self.put(format_args!("L{} {}", Px(x), Px(y)))
     }
 
     /// Draws sideways by a length.
-    pub fn across(&mut self, length: f64) -> &mut Self {
+    pub(super) fn across(&mut self, length: f64) -> &mut Self {
         self.put(format_args!("h{}", Px(length)))
     }
 
     /// Draws sideways to a place.
-    pub fn across_to(&mut self, x: f64) -> &mut Self {
+    pub(super) fn across_to(&mut self, x: f64) -> &mut Self {
         self.put(format_args!("H{}", Px(x)))
     }
 
     /// Draws up or down to a place.
-    pub fn down_to(&mut self, y: f64) -> &mut Self {
+    pub(super) fn down_to(&mut self, y: f64) -> &mut Self {
         self.put(format_args!("V{}", Px(y)))
     }
 
-    /// Closes the outline.
-    pub fn close(&mut self) -> &mut Self {
+    pub(super) fn close(&mut self) -> &mut Self {
         self.put(format_args!("Z"))
     }
 
-    /// Whether nothing was drawn.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The path data, for the attribute `d`.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub(super) fn as_str(&self) -> &str {
         &self.0
     }
 
@@ -109,23 +102,23 @@ impl Path {
 }
 
 /// The outline of a shape with about the area of a circle of `radius`.
-#[must_use]
-pub fn outline(shape: Shape, x: f64, y: f64, radius: f64) -> Path {
+fn shape_outline(shape: Shape, x: f64, y: f64, radius: f64) -> Path {
     let polygon = |corners: &[(f64, f64)]| {
-        let mut path = Path::line(
-            corners
-                .iter()
-                .map(|(dx, dy)| (x + dx * radius, y + dy * radius)),
-        );
-        path.close();
-        path
+        let place = |(dx, dy): &(f64, f64)| (x + dx * radius, y + dy * radius);
+        Path::outline(corners.iter().map(place))
     };
-    /// Half the width of a plus's bars.
-    const BAR: f64 = 0.4;
-    const ARM: f64 = 1.12;
+    // The corners of a quarter; the others are the same, turned.
+    let quartered = |corners: &[(f64, f64)]| {
+        let turned = |(x, y): &(f64, f64)| (-y, *x);
+        let mut all = corners.to_vec();
+        for at in 0..3 * corners.len() {
+            all.push(turned(&all[at]));
+        }
+        polygon(&all)
+    };
     match shape {
         Shape::Circle => {
-            let mut path = Path::new();
+            let mut path = Path::default();
             path.move_to(x - radius, y);
             for to in [2.0 * radius, -2.0 * radius] {
                 path.put(format_args!("a{0} {0} 0 1 0 {1} 0", Px(radius), Px(to)));
@@ -133,51 +126,24 @@ pub fn outline(shape: Shape, x: f64, y: f64, radius: f64) -> Path {
             path.close();
             path
         }
-        Shape::Square => polygon(&[(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)]),
+        Shape::Square => quartered(&[(-0.9, -0.9)]),
         Shape::Triangle => polygon(&[(0.0, -1.15), (1.15, 0.85), (-1.15, 0.85)]),
         Shape::InvertedTriangle => polygon(&[(0.0, 1.15), (1.15, -0.85), (-1.15, -0.85)]),
-        Shape::Diamond => polygon(&[(0.0, -1.25), (1.25, 0.0), (0.0, 1.25), (-1.25, 0.0)]),
-        Shape::Plus => polygon(&[
-            (-BAR, -ARM),
-            (BAR, -ARM),
-            (BAR, -BAR),
-            (ARM, -BAR),
-            (ARM, BAR),
-            (BAR, BAR),
-            (BAR, ARM),
-            (-BAR, ARM),
-            (-BAR, BAR),
-            (-ARM, BAR),
-            (-ARM, -BAR),
-            (-BAR, -BAR),
-        ]),
-        Shape::Cross => polygon(&[
-            (0.0, -0.55),
-            (0.6, -1.15),
-            (1.15, -0.6),
-            (0.55, 0.0),
-            (1.15, 0.6),
-            (0.6, 1.15),
-            (0.0, 0.55),
-            (-0.6, 1.15),
-            (-1.15, 0.6),
-            (-0.55, 0.0),
-            (-1.15, -0.6),
-            (-0.6, -1.15),
-        ]),
+        Shape::Diamond => quartered(&[(0.0, -1.25)]),
+        Shape::Plus => quartered(&[(-0.4, -1.12), (0.4, -1.12), (0.4, -0.4)]),
+        Shape::Cross => quartered(&[(0.0, -0.55), (0.6, -1.15), (1.15, -0.6)]),
     }
 }
 
 /// The mark of an arm; `title` is what a pointer over it, or a screen reader, gets.
-#[must_use]
-pub fn mark(identity: Identity, x: f64, y: f64, radius: f64, title: Option<&str>) -> Markup {
+pub(super) fn mark(identity: Identity, x: f64, y: f64, radius: f64, title: Option<&str>) -> Markup {
     // A hollow mark's line lies half outside of its outline.
     let radius = if identity.hollow {
         radius - 0.6
     } else {
         radius
     };
-    let path = outline(identity.kind.shape(), x, y, radius);
+    let path = shape_outline(identity.kind.shape(), x, y, radius);
     html! {
         path.mark.hollow[identity.hollow] d=(path.as_str()) {
             @if let Some(title) = title { title { (title) } }
@@ -186,8 +152,7 @@ pub fn mark(identity: Identity, x: f64, y: f64, radius: f64, title: Option<&str>
 }
 
 /// A mark on its own, as keys and tables show it beside a name.
-#[must_use]
-pub fn swatch(identity: Identity) -> Markup {
+pub(super) fn swatch(identity: Identity) -> Markup {
     html! {
         svg.swatch.(identity.kind.colour().name) viewBox="0 0 18 18" width="18" height="18" aria-hidden="true" {
             (mark(identity, 9.0, 9.0, 6.0, None))
@@ -195,39 +160,35 @@ pub fn swatch(identity: Identity) -> Markup {
     }
 }
 
+/// The tip of what goes on past the edge of a chart: to the right of a place.
+pub(super) fn onward(x: f64, y: f64, title: &str) -> Markup {
+    let tip = Path::outline([(x + 2.0, y - 6.0), (x + 10.0, y), (x + 2.0, y + 6.0)]);
+    html! { path.onward d=(tip.as_str()) { title { (title) } } }
+}
+
 /// Which side of its place a text stands on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Anchor {
-    /// It begins there.
+pub(super) enum Anchor {
     Start,
-    /// It has its middle there.
     Middle,
-    /// It ends there.
     End,
 }
 
-impl Anchor {
-    fn as_attribute(self) -> Option<&'static str> {
-        match self {
-            Self::Start => None,
-            Self::Middle => Some("middle"),
-            Self::End => Some("end"),
-        }
-    }
-}
-
 /// A line of text; `class` chooses its weight in the style sheet.
-#[must_use]
-pub fn text(class: &str, x: f64, y: f64, anchor: Anchor, content: &str) -> Markup {
+pub(super) fn text(class: &str, x: f64, y: f64, anchor: Anchor, content: &str) -> Markup {
+    let anchor = match anchor {
+        Anchor::Start => None,
+        Anchor::Middle => Some("middle"),
+        Anchor::End => Some("end"),
+    };
     html! {
-        text class=(class) x=(Px(x)) y=(Px(y)) text-anchor=[anchor.as_attribute()] { (content) }
+        text class=(class) x=(Px(x)) y=(Px(y)) text-anchor=[anchor] { (content) }
     }
 }
 
 /// About how wide a text is, in pixels: rather more than less, since the
 /// reader's font is unknown.
-#[must_use]
-pub fn text_width(content: &str, font_px: f64) -> f64 {
+pub(super) fn text_width(content: &str, font_px: f64) -> f64 {
     let em: f64 = content
         .chars()
         .map(|c| match c {
@@ -244,8 +205,7 @@ pub fn text_width(content: &str, font_px: f64) -> f64 {
 }
 
 /// A text cut to a width, with an ellipsis when something is left out.
-#[must_use]
-pub fn fitted(content: &str, font_px: f64, width: f64) -> String {
+pub(super) fn fitted(content: &str, font_px: f64, width: f64) -> String {
     if text_width(content, font_px) <= width {
         return content.to_owned();
     }

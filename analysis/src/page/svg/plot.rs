@@ -2,13 +2,17 @@
 
 use maud::{Markup, html};
 
-use super::{Anchor, Path, Px, fitted, labels, mark, scale::Scale, text, text_width};
+use super::{
+    Anchor, Path, Px, fitted, labels, mark,
+    scale::{Scale, Unit},
+    text, text_width,
+};
 use crate::page::identity::Identity;
 
 /// For which room a chart is drawn. Every chart is drawn for both, and the
 /// style sheet shows one: so type is never shrunk on a phone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Room {
+pub(crate) enum Room {
     /// A window, or paper.
     Wide,
     /// A phone.
@@ -17,95 +21,65 @@ pub enum Room {
 
 impl Room {
     /// The chart's width in pixels of its own.
-    #[must_use]
-    pub fn width(self) -> f64 {
-        match self {
-            Self::Wide => 960.0,
-            Self::Narrow => 360.0,
-        }
+    pub(crate) fn width(self) -> f64 {
+        self.pick(960.0, 360.0)
     }
 
     /// The size of names and figures in a chart, in pixels.
-    #[must_use]
-    pub fn font_px(self) -> f64 {
-        match self {
-            Self::Wide => 13.0,
-            Self::Narrow => 12.0,
-        }
+    fn font_px(self) -> f64 {
+        self.pick(13.0, 12.0)
     }
 
     /// One of two.
-    #[must_use]
-    pub fn pick<T>(self, wide: T, narrow: T) -> T {
+    pub(crate) fn pick<T>(self, wide: T, narrow: T) -> T {
         match self {
             Self::Wide => wide,
             Self::Narrow => narrow,
         }
     }
-
-    fn class(self) -> &'static str {
-        self.pick("wide", "narrow")
-    }
 }
 
-/// A chart for both rooms. `label` tells a screen reader what it shows.
-#[must_use]
-pub fn for_both(label: &str, draw: impl Fn(Room) -> Drawing) -> Markup {
+/// One drawing, as high as it says, in pixels.
+#[derive(Debug)]
+pub(crate) struct Drawing {
+    pub(crate) height: f64,
+    pub(crate) content: Markup,
+}
+
+/// A chart for both rooms, each an SVG that grows and shrinks with the room it
+/// gets. `label` tells a screen reader what it shows.
+pub(crate) fn for_both(label: &str, draw: impl Fn(Room) -> Drawing) -> Markup {
     html! {
         @for room in [Room::Wide, Room::Narrow] {
             @let drawing = draw(room);
-            (figure(room.class(), room.width(), drawing.height, label, &drawing.content))
+            svg.chart.(room.pick("wide", "narrow")) viewBox={ "0 0 " (Px(room.width())) " " (Px(drawing.height)) } role="img" aria-label=(label) {
+                (drawing.content)
+            }
         }
     }
 }
 
-/// One drawing, as high as it says.
-#[derive(Debug)]
-pub struct Drawing {
-    /// Its height in pixels.
-    pub height: f64,
-    /// What is in it.
-    pub content: Markup,
-}
-
-/// A whole SVG that grows and shrinks with the room it gets.
-#[must_use]
-pub fn figure(class: &str, width: f64, height: f64, label: &str, content: &Markup) -> Markup {
-    html! {
-        svg.chart.(class) viewBox={ "0 0 " (Px(width)) " " (Px(height)) } role="img" aria-label=(label) {
-            (content)
-        }
-    }
-}
-
-/// The area inside the axes.
+/// The area inside the axes, by its edges.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Area {
-    /// Left edge.
-    pub left: f64,
-    /// Right edge.
-    pub right: f64,
-    /// Upper edge.
-    pub top: f64,
-    /// Lower edge.
-    pub bottom: f64,
+pub(crate) struct Area {
+    pub(crate) left: f64,
+    pub(crate) right: f64,
+    pub(crate) top: f64,
+    pub(crate) bottom: f64,
 }
 
 /// A tick: where, and what is written there.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Tick {
-    /// Its place.
-    pub at: f64,
-    /// What is written.
-    pub label: String,
+pub(crate) struct Tick {
+    pub(crate) at: f64,
+    pub(crate) label: String,
     /// What is written below, smaller.
-    pub note: Option<String>,
+    pub(crate) note: Option<String>,
 }
 
 impl Tick {
     /// A tick without a note.
-    #[must_use]
-    pub fn new(at: f64, label: impl Into<String>) -> Self {
+    pub(crate) fn new(at: f64, label: impl Into<String>) -> Self {
         Self {
             at,
             label: label.into(),
@@ -115,12 +89,9 @@ impl Tick {
 }
 
 /// Ticks of a scale whose figures are read in a unit; the unit's name stands at the last.
-#[must_use]
-pub fn unit_ticks(scale: &Scale, most: usize, unit: super::scale::Unit) -> Vec<Tick> {
-    let in_units = Scale::linear(
-        (scale.domain().0 / unit.size, scale.domain().1 / unit.size),
-        scale.range(),
-    );
+pub(crate) fn unit_ticks(scale: &Scale, most: usize, unit: Unit) -> Vec<Tick> {
+    let (low, high) = scale.domain();
+    let in_units = Scale::linear((low / unit.size, high / unit.size), scale.range());
     let mut ticks: Vec<Tick> = in_units
         .ticks(most)
         .into_iter()
@@ -133,8 +104,7 @@ pub fn unit_ticks(scale: &Scale, most: usize, unit: super::scale::Unit) -> Vec<T
 }
 
 /// Lines across the area at every tick of the y axis, with what they stand for.
-#[must_use]
-pub fn y_axis(area: Area, ticks: &[Tick]) -> Markup {
+pub(crate) fn y_axis(area: Area, ticks: &[Tick]) -> Markup {
     html! {
         g.axis {
             (rules(ticks.iter().map(|tick| ((area.left, tick.at), (area.right, tick.at)))))
@@ -146,8 +116,7 @@ pub fn y_axis(area: Area, ticks: &[Tick]) -> Markup {
 }
 
 /// Lines up the area at every tick of the x axis, with what they stand for.
-#[must_use]
-pub fn x_axis(area: Area, ticks: &[Tick]) -> Markup {
+pub(crate) fn x_axis(area: Area, ticks: &[Tick]) -> Markup {
     html! {
         g.axis {
             (rules(ticks.iter().map(|tick| ((tick.at, area.top), (tick.at, area.bottom)))))
@@ -162,50 +131,107 @@ pub fn x_axis(area: Area, ticks: &[Tick]) -> Markup {
 }
 
 /// What an axis shows, below it.
-#[must_use]
-pub fn x_title(area: Area, below: f64, title: &str) -> Markup {
-    text(
-        "t",
-        f64::midpoint(area.left, area.right),
-        area.bottom + below,
-        Anchor::Middle,
-        title,
-    )
+pub(crate) fn x_title(area: Area, below: f64, title: &str) -> Markup {
+    let middle = f64::midpoint(area.left, area.right);
+    text("t", middle, area.bottom + below, Anchor::Middle, title)
 }
 
 fn rules(lines: impl Iterator<Item = ((f64, f64), (f64, f64))>) -> Markup {
-    let mut path = Path::new();
+    let mut path = Path::default();
     for ((x1, y1), (x2, y2)) in lines {
-        path.move_to(x1, y1);
-        path.line_to(x2, y2);
+        path.move_to(x1, y1).line_to(x2, y2);
     }
     html! { path.rule d=(path.as_str()) {} }
 }
 
+/// The area of a chart with a row per arm, one below the other.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rows {
+    pub(crate) area: Area,
+    /// From the area's top to that of the first row.
+    top: f64,
+    pitch: f64,
+    pub(crate) height: f64,
+}
+
+impl Rows {
+    /// `pitch` and `height` of a row, and what stands right of it, wide and narrow.
+    pub(crate) fn new<'a>(
+        room: Room,
+        names: impl ExactSizeIterator<Item = &'a str>,
+        (pitch, height): (f64, f64),
+        (top, right): (f64, f64),
+    ) -> Self {
+        let count = names.len() as f64;
+        let widest = names
+            .map(|name| text_width(name, 14.0))
+            .fold(100.0, f64::max);
+        let area = Area {
+            left: room.pick(widest.min(230.0) + 16.0, 0.0),
+            right: room.width() - right,
+            top: 0.0,
+            bottom: top + pitch * count - 4.0,
+        };
+        Self {
+            area,
+            top,
+            pitch,
+            height,
+        }
+    }
+
+    /// The upper edge of a row.
+    pub(crate) fn y(&self, row: u32) -> f64 {
+        self.top + f64::from(row) * self.pitch
+    }
+
+    /// A row's name: left of it, or above it where room is narrow.
+    /// `narrow_px` is what it may take up there.
+    pub(crate) fn name(
+        &self,
+        room: Room,
+        y: f64,
+        name: &str,
+        title: Option<&str>,
+        narrow_px: f64,
+    ) -> Markup {
+        match room {
+            Room::Wide => {
+                let x = self.area.left - 16.0;
+                html! {
+                    text.n.end x=(Px(x)) y=(Px(y + self.height / 2.0 + 5.0)) {
+                        (fitted(name, 14.0, x)) @if let Some(title) = title { title { (title) } }
+                    }
+                }
+            }
+            Room::Narrow => html! {
+                text.n x="0" y=(Px(y - 6.0)) { (fitted(name, 13.0, narrow_px)) }
+            },
+        }
+    }
+}
+
 /// A line's end, which gets a mark and a label in the right margin.
 #[derive(Debug, Clone)]
-pub struct LineEnd {
+pub(crate) struct LineEnd {
     /// Where the line ends.
-    pub x: f64,
-    /// Where the line ends.
-    pub y: f64,
-    /// How its mark identities.
-    pub identity: Identity,
+    pub(crate) x: f64,
+    pub(crate) y: f64,
+    pub(crate) identity: Identity,
     /// The classes of its group: the arm's.
-    pub class: String,
+    pub(crate) class: String,
     /// The arm's name, in bold.
-    pub name: String,
+    pub(crate) name: String,
     /// What follows the name.
-    pub value: String,
+    pub(crate) value: String,
     /// What a pointer over the mark gets.
-    pub title: String,
+    pub(crate) title: String,
     /// Whether the line goes on past the edge of the chart.
-    pub goes_on: bool,
+    pub(crate) goes_on: bool,
 }
 
 /// Room that labels of such names and values need at the right.
-#[must_use]
-pub fn margin<'a>(room: Room, labels: impl Iterator<Item = (&'a str, &'a str)>) -> f64 {
+pub(crate) fn margin<'a>(room: Room, labels: impl Iterator<Item = (&'a str, &'a str)>) -> f64 {
     let font = room.font_px();
     let widest = labels
         .map(|(name, value)| {
@@ -215,10 +241,25 @@ pub fn margin<'a>(room: Room, labels: impl Iterator<Item = (&'a str, &'a str)>) 
     (widest + 30.0).min(room.pick(300.0, 132.0))
 }
 
+/// The area of a chart of lines, high enough for a label per line, which
+/// stand in its right margin.
+pub(crate) fn line_area(room: Room, labels: &[(&str, String)]) -> Area {
+    let margin = margin(
+        room,
+        labels.iter().map(|(name, value)| (*name, value.as_str())),
+    );
+    let height = room.pick(330.0_f64, 280.0);
+    Area {
+        left: room.pick(66.0, 50.0),
+        right: room.width() - margin,
+        top: 14.0,
+        bottom: height.max(20.0 + 19.0 * labels.len() as f64),
+    }
+}
+
 /// Marks at the ends of lines and labels in the right margin, with leaders
 /// from one to the other. No label covers another.
-#[must_use]
-pub fn ends(room: Room, area: Area, ends: &[LineEnd]) -> Markup {
+pub(crate) fn ends(room: Room, area: Area, ends: &[LineEnd]) -> Markup {
     let font = room.font_px();
     let wanted: Vec<f64> = ends.iter().map(|end| end.y).collect();
     let placed = labels::spread(&wanted, font + 5.0, area.top + 2.0, area.bottom + 2.0);
@@ -227,25 +268,20 @@ pub fn ends(room: Room, area: Area, ends: &[LineEnd]) -> Markup {
     html! {
         @for (end, y) in ends.iter().zip(&placed) {
             g class=(end.class) {
-                @let mut leader = Path::new();
-                @let _ = leader.move_to(end.x + if end.goes_on { 0.0 } else { 8.0 }, end.y).line_to(area.right + 4.0, end.y).line_to(label_x - 5.0, *y);
+                @let from = end.x + if end.goes_on { 0.0 } else { 8.0 };
+                @let leader = Path::line([(from, end.y), (area.right + 4.0, end.y), (label_x - 5.0, *y)]);
                 path.leader d=(leader.as_str()) {}
                 @if end.goes_on {
-                    @let mut arrow = Path::new();
-                    @let _ = arrow.move_to(end.x - 1.0, end.y - 5.0).line_to(end.x + 7.0, end.y).line_to(end.x - 1.0, end.y + 5.0).close();
-                    path.mark d=(arrow.as_str()) { title { (end.title) } }
+                    @let tip = Path::outline([(end.x - 1.0, end.y - 5.0), (end.x + 7.0, end.y), (end.x - 1.0, end.y + 5.0)]);
+                    path.mark d=(tip.as_str()) { title { (end.title) } }
                 } @else {
                     (mark(end.identity, end.x, end.y, 5.5, Some(&end.title)))
                 }
                 text.v x=(Px(label_x)) y=(Px(y + font * 0.35)) {
-                    @match room {
-                        Room::Wide => {
-                            @let value_width = text_width(&end.value, font) + 8.0;
-                            tspan.n { (fitted(&end.name, font * 1.06, width - value_width)) }
-                            @if !end.value.is_empty() { tspan dx="7" { (end.value) } }
-                        }
-                        Room::Narrow => { tspan.n { (fitted(&end.name, font * 1.06, width)) } }
-                    }
+                    @let value = if room == Room::Wide { end.value.as_str() } else { "" };
+                    @let taken = room.pick(text_width(value, font) + 8.0, 0.0);
+                    tspan.n { (fitted(&end.name, font * 1.06, width - taken)) }
+                    @if !value.is_empty() { tspan dx="7" { (value) } }
                     title { (end.title) }
                 }
             }

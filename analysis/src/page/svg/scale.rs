@@ -4,7 +4,7 @@ use crate::format;
 
 /// Maps a domain of figures onto a range of places.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scale {
+pub(crate) struct Scale {
     logarithmic: bool,
     domain: (f64, f64),
     range: (f64, f64),
@@ -13,8 +13,7 @@ pub struct Scale {
 impl Scale {
     /// Equal differences are equal distances. An empty or unknown domain is
     /// taken as 0 to 1, so that a chart without data still has an axis.
-    #[must_use]
-    pub fn linear(domain: (f64, f64), range: (f64, f64)) -> Self {
+    pub(crate) fn linear(domain: (f64, f64), range: (f64, f64)) -> Self {
         let usable = domain.0.is_finite() && domain.1.is_finite() && domain.1 > domain.0;
         Self {
             logarithmic: false,
@@ -25,8 +24,7 @@ impl Scale {
 
     /// Equal ratios are equal distances. Both ends must be above 0 and differ;
     /// otherwise the domain is taken as ½ to 2.
-    #[must_use]
-    pub fn log(domain: (f64, f64), range: (f64, f64)) -> Self {
+    pub(crate) fn log(domain: (f64, f64), range: (f64, f64)) -> Self {
         let usable = domain.0 > 0.0 && domain.1.is_finite() && domain.1 > domain.0;
         Self {
             logarithmic: true,
@@ -36,8 +34,7 @@ impl Scale {
     }
 
     /// The place of a figure; outside of the domain it lies outside of the range.
-    #[must_use]
-    pub fn at(&self, value: f64) -> f64 {
+    pub(crate) fn at(&self, value: f64) -> f64 {
         let (low, high) = self.domain;
         let share = if self.logarithmic {
             (value.max(f64::MIN_POSITIVE) / low).ln() / (high / low).ln()
@@ -48,35 +45,28 @@ impl Scale {
     }
 
     /// The place of a figure, held within the range.
-    #[must_use]
-    pub fn clamped(&self, value: f64) -> f64 {
+    pub(crate) fn clamped(&self, value: f64) -> f64 {
         let (low, high) = self.domain;
         self.at(value.clamp(low, high))
     }
 
     /// Whether a figure lies within the domain.
-    #[must_use]
-    pub fn holds(&self, value: f64) -> bool {
+    pub(crate) fn holds(&self, value: f64) -> bool {
         value >= self.domain.0 && value <= self.domain.1
     }
 
-    /// The domain.
-    #[must_use]
-    pub fn domain(&self) -> (f64, f64) {
+    pub(crate) fn domain(&self) -> (f64, f64) {
         self.domain
     }
 
-    /// The range.
-    #[must_use]
-    pub fn range(&self) -> (f64, f64) {
+    pub(crate) fn range(&self) -> (f64, f64) {
         self.range
     }
 
     /// Round figures within the domain, at most `most` of them (but two where
     /// the domain allows): multiples of 1, 2 or 5 on a linear scale, and on a
     /// logarithmic one 1, 2, 5, 10 …, or only the tens.
-    #[must_use]
-    pub fn ticks(&self, most: usize) -> Vec<f64> {
+    pub(crate) fn ticks(&self, most: usize) -> Vec<f64> {
         if self.logarithmic {
             return log_ticks(self.domain, most);
         }
@@ -87,8 +77,7 @@ impl Scale {
 
 /// The smallest of 1, 2, 5 times a power of ten that divides `span` into at
 /// most `most` steps.
-#[must_use]
-pub fn nice_step(span: f64, most: usize) -> f64 {
+fn nice_step(span: f64, most: usize) -> f64 {
     let most = most.max(1) as f64;
     let rough = (span / most).max(f64::MIN_POSITIVE);
     let power = 10f64.powf(rough.log10().floor());
@@ -102,8 +91,7 @@ pub fn nice_step(span: f64, most: usize) -> f64 {
 
 /// Rounds up to the next of 1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8 times a power of ten, so
 /// that an axis from 0 ends soon after its largest figure.
-#[must_use]
-pub fn nice_ceiling(value: f64) -> f64 {
+pub(crate) fn nice_ceiling(value: f64) -> f64 {
     if !value.is_finite() || value <= 0.0 {
         return 1.0;
     }
@@ -117,8 +105,7 @@ pub fn nice_ceiling(value: f64) -> f64 {
 
 /// Ticks for ratios: powers of two where at least three lie in the domain,
 /// otherwise round steps.
-#[must_use]
-pub fn ratio_ticks(low: f64, high: f64, most: usize) -> Vec<f64> {
+pub(crate) fn ratio_ticks(low: f64, high: f64, most: usize) -> Vec<f64> {
     if !(low > 0.0 && high > low && high.is_finite()) {
         return vec![1.0];
     }
@@ -136,8 +123,7 @@ pub fn ratio_ticks(low: f64, high: f64, most: usize) -> Vec<f64> {
 }
 
 /// A ratio as an axis says it: `½×`, `0.9×`, `4×`.
-#[must_use]
-pub fn ratio_label(value: f64) -> String {
+pub(crate) fn ratio_label(value: f64) -> String {
     let whole = |n: f64| (n.round() - n).abs() < 1e-9;
     match value {
         v if (v - 0.5).abs() < 1e-9 => "½×".into(),
@@ -150,17 +136,16 @@ pub fn ratio_label(value: f64) -> String {
 
 /// A unit for a whole axis: what a figure is divided by, and its name.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Unit {
+pub(crate) struct Unit {
     /// What one of it is, in the figure's own unit.
-    pub size: f64,
+    pub(crate) size: f64,
     /// Its name.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
 }
 
 impl Unit {
     /// The unit for an axis of seconds that ends at `longest`.
-    #[must_use]
-    pub fn of_seconds(longest: f64) -> Self {
+    pub(crate) fn of_seconds(longest: f64) -> Self {
         let (size, name) = match longest {
             l if l < 2e-3 => (1e-6, "µs"),
             l if l < 2.0 => (1e-3, "ms"),
@@ -172,8 +157,7 @@ impl Unit {
     }
 
     /// The unit for an axis of bytes that ends at `largest`.
-    #[must_use]
-    pub fn of_bytes(largest: f64) -> Self {
+    pub(crate) fn of_bytes(largest: f64) -> Self {
         let (size, name) = match largest {
             l if l < 2048.0 => (1.0, "B"),
             l if l < 2.0 * 1024f64.powi(2) => (1024.0, "KiB"),
@@ -183,9 +167,13 @@ impl Unit {
         Self { size, name }
     }
 
+    /// Where an axis from 0 ends that is to hold `highest`: soon after it, at a round figure.
+    pub(crate) fn axis_end(&self, highest: f64) -> f64 {
+        nice_ceiling(highest / self.size) * self.size
+    }
+
     /// A figure in this unit, as an axis says it: `0`, `50`, `0.25`.
-    #[must_use]
-    pub fn label(&self, value: f64) -> String {
+    pub(crate) fn label(&self, value: f64) -> String {
         trimmed(value / self.size)
     }
 }
@@ -193,8 +181,7 @@ impl Unit {
 /// The largest of the amounts that belong together, when the rest are far off:
 /// the next is more than `far` times as large. `None` when none is far off.
 /// More than half always belong together.
-#[must_use]
-pub fn cut(amounts: &[f64], far: f64) -> Option<f64> {
+pub(crate) fn cut(amounts: &[f64], far: f64) -> Option<f64> {
     let mut sorted: Vec<f64> = amounts
         .iter()
         .copied()
@@ -207,6 +194,15 @@ pub fn cut(amounts: &[f64], far: f64) -> Option<f64> {
         .enumerate()
         .find(|(at, pair)| at + 1 >= keep && pair[1] > far * pair[0])
         .map(|(_, pair)| pair[0])
+}
+
+/// Where an axis of times ends: behind the longest with some air, or behind
+/// those that belong together when the rest take far longer.
+pub(crate) fn time_limit(times: &[f64], air: f64) -> f64 {
+    /// How many times longer than the next a time must be to be cut.
+    const FAR: f64 = 2.5;
+    let longest = times.iter().copied().fold(0.0, f64::max);
+    cut(times, FAR).map_or(longest, |kept| kept * air)
 }
 
 fn log_ticks((low, high): (f64, f64), most: usize) -> Vec<f64> {
