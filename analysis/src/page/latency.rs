@@ -3,21 +3,21 @@
 use maud::{Markup, html};
 
 use super::{
-    section,
+    scrolling, section,
     svg::{
         Path, Px,
         plot::{
-            Area, Drawing, LineEnd, Room, Tick, ends, for_both, margin, unit_ticks, x_axis,
-            x_title, y_axis,
+            Drawing, LineEnd, Room, Tick, ends, for_both, line_area, unit_ticks, x_axis, x_title,
+            y_axis,
         },
-        scale::{Scale, Unit, nice_ceiling, trimmed},
+        scale::{Scale, Unit, trimmed},
     },
     view::{ArmRow, StudyView},
 };
 use crate::{
     format,
     latency::{Latency, TAIL_SAMPLES_MIN},
-    text,
+    text::{self, or_unknown},
 };
 
 /// Where the curves begin: half of the URLs are slower.
@@ -53,13 +53,13 @@ pub(super) fn latency(view: &StudyView<'_>) -> Markup {
         };
         return section("latency", question, &missing);
     }
-    let logarithmic = is_logarithmic(&curves);
+    let extent = Extent::of(&curves);
     let chart = for_both("Latency of every arm by percentile", |room| {
-        draw(&curves, logarithmic, room)
+        draw(&curves, &extent, room)
     });
     let caption = html! { p.caption {
         "Read one height: at 99 %, 1 URL in 100 was slower than the line, from taking it up to its last byte. Low and flat is good; a line that bends up late has a long tail."
-        @if logarithmic { " The heights are on a log scale: the slowest are too far off for one from 0." }
+        @if extent.logarithmic { " The heights are on a log scale: the slowest are too far off for one from 0." }
         (unread)
     } };
     section(
@@ -71,24 +71,27 @@ pub(super) fn latency(view: &StudyView<'_>) -> Markup {
 
 /// At a fixed rate: from the take-up beside from the intended start.
 fn open_loop(view: &StudyView<'_>) -> Markup {
+    const HEADS: [(&str, &str); 6] = [
+        ("arm", ""),
+        ("half within", ""),
+        ("from the intended start", ""),
+        ("99 in 100 within", ""),
+        ("from the intended start", ""),
+        ("late starts", ""),
+    ];
     let arms = text::open_loop(view.study);
-    let shown = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), format::duration);
+    let rows = html! {
+        @for arm in &arms { tr {
+            th scope="row" { (arm.arm) }
+            @for seconds in [arm.raw_p50_s, arm.corrected_p50_s, arm.raw_p99_s, arm.corrected_p99_s] {
+                td { (or_unknown(seconds, format::duration)) }
+            }
+            td { (or_unknown(arm.late, format::percent)) }
+        } }
+    };
     html! {
         @if !arms.is_empty() {
-            div.scroll tabindex="0" role="region" aria-label="Latency at a fixed rate" { table {
-                thead { tr {
-                    th scope="col" { "arm" }
-                    th scope="col" { "half within" } th scope="col" { "from the intended start" }
-                    th scope="col" { "99 in 100 within" } th scope="col" { "from the intended start" }
-                    th scope="col" { "late starts" }
-                } }
-                tbody { @for arm in &arms { tr {
-                    th scope="row" { (arm.arm) }
-                    td { (shown(arm.raw_p50_s)) } td { (shown(arm.corrected_p50_s)) }
-                    td { (shown(arm.raw_p99_s)) } td { (shown(arm.corrected_p99_s)) }
-                    td { (arm.late.map_or_else(|| "–".to_owned(), format::percent)) }
-                } } }
-            } }
+            (scrolling("Latency at a fixed rate", None, &HEADS, &rows))
             p.caption {
                 "URLs were taken up at a fixed rate, whether or not the ones before were done. An arm that cannot keep up starts late; what a URL waited for its start counts in the corrected latency only. Equal columns are good."
             }
@@ -125,66 +128,56 @@ fn curve<'v, 'a>(row: &'v ArmRow<'a>, unread: &mut usize) -> Option<LatencyCurve
     (points.len() >= 2).then_some(LatencyCurve { row, points })
 }
 
-fn is_logarithmic(curves: &[LatencyCurve<'_, '_>]) -> bool {
-    let slowest = curves
-        .iter()
-        .filter_map(|curve| curve.points.last())
-        .map(|point| point.1)
-        .fold(0.0, f64::max);
-    let quickest = curves
-        .iter()
-        .filter_map(|curve| curve.points.first())
-        .map(|point| point.1)
-        .fold(f64::INFINITY, f64::min);
-    quickest > 0.0 && slowest > LOG_FROM * quickest
+/// The figures that the axes must hold.
+struct Extent {
+    quickest: f64,
+    slowest: f64,
+    /// Of 1 in how many the last point speaks.
+    farthest: f64,
+    logarithmic: bool,
 }
 
-fn draw(curves: &[LatencyCurve<'_, '_>], logarithmic: bool, room: Room) -> Drawing {
-    let slowest = curves
-        .iter()
-        .filter_map(|curve| curve.points.last())
-        .map(|point| point.1)
-        .fold(0.0, f64::max);
-    let quickest = curves
-        .iter()
-        .filter_map(|curve| curve.points.first())
-        .map(|point| point.1)
-        .fold(f64::INFINITY, f64::min);
-    let farthest = curves
-        .iter()
-        .filter_map(|curve| curve.points.last())
-        .map(|point| point.0)
-        .fold(FROM, f64::max);
-    let labels: Vec<String> = curves
-        .iter()
-        .map(|curve| {
-            curve
-                .points
-                .last()
-                .map_or_else(String::new, |last| format::duration(last.1))
-        })
-        .collect();
-    let names = curves.iter().map(|curve| curve.row.name());
-    let area = Area {
-        left: room.pick(66.0, 50.0),
-        right: room.width() - margin(room, names.zip(labels.iter().map(String::as_str))),
-        top: 14.0,
-        bottom: room
-            .pick(330.0_f64, 280.0)
-            .max(20.0 + 19.0 * curves.len() as f64),
+impl Extent {
+    fn of(curves: &[LatencyCurve<'_, '_>]) -> Self {
+        let firsts = curves.iter().filter_map(|curve| curve.points.first());
+        let lasts = || curves.iter().filter_map(|curve| curve.points.last());
+        let quickest = firsts.map(|point| point.1).fold(f64::INFINITY, f64::min);
+        let slowest = lasts().map(|point| point.1).fold(0.0, f64::max);
+        Self {
+            quickest,
+            slowest,
+            farthest: lasts().map(|point| point.0).fold(FROM, f64::max),
+            logarithmic: quickest > 0.0 && slowest > LOG_FROM * quickest,
+        }
+    }
+}
+
+fn draw(curves: &[LatencyCurve<'_, '_>], extent: &Extent, room: Room) -> Drawing {
+    let Extent {
+        quickest,
+        slowest,
+        farthest,
+        logarithmic,
+    } = *extent;
+    let label = |curve: &LatencyCurve<'_, '_>| {
+        let last = curve.points.last();
+        last.map_or_else(String::new, |last| format::duration(last.1))
     };
+    let labels: Vec<(&str, String)> = curves
+        .iter()
+        .map(|curve| (curve.row.name(), label(curve)))
+        .collect();
+    let area = line_area(room, &labels);
     let unit = Unit::of_seconds(slowest);
     let x = Scale::log(
         (FROM * 0.99, farthest.max(FROM * 1.5)),
         (area.left, area.right),
     );
+    let up = (area.bottom, area.top);
     let y = if logarithmic {
-        Scale::log((quickest * 0.85, slowest * 1.1), (area.bottom, area.top))
+        Scale::log((quickest * 0.85, slowest * 1.1), up)
     } else {
-        Scale::linear(
-            (0.0, nice_ceiling(slowest / unit.size) * unit.size),
-            (area.bottom, area.top),
-        )
+        Scale::linear((0.0, unit.axis_end(slowest)), up)
     };
     let y_ticks = if logarithmic {
         let ticks = y.ticks(8);
@@ -205,19 +198,11 @@ fn draw(curves: &[LatencyCurve<'_, '_>], logarithmic: bool, room: Room) -> Drawi
         .collect();
     let lines: Vec<LineEnd> = curves
         .iter()
-        .zip(labels)
-        .filter_map(|(curve, value)| {
+        .filter_map(|curve| {
             let (one_in, seconds) = *curve.points.last()?;
-            Some(LineEnd {
-                x: x.at(one_in),
-                y: y.at(seconds),
-                identity: curve.row.identity,
-                class: curve.row.class(),
-                name: curve.row.name().to_owned(),
-                value,
-                title: told(curve, one_in, seconds),
-                goes_on: false,
-            })
+            let place = (x.at(one_in), y.at(seconds));
+            let title = point_title(curve, one_in, seconds);
+            Some(curve.row.end(place, label(curve), title))
         })
         .collect();
     let content = html! {
@@ -229,7 +214,7 @@ fn draw(curves: &[LatencyCurve<'_, '_>], logarithmic: bool, room: Room) -> Drawi
             g class=(curve.row.class()) {
                 path.line d=(line.as_str()) stroke-dasharray=[curve.row.identity.dash_array()] { title { (curve.row.name()) } }
                 @for (one_in, seconds) in at_decades(&curve.points) {
-                    circle.stop cx=(Px(x.at(one_in))) cy=(Px(y.at(seconds))) r="3" { title { (told(curve, one_in, seconds)) } }
+                    circle.stop cx=(Px(x.at(one_in))) cy=(Px(y.at(seconds))) r="3" { title { (point_title(curve, one_in, seconds)) } }
                 }
             }
         }
@@ -241,7 +226,7 @@ fn draw(curves: &[LatencyCurve<'_, '_>], logarithmic: bool, room: Room) -> Drawi
     }
 }
 
-fn told(curve: &LatencyCurve<'_, '_>, one_in: f64, seconds: f64) -> String {
+fn point_title(curve: &LatencyCurve<'_, '_>, one_in: f64, seconds: f64) -> String {
     format!(
         "{}: {} of URLs took at most {}, 1 in {:.0} took longer",
         curve.row.name(),
@@ -266,12 +251,9 @@ fn at_decades(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         .into_iter()
         .filter(|one_in| *one_in < farthest * 0.97)
         .filter_map(|one_in| {
-            points.iter().copied().min_by(|a, b| {
-                (a.0 / one_in)
-                    .ln()
-                    .abs()
-                    .total_cmp(&(b.0 / one_in).ln().abs())
-            })
+            let far = |point: &(f64, f64)| (point.0 / one_in).ln().abs();
+            let points = points.iter().copied();
+            points.min_by(|a, b| far(a).total_cmp(&far(b)))
         })
         .collect()
 }
@@ -279,14 +261,11 @@ fn at_decades(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 /// `50 %`, `90 %`, `99.9 %`.
 fn percentile(one_in: f64) -> String {
     let percent = 100.0 * (1.0 - 1.0 / one_in);
-    let decimals = if one_in < 101.0 {
-        0
-    } else if one_in < 1001.0 {
-        1
-    } else if one_in < 10_001.0 {
-        2
-    } else {
-        4
+    let decimals = match one_in {
+        n if n < 101.0 => 0,
+        n if n < 1001.0 => 1,
+        n if n < 10_001.0 => 2,
+        _ => 4,
     };
     format!("{percent:.decimals$} %")
 }

@@ -3,22 +3,19 @@
 use maud::{Markup, html};
 
 use super::{
+    figures,
     lines::{thinned, up_to},
     section,
     svg::{
         Path,
         plot::{
-            Area, Drawing, LineEnd, Room, ends, for_both, margin, unit_ticks, x_axis, x_title,
-            y_axis,
+            Drawing, LineEnd, Room, ends, for_both, line_area, unit_ticks, x_axis, x_title, y_axis,
         },
-        scale::{Scale, Unit, cut, nice_ceiling},
+        scale::{Scale, Unit, time_limit},
     },
     view::{ArmRow, StudyView},
 };
-use crate::{format, record::Interval, text::ends as ends_of};
-
-/// How many times longer than the next an arm must take to be cut.
-const FAR: f64 = 2.5;
+use crate::{format, record::Interval, text::ends_in_brackets};
 
 /// One arm's line.
 struct MemoryLine<'v, 'a> {
@@ -42,8 +39,7 @@ pub(super) fn memory(view: &StudyView<'_>) -> Markup {
         return section("memory", question, &missing);
     }
     let ends_s: Vec<f64> = lines.iter().map(|line| line.end_s).collect();
-    let longest = ends_s.iter().copied().fold(0.0, f64::max);
-    let limit = cut(&ends_s, FAR).map_or(longest, |kept| kept * 1.12);
+    let limit = time_limit(&ends_s, 1.12);
     let chart = for_both("Memory of every arm over time", |room| {
         draw(&lines, limit, room)
     });
@@ -80,61 +76,44 @@ fn line<'v, 'a>(row: &'v ArmRow<'a>) -> Option<MemoryLine<'v, 'a>> {
 }
 
 fn draw(lines: &[MemoryLine<'_, '_>], limit: f64, room: Room) -> Drawing {
-    let labels: Vec<String> = lines.iter().map(|line| format::bytes(line.peak)).collect();
-    let names = lines.iter().map(|line| line.row.name());
-    let area = Area {
-        left: room.pick(66.0, 50.0),
-        right: room.width() - margin(room, names.zip(labels.iter().map(String::as_str))),
-        top: 14.0,
-        bottom: room
-            .pick(330.0_f64, 280.0)
-            .max(20.0 + 19.0 * lines.len() as f64),
-    };
+    let label = |line: &MemoryLine<'_, '_>| format::bytes(line.peak);
+    let labels: Vec<(&str, String)> = lines
+        .iter()
+        .map(|line| (line.row.name(), label(line)))
+        .collect();
+    let area = line_area(room, &labels);
     let x = Scale::linear((0.0, limit), (area.left, area.right));
     let top = lines.iter().map(|line| line.peak).fold(0.0, f64::max);
     let unit = Unit::of_bytes(top);
-    let y = Scale::linear(
-        (0.0, nice_ceiling(top / unit.size) * unit.size),
-        (area.bottom, area.top),
-    );
-    let time = Unit::of_seconds(limit);
-    let drawn: Vec<(Path, LineEnd)> = lines
-        .iter()
-        .zip(labels)
-        .map(|(line, label)| {
-            let step = limit / 240.0;
-            let points = thinned(&up_to(&line.points, limit), step);
-            let last = points.last().copied().unwrap_or_default();
-            let path = Path::line(points.iter().map(|(s, bytes)| (x.at(*s), y.at(*bytes))));
-            let title = format!(
-                "{}: peak {}, done after {}",
-                line.row.name(),
-                format::bytes(line.peak),
-                format::duration(line.end_s)
-            );
-            let end = LineEnd {
-                x: x.at(last.0),
-                y: y.at(last.1),
-                identity: line.row.identity,
-                class: line.row.class(),
-                name: line.row.name().to_owned(),
-                value: label,
-                title,
-                goes_on: line.end_s > limit,
-            };
-            (path, end)
-        })
-        .collect();
+    let y = Scale::linear((0.0, unit.axis_end(top)), (area.bottom, area.top));
+    let drawn = lines.iter().map(|line| {
+        let points = thinned(&up_to(&line.points, limit), limit / 240.0);
+        let last = points.last().copied().unwrap_or_default();
+        let path = Path::line(points.iter().map(|(s, bytes)| (x.at(*s), y.at(*bytes))));
+        let title = format!(
+            "{}: peak {}, done after {}",
+            line.row.name(),
+            label(line),
+            format::duration(line.end_s)
+        );
+        let place = (x.at(last.0), y.at(last.1));
+        let end = LineEnd {
+            goes_on: line.end_s > limit,
+            ..line.row.end(place, label(line), title)
+        };
+        (path, end)
+    });
+    let (paths, line_ends): (Vec<Path>, Vec<LineEnd>) = drawn.unzip();
     let content = html! {
         (y_axis(area, &unit_ticks(&y, 4, unit)))
-        (x_axis(area, &unit_ticks(&x, room.pick(7, 4), time)))
+        (x_axis(area, &unit_ticks(&x, room.pick(7, 4), Unit::of_seconds(limit))))
         (x_title(area, 40.0, "time since the start"))
-        @for ((path, end), line) in drawn.iter().zip(lines) {
+        @for (path, end) in paths.iter().zip(&line_ends) {
             g class=(end.class) {
-                path.line d=(path.as_str()) stroke-dasharray=[line.row.identity.dash_array()] { title { (end.title) } }
+                path.line d=(path.as_str()) stroke-dasharray=[end.identity.dash_array()] { title { (end.title) } }
             }
         }
-        (ends(room, area, &drawn.iter().map(|(_, end)| end.clone()).collect::<Vec<_>>()))
+        (ends(room, area, &line_ends))
     };
     Drawing {
         height: area.bottom + 48.0,
@@ -144,34 +123,30 @@ fn draw(lines: &[MemoryLine<'_, '_>], limit: f64, room: Room) -> Drawing {
 
 /// What one more URL in flight costs, where the study can tell.
 fn slopes(view: &StudyView<'_>) -> Markup {
+    const HEADS: [(&str, &str); 5] = [
+        ("arms", ""),
+        ("one more URL in flight", "with its 95 % interval"),
+        ("with none in flight", "what is left"),
+        ("fitted over", "URLs in flight"),
+        ("measure", "peak of"),
+    ];
     let figure = |interval: &Interval| {
-        html! {
-            b { (format::bytes(interval.value)) }
-            @if let Some(ends) = ends_of(interval, format::bytes) { " (" (ends) ")" }
+        html! { b { (format::bytes(interval.value)) } (ends_in_brackets(interval, format::bytes)) }
+    };
+    let rows = html! {
+        @for slope in &view.study.memory_slopes {
+            tr {
+                th scope="row" { (slope.family) }
+                td { (figure(&slope.bytes_per_request)) }
+                td { (figure(&slope.base_bytes)) }
+                td { (slope.in_flight[0]) "–" (slope.in_flight[1]) }
+                td { (measure(&slope.metric)) }
+            }
         }
     };
     html! {
         @if !view.study.memory_slopes.is_empty() {
-            div.scroll tabindex="0" role="region" aria-label="Memory per URL in flight" {
-                table.figures {
-                    thead { tr {
-                        th scope="col" { "arms" }
-                        th scope="col" { "one more URL in flight" small { "with its 95 % interval" } }
-                        th scope="col" { "with none in flight" small { "what is left" } }
-                        th scope="col" { "fitted over" small { "URLs in flight" } }
-                        th scope="col" { "measure" small { "peak of" } }
-                    } }
-                    tbody { @for slope in &view.study.memory_slopes {
-                        tr {
-                            th scope="row" { (slope.family) }
-                            td { (figure(&slope.bytes_per_request)) }
-                            td { (figure(&slope.base_bytes)) }
-                            td { (slope.in_flight[0]) "–" (slope.in_flight[1]) }
-                            td { (measure(&slope.metric)) }
-                        }
-                    } }
-                }
-            }
+            (figures("Memory per URL in flight", &HEADS, &rows))
         }
     }
 }

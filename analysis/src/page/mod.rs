@@ -3,8 +3,7 @@
 //! Everything is drawn from the record alone, as inline SVG with CSS variables
 //! for light and dark. Without script everything is there; a short script adds
 //! what a pointer over a mark shows, and unfolds what is folded before
-//! printing. The pieces that a page which grows while a study runs needs too
-//! are public: [`look`], [`svg`] and [`style`].
+//! printing.
 
 mod forest;
 mod head;

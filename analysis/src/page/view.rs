@@ -1,7 +1,7 @@
 //! What the page shows of a study: its arms in one order, with what the
 //! sections draw. Every section takes its figures from here, so no two disagree.
 
-use super::identity::Identity;
+use super::{identity::Identity, svg::plot::LineEnd};
 use crate::{
     record::{Arm, Study, Trial, Verdict},
     statistics::{ArmSummary, summaries},
@@ -10,7 +10,6 @@ use crate::{
 /// A study as the page shows it.
 #[derive(Debug)]
 pub(super) struct StudyView<'a> {
-    /// The record.
     pub(super) study: &'a Study,
     /// The arms, quickest first, as in the text.
     pub(super) rows: Vec<ArmRow<'a>>,
@@ -34,7 +33,6 @@ pub(super) struct ArmRow<'a> {
 /// A makespan over the baseline's.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Ratio {
-    /// The estimate.
     pub(super) value: f64,
     /// Its 95 % interval.
     pub(super) interval: Option<(f64, f64)>,
@@ -45,7 +43,6 @@ pub(super) struct Ratio {
 /// One block's ratio.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Run {
-    /// The block.
     pub(super) block: u32,
     /// The arm's makespan there.
     pub(super) makespan_s: f64,
@@ -54,27 +51,17 @@ pub(super) struct Run {
 }
 
 impl<'a> StudyView<'a> {
-    /// The view of a study.
     pub(super) fn new(study: &'a Study) -> Self {
         let identities = Identity::of_all(&study.arms);
         let summaries = summaries(study);
-        let baseline: Vec<&Trial> = summaries
-            .iter()
-            .find(|summary| summary.baseline)
-            .map(|summary| summary.trials.clone())
-            .unwrap_or_default();
-        let reference = summaries
-            .iter()
-            .find(|summary| summary.baseline)
-            .and_then(|summary| summary.makespan_s)
-            .map(|spread| spread.median);
+        let baseline = summaries.iter().find(|summary| summary.baseline);
+        let reference = baseline.and_then(|summary| Some(summary.makespan_s?.median));
+        let baseline: Vec<&Trial> = baseline.map_or_else(Vec::new, |b| b.trials.clone());
         let rows = summaries
             .into_iter()
             .filter_map(|summary| {
-                let id = study
-                    .arms
-                    .iter()
-                    .position(|arm| std::ptr::eq(arm, summary.arm))?;
+                let mut arms = study.arms.iter();
+                let id = arms.position(|arm| std::ptr::eq(arm, summary.arm))?;
                 Some(ArmRow {
                     id,
                     identity: *identities.get(id)?,
@@ -105,12 +92,10 @@ impl<'a> StudyView<'a> {
 }
 
 impl<'a> ArmRow<'a> {
-    /// The arm's entry in the record.
     pub(super) fn arm(&self) -> &'a Arm {
         self.summary.arm
     }
 
-    /// The arm's name.
     pub(super) fn name(&self) -> &'a str {
         &self.summary.arm.name
     }
@@ -124,6 +109,20 @@ impl<'a> ArmRow<'a> {
     /// and it has its colour.
     pub(super) fn class(&self) -> String {
         format!("arm a{} {}", self.id, self.identity.kind.colour().name)
+    }
+
+    /// The end of its line in a chart of lines.
+    pub(super) fn end(&self, (x, y): (f64, f64), value: String, title: String) -> LineEnd {
+        LineEnd {
+            x,
+            y,
+            identity: self.identity,
+            class: self.class(),
+            name: self.name().to_owned(),
+            value,
+            title,
+            goes_on: false,
+        }
     }
 
     /// The trial with the median makespan, among those that `has` what is to
@@ -157,31 +156,22 @@ pub(super) fn urls(trial: &Trial) -> Option<f64> {
 fn ratio(summary: &ArmSummary<'_>, reference: Option<f64>) -> Option<Ratio> {
     let usable = |value: f64| value.is_finite() && value > 0.0;
     let median = summary.makespan_s?.median;
-    let without_comparison = |value: f64| Ratio {
-        value,
-        interval: None,
-        verdict: None,
-    };
-    if summary.baseline {
-        return Some(without_comparison(1.0));
-    }
-    match summary
-        .comparison
-        .filter(|comparison| usable(comparison.ratio))
-    {
-        Some(comparison) => Some(Ratio {
-            value: comparison.ratio,
-            interval: comparison
-                .ci_low
-                .zip(comparison.ci_high)
-                .filter(|(low, high)| usable(*low) && usable(*high) && low <= high),
-            verdict: Some(comparison.verdict),
-        }),
+    let comparison = summary.comparison.filter(|c| usable(c.ratio));
+    let (value, interval, verdict) = match comparison {
+        _ if summary.baseline => (1.0, None, None),
+        Some(comparison) => {
+            let interval = comparison.ci_low.zip(comparison.ci_high);
+            let interval = interval.filter(|(l, h)| usable(*l) && usable(*h) && l <= h);
+            (comparison.ratio, interval, Some(comparison.verdict))
+        }
         // Without a comparison there are still the medians.
-        None => Some(median / reference?)
-            .filter(|value| usable(*value))
-            .map(without_comparison),
-    }
+        None => (median / reference?, None, None),
+    };
+    usable(value).then_some(Ratio {
+        value,
+        interval,
+        verdict,
+    })
 }
 
 fn runs(kept: &[&Trial], baseline: &[&Trial]) -> Vec<Run> {

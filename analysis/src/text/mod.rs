@@ -23,4 +23,4 @@ pub(crate) use notes::{grpc_bytes, pipe_bytes};
 pub use open_loop::{OpenLoop, open_loop};
 pub use terminal::table;
 pub use verdict::verdict;
-pub(crate) use words::{counted, counted_were, ends, listed, or_unknown};
+pub(crate) use words::{counted, counted_were, ends, ends_in_brackets, listed, or_unknown};

@@ -6,7 +6,7 @@ use crate::{
     statistics::{ArmSummary, FalsePositives, summaries},
     text::{
         counted,
-        words::{ends, listed, or_unknown},
+        words::{ends_in_brackets, in_brackets, listed, or_unknown},
     },
 };
 
@@ -192,7 +192,7 @@ fn one_scaling(group: &Scaling) -> String {
         text.push_str(&format!(
             " One more {one} costs {}{} of memory.",
             format::bytes(memory.value),
-            in_brackets(ends(memory, format::bytes))
+            ends_in_brackets(memory, format::bytes)
         ));
     }
     text
@@ -207,7 +207,7 @@ pub fn memory(study: &Study) -> Vec<String> {
             slope.family,
             slope.metric,
             format::bytes(slope.bytes_per_request.value),
-            in_brackets(ends(&slope.bytes_per_request, format::bytes)),
+            ends_in_brackets(&slope.bytes_per_request, format::bytes),
             format::count(slope.in_flight[0].into()),
             format::count(slope.in_flight[1].into())
         )
@@ -238,10 +238,6 @@ fn held_over_time(study: &Study) -> Option<String> {
             arms.join(", ")
         )
     })
-}
-
-fn in_brackets(text: Option<String>) -> String {
-    text.map_or_else(String::new, |text| format!(" ({text})"))
 }
 
 /// How often a difference was called where there was none.

@@ -48,6 +48,16 @@ pub(crate) fn ends(interval: &Interval, figure: fn(f64) -> String) -> Option<Str
     ))
 }
 
+/// The same in brackets after a space; empty where there is none.
+pub(crate) fn ends_in_brackets(interval: &Interval, figure: fn(f64) -> String) -> String {
+    in_brackets(ends(interval, figure))
+}
+
+/// ` (text)`; empty where there is none.
+pub(crate) fn in_brackets(text: Option<String>) -> String {
+    text.map_or_else(String::new, |text| format!(" ({text})"))
+}
+
 /// A figure, or the sign that it is unknown.
 pub(crate) fn or_unknown(value: Option<f64>, figure: fn(f64) -> String) -> String {
     value.map_or_else(|| format::UNKNOWN.to_owned(), figure)
