@@ -1,7 +1,7 @@
-//! How an arm identities: one kind and one shape per model, wherever it is drawn.
+//! How an arm is drawn: one colour and one shape per model, everywhere.
 //!
-//! The kind and the shape tell the model, a hollow mark tells that the client
-//! is not the core, and dashes tell lines apart that share a kind. Text is
+//! The hue and the shape tell the model, a hollow mark tells that the client
+//! is not the core, and dashes tell lines apart that share a hue. Text is
 //! never coloured. The hues were chosen so that the worst pair under simulated
 //! protanopia, deuteranopia and tritanopia stays apart by an OKLab distance of
 //! 10 (light) and 12 (dark); every one has a contrast of 3 or more against its
@@ -9,19 +9,15 @@
 
 use crate::record::Arm;
 
-/// What the model of an arm is, as far as its identities go.
+/// What the model of an arm is, as far as drawing goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum ArmKind {
-    /// One process, one URL at a time.
     Sequential,
-    /// One process, a thread per URL in flight.
     Threads,
-    /// One process, one event loop.
     Async,
+    AsyncMt,
     /// Many processes, each one URL at a time.
     MultiProcess,
-    /// One process, several event-loop threads that take over each other's work.
-    AsyncMt,
     /// Several processes, each with threads or an event loop.
     Hybrid,
     /// A model that this version does not know.
@@ -31,30 +27,21 @@ pub(super) enum ArmKind {
 /// The outline of a mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Shape {
-    /// ■
     Square,
-    /// ●
     Circle,
-    /// ▲
     Triangle,
-    /// ◆
     Diamond,
-    /// ▼
     InvertedTriangle,
-    /// ✚
     Plus,
-    /// ✖
     Cross,
 }
 
-/// One colour in light and in dark.
+/// One colour, `#rrggbb` on a light and on a dark ground.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Colour {
     /// The CSS variable's name, without the dashes in front.
     pub(super) name: &'static str,
-    /// `#rrggbb` on a light ground.
     pub(super) light: &'static str,
-    /// `#rrggbb` on a dark ground.
     pub(super) dark: &'static str,
 }
 
@@ -96,7 +83,7 @@ impl ArmKind {
     ];
 
     /// The kind of an arrangement; `model` as in [`Arm::model`].
-    pub(super) fn of(processes: u32, model: &str) -> Self {
+    fn of(processes: u32, model: &str) -> Self {
         match (model, processes > 1) {
             ("sequential", false) => Self::Sequential,
             ("sequential", true) => Self::MultiProcess,
@@ -108,50 +95,39 @@ impl ArmKind {
         }
     }
 
-    /// Its colour. The name is also the class that makes it the element's `--c`.
-    pub(super) fn colour(self) -> Colour {
+    /// Its colour, outline and the model in everyday words.
+    #[rustfmt::skip]
+    fn drawn(self) -> (Colour, Shape, &'static str) {
+        use Shape as S;
         match self {
-            Self::Sequential => colour("seq", "#929495", "#9c9fa1"),
-            Self::Threads => colour("thr", "#3288ce", "#60b0fb"),
-            Self::Async => colour("asy", "#d97834", "#f4842f"),
-            Self::MultiProcess => colour("mpr", "#163f21", "#7cfae3"),
-            Self::AsyncMt => colour("amt", "#6a2566", "#b057a9"),
-            Self::Hybrid => colour("hyb", "#605f0d", "#f6d354"),
-            Self::Other => colour("oth", "#c62865", "#ca3546"),
+            Self::Sequential => (colour("seq", "#929495", "#9c9fa1"), S::Square, "one URL after the other"),
+            Self::Threads => (colour("thr", "#3288ce", "#60b0fb"), S::Circle, "a thread per URL in flight"),
+            Self::Async => (colour("asy", "#d97834", "#f4842f"), S::Triangle, "one event loop"),
+            Self::AsyncMt => (colour("amt", "#6a2566", "#b057a9"), S::InvertedTriangle, "event loop on several threads"),
+            Self::MultiProcess => (colour("mpr", "#163f21", "#7cfae3"), S::Diamond, "many processes, one URL each"),
+            Self::Hybrid => (colour("hyb", "#605f0d", "#f6d354"), S::Plus, "several processes, many URLs each"),
+            Self::Other => (colour("oth", "#c62865", "#ca3546"), S::Cross, "another model"),
         }
     }
 
-    /// Its outline.
+    /// Its colour. The name is also the class that makes it the element's `--c`.
+    pub(super) fn colour(self) -> Colour {
+        self.drawn().0
+    }
+
     pub(super) fn shape(self) -> Shape {
-        match self {
-            Self::Sequential => Shape::Square,
-            Self::Threads => Shape::Circle,
-            Self::Async => Shape::Triangle,
-            Self::MultiProcess => Shape::Diamond,
-            Self::AsyncMt => Shape::InvertedTriangle,
-            Self::Hybrid => Shape::Plus,
-            Self::Other => Shape::Cross,
-        }
+        self.drawn().1
     }
 
     /// The model in everyday words.
     pub(super) fn description(self) -> &'static str {
-        match self {
-            Self::Sequential => "one URL after the other",
-            Self::Threads => "a thread per URL in flight",
-            Self::Async => "one event loop",
-            Self::MultiProcess => "many processes, one URL each",
-            Self::AsyncMt => "event loop on several threads",
-            Self::Hybrid => "several processes, many URLs each",
-            Self::Other => "another model",
-        }
+        self.drawn().2
     }
 }
 
-/// How one arm identities.
+/// How one arm is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
-    /// ArmKind and shape of its model.
     pub(super) kind: ArmKind,
     /// Whether its client is not the core: the mark is hollow.
     pub(super) hollow: bool,
@@ -160,7 +136,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// The identity of an arrangement on its own; lines are full.
+    /// That of an arrangement on its own; lines are full.
     pub(super) fn of(processes: u32, model: &str, client: &str) -> Self {
         Self {
             kind: ArmKind::of(processes, model),
@@ -169,20 +145,19 @@ impl Identity {
         }
     }
 
-    /// The identities of arms that are drawn together, in the same order: lines of
-    /// one kind get different dashes. The A/A control identities like its baseline.
+    /// Those of arms that are drawn together, in the same order: lines of one
+    /// kind get different dashes. The A/A control is drawn like its baseline.
     pub(super) fn of_all(arms: &[Arm]) -> Vec<Self> {
         let mut seen: Vec<ArmKind> = Vec::with_capacity(arms.len());
-        arms.iter()
-            .map(|arm| {
-                let identity = Self::of(arm.processes, &arm.model, &arm.client);
-                let dashes = seen.iter().filter(|kind| **kind == identity.kind).count();
-                if !arm.control {
-                    seen.push(identity.kind);
-                }
-                Self { dashes, ..identity }
-            })
-            .collect()
+        let identity = |arm: &Arm| {
+            let mut identity = Self::of(arm.processes, &arm.model, &arm.client);
+            identity.dashes = seen.iter().filter(|kind| **kind == identity.kind).count();
+            if !arm.control {
+                seen.push(identity.kind);
+            }
+            identity
+        };
+        arms.iter().map(identity).collect()
     }
 
     /// The SVG `stroke-dasharray` of its lines; `None` is a full line.

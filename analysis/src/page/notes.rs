@@ -3,12 +3,15 @@
 
 use maud::{Markup, html};
 
-use super::{section, svg::scale::trimmed, view::StudyView};
+use super::{scrolling, section, svg::scale::trimmed, view::StudyView};
 use crate::{
     format,
     record::{Machine, Manifest, Study, Trial},
     text::{counted, or_unknown},
 };
+
+/// The classes of the long tables.
+const DENSE: Option<&str> = Some("figures dense");
 
 /// The sections.
 pub(super) fn notes(view: &StudyView<'_>) -> Markup {
@@ -96,37 +99,38 @@ fn comparisons(view: &StudyView<'_>) -> Markup {
             metrics.push(&comparison.metric);
         }
     }
+    // The primary metric comes first, and is the one that was tested.
+    let mut heads = vec![("arm", "")];
+    heads.extend(metrics.iter().map(|metric| (metric_name(metric), "")));
+    if heads.len() > 1 {
+        heads.splice(
+            2..2,
+            ["p", "p, adjusted", "would see"].map(|head| (head, "")),
+        );
+    }
     let find = |arm: &str, metric: &str| all.iter().find(|c| c.arm == arm && c.metric == metric);
     let p = |p: Option<f64>| or_unknown(p, |p| format!("{p:.3}"));
-    html! {
-        @if all.is_empty() { p.missing { "There is no comparison." } } @else {
-            div.scroll tabindex="0" role="region" aria-label="All comparisons" {
-                table.figures.dense {
-                    thead { tr {
-                        th scope="col" { "arm" }
-                        @for (at, metric) in metrics.iter().enumerate() {
-                            th scope="col" { (metric_name(metric)) }
-                            @if at == 0 { th scope="col" { "p" } th scope="col" { "p, adjusted" } th scope="col" { "would see" } }
-                        }
-                    } }
-                    tbody { @for row in view.rows.iter().filter(|row| !row.summary.baseline) {
-                        tr class=(row.class()) {
-                            th scope="row" { (row.name()) }
-                            @for (at, metric) in metrics.iter().enumerate() {
-                                @let found = find(row.name(), metric);
-                                td { (or_unknown(found.map(|c| c.ratio), format::ratio))
-                                    @if let Some((low, high)) = found.and_then(|c| c.ci_low.zip(c.ci_high)) { small.inline { (format::ratio_interval(low, high)) } }
-                                }
-                                @if at == 0 {
-                                    td { (p(found.and_then(|c| c.p_value))) }
-                                    td { (p(found.and_then(|c| c.p_adjusted))) }
-                                    td { (or_unknown(found.and_then(|c| c.smallest_effect).map(|effect| effect - 1.0), format::percent)) }
-                                }
-                            }
-                        }
-                    } }
+    let rows = html! {
+        @for row in view.rows.iter().filter(|row| !row.summary.baseline) {
+            tr class=(row.class()) {
+                th scope="row" { (row.name()) }
+                @for (at, metric) in metrics.iter().enumerate() {
+                    @let found = find(row.name(), metric);
+                    td { (or_unknown(found.map(|c| c.ratio), format::ratio))
+                        @if let Some((low, high)) = found.and_then(|c| c.ci_low.zip(c.ci_high)) { small.inline { (format::ratio_interval(low, high)) } }
+                    }
+                    @if at == 0 {
+                        td { (p(found.and_then(|c| c.p_value))) }
+                        td { (p(found.and_then(|c| c.p_adjusted))) }
+                        td { (or_unknown(found.and_then(|c| c.smallest_effect).map(|effect| effect - 1.0), format::percent)) }
+                    }
                 }
             }
+        }
+    };
+    html! {
+        @if all.is_empty() { p.missing { "There is no comparison." } } @else {
+            (scrolling("All comparisons", DENSE, &heads, &rows))
             p.caption { "Ratios with their 95 % intervals. “Would see” is the difference that this comparison finds in four of five studies. Only total time is tested; the other intervals speak for themselves." }
         }
     }
@@ -134,7 +138,12 @@ fn comparisons(view: &StudyView<'_>) -> Markup {
 
 fn manifest(study: &Study) -> Markup {
     let m = &study.manifest;
+    let http = &m.http;
     let yes = |flag: bool| if flag { "yes" } else { "no" }.to_owned();
+    let headers = match http.headers.join(", ") {
+        none if none.is_empty() => "none".to_owned(),
+        headers => headers,
+    };
     let mut rows: Vec<(String, String)> = Vec::new();
     let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
     row("fanout", m.version.clone());
@@ -145,61 +154,32 @@ fn manifest(study: &Study) -> Markup {
     row("blocks", format!("{} and one discarded", m.blocks));
     row("seed", m.seed.to_string());
     row("baseline", m.baseline.clone());
-    row(
-        "concurrency of arms that name none",
-        m.concurrency.to_string(),
-    );
+    let concurrency = m.concurrency.to_string();
+    row("concurrency of arms that name none", concurrency);
     row("split", m.split.clone());
     row("placement", m.placement.clone());
-    row("method", m.http.method.clone());
-    row("timeout", format::duration(m.http.timeout_s));
-    row(
-        "timeout of connecting",
-        format::duration(m.http.connect_timeout_s),
-    );
-    row("largest body", format::bytes(m.http.max_body_bytes as f64));
-    row("redirects followed", m.http.redirects.to_string());
-    row(
-        "own headers",
-        if m.http.headers.is_empty() {
-            "none".into()
-        } else {
-            m.http.headers.join(", ")
-        },
-    );
-    row("User-Agent", m.http.user_agent.clone());
-    row("any certificate accepted", yes(m.http.insecure));
-    row("own root certificates", yes(m.http.cacert));
-    row("compressed bodies", yes(m.http.decompress));
-    row("new connection per request", yes(m.http.no_keepalive));
-    row("work per response", format::duration(m.http.cpu_work_s));
-    row("work under one lock", yes(m.http.cpu_lock));
-    match &m.origin {
-        Some(origin) => row(
-            "server",
-            format!(
-                "fanout's own{}, {}, {}",
-                if origin.embedded {
-                    ", on this machine"
-                } else {
-                    ""
-                },
-                counted(origin.threads.into(), "thread"),
-                origin.urls.join(", ")
-            ),
-        ),
-        None => row("server", "those of the list".into()),
-    }
+    row("method", http.method.clone());
+    row("timeout", format::duration(http.timeout_s));
+    let connect_timeout = format::duration(http.connect_timeout_s);
+    row("timeout of connecting", connect_timeout);
+    row("largest body", format::bytes(http.max_body_bytes as f64));
+    row("redirects followed", http.redirects.to_string());
+    row("own headers", headers);
+    row("User-Agent", http.user_agent.clone());
+    row("any certificate accepted", yes(http.insecure));
+    row("own root certificates", yes(http.cacert));
+    row("compressed bodies", yes(http.decompress));
+    row("new connection per request", yes(http.no_keepalive));
+    row("work per response", format::duration(http.cpu_work_s));
+    row("work under one lock", yes(http.cpu_lock));
+    row("server", server(m));
     row("coordinator", machine(&m.coordinator));
     for worker in &m.workers {
+        let slots = counted(worker.slots.into(), "slot");
+        let machine = machine(&worker.machine);
         row(
             &format!("worker {}", worker.name),
-            format!(
-                "fanout {}, {}, {}",
-                worker.version,
-                counted(worker.slots.into(), "slot"),
-                machine(&worker.machine)
-            ),
+            format!("fanout {}, {slots}, {machine}", worker.version),
         );
     }
     for (name, value) in &m.facts {
@@ -212,59 +192,74 @@ fn manifest(study: &Study) -> Markup {
     }
 }
 
+fn server(m: &Manifest) -> String {
+    let Some(origin) = &m.origin else {
+        return "those of the list".to_owned();
+    };
+    let here = if origin.embedded {
+        ", on this machine"
+    } else {
+        ""
+    };
+    let threads = counted(origin.threads.into(), "thread");
+    format!("fanout's own{here}, {threads}, {}", origin.urls.join(", "))
+}
+
 fn list(m: &Manifest) -> String {
-    let mut said = format!("{}, {}", m.list, counted(m.urls, "URL"));
+    let mut text = format!("{}, {}", m.list, counted(m.urls, "URL"));
     if m.repeat > 1 {
-        said.push_str(&format!(", {} times over", format::count(m.repeat)));
+        text += &format!(", {} times over", format::count(m.repeat));
     }
     if m.skipped_lines > 0 {
-        said.push_str(&format!(
-            ", {} left out as invalid",
-            counted(m.skipped_lines, "line")
-        ));
+        text += &format!(", {} left out as invalid", counted(m.skipped_lines, "line"));
     }
-    said
+    text
 }
 
 fn machine(machine: &Machine) -> String {
-    let mut parts = vec![
-        format!("Linux {}", machine.kernel),
-        machine.architecture.clone(),
-        counted(machine.cpus.len() as u64, "core"),
-    ];
-    parts.extend(
+    let bytes = |bytes: u64| format::bytes(bytes as f64);
+    let cpus = |cpus: f64| format!("limited to {} CPUs", format::significant(cpus));
+    let limit = |limit: u64| format!("limited to {}", bytes(limit));
+    let parts = [
+        Some(format!("Linux {}", machine.kernel)),
+        Some(machine.architecture.clone()),
+        Some(counted(machine.cpus.len() as u64, "core")),
         machine
             .memory_bytes
-            .map(|bytes| format!("{} of memory", format::bytes(bytes as f64))),
-    );
-    if !machine.cgroup.is_empty() {
-        parts.push(format!("cgroup {}", machine.cgroup));
-    }
-    parts.extend(
-        machine
-            .cgroup_cpus
-            .map(|cpus| format!("limited to {} CPUs", format::significant(cpus))),
-    );
-    parts.extend(
-        machine
-            .cgroup_memory_bytes
-            .map(|bytes| format!("limited to {}", format::bytes(bytes as f64))),
-    );
+            .map(|m| format!("{} of memory", bytes(m))),
+        (!machine.cgroup.is_empty()).then(|| format!("cgroup {}", machine.cgroup)),
+        machine.cgroup_cpus.map(cpus),
+        machine.cgroup_memory_bytes.map(limit),
+    ];
+    let mut parts: Vec<String> = parts.into_iter().flatten().collect();
     parts.retain(|part| !part.trim().is_empty());
     parts.join(", ")
 }
 
+/// A figure of a trial: its head, how it is read and how it is written.
+type TrialColumn = (&'static str, fn(&Trial) -> Option<f64>, fn(f64) -> String);
+
+#[rustfmt::skip]
+const FIGURES: [TrialColumn; 8] = [
+    ("total time", |t| t.makespan_s, format::duration),
+    ("fetching", |t| t.fetch_makespan_s, format::duration),
+    ("URLs/s", |t| t.requests_per_s, format::rate),
+    ("1 in 2 slower", |t| Some(t.latency_s?.p50), format::duration),
+    ("1 in 100 slower", |t| t.latency_s?.p99, format::duration),
+    ("memory peak", |t| Some(t.pss_peak_bytes? as f64), format::bytes),
+    ("CPU", |t| Some(t.cpu_user_s? + t.cpu_system_s?), format::duration),
+    ("switches", |t| Some(t.voluntary_switches?.saturating_add(t.involuntary_switches?) as f64), format::rate),
+];
+
 fn trials(study: &Study) -> Markup {
+    let names = ["arm", "order", "block"].into_iter();
+    let names = names.chain(FIGURES.map(|(name, ..)| name));
+    let names = names.chain(["ok", "failed", "counts?"]);
+    let heads: Vec<(&str, &str)> = names.map(|name| (name, "")).collect();
+    let rows = html! { @for trial in &study.trials { (trial_row(study, trial)) } };
     html! {
         @if study.trials.is_empty() { p.missing { "No trial was run." } } @else {
-            div.scroll tabindex="0" role="region" aria-label="All trials" {
-                table.figures.dense {
-                    thead { tr {
-                        @for head in ["arm", "order", "block", "total time", "fetching", "URLs/s", "1 in 2 slower", "1 in 100 slower", "memory peak", "CPU", "switches", "ok", "failed", "counts?"] { th scope="col" { (head) } }
-                    } }
-                    tbody { @for trial in &study.trials { (trial_row(study, trial)) } }
-                }
-            }
+            (scrolling("All trials", DENSE, &heads, &rows))
         }
     }
 }
@@ -278,17 +273,10 @@ fn trial_row(study: &Study, trial: &Trial) -> Markup {
             th scope="row" { (trial.arm) }
             td { (trial.order) }
             td { (trial.block) }
-            td { (or_unknown(trial.makespan_s, format::duration)) }
-            td { (or_unknown(trial.fetch_makespan_s, format::duration)) }
-            td { (or_unknown(trial.requests_per_s, format::rate)) }
-            td { (or_unknown(trial.latency_s.map(|l| l.p50), format::duration)) }
-            td { (or_unknown(trial.latency_s.and_then(|l| l.p99), format::duration)) }
-            td { (or_unknown(trial.pss_peak_bytes.map(|bytes| bytes as f64), format::bytes)) }
-            td { (or_unknown(trial.cpu_user_s.zip(trial.cpu_system_s).map(|(user, system)| user + system), format::duration)) }
-            td { (or_unknown(trial.voluntary_switches.zip(trial.involuntary_switches).map(|(own, forced)| own.saturating_add(forced) as f64), format::rate)) }
+            @for (_, figure, say) in FIGURES { td { (or_unknown(figure(trial), say)) } }
             td { (format::count(trial.completed)) }
             td { (format::count(trial.failed + trial.abandoned)) }
-            td.why { @match counts { None => "yes", Some(why) => { (why) } } }
+            td.why { (counts.as_deref().unwrap_or("yes")) }
         }
     }
 }
@@ -301,27 +289,17 @@ fn counts(trial: &Trial) -> Option<String> {
     if trial.valid && !trial.degraded {
         return None;
     }
-    let mut reasons = trial.invalid_reasons.clone();
-    if reasons.is_empty() {
-        reasons.push(
-            if trial.degraded {
-                "a fetcher or worker was lost"
-            } else {
-                "marked invalid"
-            }
-            .into(),
-        );
-    }
-    Some(format!("no: {}", reasons.join("; ")))
+    let reasons = match trial.invalid_reasons.join("; ") {
+        none if none.is_empty() && trial.degraded => "a fetcher or worker was lost".to_owned(),
+        none if none.is_empty() => "marked invalid".to_owned(),
+        reasons => reasons,
+    };
+    Some(format!("no: {reasons}"))
 }
 
 fn again(study: &Study) -> Markup {
-    let command: Vec<String> = study
-        .manifest
-        .command
-        .iter()
-        .map(|word| quoted(word))
-        .collect();
+    let words = study.manifest.command.iter();
+    let command: Vec<String> = words.map(|word| quoted(word)).collect();
     html! {
         p { "This page was drawn from " a href="study.json" { "study.json" } ", which has every figure; " a href="trials.csv" { "trials.csv" } " opens in a spreadsheet. Both lie beside it." }
         @if command.is_empty() {

@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use super::{
+    figures,
     identity::Identity,
     section,
     svg::{
@@ -18,8 +19,10 @@ use super::{
 };
 use crate::{
     format,
-    record::{Interval, Scaling, ScalingFactor, ScalingModel, ScalingPoint},
-    text::{ends as ends_of, listed, or_unknown},
+    record::{
+        CurvePoint, Interval, Scaling, ScalingFactor, ScalingFit, ScalingModel, ScalingPoint,
+    },
+    text::{ends as ends_of, ends_in_brackets, listed, or_unknown},
 };
 
 /// One family of arms.
@@ -40,26 +43,34 @@ pub(super) fn scaling(view: &StudyView<'_>) -> Markup {
     }
 }
 
+impl<'v, 'a> Family<'v, 'a> {
+    fn name(&self) -> &'a str {
+        &self.scaling.family
+    }
+
+    fn fit(&self) -> Option<&'a ScalingFit> {
+        self.scaling.fits.first()
+    }
+
+    fn curve(&self) -> impl DoubleEndedIterator<Item = &'a CurvePoint> + use<'a> {
+        self.fit().into_iter().flat_map(|fit| &fit.curve)
+    }
+}
+
 fn families<'v, 'a>(view: &'v StudyView<'a>, factor: ScalingFactor) -> Vec<Family<'v, 'a>> {
     let mut kinds = Vec::new();
-    view.study
-        .scaling
-        .iter()
+    let scalings = view.study.scaling.iter();
+    scalings
         .filter(|scaling| scaling.factor == factor)
         .filter_map(|scaling| {
             let row = view.row(&scaling.points.last()?.arm)?;
-            let dashes = kinds
-                .iter()
-                .filter(|kind| **kind == row.identity.kind)
-                .count();
-            kinds.push(row.identity.kind);
+            let mut identity = row.identity;
+            identity.dashes = kinds.iter().filter(|kind| **kind == identity.kind).count();
+            kinds.push(identity.kind);
             Some(Family {
                 scaling,
                 row,
-                identity: Identity {
-                    dashes,
-                    ..row.identity
-                },
+                identity,
             })
         })
         .collect()
@@ -75,17 +86,11 @@ fn one(factor: ScalingFactor, families: &[Family<'_, '_>]) -> Markup {
         ),
         ScalingFactor::Workers => ("scaling-workers", "Do more workers help?", "workers"),
     };
-    let fitted = families
-        .iter()
-        .any(|family| !family.scaling.fits.is_empty());
-    let joined: Vec<&str> = families
-        .iter()
-        .filter(|family| family.scaling.fits.is_empty())
-        .map(|family| family.scaling.family.as_str())
-        .collect();
+    let (fitted, joined): (Vec<_>, Vec<_>) = families.iter().partition(|f| f.fit().is_some());
+    let joined: Vec<&str> = joined.into_iter().map(Family::name).collect();
     let caption = html! { p.caption {
         "A mark is a run"
-        @if fitted { ", the line the fitted curve with its 95 % band" }
+        @if !fitted.is_empty() { ", the line the fitted curve with its 95 % band" }
         ", the dots perfect growth from the smallest arm. Near the dots is good; where the line goes flat, more brings nothing, and where it bends down, more makes it slower."
         @if !joined.is_empty() { " No curve was fitted to " (listed(&joined)) ": its line joins the means." }
     } };
@@ -98,67 +103,48 @@ fn one(factor: ScalingFactor, families: &[Family<'_, '_>]) -> Markup {
     section(id, question, &body)
 }
 
-fn draw(families: &[Family<'_, '_>], axis: &str, room: Room) -> Drawing {
+/// The scales of a chart, and the ticks of the numbers that were tried.
+fn scales(families: &[Family<'_, '_>], area: Area, room: Room) -> (Scale, Scale, Vec<Tick>) {
     let points = || families.iter().flat_map(|family| &family.scaling.points);
-    let curves = || {
-        families
-            .iter()
-            .filter_map(|family| family.scaling.fits.first())
-            .flat_map(|fit| &fit.curve)
+    let mut counts: Vec<u32> = points().map(|point| point.n).collect();
+    counts.sort_unstable();
+    counts.dedup();
+    let least = counts.first().map_or(f64::INFINITY, |n| f64::from(*n));
+    let most = counts.last().map_or(0.0, |n| f64::from(*n));
+    let highest = |rates: &mut dyn Iterator<Item = f64>, least: f64| {
+        rates.filter(|rate| rate.is_finite()).fold(least, f64::max)
     };
-    let numbers: Vec<f64> = points().map(|point| f64::from(point.n)).collect();
-    let (least, most) = numbers
-        .iter()
-        .fold((f64::INFINITY, 0.0_f64), |(low, high), n| {
-            (low.min(*n), high.max(*n))
-        });
-    let runs = points().flat_map(|point| {
-        point
-            .trials_per_s
-            .iter()
-            .copied()
-            .chain([point.requests_per_s.value])
-    });
-    let bands = curves().map(|point| {
-        point
-            .requests_per_s
-            .high
-            .unwrap_or(point.requests_per_s.value)
-    });
-    let highest_run = runs.filter(|rate| rate.is_finite()).fold(0.0, f64::max);
+    let runs = points().flat_map(|p| p.trials_per_s.iter().chain([&p.requests_per_s.value]));
+    let highest_run = highest(&mut runs.copied(), 0.0);
+    let bands = families.iter().flat_map(Family::curve);
+    let mut bands = bands.map(|p| p.requests_per_s.high.unwrap_or(p.requests_per_s.value));
     // A band may grow without bound where the fit is poor; it is cut at the edge.
-    let top = bands
-        .filter(|rate| rate.is_finite())
-        .fold(highest_run, f64::max)
-        .min(highest_run * 1.4);
-    let names = families
-        .iter()
-        .map(|family| (family.scaling.family.as_str(), ""));
+    let top = highest(&mut bands, highest_run).min(highest_run * 1.4);
+    let x = Scale::log(
+        (least, if most > least { most } else { least * 2.0 }),
+        (area.left + 8.0, area.right - 8.0),
+    );
+    let y = Scale::linear((0.0, nice_ceiling(top)), (area.bottom, area.top));
+    // Labels need room: too many, and only every second or third stands.
+    let every = counts.len().div_ceil(room.pick(14, 7)).max(1);
+    let ticks = counts.iter().step_by(every);
+    let ticks = ticks.map(|n| Tick::new(x.at(f64::from(*n)), n.to_string()));
+    (x, y, ticks.collect())
+}
+
+fn draw(families: &[Family<'_, '_>], axis: &str, room: Room) -> Drawing {
+    let names = families.iter().map(|family| (family.name(), ""));
     let area = Area {
         left: room.pick(66.0, 58.0),
         right: room.width() - margin(room, names),
         top: 14.0,
         bottom: room.pick(340.0, 290.0),
     };
-    let x = Scale::log(
-        (least, if most > least { most } else { least * 2.0 }),
-        (area.left + 8.0, area.right - 8.0),
-    );
-    let y = Scale::linear((0.0, nice_ceiling(top)), (area.bottom, area.top));
+    let (x, y, x_ticks) = scales(families, area, room);
     let per_s = Unit {
         size: 1.0,
         name: "/s",
     };
-    let mut counts: Vec<u32> = points().map(|point| point.n).collect();
-    counts.sort_unstable();
-    counts.dedup();
-    // Labels need room: too many, and only every second or third stands.
-    let every = counts.len().div_ceil(room.pick(14, 7)).max(1);
-    let x_ticks: Vec<Tick> = counts
-        .iter()
-        .step_by(every)
-        .map(|n| Tick::new(x.at(f64::from(*n)), n.to_string()))
-        .collect();
     let finals: Vec<LineEnd> = families
         .iter()
         .filter_map(|family| end(family, &x, &y))
@@ -220,89 +206,55 @@ fn ideal(family: &Family<'_, '_>, x: &Scale, y: &Scale) -> Markup {
         let n = least * (highest / least).powf(f64::from(step) / f64::from(STEPS));
         (x.at(n), y.clamped(n * per_one))
     }));
-    html! { path.ideal d=(line.as_str()) { title { (family.scaling.family) ": perfect growth from " (first.arm) } } }
+    html! { path.ideal d=(line.as_str()) { title { (family.name()) ": perfect growth from " (first.arm) } } }
 }
 
 fn curve(family: &Family<'_, '_>, x: &Scale, y: &Scale, area: Area) -> Markup {
-    let Some(fit) = family.scaling.fits.first() else {
+    let Some(fit) = family.fit() else {
         return html! { path.line.faint d=(joined(&family.scaling.points, x, y).as_str()) {} };
     };
     let up = |rate: f64| y.clamped(rate).clamp(area.top, area.bottom);
-    let upper = fit
-        .curve
-        .iter()
-        .filter_map(|point| Some((x.at(point.n), up(point.requests_per_s.high?))));
-    let lower = fit
-        .curve
-        .iter()
-        .rev()
-        .filter_map(|point| Some((x.at(point.n), up(point.requests_per_s.low?))));
-    let mut band = Path::line(upper.chain(lower));
-    if !band.is_empty() {
-        band.close();
-    }
-    let line = Path::line(
-        fit.curve
-            .iter()
-            .map(|point| (x.at(point.n), up(point.requests_per_s.value))),
-    );
+    let along = |rate: fn(&Interval) -> Option<f64>| {
+        move |point: &CurvePoint| Some((x.at(point.n), up(rate(&point.requests_per_s)?)))
+    };
+    let upper = family.curve().filter_map(along(|rate| rate.high));
+    let lower = family.curve().rev().filter_map(along(|rate| rate.low));
+    let band = Path::outline(upper.chain(lower));
+    let line = Path::line(family.curve().filter_map(along(|rate| Some(rate.value))));
     html! {
         @if !band.is_empty() { path.uncertain d=(band.as_str()) {} }
         path.line d=(line.as_str()) stroke-dasharray=[family.identity.dash_array()] {
-            title { (family.scaling.family) ": " (model_name(fit.model)) }
+            title { (family.name()) ": " (model_name(fit.model)) }
         }
     }
 }
 
 fn peak(family: &Family<'_, '_>, x: &Scale, y: &Scale, area: Area) -> Markup {
-    let Some(n) = family
-        .scaling
-        .peak
-        .n
-        .map(|peak| peak.value)
-        .filter(|n| x.holds(*n))
-    else {
+    let peak = family.scaling.peak.n.map(|peak| peak.value);
+    let Some(n) = peak.filter(|n| x.holds(*n)) else {
         return html! {};
     };
-    let height = family
-        .scaling
-        .fits
-        .first()
-        .into_iter()
-        .flat_map(|fit| &fit.curve)
-        .min_by(|a, b| (a.n - n).abs().total_cmp(&(b.n - n).abs()))
-        .map_or(area.top, |point| y.clamped(point.requests_per_s.value));
-    text(
-        "t small",
-        x.at(n),
-        (height - 16.0).max(area.top + 10.0),
-        Anchor::Middle,
-        &format!("most at ≈ {n:.0}"),
-    )
+    let far = |point: &CurvePoint| (point.n - n).abs();
+    let nearest = family.curve().min_by(|a, b| far(a).total_cmp(&far(b)));
+    let height = nearest.map_or(area.top, |point| y.clamped(point.requests_per_s.value));
+    let above = (height - 16.0).max(area.top + 10.0);
+    let label = format!("most at ≈ {n:.0}");
+    text("t small", x.at(n), above, Anchor::Middle, &label)
 }
 
 fn end(family: &Family<'_, '_>, x: &Scale, y: &Scale) -> Option<LineEnd> {
     let last = family.scaling.points.last()?;
-    let from_curve = family
-        .scaling
-        .fits
-        .first()
-        .and_then(|fit| fit.curve.last())
+    let fitted = family
+        .curve()
+        .last()
         .map(|point| point.requests_per_s.value);
-    let rate = from_curve.unwrap_or(last.requests_per_s.value);
+    let rate = fitted.unwrap_or(last.requests_per_s.value);
+    let title = format!("{}: {}/s with the most", family.name(), format::rate(rate));
+    let place = (x.at(f64::from(last.n)), y.clamped(rate));
     Some(LineEnd {
-        x: x.at(f64::from(last.n)),
-        y: y.clamped(rate),
         identity: family.identity,
-        class: family.row.class(),
-        name: family.scaling.family.clone(),
-        value: String::new(),
-        title: format!(
-            "{}: {}/s with the most",
-            family.scaling.family,
-            format::rate(rate)
-        ),
-        goes_on: false,
+        name: family.name().to_owned(),
+        ..family.row.end(place, String::new(), title)
     })
 }
 
@@ -316,49 +268,53 @@ fn model_name(model: ScalingModel) -> &'static str {
 
 fn words(family: &Family<'_, '_>) -> Markup {
     let scaling = family.scaling;
+    let fact = |name: &str, interval: Option<&Interval>| {
+        html! { @if let Some(interval) = interval {
+            tr { th scope="row" { (name) } td { (format::significant(interval.value)) (ends_in_brackets(interval, format::significant)) } }
+        } }
+    };
     html! {
         p.lead {
             b { (scaling.family) } ": " @if scaling.fits.is_empty() { (scaling.choice) } @else { (scaling.peak.text) }
             @if let Some(step) = &scaling.memory_per_step_bytes {
-                " One more costs " b { (format::bytes(step.value)) } " of peak memory"
-                @if let Some(ends) = ends_of(step, format::bytes) { " (" (ends) ")" }
-                "."
+                " One more costs " b { (format::bytes(step.value)) } " of peak memory" (ends_in_brackets(step, format::bytes)) "."
             }
         }
-        @if let Some(fit) = scaling.fits.first() {
+        @if let Some(fit) = family.fit() {
             details {
                 summary { "Which curve, and how well it fits" }
                 p { (scaling.choice) }
                 table.facts { tbody {
                     tr { th scope="row" { "curve" } td { (model_name(fit.model)) } }
-                    tr { th scope="row" { "γ, URLs/s of one alone" } td { (interval(&fit.gamma)) } }
-                    @if let Some(sigma) = &fit.sigma { tr { th scope="row" { "σ, share that cannot be spread" } td { (interval(sigma)) } } }
-                    @if let Some(kappa) = &fit.kappa { tr { th scope="row" { "κ, cost of agreement per pair" } td { (interval(kappa)) } } }
-                    @if let Some(ceiling) = &fit.ceiling { tr { th scope="row" { "ceiling, URLs/s" } td { (interval(ceiling)) } } }
+                    (fact("γ, URLs/s of one alone", Some(&fit.gamma)))
+                    (fact("σ, share that cannot be spread", fit.sigma.as_ref()))
+                    (fact("κ, cost of agreement per pair", fit.kappa.as_ref()))
+                    (fact("ceiling, URLs/s", fit.ceiling.as_ref()))
                 } }
             }
         }
     }
 }
 
-fn interval(interval: &Interval) -> String {
-    let ends = ends_of(interval, format::significant).map(|ends| format!(" ({ends})"));
-    format!(
-        "{}{}",
-        format::significant(interval.value),
-        ends.unwrap_or_default()
-    )
-}
-
 fn table(families: &[Family<'_, '_>]) -> Markup {
+    const HEADS: [(&str, &str); 8] = [
+        ("arm", ""),
+        ("how many", ""),
+        ("URLs/s", "95 % interval"),
+        ("speedup", "over the smallest"),
+        ("efficiency", "100 % is ideal"),
+        ("memory", "peak"),
+        ("start", "to last ready"),
+        ("coordination", "total less fetching"),
+    ];
     let ratio = |interval: &Interval, say: fn(f64) -> String| {
         html! {
             (say(interval.value))
             @if let Some(ends) = ends_of(interval, say) { small.inline { (ends) } }
         }
     };
-    let row = |point: &ScalingPoint| {
-        html! {
+    let rows = html! {
+        @for point in families.iter().flat_map(|family| &family.scaling.points) {
             tr {
                 th scope="row" { (point.arm) }
                 td { (point.n) }
@@ -371,21 +327,5 @@ fn table(families: &[Family<'_, '_>]) -> Markup {
             }
         }
     };
-    html! {
-        div.scroll tabindex="0" role="region" aria-label="Scaling in numbers" {
-            table.figures {
-                thead { tr {
-                    th scope="col" { "arm" }
-                    th scope="col" { "how many" }
-                    th scope="col" { "URLs/s" small { "95 % interval" } }
-                    th scope="col" { "speedup" small { "over the smallest" } }
-                    th scope="col" { "efficiency" small { "100 % is ideal" } }
-                    th scope="col" { "memory" small { "peak" } }
-                    th scope="col" { "start" small { "to last ready" } }
-                    th scope="col" { "coordination" small { "total less fetching" } }
-                } }
-                tbody { @for family in families { @for point in &family.scaling.points { (row(point)) } } }
-            }
-        }
-    }
+    figures("Scaling in numbers", &HEADS, &rows)
 }

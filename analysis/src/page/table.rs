@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::{
-    section,
+    figures, section,
     svg::swatch,
     view::{ArmRow, StudyView},
 };
@@ -16,13 +16,24 @@ struct PageColumn {
     note: &'static str,
     figure: fn(&ArmRow<'_>) -> Option<f64>,
     say: fn(f64) -> String,
-    best: Best,
+    /// Of two figures the better.
+    better: fn(f64, f64) -> f64,
 }
 
-#[derive(PartialEq)]
-enum Best {
-    Low,
-    High,
+const fn column(
+    head: &'static str,
+    note: &'static str,
+    figure: fn(&ArmRow<'_>) -> Option<f64>,
+    say: fn(f64) -> String,
+    better: fn(f64, f64) -> f64,
+) -> PageColumn {
+    PageColumn {
+        head,
+        note,
+        figure,
+        say,
+        better,
+    }
 }
 
 fn per_thousand_urls(row: &ArmRow<'_>, name: &str) -> Option<f64> {
@@ -33,110 +44,46 @@ fn median(row: &ArmRow<'_>, figure: fn(&Trial) -> Option<f64>) -> Option<f64> {
     row.summary.median(figure)
 }
 
+#[rustfmt::skip]
 const COLUMNS: [PageColumn; 7] = [
-    PageColumn {
-        head: "total time",
-        note: "median run",
-        figure: |row| row.makespan_s(),
-        say: format::duration,
-        best: Best::Low,
-    },
-    PageColumn {
-        head: "URLs/s",
-        note: "fetched",
-        figure: |row| median(row, |trial| trial.requests_per_s),
-        say: format::rate,
-        best: Best::High,
-    },
-    PageColumn {
-        head: "usual URL",
-        note: "1 in 2 slower",
-        figure: |row| median(row, |trial| Some(trial.latency_s?.p50)),
-        say: format::duration,
-        best: Best::Low,
-    },
-    PageColumn {
-        head: "unlucky URL",
-        note: "1 in 100 slower",
-        figure: |row| median(row, |trial| trial.latency_s?.p99),
-        say: format::duration,
-        best: Best::Low,
-    },
-    PageColumn {
-        head: "memory",
-        note: "peak",
-        figure: |row| median(row, |trial| Some(trial.pss_peak_bytes? as f64)),
-        say: format::bytes,
-        best: Best::Low,
-    },
-    PageColumn {
-        head: "CPU",
-        note: "per 1,000",
-        figure: |row| per_thousand_urls(row, "cpu_s"),
-        say: format::duration,
-        best: Best::Low,
-    },
-    PageColumn {
-        head: "switches",
-        note: "per 1,000",
-        figure: |row| per_thousand_urls(row, "switches"),
-        say: format::rate,
-        best: Best::Low,
-    },
+    column("total time", "median run", |row| row.makespan_s(), format::duration, f64::min),
+    column("URLs/s", "fetched", |row| median(row, |t| t.requests_per_s), format::rate, f64::max),
+    column("usual URL", "1 in 2 slower", |row| median(row, |t| Some(t.latency_s?.p50)), format::duration, f64::min),
+    column("unlucky URL", "1 in 100 slower", |row| median(row, |t| t.latency_s?.p99), format::duration, f64::min),
+    column("memory", "peak", |row| median(row, |t| Some(t.pss_peak_bytes? as f64)), format::bytes, f64::min),
+    column("CPU", "per 1,000", |row| per_thousand_urls(row, "cpu_s"), format::duration, f64::min),
+    column("switches", "per 1,000", |row| per_thousand_urls(row, "switches"), format::rate, f64::min),
 ];
 
 /// The section.
 pub(super) fn table(view: &StudyView<'_>) -> Markup {
+    let title = "The same in numbers";
     let best: Vec<Option<String>> = COLUMNS.iter().map(|column| best(view, column)).collect();
-    let body = html! {
-        div.scroll tabindex="0" role="region" aria-label="The same in numbers" {
-            table.figures {
-                thead {
-                    tr {
-                        th scope="col" { "arm" }
-                        @for column in &COLUMNS {
-                            th scope="col" { (column.head) small { (column.note) } }
-                        }
-                        th scope="col" { "failed" small { "all runs" } }
-                        th scope="col" { "runs" small { "kept" } }
-                    }
+    let mut heads = vec![("arm", "")];
+    heads.extend(COLUMNS.iter().map(|column| (column.head, column.note)));
+    heads.extend([("failed", "all runs"), ("runs", "kept")]);
+    let rows = html! {
+        @for row in &view.rows {
+            tr class={ (row.class()) @if row.arm().control { " control" } } {
+                th scope="row" { (swatch(row.identity)) (row.name()) }
+                @for (column, best) in COLUMNS.iter().zip(&best) {
+                    (cell(row, column, best.as_deref()))
                 }
-                tbody {
-                    @for row in &view.rows {
-                        tr class={ (row.class()) @if row.arm().control { " control" } } {
-                            th scope="row" { (swatch(row.identity)) (row.name()) }
-                            @for (column, best) in COLUMNS.iter().zip(&best) {
-                                (cell(row, column, best.as_deref()))
-                            }
-                            td { (format::count(failed(row))) }
-                            td { (row.summary.trials.len()) "/" (row.summary.attempts) }
-                        }
-                    }
-                }
+                td { (format::count(row.summary.trials.iter().map(|trial| trial.failed + trial.abandoned).sum())) }
+                td { (row.summary.trials.len()) "/" (row.summary.attempts) }
             }
         }
     };
+    let shortened = view
+        .rows
+        .iter()
+        .filter_map(|row| Some((row, row.arm().shortened.as_ref()?)));
     let caption = html! { p.caption {
         "Medians over the runs that count, quickest arm first; memory is that of all processes together, CPU and switches are per 1,000 URLs. ★ is the best of its column; less is better everywhere but in URLs per second."
-        @if view.rows.iter().any(|row| row.arm().shortened.is_some()) {
-            @for row in view.rows.iter().filter(|row| row.arm().shortened.is_some()) {
-                " " b { (row.name()) } ": " (row.arm().shortened.as_deref().unwrap_or_default()) "."
-            }
-        }
+        @for (row, why) in shortened { " " b { (row.name()) } ": " (why) "." }
     } };
-    section(
-        "numbers",
-        "The same in numbers",
-        &html! { (body) (caption) },
-    )
-}
-
-fn failed(row: &ArmRow<'_>) -> u64 {
-    row.summary
-        .trials
-        .iter()
-        .map(|trial| trial.failed + trial.abandoned)
-        .sum()
+    let body = html! { (figures(title, &heads, &rows)) (caption) };
+    section("numbers", title, &body)
 }
 
 /// The best figure of a column, as it reads: arms that read alike share it.
@@ -146,23 +93,17 @@ fn best(view: &StudyView<'_>, column: &PageColumn) -> Option<String> {
         .filter_map(column.figure)
         .filter(|figure| figure.is_finite())
         .collect();
-    if figures.len() < 2 {
-        return None;
-    }
-    let best = match column.best {
-        Best::Low => figures.into_iter().fold(f64::INFINITY, f64::min),
-        Best::High => figures.into_iter().fold(f64::NEG_INFINITY, f64::max),
-    };
-    Some((column.say)(best))
+    let best = figures.iter().copied().reduce(column.better);
+    best.filter(|_| figures.len() > 1).map(column.say)
 }
 
 fn cell(row: &ArmRow<'_>, column: &PageColumn, best: Option<&str>) -> Markup {
-    let said = (column.figure)(row).map(column.say);
-    let is_best = row.summary.competes() && said.is_some() && said.as_deref() == best;
+    let figure = (column.figure)(row).map(column.say);
+    let is_best = row.summary.competes() && figure.is_some() && figure.as_deref() == best;
     html! {
         td.best[is_best] {
-            @match said {
-                Some(said) => { (said) @if is_best { span.star title="best of its column" { "★" } } }
+            @match figure {
+                Some(figure) => { (figure) @if is_best { span.star title="best of its column" { "★" } } }
                 None => { span title="not known" { (format::UNKNOWN) } }
             }
         }

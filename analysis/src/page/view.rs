@@ -22,7 +22,7 @@ pub(super) struct ArmRow<'a> {
     pub(super) summary: ArmSummary<'a>,
     /// Its place in the record: its class is `a` and this number.
     pub(super) id: usize,
-    /// How it identities.
+    /// How it is drawn.
     pub(super) identity: Identity,
     /// Its makespan over the baseline's.
     pub(super) ratio: Option<Ratio>,
@@ -57,20 +57,18 @@ impl<'a> StudyView<'a> {
         let baseline = summaries.iter().find(|summary| summary.baseline);
         let reference = baseline.and_then(|summary| Some(summary.makespan_s?.median));
         let baseline: Vec<&Trial> = baseline.map_or_else(Vec::new, |b| b.trials.clone());
-        let rows = summaries
-            .into_iter()
-            .filter_map(|summary| {
-                let mut arms = study.arms.iter();
-                let id = arms.position(|arm| std::ptr::eq(arm, summary.arm))?;
-                Some(ArmRow {
-                    id,
-                    identity: *identities.get(id)?,
-                    ratio: ratio(&summary, reference),
-                    runs: runs(&summary.trials, &baseline),
-                    summary,
-                })
+        let row = |summary: ArmSummary<'a>| {
+            let mut arms = study.arms.iter();
+            let id = arms.position(|arm| std::ptr::eq(arm, summary.arm))?;
+            Some(ArmRow {
+                id,
+                identity: *identities.get(id)?,
+                ratio: ratio(&summary, reference),
+                runs: runs(&summary.trials, &baseline),
+                summary,
             })
-            .collect();
+        };
+        let rows = summaries.into_iter().filter_map(row).collect();
         Self { study, rows }
     }
 
@@ -80,12 +78,10 @@ impl<'a> StudyView<'a> {
         self.rows.iter().filter(|row| !row.arm().control)
     }
 
-    /// The baseline's row.
     pub(super) fn baseline(&self) -> Option<&ArmRow<'a>> {
         self.rows.iter().find(|row| row.summary.baseline)
     }
 
-    /// The row of an arm.
     pub(super) fn row(&self, arm: &str) -> Option<&ArmRow<'a>> {
         self.rows.iter().find(|row| row.arm().name == arm)
     }
@@ -128,11 +124,8 @@ impl<'a> ArmRow<'a> {
     /// The trial with the median makespan, among those that `has` what is to
     /// be shown. Of an even number, the quicker of the two in the middle.
     pub(super) fn typical(&self, has: impl Fn(&Trial) -> bool) -> Option<&'a Trial> {
-        let mut timed: Vec<(f64, &'a Trial)> = self
-            .summary
-            .trials
-            .iter()
-            .filter(|trial| has(trial))
+        let trials = self.summary.trials.iter().filter(|trial| has(trial));
+        let mut timed: Vec<(f64, &'a Trial)> = trials
             .filter_map(|trial| Some((trial.makespan_s?, *trial)))
             .collect();
         timed.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.order.cmp(&b.1.order)));
