@@ -29,11 +29,8 @@ const CAP: f64 = 5.0;
 pub(super) fn forest(view: &StudyView<'_>) -> Markup {
     let question = "Who is faster, and how sure are we?";
     let Some(baseline) = view.baseline().filter(|row| row.ratio.is_some()) else {
-        return section(
-            "faster",
-            question,
-            &html! { p.missing { "The baseline has no trial that may be compared, so nothing can be said about who is faster. The reasons stand with the trials, below." } },
-        );
+        let missing = html! { p.missing { "The baseline has no trial that may be compared, so nothing can be said about who is faster. The reasons stand with the trials, below." } };
+        return section("faster", question, &missing);
     };
     let axis = Axis::new(view);
     let chart = for_both(
@@ -65,62 +62,32 @@ struct Axis {
 
 impl Axis {
     fn new(view: &StudyView<'_>) -> Self {
-        let values: Vec<f64> = view
-            .rows
-            .iter()
-            .filter_map(|row| Some(row.ratio?.value))
-            .collect();
+        let ratios = view.rows.iter().filter_map(|row| row.ratio);
+        let values: Vec<f64> = ratios.map(|ratio| ratio.value).collect();
         let inverse: Vec<f64> = values.iter().map(|value| 1.0 / value).collect();
         // The reference line must stay in the main panel.
-        let top = cut(&values, FAR)
-            .filter(|top| *top >= 1.0)
-            .unwrap_or(f64::INFINITY);
-        let bottom = cut(&inverse, FAR)
-            .filter(|top| *top >= 1.0)
-            .map_or(0.0, |top| 1.0 / top);
-        let extent = |range: &dyn Fn(f64) -> bool| {
-            let mut figures = view
-                .rows
-                .iter()
-                .filter(|row| row.ratio.is_some_and(|ratio| range(ratio.value)))
-                .flat_map(|row| {
-                    let ratio = row.ratio.into_iter();
-                    let ends = ratio.flat_map(|r| {
-                        [r.value]
-                            .into_iter()
-                            .chain(r.interval.into_iter().flat_map(|(l, h)| [l, h]))
-                    });
-                    ends.chain(row.runs.iter().map(|run| run.ratio))
-                })
-                .peekable();
-            figures.peek()?;
-            let (low, high) = figures.fold((f64::INFINITY, 0.0_f64), |(low, high), x| {
-                (low.min(x), high.max(x))
-            });
-            Some((low, high))
+        let cut = |values: &[f64]| cut(values, FAR).filter(|top| *top >= 1.0);
+        let top = cut(&values).unwrap_or(f64::INFINITY);
+        let bottom = cut(&inverse).map_or(0.0, |top| 1.0 / top);
+        let main_domain = |range: Option<(f64, f64)>| {
+            let (low, high) = range.unwrap_or((1.0, 1.0));
+            padded(low.min(0.93), high.max(1.08), 1.0)
         };
-        let near = |value: f64| value >= bottom && value <= top;
-        let (low, high) = extent(&near).unwrap_or((1.0, 1.0));
-        let (low, high) = padded(low.min(0.93), high.max(1.08), 1.0);
-        let mut panels = vec![((low, high), 1.0)];
+        let near = extent(view, |value| value >= bottom && value <= top);
+        let mut panels = vec![(main_domain(near), 1.0)];
         let mut main = 0;
-        if let Some((low, high)) = extent(&|value| value > top) {
+        if let Some((low, high)) = extent(view, |value| value > top) {
             panels.push((padded(low, high, 1.25), 0.16));
         }
-        if let Some((low, high)) = extent(&|value| value < bottom) {
+        if let Some((low, high)) = extent(view, |value| value < bottom) {
             panels.insert(0, (padded(low, high, 1.25), 0.16));
             main = 1;
         }
         // Where wide intervals leave no gap, there is nothing to cut out.
-        if panels
-            .windows(2)
-            .any(|pair| pair[1].0.0 < pair[0].0.1 * 1.5)
-        {
-            let (low, high) = extent(&|_| true).unwrap_or((1.0, 1.0));
-            return Self {
-                panels: vec![(padded(low.min(0.93), high.max(1.08), 1.0), 1.0)],
-                main: 0,
-            };
+        let no_gap = |pair: &[((f64, f64), f64)]| pair[1].0.0 < pair[0].0.1 * 1.5;
+        if panels.windows(2).any(no_gap) {
+            panels = vec![(main_domain(extent(view, |_| true)), 1.0)];
+            main = 0;
         }
         Self { panels, main }
     }
@@ -128,31 +95,38 @@ impl Axis {
     /// The scales of the panels between two edges.
     fn scales(&self, left: f64, right: f64) -> Vec<Scale> {
         const GAP: f64 = 26.0;
-        let others: f64 = self
-            .panels
-            .iter()
-            .enumerate()
-            .filter(|(at, _)| *at != self.main)
-            .map(|(_, panel)| panel.1)
-            .sum();
+        let panels = self.panels.iter().enumerate();
+        let others = panels.clone().filter(|(at, _)| *at != self.main);
+        let others: f64 = others.map(|(_, panel)| panel.1).sum();
         let room = right - left - GAP * (self.panels.len() - 1) as f64;
         let mut from = left;
-        self.panels
-            .iter()
-            .enumerate()
-            .map(|(at, (domain, share))| {
-                let width = room
-                    * if at == self.main {
-                        1.0 - others
-                    } else {
-                        *share
-                    };
-                let scale = Scale::log(*domain, (from, from + width));
-                from += width + GAP;
-                scale
-            })
-            .collect()
+        let scales = panels.map(|(at, (domain, share))| {
+            let share = if at == self.main {
+                1.0 - others
+            } else {
+                *share
+            };
+            let width = room * share;
+            let scale = Scale::log(*domain, (from, from + width));
+            from += width + GAP;
+            scale
+        });
+        scales.collect()
     }
+}
+
+/// The lowest and the highest of all that is drawn of the arms within a range.
+fn extent(view: &StudyView<'_>, within: impl Fn(f64) -> bool) -> Option<(f64, f64)> {
+    let rows = view.rows.iter();
+    let rows = rows.filter_map(|row| Some((row, row.ratio.filter(|r| within(r.value))?)));
+    let figures = rows.flat_map(|(row, ratio)| {
+        let ends = ratio.interval.into_iter().flat_map(|(l, h)| [l, h]);
+        let runs = row.runs.iter().map(|run| run.ratio);
+        [ratio.value].into_iter().chain(ends).chain(runs)
+    });
+    figures
+        .map(|figure| (figure, figure))
+        .reduce(|(low, high), (l, h)| (low.min(l), high.max(h)))
 }
 
 /// A range with air around it, at least `least` between its ends.
@@ -184,7 +158,6 @@ impl ForestLayout {
     fn new(view: &StudyView<'_>, room: Room) -> Self {
         let top = 34.0;
         let pitch = room.pick(54.0, 78.0);
-        let rows = view.rows.len() as f64;
         let names = view
             .rows
             .iter()
@@ -193,13 +166,13 @@ impl ForestLayout {
         Self {
             area: Area {
                 left: room.pick(left, 8.0),
-                right: room.pick(Room::Wide.width() - 214.0, Room::Narrow.width() - 8.0),
+                right: room.width() - room.pick(214.0, 8.0),
                 top,
-                bottom: top + pitch * rows + 4.0,
+                bottom: top + pitch * view.rows.len() as f64 + 4.0,
             },
             pitch,
             mark: room.pick(22.0, 52.0),
-            figures_x: room.pick(Room::Wide.width() - 190.0, Room::Narrow.width()),
+            figures_x: room.width() - room.pick(190.0, 0.0),
         }
     }
 }
@@ -220,15 +193,13 @@ fn draw(view: &StudyView<'_>, baseline: &ArmRow<'_>, axis: &Axis, room: Room) ->
             (x_axis(Area { left: scale.range().0, right: scale.range().1, ..area }, &ticks))
             @if at > 0 { (gap(scale.range().0 - 13.0, area)) }
         }
-        @let mut line = Path::default();
-        @let _ = line.move_to(one, area.top - 6.0).down_to(area.bottom);
-        path.reference d=(line.as_str()) {}
+        path.reference d={ "M" (Px(one)) " " (Px(area.top - 6.0)) "V" (Px(area.bottom)) } {}
         (text("t", one - 8.0, area.top - 14.0, Anchor::End, "◀ faster"))
         (text("t", one + 8.0, area.top - 14.0, Anchor::Start, "slower ▶"))
         @for (row, at) in view.rows.iter().zip(0_u32..) {
             @let y = area.top + 4.0 + f64::from(at) * layout.pitch;
             g class=(row.class()) {
-                (labels(row, baseline, &layout, room, y))
+                (labels(row, &layout, room, y))
                 (estimate(row, &scales, axis.main, y + layout.mark))
             }
         }
@@ -262,55 +233,47 @@ fn gap(x: f64, area: Area) -> Markup {
     html! { path.gap d=(path.as_str()) { title { "The axis is cut here." } } }
 }
 
-fn labels(
-    row: &ArmRow<'_>,
-    baseline: &ArmRow<'_>,
-    layout: &ForestLayout,
-    room: Room,
-    y: f64,
-) -> Markup {
-    let figure = row.ratio.map_or_else(
-        || "no figure".to_owned(),
-        |ratio| format::ratio(ratio.value),
-    );
-    let interval = row
-        .ratio
-        .and_then(|ratio| ratio.interval)
-        .map(|(low, high)| format!("({})", format::ratio_interval(low, high)));
-    let said = saying(row);
+fn labels(row: &ArmRow<'_>, layout: &ForestLayout, room: Room, y: f64) -> Markup {
+    let figure = match row.ratio {
+        _ if row.summary.baseline => "1×".to_owned(),
+        None => "no figure".to_owned(),
+        Some(ratio) => format::ratio(ratio.value),
+    };
+    let beside = room.pick("8", "6");
+    let figures = html! {
+        tspan.n { (figure) }
+        @if let Some((low, high)) = row.ratio.and_then(|ratio| ratio.interval) {
+            tspan dx=(beside) { "(" (format::ratio_interval(low, high)) ")" }
+        }
+        @if row.summary.baseline { tspan dx=(beside) { (format::duration(row.makespan_s().unwrap_or(f64::NAN))) } }
+    };
+    let verdict = verdict_words(row);
+    let x = layout.figures_x;
     match room {
         Room::Wide => {
-            let x = layout.area.left - 22.0;
+            let (left, y) = (layout.area.left - 22.0, y + layout.mark);
             html! {
-                text.n.end x=(Px(x)) y=(Px(y + layout.mark - 1.0)) { (fitted(row.name(), 14.0, x)) title { (row.name()) } }
-                (text("t small", x, y + layout.mark + 15.0, Anchor::End, &fitted(&description(row.arm()), 12.0, x)))
-                text.v x=(Px(layout.figures_x)) y=(Px(y + layout.mark - 1.0)) {
-                    tspan.n { (if row.summary.baseline { "1×" } else { &figure }) }
-                    @if let Some(interval) = &interval { tspan dx="8" { (interval) } }
-                    @if row.summary.baseline { tspan dx="8" { (format::duration(baseline.makespan_s().unwrap_or(f64::NAN))) } }
-                }
-                (text("t small", layout.figures_x, y + layout.mark + 15.0, Anchor::Start, &said))
+                text.n.end x=(Px(left)) y=(Px(y - 1.0)) { (fitted(row.name(), 14.0, left)) title { (row.name()) } }
+                (text("t small", left, y + 15.0, Anchor::End, &fitted(&description(row.arm()), 12.0, left)))
+                text.v x=(Px(x)) y=(Px(y - 1.0)) { (figures) }
+                (text("t small", x, y + 15.0, Anchor::Start, &verdict))
             }
         }
         Room::Narrow => {
-            let right = layout.figures_x;
+            let free = x - text_width(&verdict, 11.5) - 8.0;
             html! {
                 text.n x="0" y=(Px(y + 16.0)) { (fitted(row.name(), 13.0, 190.0)) title { (row.name()) } }
-                text.v.end x=(Px(right)) y=(Px(y + 16.0)) {
-                    tspan.n { (if row.summary.baseline { "1×" } else { &figure }) }
-                    @if let Some(interval) = &interval { tspan dx="6" { (interval) } }
-                    @if row.summary.baseline { tspan dx="6" { (format::duration(baseline.makespan_s().unwrap_or(f64::NAN))) } }
-                }
-                (text("t small", 0.0, y + 32.0, Anchor::Start, &fitted(&description(row.arm()), 11.5, right - text_width(&said, 11.5) - 8.0)))
-                (text("t small", right, y + 32.0, Anchor::End, &said))
+                text.v.end x=(Px(x)) y=(Px(y + 16.0)) { (figures) }
+                (text("t small", 0.0, y + 32.0, Anchor::Start, &fitted(&description(row.arm()), 11.5, free)))
+                (text("t small", x, y + 32.0, Anchor::End, &verdict))
             }
         }
     }
 }
 
 /// What a row's figures come to, in a few words.
-fn saying(row: &ArmRow<'_>) -> String {
-    let said = match row.ratio.and_then(|ratio| ratio.verdict) {
+fn verdict_words(row: &ArmRow<'_>) -> String {
+    let words = match row.ratio.and_then(|ratio| ratio.verdict) {
         _ if row.summary.baseline => "the reference",
         _ if row.summary.trials.is_empty() => "no valid trial",
         _ if row.arm().control => "control: the same again",
@@ -320,13 +283,11 @@ fn saying(row: &ArmRow<'_>) -> String {
         Some(Verdict::Inconclusive) => "we cannot tell",
         Some(Verdict::Estimate) | None if !row.summary.fetches() => "fetches nothing: not tested",
         Some(Verdict::Estimate) | None => {
-            return format!(
-                "not tested: {}",
-                counted(row.summary.trials.len() as u64, "block")
-            );
+            let blocks = counted(row.summary.trials.len() as u64, "block");
+            return format!("not tested: {blocks}");
         }
     };
-    said.to_owned()
+    words.to_owned()
 }
 
 /// The interval, the mark and the single runs.
@@ -350,45 +311,33 @@ fn estimate(row: &ArmRow<'_>, scales: &[Scale], main: usize, y: f64) -> Markup {
                     }
                 }
             }
-            (mark(row.identity, at(ratio.value), y, MARK, Some(&told(row, ratio))))
+            (mark(row.identity, at(ratio.value), y, MARK, Some(&mark_title(row, ratio))))
         }
     }
 }
 
-fn told(row: &ArmRow<'_>, ratio: Ratio) -> String {
-    let interval = ratio
-        .interval
-        .map(|(low, high)| format!(", 95 % interval {}", format::ratio_interval(low, high)))
-        .unwrap_or_default();
-    let makespan = row
-        .makespan_s()
-        .map(|s| format!(", typically {}", format::duration(s)))
-        .unwrap_or_default();
-    format!(
-        "{}: {}{interval}{makespan}; {}",
-        row.name(),
-        format::ratio(ratio.value),
-        saying(row)
-    )
+fn mark_title(row: &ArmRow<'_>, ratio: Ratio) -> String {
+    let mut title = format!("{}: {}", row.name(), format::ratio(ratio.value));
+    if let Some((low, high)) = ratio.interval {
+        title += &format!(", 95 % interval {}", format::ratio_interval(low, high));
+    }
+    if let Some(seconds) = row.makespan_s() {
+        title += &format!(", typically {}", format::duration(seconds));
+    }
+    format!("{title}; {}", verdict_words(row))
 }
 
 /// Dots side by side: each in the first of three lines where it covers none.
 fn swarm(places: &[f64]) -> Vec<(f64, f64)> {
     let mut lines: [Vec<f64>; 3] = Default::default();
-    places
-        .iter()
-        .map(|x| {
-            let free = lines
-                .iter()
-                .position(|line| {
-                    line.iter()
-                        .all(|other| (other - x).abs() >= 2.0 * DOT + 0.4)
-                })
-                .unwrap_or(0);
-            lines[free].push(*x);
-            (*x, free as f64 * (2.0 * DOT + 0.2))
-        })
-        .collect()
+    let placed = places.iter().map(|x| {
+        let apart = |other: &f64| (other - x).abs() >= 2.0 * DOT + 0.4;
+        let free = lines.iter().position(|line| line.iter().all(apart));
+        let free = free.unwrap_or(0);
+        lines[free].push(*x);
+        (*x, free as f64 * (2.0 * DOT + 0.2))
+    });
+    placed.collect()
 }
 
 #[cfg(test)]

@@ -2,185 +2,96 @@
 
 use std::collections::BTreeMap;
 
-use crate::record::{Percentiles, Study, Trial};
+use serde_json::Value;
+
+use crate::record::{Study, Trial};
 
 /// The whole record as `study.json` holds it: indented, keys in the order of
 /// the record, a newline at the end.
 #[must_use]
 pub fn json(study: &Study) -> String {
-    let mut text = serde_json::to_string_pretty(study)
-        .expect("the record has string keys only, and writing into memory cannot fail");
-    text.push('\n');
-    text
+    let text = serde_json::to_string_pretty(study);
+    text.expect("the record has string keys only, and writing into memory cannot fail") + "\n"
 }
 
-/// A column of `trials.csv`.
-type Field = (&'static str, fn(&Trial) -> String);
-
-fn text<T: ToString>(value: Option<T>) -> String {
-    value.map_or_else(String::new, |value| value.to_string())
-}
-
-fn counts(counts: &BTreeMap<String, u64>) -> String {
-    let parts: Vec<String> = counts
-        .iter()
-        .map(|(name, n)| format!("{name}={n}"))
-        .collect();
-    parts.join(" ")
-}
-
-macro_rules! fields {
-    // A plain figure of the trial, or of a part of it that is always there.
-    (plain $name:literal $($path:ident).+) => {
-        ($name, |trial| trial.$($path).+.to_string())
-    };
-    // A figure that may be unknown.
-    (maybe $name:literal $($path:ident).+) => {
-        ($name, |trial| text(trial.$($path).+))
-    };
-    // A figure of a part that may be missing.
-    (of $name:literal $part:ident $field:ident) => {
-        ($name, |trial| text(trial.$part.map(|part| part.$field)))
-    };
-    // A figure that may be unknown, of a part that may be missing.
-    (maybe_of $name:literal $part:ident $field:ident) => {
-        ($name, |trial| text(trial.$part.and_then(|part| part.$field)))
-    };
-}
-
-macro_rules! percentiles {
-    ($part:ident) => {
-        [
-            (concat!(stringify!($part), "_p50"), |t| {
-                of(t.$part, |p| Some(p.p50))
-            }),
-            (concat!(stringify!($part), "_p90"), |t| {
-                of(t.$part, |p| p.p90)
-            }),
-            (concat!(stringify!($part), "_p99"), |t| {
-                of(t.$part, |p| p.p99)
-            }),
-            (concat!(stringify!($part), "_max"), |t| {
-                of(t.$part, |p| Some(p.max))
-            }),
-            (concat!(stringify!($part), "_mean"), |t| {
-                of(t.$part, |p| Some(p.mean))
-            }),
-            (concat!(stringify!($part), "_count"), |t| {
-                text(t.$part.map(|p| p.count))
-            }),
-        ]
-    };
-}
-
-fn of(percentiles: Option<Percentiles>, figure: fn(Percentiles) -> Option<f64>) -> String {
-    text(percentiles.and_then(figure))
-}
-
-const HEAD: &[Field] = &[
-    ("arm", |trial| trial.arm.clone()),
-    fields!(plain "block" block),
-    fields!(plain "order" order),
-    fields!(plain "discarded" discarded),
-    fields!(plain "valid" valid),
-    ("invalid_reasons", |trial| trial.invalid_reasons.join("; ")),
-    fields!(plain "degraded" degraded),
-    fields!(maybe "makespan_s" makespan_s),
-    fields!(maybe "fetch_makespan_s" fetch_makespan_s),
-    fields!(maybe "spawn_s" spawn_s),
-    fields!(plain "completed" completed),
-    fields!(plain "failed" failed),
-    fields!(plain "abandoned" abandoned),
-    fields!(plain "requeued" requeued),
-    fields!(plain "duplicates_ignored" duplicates_ignored),
-    fields!(plain "fetchers_lost" fetchers_lost),
-    fields!(maybe "notice_s" notice_s),
-    fields!(maybe "recovery_s" recovery_s),
-    fields!(plain "asked_again" asked_again),
-    fields!(plain "bytes" bytes),
-    fields!(maybe "requests_per_s" requests_per_s),
-    fields!(maybe "cpu_user_s" cpu_user_s),
-    fields!(maybe "cpu_system_s" cpu_system_s),
-    fields!(maybe "voluntary_switches" voluntary_switches),
-    fields!(maybe "involuntary_switches" involuntary_switches),
-    fields!(maybe "run_queue_wait_s" run_queue_wait_s),
-    fields!(maybe "threads_peak" threads_peak),
-    fields!(maybe "pss_peak_bytes" pss_peak_bytes),
-    fields!(maybe "uss_peak_bytes" uss_peak_bytes),
-    fields!(maybe "hwm_sum_bytes" hwm_sum_bytes),
-    fields!(maybe "pss_byte_s" pss_byte_s),
-    fields!(maybe "cgroup_peak_bytes" cgroup_peak_bytes),
-    fields!(maybe "cgroup_sock_bytes" cgroup_sock_bytes),
-    fields!(maybe "cgroup_kernel_stack_bytes" cgroup_kernel_stack_bytes),
-    fields!(maybe "in_flight_mean" in_flight_mean),
-    fields!(maybe "in_flight_peak" in_flight_peak),
-    fields!(maybe "connections_opened" connections_opened),
-    fields!(maybe "requests_sent" requests_sent),
-    fields!(maybe "stale_retries" stale_retries),
-    fields!(maybe "suspended_s" suspended_s),
-    fields!(maybe "late_starts" late_starts),
-    fields!(maybe "host_wait_s" host_wait_s),
+/// The columns of `trials.csv`, in order, named as in the record, with `_`
+/// between a part and its figure.
+#[rustfmt::skip]
+const COLUMNS: &[&str] = &[
+    "arm", "block", "order", "discarded", "valid", "invalid_reasons", "degraded", "makespan_s",
+    "fetch_makespan_s", "spawn_s", "completed", "failed", "abandoned", "requeued",
+    "duplicates_ignored", "fetchers_lost", "notice_s", "recovery_s", "asked_again", "bytes",
+    "requests_per_s", "cpu_user_s", "cpu_system_s", "voluntary_switches",
+    "involuntary_switches", "run_queue_wait_s", "threads_peak", "pss_peak_bytes",
+    "uss_peak_bytes", "hwm_sum_bytes", "pss_byte_s", "cgroup_peak_bytes", "cgroup_sock_bytes",
+    "cgroup_kernel_stack_bytes", "in_flight_mean", "in_flight_peak", "connections_opened",
+    "requests_sent", "stale_retries", "suspended_s", "late_starts", "host_wait_s",
+    "latency_s_p50", "latency_s_p90", "latency_s_p99", "latency_s_max", "latency_s_mean",
+    "latency_s_count", "first_byte_s_p50", "first_byte_s_p90", "first_byte_s_p99",
+    "first_byte_s_max", "first_byte_s_mean", "first_byte_s_count", "connect_s_p50",
+    "connect_s_p90", "connect_s_p99", "connect_s_max", "connect_s_mean", "connect_s_count",
+    "queue_wait_s_p50", "queue_wait_s_p90", "queue_wait_s_p99", "queue_wait_s_max",
+    "queue_wait_s_mean", "queue_wait_s_count", "sojourn_s_p50", "sojourn_s_p90",
+    "sojourn_s_p99", "sojourn_s_max", "sojourn_s_mean", "sojourn_s_count", "phases_connect_s",
+    "phases_wait_s", "phases_body_s", "phases_idle_s", "coordination_overhead_s",
+    "coordination_lag_mean_s", "coordination_barrier_s", "coordination_coordinator_cpu_s",
+    "coordination_worker_cpu_s", "coordination_pipe_bytes_sent",
+    "coordination_pipe_bytes_received", "coordination_grpc_bytes_sent",
+    "coordination_grpc_bytes_received", "coordination_grpc_messages_sent",
+    "coordination_grpc_messages_received", "outcomes", "statuses", "origin_requests",
+    "origin_connections", "origin_connections_peak", "origin_concurrent_peak", "origin_cpu_s",
+    "origin_busy", "origin_delay_error_mean_s", "origin_connections_closed",
 ];
 
-const TAIL: &[Field] = &[
-    fields!(plain "phases_connect_s" phases.connect_s),
-    fields!(plain "phases_wait_s" phases.wait_s),
-    fields!(plain "phases_body_s" phases.body_s),
-    fields!(plain "phases_idle_s" phases.idle_s),
-    fields!(maybe "coordination_overhead_s" coordination.overhead_s),
-    fields!(maybe "coordination_lag_mean_s" coordination.lag_mean_s),
-    fields!(maybe "coordination_barrier_s" coordination.barrier_s),
-    fields!(maybe "coordination_coordinator_cpu_s" coordination.coordinator_cpu_s),
-    fields!(maybe "coordination_worker_cpu_s" coordination.worker_cpu_s),
-    fields!(plain "coordination_pipe_bytes_sent" coordination.pipe_bytes_sent),
-    fields!(plain "coordination_pipe_bytes_received" coordination.pipe_bytes_received),
-    fields!(plain "coordination_grpc_bytes_sent" coordination.grpc_bytes_sent),
-    fields!(plain "coordination_grpc_bytes_received" coordination.grpc_bytes_received),
-    fields!(plain "coordination_grpc_messages_sent" coordination.grpc_messages_sent),
-    fields!(plain "coordination_grpc_messages_received" coordination.grpc_messages_received),
-    ("outcomes", |trial| counts(&trial.outcomes)),
-    ("statuses", |trial| counts(&trial.statuses)),
-    fields!(of "origin_requests" origin requests),
-    fields!(of "origin_connections" origin connections),
-    fields!(of "origin_connections_peak" origin connections_peak),
-    fields!(of "origin_concurrent_peak" origin concurrent_peak),
-    fields!(maybe_of "origin_cpu_s" origin cpu_s),
-    fields!(maybe_of "origin_busy" origin busy),
-    fields!(maybe_of "origin_delay_error_mean_s" origin delay_error_mean_s),
-    fields!(maybe_of "origin_connections_closed" origin connections_closed),
-];
-
-/// Every column, in order.
-fn columns() -> impl Iterator<Item = Field> {
-    let latency: [Field; 6] = percentiles!(latency_s);
-    let first_byte: [Field; 6] = percentiles!(first_byte_s);
-    let connect: [Field; 6] = percentiles!(connect_s);
-    let queue_wait: [Field; 6] = percentiles!(queue_wait_s);
-    let sojourn: [Field; 6] = percentiles!(sojourn_s);
-    HEAD.iter()
-        .copied()
-        .chain(latency)
-        .chain(first_byte)
-        .chain(connect)
-        .chain(queue_wait)
-        .chain(sojourn)
-        .chain(TAIL.iter().copied())
+/// A trial's figures by the names of their columns: an unknown one is empty,
+/// counts by name read `200=997 404=3`, and of the series nothing stands here.
+fn fields(trial: &Trial) -> BTreeMap<String, String> {
+    let counts = |counts: &BTreeMap<String, u64>| {
+        let counts: Vec<String> = counts
+            .iter()
+            .map(|(name, n)| format!("{name}={n}"))
+            .collect();
+        counts.join(" ")
+    };
+    let mut fields = BTreeMap::new();
+    let record = serde_json::to_value(trial).expect("the record has string keys only");
+    flatten("", &record, &mut fields);
+    fields.insert("invalid_reasons".into(), trial.invalid_reasons.join("; "));
+    fields.insert("outcomes".into(), counts(&trial.outcomes));
+    fields.insert("statuses".into(), counts(&trial.statuses));
+    fields
 }
 
-/// Every trial as one row of `trials.csv`. Columns are named as in the record,
-/// with `_` between a part and its figure; an unknown figure is empty; counts
-/// by name read `200=997 404=3`.
+fn flatten(name: &str, value: &Value, into: &mut BTreeMap<String, String>) {
+    let text = match value {
+        Value::Object(parts) => {
+            for (part, value) in parts {
+                let separator = if name.is_empty() { "" } else { "_" };
+                flatten(&format!("{name}{separator}{part}"), value, into);
+            }
+            return;
+        }
+        Value::Null | Value::Array(_) => String::new(),
+        Value::String(text) => text.clone(),
+        // Never with an exponent.
+        Value::Number(number) if number.is_f64() => number.as_f64().unwrap_or(f64::NAN).to_string(),
+        plain => plain.to_string(),
+    };
+    into.insert(name.to_owned(), text);
+}
+
+/// Every trial as one row of `trials.csv`.
 #[must_use]
 pub fn csv(study: &Study) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let impossible = "writing equally long records into memory cannot fail";
-    writer
-        .write_record(columns().map(|(name, _)| name))
-        .expect(impossible);
+    writer.write_record(COLUMNS).expect(impossible);
     for trial in &study.trials {
-        writer
-            .write_record(columns().map(|(_, figure)| figure(trial)))
-            .expect(impossible);
+        let fields = fields(trial);
+        let row = COLUMNS
+            .iter()
+            .map(|name| fields.get(*name).map_or("", String::as_str));
+        writer.write_record(row).expect(impossible);
     }
     let bytes = writer.into_inner().expect(impossible);
     String::from_utf8(bytes).expect("every field is text")
@@ -191,23 +102,10 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{fixture, record::OriginFigures};
-
-    /// The record's plain figures, by their names in the table.
-    fn flattened(value: &serde_json::Value, prefix: &str, into: &mut BTreeSet<String>) {
-        let serde_json::Value::Object(fields) = value else {
-            into.insert(prefix.to_owned());
-            return;
-        };
-        for (name, value) in fields {
-            let name = if prefix.is_empty() {
-                name.clone()
-            } else {
-                format!("{prefix}_{name}")
-            };
-            flattened(value, &name, into);
-        }
-    }
+    use crate::{
+        fixture,
+        record::{OriginFigures, Percentiles},
+    };
 
     #[test]
     fn every_figure_of_a_trial_has_a_column() {
@@ -220,17 +118,18 @@ mod tests {
             origin: Some(OriginFigures::default()),
             ..Trial::default()
         };
-        let mut record = BTreeSet::new();
-        flattened(&serde_json::to_value(&full).unwrap(), "", &mut record);
+        let mut record = BTreeMap::new();
+        flatten("", &serde_json::to_value(&full).unwrap(), &mut record);
+        let mut record: BTreeSet<String> = record.into_keys().collect();
         // Series stay in study.json.
         for series in ["memory", "latency_histogram", "workers", "requests"] {
             assert!(record.remove(series), "{series}");
         }
         // Empty maps flatten to nothing.
         record.extend(["outcomes".to_owned(), "statuses".to_owned()]);
-        let table: BTreeSet<String> = columns().map(|(name, _)| name.to_owned()).collect();
+        let table: BTreeSet<String> = COLUMNS.iter().map(|name| (*name).to_owned()).collect();
         assert_eq!(record, table);
-        assert_eq!(columns().count(), table.len(), "a name stands twice");
+        assert_eq!(COLUMNS.len(), table.len(), "a name stands twice");
     }
 
     #[test]
