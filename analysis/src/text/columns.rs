@@ -13,14 +13,18 @@ pub(crate) struct Cell {
     /// What is read first.
     pub(crate) main: String,
     /// Range or interval; may be empty.
-    pub(crate) aside: String,
+    pub(crate) detail: String,
 }
 
 impl Cell {
     fn new(main: impl Into<String>) -> Self {
+        Self::detailed(main, String::new())
+    }
+
+    fn detailed(main: impl Into<String>, detail: String) -> Self {
         Self {
             main: main.into(),
-            aside: String::new(),
+            detail,
         }
     }
 }
@@ -46,110 +50,81 @@ pub(crate) struct Columns {
 }
 
 /// What a row's verdict is called.
-fn verdict_name(summary: &ArmSummary<'_>) -> String {
-    if summary.baseline {
-        return "baseline".to_owned();
+fn verdict_name(summary: &ArmSummary<'_>) -> &'static str {
+    match summary.comparison.map(|comparison| comparison.verdict) {
+        _ if summary.baseline => "baseline",
+        None => format::UNKNOWN,
+        Some(Verdict::Faster) => "faster",
+        Some(Verdict::Slower) => "slower",
+        Some(Verdict::Equivalent) => "equivalent",
+        Some(Verdict::Inconclusive) => "inconclusive",
+        Some(Verdict::Estimate) if !summary.fetches() => "fetches nothing",
+        Some(Verdict::Estimate) => "interval only",
     }
-    let Some(comparison) = summary.comparison else {
-        return format::UNKNOWN.to_owned();
-    };
-    match comparison.verdict {
-        Verdict::Faster => "faster",
-        Verdict::Slower => "slower",
-        Verdict::Equivalent => "equivalent",
-        Verdict::Inconclusive => "inconclusive",
-        Verdict::Estimate if !summary.fetches() => "fetches nothing",
-        Verdict::Estimate => "interval only",
-    }
-    .to_owned()
 }
 
 fn against_baseline(summary: &ArmSummary<'_>) -> Cell {
-    if summary.baseline {
-        return Cell::new("1");
-    }
-    let Some(comparison) = summary.comparison else {
-        return Cell::new(format::UNKNOWN);
-    };
-    Cell {
-        main: format::ratio(comparison.ratio),
-        aside: match (comparison.ci_low, comparison.ci_high) {
-            (Some(low), Some(high)) => format::ratio_interval(low, high),
-            _ => String::new(),
-        },
+    match summary.comparison {
+        _ if summary.baseline => Cell::new("1"),
+        None => Cell::new(format::UNKNOWN),
+        Some(comparison) => {
+            let ends = comparison.ci_low.zip(comparison.ci_high);
+            let ends = ends.map(|(low, high)| format::ratio_interval(low, high));
+            Cell::detailed(format::ratio(comparison.ratio), ends.unwrap_or_default())
+        }
     }
 }
 
 fn makespan(summary: &ArmSummary<'_>) -> Cell {
-    match &summary.makespan_s {
-        Some(spread) => Cell {
-            main: format::duration(spread.median),
-            aside: range(spread, format::duration),
-        },
-        None => Cell::new(format::UNKNOWN),
-    }
+    let Some(spread) = &summary.makespan_s else {
+        return Cell::new(format::UNKNOWN);
+    };
+    let range = range(spread, format::duration);
+    Cell::detailed(format::duration(spread.median), range)
 }
 
-fn failed(summary: &ArmSummary<'_>) -> String {
-    format::count(summary.trials.iter().map(|trial| trial.failed).sum())
+fn median(
+    summary: &ArmSummary<'_>,
+    metric: fn(&Trial) -> Option<f64>,
+    figure: fn(f64) -> String,
+) -> Cell {
+    Cell::new(or_unknown(summary.median(metric), figure))
+}
+
+fn per_thousand(summary: &ArmSummary<'_>, name: &str, figure: fn(f64) -> String) -> Cell {
+    let metric = Metric::named(name);
+    let value = metric.and_then(|metric| summary.per_thousand_urls(&metric));
+    Cell::new(or_unknown(value, figure))
 }
 
 impl Columns {
+    #[rustfmt::skip]
     pub(crate) fn of(study: &Study) -> Self {
         let rows = summaries(study);
-        let column =
-            |header: &str, dispensable, cell: &dyn Fn(&ArmSummary<'_>) -> Cell| TextColumn {
+        let versus = format!("vs {}", study.manifest.baseline);
+        type Draw = fn(&ArmSummary<'_>) -> Cell;
+        let columns: [(&str, u8, Draw); 12] = [
+            ("arm", 0, |s| Cell::new(&s.arm.name)),
+            ("makespan", 0, makespan),
+            (&versus, 0, against_baseline),
+            ("verdict", 3, |s| Cell::new(verdict_name(s))),
+            ("requests/s", 6, |s| median(s, |t| t.requests_per_s, format::rate)),
+            ("p50", 7, |s| median(s, |t| Some(t.latency_s?.p50), format::duration)),
+            ("p99", 4, |s| median(s, |t| t.latency_s?.p99, format::duration)),
+            ("memory", 1, |s| median(s, |t| Some(t.pss_peak_bytes? as f64), format::bytes)),
+            ("CPU", 2, |s| per_thousand(s, "cpu_s", format::duration)),
+            ("switches", 5, |s| per_thousand(s, "switches", format::rate)),
+            ("failed", 8, |s| Cell::new(format::count(s.trials.iter().map(|trial| trial.failed).sum()))),
+            ("trials", 9, |s| Cell::new(format!("{}/{}", s.trials.len(), s.attempts))),
+        ];
+        Self {
+            columns: columns.map(|(header, dispensable, cell)| TextColumn {
                 header: header.to_owned(),
                 cells: rows.iter().map(cell).collect(),
                 dispensable,
-            };
-        let median = |header: &str,
-                      dispensable,
-                      metric: fn(&Trial) -> Option<f64>,
-                      figure: fn(f64) -> String| {
-            column(header, dispensable, &|summary| {
-                Cell::new(or_unknown(summary.median(metric), figure))
-            })
-        };
-        let per_thousand = |header: &str, dispensable, name, figure: fn(f64) -> String| {
-            let metric = Metric::named(name);
-            column(header, dispensable, &|summary| {
-                let value = metric.and_then(|metric| summary.per_thousand_urls(&metric));
-                Cell::new(or_unknown(value, figure))
-            })
-        };
-        let columns = vec![
-            column("arm", 0, &|summary| Cell::new(&summary.arm.name)),
-            column("makespan", 0, &makespan),
-            column(
-                &format!("vs {}", study.manifest.baseline),
-                0,
-                &against_baseline,
-            ),
-            column("verdict", 3, &|summary| Cell::new(verdict_name(summary))),
-            median("requests/s", 6, |t| t.requests_per_s, format::rate),
-            median("p50", 7, |t| Some(t.latency_s?.p50), format::duration),
-            median("p99", 4, |t| t.latency_s?.p99, format::duration),
-            median(
-                "memory",
-                1,
-                |t| t.pss_peak_bytes.map(|bytes| bytes as f64),
-                format::bytes,
-            ),
-            per_thousand("CPU", 2, "cpu_s", format::duration),
-            per_thousand("switches", 5, "switches", format::rate),
-            column("failed", 8, &|summary| Cell::new(failed(summary))),
-            column("trials", 9, &|summary| {
-                Cell::new(format!("{}/{}", summary.trials.len(), summary.attempts))
-            }),
-        ];
-        Self {
-            columns,
+            }).into(),
             best: rows.iter().position(ArmSummary::competes),
-            verdicts: rows
-                .iter()
-                .map(|summary| summary.comparison.map(|c| c.verdict))
-                .collect(),
+            verdicts: rows.iter().map(|row| Some(row.comparison?.verdict)).collect(),
         }
     }
 }

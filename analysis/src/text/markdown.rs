@@ -1,78 +1,60 @@
 //! A study as Markdown, to paste into an issue or a page.
 
-use std::fmt::Write as _;
-
 use crate::{
     record::Study,
     text::{
         caveats,
         columns::{Columns, LEGEND},
-        context, coordination, memory, open_loop, scaling, sureness, verdict,
+        context, lines_below, verdict,
     },
 };
 
 /// A study as Markdown with one wide table; the best arm is in bold.
 #[must_use]
 pub fn markdown(study: &Study) -> String {
-    let mut out = String::new();
-    let mut paragraph = |text: &str| {
-        if !text.is_empty() {
-            let _ = writeln!(out, "{text}\n"); // writing to a String cannot fail
-        }
-    };
-    paragraph(&escaped(&context(study)));
-    paragraph(&format!("**{}**", escaped(&verdict(study).join(" "))));
+    let mut paragraphs = vec![
+        escaped(&context(study)),
+        format!("**{}**", escaped(&verdict(study).join(" "))),
+    ];
     if !study.trials.is_empty() {
-        paragraph(&grid(&Columns::of(study)));
-        paragraph(&escaped(LEGEND));
+        paragraphs.push(grid(&Columns::of(study)));
+        paragraphs.push(escaped(LEGEND));
     }
-    let notes = [sureness(study), coordination(study)].into_iter().flatten();
-    let notes = notes.chain(open_loop::lines(study));
-    for line in notes.chain(scaling(study)).chain(memory(study)) {
-        paragraph(&escaped(&line));
-    }
+    paragraphs.extend(lines_below(study).iter().map(|line| escaped(line)));
     let caveats = caveats(study);
     if !caveats.is_empty() {
-        let lines: Vec<String> = caveats
+        let items = caveats
             .iter()
-            .map(|caveat| format!("- {}", escaped(caveat)))
-            .collect();
-        paragraph(&format!("Keep in mind:\n\n{}", lines.join("\n")));
+            .map(|caveat| format!("- {}", escaped(caveat)));
+        let items: Vec<String> = items.collect();
+        paragraphs.push(format!("Keep in mind:\n\n{}", items.join("\n")));
     }
-    out.truncate(out.trim_end().len());
-    out.push('\n');
-    out
+    paragraphs.retain(|text| !text.is_empty());
+    format!("{}\n", paragraphs.join("\n\n").trim_end())
 }
 
 fn grid(columns: &Columns) -> String {
-    let mut lines = Vec::new();
+    let columns_in = columns.columns.iter();
     let row = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
-    lines.push(row(columns
-        .columns
-        .iter()
-        .map(|column| escaped(&column.header))
-        .collect()));
-    lines.push(row((0..columns.columns.len())
-        .map(|at| if at == 0 { "---" } else { "---:" }.to_owned())
-        .collect()));
+    let rule = |at| if at == 0 { "---" } else { "---:" }.to_owned();
+    let headers = columns_in.clone().map(|column| escaped(&column.header));
+    let mut lines = vec![
+        row(headers.collect()),
+        row((0..columns.columns.len()).map(rule).collect()),
+    ];
     for at in 0..columns.verdicts.len() {
-        let best = columns.best == Some(at);
-        lines.push(row(columns
-            .columns
-            .iter()
-            .enumerate()
-            .map(|(place, column)| {
-                let cell = &column.cells[at];
-                let mut text = escaped(&cell.main);
-                if best && place == 0 {
-                    text = format!("★ **{text}**");
-                }
-                if !cell.aside.is_empty() {
-                    let _ = write!(text, " ({})", escaped(&cell.aside));
-                }
-                text
-            })
-            .collect()));
+        let cells = columns_in.clone().enumerate().map(|(place, column)| {
+            let cell = &column.cells[at];
+            let mut text = escaped(&cell.main);
+            if columns.best == Some(at) && place == 0 {
+                text = format!("★ **{text}**");
+            }
+            if !cell.detail.is_empty() {
+                text += &format!(" ({})", escaped(&cell.detail));
+            }
+            text
+        });
+        lines.push(row(cells.collect()));
     }
     lines.join("\n")
 }

@@ -14,6 +14,8 @@ mod terminal;
 mod verdict;
 mod words;
 
+use crate::record::Study;
+
 pub use between::{NotComparable, compare};
 pub use context::context;
 pub use machine::{csv, json};
@@ -24,3 +26,10 @@ pub use open_loop::{OpenLoop, open_loop};
 pub use terminal::table;
 pub use verdict::verdict;
 pub(crate) use words::{counted, counted_were, ends, ends_in_brackets, listed, or_unknown};
+
+/// What is told below the table, a line each.
+fn lines_below(study: &Study) -> Vec<String> {
+    let lines = [sureness(study), coordination(study)].into_iter().flatten();
+    let lines = lines.chain(open_loop::lines(study));
+    lines.chain(scaling(study)).chain(memory(study)).collect()
+}

@@ -4,15 +4,14 @@ use crate::{
     record::{Study, Verdict},
     text::{
         caveats,
-        columns::{Columns, LEGEND},
-        context, coordination, memory, open_loop, scaling, sureness, verdict,
-        words::listed,
+        columns::{Cell, Columns, LEGEND, TextColumn},
+        context, lines_below, verdict,
+        words::{aligned, chars, listed},
     },
 };
 
 /// Narrower than this nothing is laid out for.
 const WIDTH_MIN: usize = 40;
-const GAP: &str = "  ";
 
 /// A study as text for a terminal of `width` columns: context, verdict, table,
 /// how sure this is, coordination, scaling, caveats.
@@ -20,90 +19,73 @@ const GAP: &str = "  ";
 pub fn table(study: &Study, width: usize, color: bool) -> String {
     let width = width.max(WIDTH_MIN);
     let style = TerminalStyle(color);
-    let mut out = String::new();
-    let mut block = |text: String| {
-        if !text.is_empty() {
-            if !out.is_empty() {
-                out.push('\n');
-            }
-            out.push_str(&text);
-        }
-    };
-    block(style.dim(&wrapped(&context(study), width, "")));
-    block(style.bold(&wrapped(&verdict(study).join(" "), width, "")));
+    let mut blocks = vec![
+        style.dim(&wrapped(&context(study), width, "")),
+        style.bold(&wrapped(&verdict(study).join(" "), width, "")),
+    ];
     if !study.trials.is_empty() {
-        block(drawn(&Columns::of(study), width, style));
-        block(style.dim(&wrapped(LEGEND, width, "")));
+        blocks.push(drawn(&Columns::of(study), width, style));
+        blocks.push(style.dim(&wrapped(LEGEND, width, "")));
     }
-    let mut notes = String::new();
-    for line in [sureness(study), coordination(study)].into_iter().flatten() {
-        notes.push_str(&wrapped(&line, width, ""));
-    }
-    let rest = open_loop::lines(study)
-        .into_iter()
-        .chain(scaling(study))
-        .chain(memory(study));
-    for line in rest {
-        notes.push_str(&wrapped(&line, width, ""));
-    }
-    block(notes);
+    let below = lines_below(study);
+    blocks.push(below.iter().map(|line| wrapped(line, width, "")).collect());
     let caveats = caveats(study);
     if !caveats.is_empty() {
-        let mut text = style.bold("Keep in mind\n");
-        for caveat in caveats {
-            text.push_str(&wrapped(&format!("• {caveat}"), width, "  "));
-        }
-        block(text);
+        let items = caveats
+            .iter()
+            .map(|caveat| wrapped(&format!("• {caveat}"), width, "  "));
+        let items: String = items.collect();
+        blocks.push(style.bold("Keep in mind\n") + &items);
     }
-    out
+    blocks.retain(|text| !text.is_empty());
+    blocks.join("\n")
 }
 
 /// Which columns fit, and how they are set.
-struct TableLayout {
-    kept: Vec<usize>,
-    left_out: Vec<usize>,
-    /// Asides stand below their figures, not beside them.
+struct TableLayout<'a> {
+    kept: Vec<&'a TextColumn>,
+    left_out: Vec<&'a str>,
+    /// Details stand below their figures, not beside them.
     stacked: bool,
 }
 
-fn cell_width(columns: &Columns, at: usize, stacked: bool) -> usize {
-    let column = &columns.columns[at];
+fn cell_width(column: &TextColumn, stacked: bool) -> usize {
     let cells = column.cells.iter().map(|cell| {
-        let (main, aside) = (chars(&cell.main), chars(&cell.aside));
-        match (aside, stacked) {
+        let (main, detail) = (chars(&cell.main), chars(&cell.detail));
+        match (detail, stacked) {
             (0, _) => main,
-            (_, true) => main.max(aside),
+            (_, true) => main.max(detail),
             // Between brackets.
-            (_, false) => main + aside + 3,
+            (_, false) => main + detail + 3,
         }
     });
     cells.max().unwrap_or(0).max(chars(&column.header))
 }
 
-fn layout(columns: &Columns, width: usize) -> TableLayout {
-    let all: Vec<usize> = (0..columns.columns.len()).collect();
-    // The star and its space stand before the first column.
-    let needs = |kept: &[usize], stacked| {
-        2 + kept
-            .iter()
-            .map(|&at| cell_width(columns, at, stacked))
-            .sum::<usize>()
-            + GAP.len() * kept.len().saturating_sub(1)
+/// The width of columns with two spaces between them, and of the star and its
+/// space before the first.
+fn row_width(widths: &[usize]) -> usize {
+    2 + widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1)
+}
+
+fn layout(columns: &[TextColumn], width: usize) -> TableLayout<'_> {
+    let needs = |kept: &[&TextColumn], stacked| {
+        let widths: Vec<usize> = kept.iter().map(|c| cell_width(c, stacked)).collect();
+        row_width(&widths)
     };
-    let stacked = needs(&all, false) > width;
-    let mut kept = all.clone();
-    while needs(&kept, stacked) > width {
-        let Some(out) = kept
-            .iter()
-            .copied()
-            .filter(|&at| columns.columns[at].dispensable > 0)
-            .max_by_key(|&at| columns.columns[at].dispensable)
-        else {
-            break;
-        };
-        kept.retain(|&at| at != out);
+    let mut kept: Vec<&TextColumn> = columns.iter().collect();
+    let stacked = needs(&kept, false) > width;
+    while needs(&kept, stacked) > width
+        && let Some(first) = kept.iter().map(|column| column.dispensable).max()
+        && first > 0
+    {
+        kept.retain(|column| column.dispensable != first);
     }
-    let left_out = all.into_iter().filter(|at| !kept.contains(at)).collect();
+    let left_out = columns
+        .iter()
+        .filter(|column| !kept.iter().any(|kept| std::ptr::eq(*kept, *column)))
+        .map(|column| column.header.as_str())
+        .collect();
     TableLayout {
         kept,
         left_out,
@@ -112,79 +94,43 @@ fn layout(columns: &Columns, width: usize) -> TableLayout {
 }
 
 fn drawn(columns: &Columns, width: usize, style: TerminalStyle) -> String {
-    let layout = layout(columns, width);
-    let widths: Vec<usize> = layout
-        .kept
-        .iter()
-        .map(|&at| cell_width(columns, at, layout.stacked))
-        .collect();
-    let line = |star: &str, texts: Vec<String>| {
-        let mut line = format!("{star:2}");
-        for (place, (text, width)) in texts.iter().zip(&widths).enumerate() {
-            if place > 0 {
-                line.push_str(GAP);
-            }
-            let padding = " ".repeat(width - chars(text));
-            // Names to the left, figures to the right.
-            if place == 0 {
-                line.push_str(text);
-                line.push_str(&padding);
-            } else {
-                line.push_str(&padding);
-                line.push_str(text);
-            }
-        }
+    let layout = layout(&columns.columns, width);
+    let kept = layout.kept.iter();
+    let widths = kept
+        .clone()
+        .map(|column| cell_width(column, layout.stacked));
+    let widths: Vec<usize> = widths.collect();
+    let line = |star: &str, cells: Vec<String>| {
+        let line = format!("{star:2}{}", aligned(&cells, &widths));
         line.trim_end().to_owned()
     };
-    let headers = layout
-        .kept
-        .iter()
-        .map(|&at| columns.columns[at].header.clone())
-        .collect();
-    let mut out = style.bold(&line("", headers));
-    out.push('\n');
-    let rule = 2 + widths.iter().sum::<usize>() + GAP.len() * (widths.len() - 1);
-    out.push_str(&style.dim(&"─".repeat(rule)));
-    out.push('\n');
+    let headers = kept.clone().map(|column| column.header.clone());
+    let mut lines = vec![
+        style.bold(&line("", headers.collect())),
+        style.dim(&"─".repeat(row_width(&widths))),
+    ];
     for row in 0..columns.verdicts.len() {
         let star = if columns.best == Some(row) { "★" } else { "" };
-        let cells = || {
-            layout
-                .kept
-                .iter()
-                .map(|&at| &columns.columns[at].cells[row])
-        };
-        let first = cells()
-            .map(|cell| match (cell.aside.as_str(), layout.stacked) {
-                ("", _) | (_, true) => cell.main.clone(),
-                (aside, false) => format!("{} ({aside})", cell.main),
-            })
-            .collect();
-        out.push_str(&style.row(&line(star, first), columns, row));
-        out.push('\n');
+        let cells = kept.clone().map(|column| &column.cells[row]);
+        let first = cells.clone().map(|cell| match cell {
+            Cell { main, detail } if detail.is_empty() || layout.stacked => main.clone(),
+            Cell { main, detail } => format!("{main} ({detail})"),
+        });
+        lines.push(style.row(&line(star, first.collect()), columns, row));
         if layout.stacked {
-            let second = cells().map(|cell| cell.aside.clone()).collect();
-            out.push_str(&style.dim(&line("", second)));
-            out.push('\n');
+            let second = cells.map(|cell| cell.detail.clone());
+            lines.push(style.dim(&line("", second.collect())));
         }
     }
+    let mut out = lines.join("\n") + "\n";
     if !layout.left_out.is_empty() {
-        let names: Vec<&str> = layout
-            .left_out
-            .iter()
-            .map(|&at| columns.columns[at].header.as_str())
-            .collect();
-        let told = format!(
+        let note = format!(
             "Left out for want of width: {} (--format markdown or csv has them).",
-            listed(&names)
+            listed(&layout.left_out)
         );
-        out.push_str(&style.dim(&wrapped(&told, width, "")));
+        out += &style.dim(&wrapped(&note, width, ""));
     }
     out
-}
-
-fn chars(text: &str) -> usize {
-    text.chars().count()
 }
 
 /// Breaks text into lines of at most `width`, between words but never between
@@ -198,8 +144,7 @@ fn wrapped(text: &str, width: usize, indent: &str) -> String {
         while let Some(word) = words.next() {
             let mut word = word.to_owned();
             while let Some(unit) = words.next_if(|next| ends_in_digit(&word) && is_unit(next)) {
-                word.push(' ');
-                word.push_str(unit);
+                word = format!("{word} {unit}");
             }
             if length > 0 && length + 1 + chars(&word) > width {
                 out.push('\n');

@@ -63,6 +63,25 @@ pub(crate) fn or_unknown(value: Option<f64>, figure: fn(f64) -> String) -> Strin
     value.map_or_else(|| format::UNKNOWN.to_owned(), figure)
 }
 
+/// A row of a table, two spaces between columns: names to the left, figures to
+/// the right.
+pub(crate) fn aligned(cells: &[String], widths: &[usize]) -> String {
+    let mut line = String::new();
+    for (at, (cell, width)) in cells.iter().zip(widths).enumerate() {
+        let padding = " ".repeat(width - chars(cell));
+        match at {
+            0 => line += &format!("{cell}{padding}"),
+            _ => line += &format!("  {padding}{cell}"),
+        }
+    }
+    line
+}
+
+/// How many columns of a terminal a text takes.
+pub(crate) fn chars(text: &str) -> usize {
+    text.chars().count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
