@@ -1,6 +1,6 @@
 //! The fleet: the workers that are attached, as a trial sees them.
 //!
-//! The gRPC side ([`service`]) turns every worker's stream into [`FleetEvent`]s
+//! The gRPC side ([`server`]) turns every worker's stream into [`FleetEvent`]s
 //! on one bounded queue; when they are not taken, the streams fill and the
 //! workers wait. What is sent to a worker is bounded by the credit of its
 //! fetchers; a worker whose queue is full all the same does not read any more
@@ -8,7 +8,9 @@
 
 mod message;
 mod roster;
-mod service;
+mod server;
+mod stream;
+mod token;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -25,7 +27,8 @@ use tracing::debug;
 
 pub use message::WorkerMessage;
 pub use roster::Roster;
-pub use service::{FleetServer, ServeError, Token};
+pub use server::{FleetServer, ServeError};
+pub use token::Token;
 
 /// Messages from all workers that wait to be taken.
 const EVENTS_MAX: usize = 256;
