@@ -1,6 +1,9 @@
 //! The one way from trials to conclusions.
 
-use crate::{memory_slope::memory_slopes, record::Study, scaling::scaling, statistics, validity};
+use crate::{
+    caveats::caveats, memory_slope::memory_slopes, record::Study, scaling::scaling, statistics,
+    validity,
+};
 
 /// What conclusions are drawn with.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,7 +29,7 @@ pub fn conclude(study: &mut Study, options: &Options) {
     (study.comparisons, study.analysis) = statistics::compare(study, options.margin);
     study.scaling = scaling(study);
     study.memory_slopes = memory_slopes(study);
-    study.caveats = validity::caveats(study);
+    study.caveats = caveats(study);
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use crate::{
     conclude,
     latency::Latency,
     record::{
-        Arm, Coordination, Http, Machine, Manifest, MemoryPoint, Origin, OriginFigures, Phases,
-        Request, SCHEMA_VERSION, Study, Trial, Worker, WorkerShare,
+        Arm, Coordination, Http, Machine, Manifest, MemoryPoint, Origin, OriginMetrics, Phases,
+        Request, SCHEMA_VERSION, Study, TrialRecord, Worker, WorkerShare,
     },
 };
 
@@ -293,7 +293,7 @@ impl StudyBuilder {
         }
     }
 
-    fn trial(&self, arm: &Arm, delays_us: &[u64], speed: f64, rng: &mut ChaCha8Rng) -> Trial {
+    fn trial(&self, arm: &Arm, delays_us: &[u64], speed: f64, rng: &mut ChaCha8Rng) -> TrialRecord {
         let cost = Cost::of(arm);
         let run = run(arm, &cost, delays_us, speed, self.cores);
         let urls = u64::from(self.urls);
@@ -306,7 +306,7 @@ impl StudyBuilder {
         let null = arm.client == "null";
         let slots = u64::from(arm.processes) * u64::from(arm.concurrency);
         let body_bytes = if null { 0 } else { 33_280 };
-        Trial {
+        TrialRecord {
             arm: arm.name.clone(),
             valid: true,
             makespan_s: Some(makespan_s),
@@ -369,7 +369,7 @@ impl StudyBuilder {
                 pss_peak_bytes: Some(pss),
                 lost: false,
             }],
-            origin: (!null).then(|| OriginFigures {
+            origin: (!null).then(|| OriginMetrics {
                 requests: urls,
                 connections: slots.min(urls),
                 connections_peak: slots.min(urls),
@@ -380,7 +380,7 @@ impl StudyBuilder {
                 connections_closed: Some(0),
             }),
             requests: run.requests,
-            ..Trial::default()
+            ..TrialRecord::default()
         }
     }
 }

@@ -4,6 +4,7 @@
 //! sentences and pages come out. Reading and writing files is the
 //! coordinator's work.
 
+mod caveats;
 mod conclude;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
@@ -19,5 +20,6 @@ mod schema_tests;
 pub mod statistics;
 pub mod text;
 pub mod validity;
+pub mod vote;
 
 pub use conclude::{Options, conclude};

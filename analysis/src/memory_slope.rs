@@ -9,16 +9,16 @@
 //! which with three or four concurrencies is half of them.
 
 use crate::{
-    record::{Interval, MemorySlope, ScalingFactor, Study, Trial},
-    scaling::{Group, groups},
+    groups::{Group, groups},
+    record::{Interval, MemorySlope, ScalingFactor, Study, TrialRecord},
     statistics::{CONFIDENCE, Sample, usable_by_block},
 };
 
 /// Reads an amount of memory from a trial.
-type Bytes = fn(&Trial) -> Option<u64>;
+type MemoryMetric = fn(&TrialRecord) -> Option<u64>;
 
 /// What grows with URLs in flight, by its name in the record.
-const METRICS: [(&str, Bytes); 4] = [
+const METRICS: [(&str, MemoryMetric); 4] = [
     ("pss_peak_bytes", |trial| trial.pss_peak_bytes),
     ("uss_peak_bytes", |trial| trial.uss_peak_bytes),
     ("cgroup_sock_bytes", |trial| trial.cgroup_sock_bytes),
@@ -73,7 +73,7 @@ fn whole(n: f64) -> u32 {
 pub(crate) fn slope_by_block(
     study: &Study,
     group: &Group<'_>,
-    figure: impl Fn(u32, &Trial) -> Option<(f64, f64)>,
+    figure: impl Fn(u32, &TrialRecord) -> Option<(f64, f64)>,
 ) -> Option<Slopes> {
     let arms: Vec<_> = group
         .arms
@@ -149,13 +149,13 @@ mod tests {
                 let own = 30_000.0 * normal(&mut rng);
                 let bytes = 3_145_728.0 + 4_096.0 * f64::from(arm.concurrency) + shared + own;
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-                study.trials.push(Trial {
+                study.trials.push(TrialRecord {
                     arm: arm.name.clone(),
                     block,
                     valid: true,
                     pss_peak_bytes: Some(bytes as u64),
                     in_flight_peak: Some(arm.concurrency),
-                    ..Trial::default()
+                    ..TrialRecord::default()
                 });
             }
         }

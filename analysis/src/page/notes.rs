@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::{scrolling, section, svg::scale::trimmed, view::StudyView};
 use crate::{
     format,
-    record::{Machine, Manifest, Study, Trial},
+    record::{Machine, Manifest, Study, TrialRecord},
     text::{counted, or_unknown},
 };
 
@@ -237,7 +237,11 @@ fn machine(machine: &Machine) -> String {
 }
 
 /// A figure of a trial: its head, how it is read and how it is written.
-type TrialColumn = (&'static str, fn(&Trial) -> Option<f64>, fn(f64) -> String);
+type TrialColumn = (
+    &'static str,
+    fn(&TrialRecord) -> Option<f64>,
+    fn(f64) -> String,
+);
 
 #[rustfmt::skip]
 const FIGURES: [TrialColumn; 8] = [
@@ -264,7 +268,7 @@ fn trials(study: &Study) -> Markup {
     }
 }
 
-fn trial_row(study: &Study, trial: &Trial) -> Markup {
+fn trial_row(study: &Study, trial: &TrialRecord) -> Markup {
     let id = study.arms.iter().position(|arm| arm.name == trial.arm);
     let class = id.map(|id| format!("arm a{id}")).unwrap_or_default();
     let counts = counts(trial);
@@ -282,7 +286,7 @@ fn trial_row(study: &Study, trial: &Trial) -> Markup {
 }
 
 /// Why a trial enters no comparison; `None` when it does.
-fn counts(trial: &Trial) -> Option<String> {
+fn counts(trial: &TrialRecord) -> Option<String> {
     if trial.discarded {
         return Some("no: warm-up block".into());
     }
@@ -337,14 +341,14 @@ mod tests {
 
     #[test]
     fn a_trial_that_does_not_count_says_why() {
-        let why = |trial: Trial| counts(&trial);
-        let valid = Trial {
+        let why = |trial: TrialRecord| counts(&trial);
+        let valid = TrialRecord {
             valid: true,
-            ..Trial::default()
+            ..TrialRecord::default()
         };
         assert_eq!(why(valid.clone()), None);
         assert_eq!(
-            why(Trial {
+            why(TrialRecord {
                 discarded: true,
                 ..valid.clone()
             })
@@ -352,7 +356,7 @@ mod tests {
             "no: warm-up block"
         );
         assert_eq!(
-            why(Trial {
+            why(TrialRecord {
                 degraded: true,
                 ..valid
             })
@@ -361,9 +365,9 @@ mod tests {
         );
         let reasons = vec!["bytes differ".to_owned(), "suspended".to_owned()];
         assert_eq!(
-            why(Trial {
+            why(TrialRecord {
                 invalid_reasons: reasons,
-                ..Trial::default()
+                ..TrialRecord::default()
             })
             .unwrap(),
             "no: bytes differ; suspended"

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     format,
-    record::Trial,
+    record::TrialRecord,
     text::{grpc_bytes, or_unknown, pipe_bytes},
 };
 
@@ -62,7 +62,7 @@ pub(super) fn phases(view: &StudyView<'_>) -> Markup {
 }
 
 fn bar<'v, 'a>(row: &'v ArmRow<'a>) -> Option<PhaseBar<'v, 'a>> {
-    let phases = |trial: &Trial| {
+    let phases = |trial: &TrialRecord| {
         let phases = trial.phases;
         [
             phases.connect_s,
@@ -157,7 +157,7 @@ fn title_of(part: &str) -> &'static str {
 type CostColumn = (
     &'static str,
     &'static str,
-    fn(&Trial) -> Option<f64>,
+    fn(&TrialRecord) -> Option<f64>,
     fn(f64) -> String,
 );
 
@@ -173,7 +173,7 @@ const COSTS: [CostColumn; 8] = [
     ("network", "per URL", |t| per_url(t, grpc_bytes(t)), format::bytes),
 ];
 
-fn per_url(trial: &Trial, sum: f64) -> Option<f64> {
+fn per_url(trial: &TrialRecord, sum: f64) -> Option<f64> {
     Some(sum / urls(trial)?)
 }
 

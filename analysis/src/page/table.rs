@@ -7,7 +7,7 @@ use super::{
     svg::swatch,
     view::{ArmRow, StudyView},
 };
-use crate::{format, record::Trial, statistics::Metric};
+use crate::{format, record::TrialRecord, statistics::Metric};
 
 /// A column of figures.
 struct PageColumn {
@@ -40,7 +40,7 @@ fn per_thousand_urls(row: &ArmRow<'_>, name: &str) -> Option<f64> {
     row.summary.per_thousand_urls(&Metric::named(name)?)
 }
 
-fn median(row: &ArmRow<'_>, figure: fn(&Trial) -> Option<f64>) -> Option<f64> {
+fn median(row: &ArmRow<'_>, figure: fn(&TrialRecord) -> Option<f64>) -> Option<f64> {
     row.summary.median(figure)
 }
 

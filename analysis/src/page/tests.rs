@@ -8,7 +8,7 @@ use super::page;
 use crate::{
     Options, conclude,
     fixture::{self, StudyBuilder},
-    record::{MemoryPoint, Request, Study, Trial},
+    record::{MemoryPoint, Request, Study, TrialRecord},
 };
 
 /// Elements that have no end tag in HTML.
@@ -384,7 +384,7 @@ proptest! {
         counts in prop::collection::vec(0..1_u64 << 56, 6),
     ) {
         let mut study = StudyBuilder::new().arms(&["async:2", "2xthreads:2"]).urls(20).blocks(2).build();
-        let odd = |trial: &mut Trial| {
+        let odd = |trial: &mut TrialRecord| {
             trial.makespan_s = Some(figures[0]);
             trial.fetch_makespan_s = Some(figures[1]);
             trial.phases.wait_s = figures[2];

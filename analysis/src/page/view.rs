@@ -3,7 +3,7 @@
 
 use super::{identity::Identity, svg::plot::LineEnd};
 use crate::{
-    record::{Arm, Study, Trial, Verdict},
+    record::{Arm, Study, TrialRecord, Verdict},
     statistics::{ArmSummary, summaries},
 };
 
@@ -56,7 +56,7 @@ impl<'a> StudyView<'a> {
         let summaries = summaries(study);
         let baseline = summaries.iter().find(|summary| summary.baseline);
         let reference = baseline.and_then(|summary| Some(summary.makespan_s?.median));
-        let baseline: Vec<&Trial> = baseline.map_or_else(Vec::new, |b| b.trials.clone());
+        let baseline: Vec<&TrialRecord> = baseline.map_or_else(Vec::new, |b| b.trials.clone());
         let row = |summary: ArmSummary<'a>| {
             let mut arms = study.arms.iter();
             let id = arms.position(|arm| std::ptr::eq(arm, summary.arm))?;
@@ -123,9 +123,9 @@ impl<'a> ArmRow<'a> {
 
     /// The trial with the median makespan, among those that `has` what is to
     /// be shown. Of an even number, the quicker of the two in the middle.
-    pub(super) fn typical(&self, has: impl Fn(&Trial) -> bool) -> Option<&'a Trial> {
+    pub(super) fn typical(&self, has: impl Fn(&TrialRecord) -> bool) -> Option<&'a TrialRecord> {
         let trials = self.summary.trials.iter().filter(|trial| has(trial));
-        let mut timed: Vec<(f64, &'a Trial)> = trials
+        let mut timed: Vec<(f64, &'a TrialRecord)> = trials
             .filter_map(|trial| Some((trial.makespan_s?, *trial)))
             .collect();
         timed.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.order.cmp(&b.1.order)));
@@ -141,7 +141,7 @@ impl<'a> ArmRow<'a> {
 }
 
 /// URLs that a trial went through; `None` for none.
-pub(super) fn urls(trial: &Trial) -> Option<f64> {
+pub(super) fn urls(trial: &TrialRecord) -> Option<f64> {
     let urls = trial.completed + trial.failed + trial.abandoned;
     (urls > 0).then_some(urls as f64)
 }
@@ -167,7 +167,7 @@ fn ratio(summary: &ArmSummary<'_>, reference: Option<f64>) -> Option<Ratio> {
     })
 }
 
-fn runs(kept: &[&Trial], baseline: &[&Trial]) -> Vec<Run> {
+fn runs(kept: &[&TrialRecord], baseline: &[&TrialRecord]) -> Vec<Run> {
     kept.iter()
         .filter_map(|trial| {
             let other = baseline.iter().find(|other| other.block == trial.block)?;
@@ -186,14 +186,14 @@ fn runs(kept: &[&Trial], baseline: &[&Trial]) -> Vec<Run> {
 mod tests {
     use super::*;
 
-    fn trial(arm: &str, block: u32, makespan_s: f64) -> Trial {
-        Trial {
+    fn trial(arm: &str, block: u32, makespan_s: f64) -> TrialRecord {
+        TrialRecord {
             arm: arm.into(),
             block,
             order: block,
             valid: true,
             makespan_s: Some(makespan_s),
-            ..Trial::default()
+            ..TrialRecord::default()
         }
     }
 
@@ -216,11 +216,11 @@ mod tests {
                 trial("async", 1, 1.0),
                 trial("threads", 1, 0.5),
                 trial("async", 2, 2.0),
-                Trial {
+                TrialRecord {
                     valid: false,
                     ..trial("threads", 2, 100.0)
                 },
-                Trial {
+                TrialRecord {
                     discarded: true,
                     ..trial("async", 0, 9.0)
                 },

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     format,
-    record::{Request, Trial},
+    record::{Request, TrialRecord},
     text::counted,
 };
 
@@ -41,7 +41,7 @@ type Slot = (u32, u32);
 /// One arm's trial.
 struct RecordedRun<'v, 'a> {
     row: &'v ArmRow<'a>,
-    trial: &'a Trial,
+    trial: &'a TrialRecord,
     lanes: BTreeMap<Slot, Vec<&'a Request>>,
     /// Up to here every request is on record.
     known_s: f64,
@@ -112,7 +112,7 @@ pub(super) fn legend(phases: &[&'static str], failures: bool) -> Markup {
 }
 
 fn run<'v, 'a>(view: &StudyView<'a>, row: &'v ArmRow<'a>) -> Option<RecordedRun<'v, 'a>> {
-    let has = |trial: &&&Trial| !trial.requests.is_empty();
+    let has = |trial: &&&TrialRecord| !trial.requests.is_empty();
     // One that counts, if there is one.
     let trial = row.summary.trials.iter().find(has).copied().or_else(|| {
         view.study

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     format,
-    record::{Analysis, Arm, Comparison, Control, Study, Verdict},
+    record::{Analysis, Arm, Comparison, ControlRecord, Study, Verdict},
     statistics::{
         ALPHA, CONFIDENCE, Metric, PRIMARY, Sample, blocks_needed, holm, log_ratios,
         usable_by_block,
@@ -160,7 +160,11 @@ fn typical_effect(tested: &[Tested]) -> Option<f64> {
 
 /// Whether the baseline differed from itself, or was too unsteady for the
 /// smallest difference that is called.
-fn conclude_control(sample: &Sample, comparisons: &[Comparison], tested: &[Tested]) -> Control {
+fn conclude_control(
+    sample: &Sample,
+    comparisons: &[Comparison],
+    tested: &[Tested],
+) -> ControlRecord {
     let ratio = sample.exp_interval(CONFIDENCE);
     let half_width = sample.half_width(CONFIDENCE).map(f64::exp);
     let claim = tested
@@ -201,7 +205,7 @@ fn conclude_control(sample: &Sample, comparisons: &[Comparison], tested: &[Teste
         )),
         _ => None,
     };
-    Control {
+    ControlRecord {
         ratio,
         half_width,
         too_noisy,
@@ -221,7 +225,7 @@ mod tests {
     use super::*;
     use crate::{
         fixture::{self, StudyBuilder, normal},
-        record::{Manifest, Trial},
+        record::{Manifest, TrialRecord},
         statistics::false_positives,
     };
 
@@ -262,13 +266,13 @@ mod tests {
                 let burst = if rng.random::<f64>() < 0.02 { 0.2 } else { 0.0 };
                 let log = block_effect + drift + noise * tail + burst;
                 let ratio = ratios.get(place).copied().unwrap_or(1.0);
-                trials.push(Trial {
+                trials.push(TrialRecord {
                     arm: arms[place].name.clone(),
                     block,
                     order: count(trials.len()),
                     valid: true,
                     makespan_s: Some(ratio * log.exp()),
-                    ..Trial::default()
+                    ..TrialRecord::default()
                 });
             }
         }

@@ -1,16 +1,16 @@
 //! What is compared, trial by trial.
 
-use crate::record::Trial;
+use crate::record::TrialRecord;
 
 /// A figure of a trial that arms are compared on.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
-    /// Its name in comparisons: that of the field of [`Trial`], or of the sum
+    /// Its name in comparisons: that of the field of [`TrialRecord`], or of the sum
     /// of two fields. Every arm fetches the same list, so that the ratio of
     /// sums is also the ratio per URL.
     pub name: &'static str,
     /// Reads it; `None` where it is not known.
-    pub of: fn(&Trial) -> Option<f64>,
+    pub of: fn(&TrialRecord) -> Option<f64>,
 }
 
 /// The outcome that verdicts are about, named before any trial.

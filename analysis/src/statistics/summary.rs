@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    record::{Arm, Comparison, Study, Trial},
+    record::{Arm, Comparison, Study, TrialRecord},
     statistics::{Metric, PRIMARY},
 };
 
 /// Whether a trial may enter a comparison.
-pub(crate) fn usable(trial: &Trial) -> bool {
+pub(crate) fn usable(trial: &TrialRecord) -> bool {
     trial.valid && !trial.discarded && !trial.degraded
 }
 
 /// An arm's usable trials; of a block's several the first.
-pub(crate) fn usable_by_block<'a>(study: &'a Study, arm: &str) -> BTreeMap<u32, &'a Trial> {
-    let mut blocks: BTreeMap<u32, &Trial> = BTreeMap::new();
+pub(crate) fn usable_by_block<'a>(study: &'a Study, arm: &str) -> BTreeMap<u32, &'a TrialRecord> {
+    let mut blocks: BTreeMap<u32, &TrialRecord> = BTreeMap::new();
     for trial in study.trials.iter().filter(|trial| trial.arm == arm) {
         if usable(trial) {
             let kept = blocks.entry(trial.block).or_insert(trial);
@@ -75,7 +75,7 @@ pub struct ArmSummary<'a> {
     /// Whether the others are compared with it.
     pub baseline: bool,
     /// Usable trials, one a block.
-    pub trials: Vec<&'a Trial>,
+    pub trials: Vec<&'a TrialRecord>,
     /// Trials that counted, were they usable or not.
     pub attempts: usize,
     /// Against the baseline, on makespan.
@@ -87,13 +87,13 @@ pub struct ArmSummary<'a> {
 impl ArmSummary<'_> {
     /// The spread of a metric over the usable trials.
     #[must_use]
-    pub fn spread(&self, metric: fn(&Trial) -> Option<f64>) -> Option<Spread> {
+    pub fn spread(&self, metric: fn(&TrialRecord) -> Option<f64>) -> Option<Spread> {
         Spread::of(self.trials.iter().filter_map(|trial| metric(trial)))
     }
 
     /// The median of a metric over the usable trials.
     #[must_use]
-    pub fn median(&self, metric: fn(&Trial) -> Option<f64>) -> Option<f64> {
+    pub fn median(&self, metric: fn(&TrialRecord) -> Option<f64>) -> Option<f64> {
         self.spread(metric).map(|spread| spread.median)
     }
 
@@ -130,8 +130,9 @@ pub fn summaries(study: &Study) -> Vec<ArmSummary<'_>> {
         .arms
         .iter()
         .map(|arm| {
-            let trials: Vec<&Trial> = usable_by_block(study, &arm.name).into_values().collect();
-            let counted = |trial: &&Trial| trial.arm == arm.name && !trial.discarded;
+            let trials: Vec<&TrialRecord> =
+                usable_by_block(study, &arm.name).into_values().collect();
+            let counted = |trial: &&TrialRecord| trial.arm == arm.name && !trial.discarded;
             ArmSummary {
                 arm,
                 baseline: arm.name == study.manifest.baseline,

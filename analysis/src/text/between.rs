@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::{
     format,
-    record::{Machine, Study, Trial},
+    record::{Machine, Study, TrialRecord},
     statistics::{ArmSummary, CONFIDENCE, PRIMARY, Sample, by_block, log_ratios, summaries},
     text::words::or_unknown,
 };
@@ -90,7 +90,8 @@ pub fn compare(a: &Study, b: &Study, force: bool) -> Result<String, NotComparabl
                 .and_then(|i| Some(format::ratio_interval(i.low?, i.high?)))
                 .unwrap_or_else(|| format::UNKNOWN.to_owned())
         };
-        let pss: fn(&Trial) -> Option<f64> = |trial| trial.pss_peak_bytes.map(|bytes| bytes as f64);
+        let pss: fn(&TrialRecord) -> Option<f64> =
+            |trial| trial.pss_peak_bytes.map(|bytes| bytes as f64);
         rows.push([
             name.to_owned(),
             or_unknown(one.makespan_s.map(|m| m.median), format::duration),

@@ -2,7 +2,7 @@
 
 use crate::{
     format,
-    record::{Study, Trial, Verdict},
+    record::{Study, TrialRecord, Verdict},
     statistics::{ArmSummary, Metric, summaries},
     text::words::{or_unknown, range},
 };
@@ -85,7 +85,7 @@ fn makespan(summary: &ArmSummary<'_>) -> Cell {
 
 fn median(
     summary: &ArmSummary<'_>,
-    metric: fn(&Trial) -> Option<f64>,
+    metric: fn(&TrialRecord) -> Option<f64>,
     figure: fn(f64) -> String,
 ) -> Cell {
     Cell::new(or_unknown(summary.median(metric), figure))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::record::{Study, Trial};
+use crate::record::{Study, TrialRecord};
 
 /// The whole record as `study.json` holds it: indented, keys in the order of
 /// the record, a newline at the end.
@@ -45,7 +45,7 @@ const COLUMNS: &[&str] = &[
 
 /// A trial's figures by the names of their columns: an unknown one is empty,
 /// counts by name read `200=997 404=3`, and of the series nothing stands here.
-fn fields(trial: &Trial) -> BTreeMap<String, String> {
+fn fields(trial: &TrialRecord) -> BTreeMap<String, String> {
     let counts = |counts: &BTreeMap<String, u64>| {
         let counts: Vec<String> = counts
             .iter()
@@ -104,19 +104,19 @@ mod tests {
     use super::*;
     use crate::{
         fixture,
-        record::{OriginFigures, Percentiles},
+        record::{OriginMetrics, Percentiles},
     };
 
     #[test]
     fn every_figure_of_a_trial_has_a_column() {
-        let full = Trial {
+        let full = TrialRecord {
             latency_s: Some(Percentiles::default()),
             first_byte_s: Some(Percentiles::default()),
             connect_s: Some(Percentiles::default()),
             queue_wait_s: Some(Percentiles::default()),
             sojourn_s: Some(Percentiles::default()),
-            origin: Some(OriginFigures::default()),
-            ..Trial::default()
+            origin: Some(OriginMetrics::default()),
+            ..TrialRecord::default()
         };
         let mut record = BTreeMap::new();
         flatten("", &serde_json::to_value(&full).unwrap(), &mut record);
@@ -136,10 +136,10 @@ mod tests {
     fn a_row_a_trial_and_unknown_is_empty() {
         let mut study = fixture::study();
         study.trials.truncate(2);
-        study.trials[1] = Trial {
+        study.trials[1] = TrialRecord {
             arm: "a, \"quoted\" arm".into(),
             invalid_reasons: vec!["one".into(), "two".into()],
-            ..Trial::default()
+            ..TrialRecord::default()
         };
         let text = csv(&study);
         let mut reader = csv::Reader::from_reader(text.as_bytes());

@@ -2,7 +2,7 @@
 
 use crate::{
     format,
-    record::{Scaling, ScalingFactor, Study, Trial},
+    record::{Scaling, ScalingFactor, Study, TrialRecord},
     statistics::{ArmSummary, FalsePositives, summaries},
     text::{
         counted,
@@ -82,7 +82,7 @@ pub fn coordination(study: &Study) -> Option<String> {
             format::duration(lag)
         ));
     }
-    let per_url = |metric: fn(&Trial) -> Option<f64>| {
+    let per_url = |metric: fn(&TrialRecord) -> Option<f64>| {
         let urls = baseline.median(|t| Some((t.completed + t.failed + t.abandoned) as f64))?;
         Some(baseline.median(metric)? / urls).filter(|value| value.is_finite())
     };
@@ -124,12 +124,12 @@ pub fn coordination(study: &Study) -> Option<String> {
 }
 
 /// Bytes through the pipes of fetchers, both ways.
-pub(crate) fn pipe_bytes(trial: &Trial) -> f64 {
+pub(crate) fn pipe_bytes(trial: &TrialRecord) -> f64 {
     (trial.coordination.pipe_bytes_sent + trial.coordination.pipe_bytes_received) as f64
 }
 
 /// Bytes between coordinator and workers, both ways.
-pub(crate) fn grpc_bytes(trial: &Trial) -> f64 {
+pub(crate) fn grpc_bytes(trial: &TrialRecord) -> f64 {
     (trial.coordination.grpc_bytes_sent + trial.coordination.grpc_bytes_received) as f64
 }
 

@@ -3,7 +3,7 @@
 
 use crate::{
     format,
-    record::{Study, Trial},
+    record::{Study, TrialRecord},
     statistics::{ArmSummary, summaries},
     text::words::or_unknown,
 };
@@ -35,7 +35,7 @@ pub fn open_loop(study: &Study) -> Vec<OpenLoop<'_>> {
 }
 
 fn of_arm<'a>(summary: &ArmSummary<'a>) -> Option<OpenLoop<'a>> {
-    let late = |trial: &Trial| {
+    let late = |trial: &TrialRecord| {
         let urls = trial.completed + trial.failed;
         Some(trial.late_starts? as f64 / urls.max(1) as f64)
     };

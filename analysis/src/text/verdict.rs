@@ -2,7 +2,7 @@
 
 use crate::{
     format,
-    record::{Comparison, Study, Trial, Verdict},
+    record::{Comparison, Study, TrialRecord, Verdict},
     statistics::{ArmSummary, Leaders, Metric, leaders},
     text::{counted, words::listed},
 };
@@ -39,7 +39,7 @@ pub fn verdict(study: &Study) -> Vec<String> {
 
 /// Why there is nothing to say.
 fn nothing(study: &Study) -> String {
-    let fetching = |trial: &&Trial| {
+    let fetching = |trial: &&TrialRecord| {
         let arm = study.arms.iter().find(|arm| arm.name == trial.arm);
         arm.is_some_and(|arm| arm.client != "null")
     };

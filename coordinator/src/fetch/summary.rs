@@ -98,7 +98,7 @@ pub(super) fn summarise(
 }
 
 /// What was lost on the way and made good, for people.
-fn losses(counts: &Counts, trial: &record::Trial) -> Vec<String> {
+fn losses(counts: &Counts, trial: &record::TrialRecord) -> Vec<String> {
     let mut lines = Vec::new();
     if trial.fetchers_lost > 0 {
         let noticed = trial.notice_s.map_or(String::new(), |s| {
@@ -124,18 +124,18 @@ mod tests {
 
     #[test]
     fn losses_are_told_with_the_time_to_recover() {
-        let told = |counts: Counts, trial: record::Trial| losses(&counts, &trial).join("\n");
-        assert_eq!(told(Counts::default(), record::Trial::default()), "");
+        let told = |counts: Counts, trial: record::TrialRecord| losses(&counts, &trial).join("\n");
+        assert_eq!(told(Counts::default(), record::TrialRecord::default()), "");
         let counts = Counts {
             requeued: 8,
             duplicates_ignored: 1,
             ..Counts::default()
         };
-        let trial = record::Trial {
+        let trial = record::TrialRecord {
             fetchers_lost: 2,
             notice_s: Some(0.0512),
             recovery_s: Some(0.25),
-            ..record::Trial::default()
+            ..record::TrialRecord::default()
         };
         insta::assert_snapshot!(told(counts, trial), @"
         fetchers lost: 2, noticed within 0.051 s of their last sign of life

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use fanout_analysis::{
     latency::Latency,
-    record::{Coordination, MemoryPoint, Phases, Request, Trial, WorkerShare},
+    record::{Coordination, MemoryPoint, Phases, Request, TrialRecord, WorkerShare},
 };
 use fanout_engine::trial::Accepted;
 use fanout_proto::{
@@ -252,7 +252,7 @@ impl Figures {
     /// The figures as a trial's record; what only the coordinator knows
     /// (makespan, counts, its own CPU) is the caller's to fill in.
     #[must_use]
-    pub fn finish(self, name_of: impl Fn(WorkerId) -> String) -> Trial {
+    pub fn finish(self, name_of: impl Fn(WorkerId) -> String) -> TrialRecord {
         let reports: Vec<_> = self
             .fetchers
             .values()
@@ -286,7 +286,7 @@ impl Figures {
         let peak = |held: Option<u64>, of: fn(&MemoryPoint) -> Option<u64>| {
             memory.iter().filter_map(of).chain(held).max()
         };
-        Trial {
+        TrialRecord {
             fetch_makespan_s,
             spawn_s: sum(self
                 .fetchers
@@ -358,7 +358,7 @@ impl Figures {
             memory,
             workers,
             requests: self.requests,
-            ..Trial::default()
+            ..TrialRecord::default()
         }
     }
 

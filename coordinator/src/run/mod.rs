@@ -210,7 +210,7 @@ pub struct Outcome {
     /// How it ended.
     pub end: End,
     /// Its figures.
-    pub trial: record::Trial,
+    pub trial: record::TrialRecord,
     /// The account.
     pub counts: Counts,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanout_analysis::record::OriginFigures;
+use fanout_analysis::record::OriginMetrics;
 use fanout_origin::Stats;
 use tracing::warn;
 
@@ -60,13 +60,13 @@ impl OriginProbe {
     }
 
     /// What it counted since.
-    pub(super) async fn end(&mut self, makespan_s: Option<f64>) -> Option<OriginFigures> {
+    pub(super) async fn end(&mut self, makespan_s: Option<f64>) -> Option<OriginMetrics> {
         let before = self.before.take()?;
         let stats = self.ask("/stats").await?;
         let cpu_s = stats.cpu_user_s + stats.cpu_system_s - before.cpu_user_s - before.cpu_system_s;
         #[expect(clippy::cast_precision_loss, reason = "a count of threads")]
         let threads = stats.threads.max(1) as f64;
-        Some(OriginFigures {
+        Some(OriginMetrics {
             requests: stats.requests,
             connections: stats.connections_accepted,
             connections_peak: stats.connections_peak,

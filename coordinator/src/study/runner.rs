@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use fanout_analysis::{
     record::{self, SCHEMA_VERSION, Study},
-    validity,
+    validity, vote,
 };
 use fanout_engine::trial::{AbortReason, End};
 use fanout_proto::arm::Arm;
@@ -172,7 +172,7 @@ impl Runner<'_, '_> {
     fn check(
         &self,
         end: &End,
-        trial: &record::Trial,
+        trial: &record::TrialRecord,
         arm: usize,
         may_retry: bool,
     ) -> Result<Vec<String>, Failure> {
@@ -196,8 +196,8 @@ impl Runner<'_, '_> {
 
     /// Turns away those of the chosen trials that fetched something else than
     /// most did.
-    fn turn_away_outvoted(&mut self, chosen: impl Fn(usize, &record::Trial) -> bool) {
-        for (at, reason) in validity::outvoted(&self.study) {
+    fn turn_away_outvoted(&mut self, chosen: impl Fn(usize, &record::TrialRecord) -> bool) {
+        for (at, reason) in vote::outvoted(&self.study) {
             let trial = &mut self.study.trials[at];
             if chosen(at, trial) {
                 trial.valid = false;
@@ -234,7 +234,7 @@ impl Runner<'_, '_> {
         block: u32,
         arm: usize,
         limit: Option<Duration>,
-    ) -> Result<(Outcome, record::Trial), Failure> {
+    ) -> Result<(Outcome, record::TrialRecord), Failure> {
         let entry = &self.entries[arm];
         let environment = &mut self.on.environment;
         let assigned = self.workers.assign(

@@ -67,9 +67,9 @@ pub(crate) fn fit_usl(points: &[Point], terms: Terms) -> Option<Usl> {
     }
     let basis = |n: f64| [1.0, n - 1.0, n * (n - 1.0)];
     // N/X is linear in the parameters; an error of X, as a share, is one of N/X.
-    let start: Vec<Row> = points
+    let start: Vec<Equation> = points
         .iter()
-        .map(|p| Row {
+        .map(|p| Equation {
             basis: basis(p.n),
             value: p.n / p.throughput,
             weight: p.weight * (p.throughput * p.throughput / p.n).powi(2),
@@ -78,14 +78,14 @@ pub(crate) fn fit_usl(points: &[Point], terms: Terms) -> Option<Usl> {
     let mut linear = nonnegative(&start, columns)?;
     let mut error = squares(points, |n| Usl::of_denominator(linear).at(n));
     for _ in 0..STEPS_MAX {
-        let rows: Vec<Row> = points
+        let rows: Vec<Equation> = points
             .iter()
             .map(|p| {
                 let x = Usl::of_denominator(linear).at(p.n);
                 // dX/d(a, b, c) = −X²/N · basis, so the linearised X is
                 // X + slope · basis · (new − old), and basis · old = N/X.
                 let slope = -x * x / p.n;
-                Row {
+                Equation {
                     basis: basis(p.n),
                     value: (p.throughput - x) / slope + p.n / x,
                     weight: p.weight * slope * slope,
@@ -126,7 +126,7 @@ pub(crate) fn squares(points: &[Point], curve: impl Fn(f64) -> f64) -> f64 {
 }
 
 /// One equation of a linear least-squares problem.
-struct Row {
+struct Equation {
     basis: [f64; 3],
     value: f64,
     weight: f64,
@@ -136,7 +136,7 @@ struct Row {
 /// which the first is above 0 and the others are not below it: with at most
 /// two bounds, every choice of parameters at their bound is tried (Lawson and
 /// Hanson 1974, chapter 23, for more of them).
-fn nonnegative(rows: &[Row], columns: usize) -> Option<[f64; 3]> {
+fn nonnegative(rows: &[Equation], columns: usize) -> Option<[f64; 3]> {
     let choices: &[[bool; 3]] = match columns {
         2 => &[[true, true, false], [true, false, false]],
         _ => &[
@@ -174,7 +174,7 @@ fn nonnegative(rows: &[Row], columns: usize) -> Option<[f64; 3]> {
 /// The unbounded solution in the free parameters, the others being 0, by the
 /// normal equations; `None` where those are singular. Columns are scaled to
 /// length 1 first: N(N − 1) is thousands of times as large as 1.
-fn solve(rows: &[Row], free: [bool; 3]) -> Option<[f64; 3]> {
+fn solve(rows: &[Equation], free: [bool; 3]) -> Option<[f64; 3]> {
     let length: [f64; 3] = std::array::from_fn(|i| {
         let sum: f64 = rows.iter().map(|r| r.weight * r.basis[i].powi(2)).sum();
         sum.sqrt()

@@ -1,0 +1,359 @@
+//! What a reader must know before believing a figure. A caveat leaves the
+//! trials in.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    format,
+    record::{Study, TrialRecord},
+    statistics::{ALPHA, blocks_needed, median, usable},
+    text::{counted, counted_were},
+};
+
+/// From this share of busy threads on the origin may have been the limit.
+const ORIGIN_BUSY: f64 = 0.85;
+
+/// Fewer processors than this are shared by origin, coordinator and fetchers.
+const CPUS_APART: usize = 4;
+
+/// An arm that waited for hosts for more than this share of its time was held
+/// back by the limits per host.
+const HELD_BACK: f64 = 0.01;
+
+/// What a reader must know before believing a figure; the gravest first.
+pub(crate) fn caveats(study: &Study) -> Vec<String> {
+    [
+        noisy_control(study),
+        interrupted(study),
+        few_blocks(study),
+        turned_away(study),
+        failures(study),
+        fixed_rate(study),
+        held_back(study),
+        busy_origin(study),
+        shared_machine(study),
+        different_totals(study),
+        shortened(study),
+        changed_fleet(study),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Arms that had slots free, and were not allowed to use them.
+fn held_back(study: &Study) -> Option<String> {
+    let manifest = &study.manifest;
+    let limits = [
+        manifest.max_per_host.map(|n| format!("--max-per-host {n}")),
+        manifest
+            .rate_per_host
+            .map(|r| format!("--rate-per-host {r}")),
+    ];
+    let limits: Vec<_> = limits.into_iter().flatten().collect();
+    let share =
+        |trial: &TrialRecord| Some(trial.host_wait_s? / trial.makespan_s.filter(|s| *s > 0.0)?);
+    let arms = study.arms.iter().filter(|arm| !arm.control);
+    let each: Vec<_> = arms
+        .filter_map(|arm| {
+            let trials = study
+                .trials
+                .iter()
+                .filter(|trial| trial.arm == arm.name && usable(trial));
+            let share = median(trials.filter_map(share))?;
+            (share > HELD_BACK).then(|| format!("{} {}", arm.name, format::percent(share)))
+        })
+        .collect();
+    (!limits.is_empty() && !each.is_empty()).then(|| {
+        format!(
+            "{} held arms back: for this share of the makespan they had slots free and no host that they were \
+             allowed to ask: {}. So they are compared under that limit, not at their own pace.",
+            limits.join(" and "),
+            each.join(", ")
+        )
+    })
+}
+
+/// Workers that joined or left while the study ran.
+fn changed_fleet(study: &Study) -> Option<String> {
+    let each = study.manifest.workers.iter().filter_map(|worker| {
+        let span = match (worker.joined_block, worker.left_block) {
+            (None, None) => return None,
+            (Some(from), None) => format!("from block {from} on"),
+            (None, Some(until)) => format!("until block {until}"),
+            (Some(from), Some(until)) => format!("from block {from} until block {until}"),
+        };
+        Some(format!("{} {span}", worker.name))
+    });
+    let each: Vec<_> = each.collect();
+    (!each.is_empty()).then(|| {
+        format!(
+            "The fleet changed: {}. Newcomers are used from the next block on.",
+            each.join("; ")
+        )
+    })
+}
+
+fn noisy_control(study: &Study) -> Option<String> {
+    study.analysis.control.as_ref()?.too_noisy.clone()
+}
+
+fn interrupted(study: &Study) -> Option<String> {
+    study.interrupted.then(|| {
+        format!(
+            "The study was stopped early: {} ran.",
+            counted(study.trials.len() as u64, "trial")
+        )
+    })
+}
+
+fn few_blocks(study: &Study) -> Option<String> {
+    let others = study.arms.iter().filter(|arm| !arm.control).count();
+    if others < 2 {
+        return None;
+    }
+    let least = blocks_needed(1, ALPHA);
+    let analysis = &study.analysis;
+    if analysis.tested == 0 {
+        Some(format!(
+            "Intervals only, no verdicts: below {least} blocks an exact paired test cannot reach \
+             p < {ALPHA}, whatever the difference. Run at least {least} blocks."
+        ))
+    } else if analysis.blocks < analysis.blocks_needed {
+        Some(format!(
+            "With {} comparisons at once the exact test needs {} blocks to call a difference; \
+             an arm has only {}.",
+            analysis.tested, analysis.blocks_needed, analysis.blocks
+        ))
+    } else {
+        None
+    }
+}
+
+fn fixed_rate(study: &Study) -> Option<String> {
+    let rate = study.manifest.rate_per_s?;
+    Some(format!(
+        "URLs were taken up at a fixed rate of {}/s in all, so an arm that keeps up cannot be faster than \
+         another: compare latencies, memory and CPU, not makespans.",
+        format::rate(rate)
+    ))
+}
+
+fn turned_away(study: &Study) -> Option<String> {
+    let away: Vec<&TrialRecord> = study
+        .trials
+        .iter()
+        .filter(|trial| !trial.discarded && !usable(trial))
+        .collect();
+    let first = away.first()?;
+    let reason = first
+        .invalid_reasons
+        .first()
+        .map_or("a fetcher was lost", String::as_str);
+    let one = if away.len() == 1 { "" } else { "for one, " };
+    Some(format!(
+        "{} left out of every comparison: {one}{} in block {}, because {reason}.",
+        counted_were(away.len() as u64, "trial"),
+        first.arm,
+        first.block
+    ))
+}
+
+fn failures(study: &Study) -> Option<String> {
+    let mut worst: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for trial in study.trials.iter().filter(|trial| usable(trial)) {
+        let urls = trial.completed + trial.failed + trial.abandoned;
+        let seen = worst.entry(&trial.arm).or_default();
+        *seen = (seen.0 + trial.failed, seen.1 + urls);
+    }
+    let failed: Vec<String> = worst
+        .iter()
+        .filter(|(_, (failed, _))| *failed > 0)
+        .map(|(arm, (failed, urls))| {
+            format!(
+                "{arm} {} of {} ({})",
+                format::count(*failed),
+                format::count(*urls),
+                format::percent(*failed as f64 / *urls as f64)
+            )
+        })
+        .collect();
+    (!failed.is_empty()).then(|| {
+        format!(
+            "URLs failed, and their time counts too: {}.",
+            failed.join("; ")
+        )
+    })
+}
+
+fn busy_origin(study: &Study) -> Option<String> {
+    let threads = study.manifest.origin.as_ref()?.threads;
+    let mut arms = Vec::new();
+    for arm in study.arms.iter().filter(|arm| !arm.control) {
+        let figures = || {
+            study
+                .trials
+                .iter()
+                .filter(|trial| trial.arm == arm.name && usable(trial))
+                .filter_map(|trial| trial.origin)
+        };
+        let Some(busy) = median(figures().filter_map(|origin| origin.busy)) else {
+            continue;
+        };
+        if busy >= ORIGIN_BUSY {
+            let cpu = median(figures().filter_map(|origin| origin.cpu_s));
+            arms.push(format!(
+                "{} ({} of {} busy, {} of CPU)",
+                arm.name,
+                format::percent(busy),
+                counted(threads.into(), "thread"),
+                cpu.map_or(format::UNKNOWN.to_owned(), format::duration)
+            ));
+        }
+    }
+    (!arms.is_empty()).then(|| {
+        format!(
+            "The origin was near its limit under {}: there the server may be what was measured.",
+            arms.join("; ")
+        )
+    })
+}
+
+fn shared_machine(study: &Study) -> Option<String> {
+    let cpus = study.manifest.coordinator.cpus.len();
+    let embedded = study.manifest.origin.as_ref()?.embedded;
+    (embedded && cpus > 0 && cpus < CPUS_APART).then(|| {
+        format!(
+            "Origin, coordinator and fetchers share {}: an arm that needs less CPU also leaves the \
+             server more. With {CPUS_APART} or more they are kept apart.",
+            counted(cpus as u64, "CPU")
+        )
+    })
+}
+
+fn different_totals(study: &Study) -> Option<String> {
+    let mut totals: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
+    for arm in study.arms.iter().filter(|arm| !arm.control) {
+        totals.entry(arm.slots()).or_default().push(&arm.name);
+    }
+    (totals.len() > 1).then(|| {
+        let listed: Vec<String> = totals
+            .iter()
+            .map(|(total, arms)| format!("{} in {}", format::count(*total), arms.join(", ")))
+            .collect();
+        format!(
+            "The arms do not all have the same number of URLs in flight (processes × \
+             concurrency): {}.",
+            listed.join("; ")
+        )
+    })
+}
+
+fn shortened(study: &Study) -> Option<String> {
+    let arms: Vec<String> = study
+        .arms
+        .iter()
+        .filter_map(|arm| Some(format!("{}: {}", arm.name, arm.shortened.as_ref()?)))
+        .collect();
+    (!arms.is_empty()).then(|| format!("Fewer blocks for {}.", arms.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+    use crate::{
+        conclude,
+        fixture::{self, StudyBuilder},
+    };
+
+    #[test]
+    fn caveats_of_the_default_study() {
+        assert_snapshot!(fixture::study().caveats.join("\n"), @r#"
+        1 trial was left out of every comparison: 32xsequential in block 7, because a fetcher was lost: ended by signal 9.
+        Origin, coordinator and fetchers share 2 CPUs: an arm that needs less CPU also leaves the server more. With 4 or more they are kept apart.
+        The arms do not all have the same number of URLs in flight (processes × concurrency): 1 in sequential; 32 in threads:32, async:32, 32xsequential, 2xasync:16, threads:32@ureq, async:32@reqwest.
+        Fewer blocks for sequential: takes more than five times as long as the baseline: 3 blocks only.
+        "#);
+    }
+
+    #[test]
+    fn a_fleet_that_changed_is_told() {
+        let mut study = fixture::study();
+        assert_eq!(changed_fleet(&study), None);
+        let worker = |name: &str, joined_block, left_block| crate::record::Worker {
+            name: name.to_owned(),
+            joined_block,
+            left_block,
+            ..Default::default()
+        };
+        study.manifest.workers = vec![
+            worker("a", None, None),
+            worker("b", None, Some(2)),
+            worker("c", Some(3), None),
+            worker("d", Some(3), Some(5)),
+        ];
+        assert_snapshot!(changed_fleet(&study).unwrap(), @"The fleet changed: b until block 2; c from block 3 on; d from block 3 until block 5. Newcomers are used from the next block on.");
+    }
+
+    #[test]
+    fn arms_held_back_by_a_limit_per_host_are_told() {
+        let mut study = StudyBuilder::new()
+            .arms(&["async:32", "4xthreads:8", "async:32@null"])
+            .blocks(8)
+            .build_raw();
+        study.manifest.max_per_host = Some(6);
+        study.manifest.rate_per_host = Some(0.5);
+        assert_eq!(held_back(&study), None);
+        for trial in &mut study.trials {
+            let share = if trial.arm == "4xthreads:8" {
+                0.5
+            } else {
+                0.001
+            };
+            trial.host_wait_s = trial.makespan_s.map(|makespan| makespan * share);
+        }
+        assert_snapshot!(held_back(&study).unwrap(), @"--max-per-host 6 and --rate-per-host 0.5 held arms back: for this share of the makespan they had slots free and no host that they were allowed to ask: 4xthreads:8 50 %. So they are compared under that limit, not at their own pace.");
+    }
+
+    #[test]
+    fn caveats_of_a_study_with_everything_wrong() {
+        let mut study = StudyBuilder::new()
+            .arms(&["async:32", "threads:32"])
+            .blocks(4)
+            .cores(1)
+            .build_raw();
+        study.interrupted = true;
+        for trial in &mut study.trials {
+            let busy = if trial.arm == "threads:32" { 0.6 } else { 0.93 };
+            trial.origin.as_mut().unwrap().busy = Some(busy);
+            if trial.arm == "async:32 (again)" {
+                trial.makespan_s = trial.makespan_s.map(|s| s * 1.4);
+            }
+            if trial.arm == "threads:32" && trial.block > 2 {
+                trial.abandoned = 2;
+                trial.completed -= 2;
+            } else {
+                trial.failed = 3;
+                trial.completed -= 3;
+            }
+        }
+        conclude(&mut study, &crate::Options::default());
+        assert_snapshot!(study.caveats.join("\n"), @r#"
+        This machine was too noisy for claims of differences below 45 %: the baseline, run twice, took 1.41× of its own time (95 % interval 1.37–1.45). By chance alone this happens in 1 study of 20.
+        The study was stopped early: 15 trials ran.
+        Intervals only, no verdicts: below 6 blocks an exact paired test cannot reach p < 0.05, whatever the difference. Run at least 6 blocks.
+        2 trials were left out of every comparison: for one, threads:32 in block 3, because 2 URLs were abandoned after three lost leases.
+        URLs failed, and their time counts too: async:32 12 of 4,000 (0.3 %); async:32 (again) 12 of 4,000 (0.3 %); threads:32 6 of 2,000 (0.3 %).
+        The origin was near its limit under async:32 (93 % of 1 thread busy, 40.0 ms of CPU): there the server may be what was measured.
+        Origin, coordinator and fetchers share 1 CPU: an arm that needs less CPU also leaves the server more. With 4 or more they are kept apart.
+        "#);
+    }
+
+    #[test]
+    fn fewer_blocks_than_the_number_of_comparisons_needs_is_told() {
+        let caveats = StudyBuilder::new().blocks(6).build().caveats;
+        assert_snapshot!(caveats[0], @"With 5 comparisons at once the exact test needs 8 blocks to call a difference; an arm has only 6.");
+    }
+}

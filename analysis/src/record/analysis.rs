@@ -1,0 +1,220 @@
+//! What the trials say: comparisons, scaling, memory slopes.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One arm against the baseline on one metric.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Comparison {
+    /// The arm.
+    pub arm: String,
+    /// The arm it is compared with.
+    pub baseline: String,
+    /// The metric, by its name in a trial; `cpu_s` is user and system together.
+    pub metric: String,
+    /// Blocks that both arms were in, with valid trials.
+    pub blocks: u32,
+    /// Geometric mean of the per-block ratios: below 1 is less than the baseline.
+    pub ratio: f64,
+    /// Lower end of the 95 % interval.
+    pub ci_low: Option<f64>,
+    /// Upper end of the 95 % interval.
+    pub ci_high: Option<f64>,
+    /// Of the exact sign-flip test.
+    pub p_value: Option<f64>,
+    /// After Holm's adjustment over the arms.
+    pub p_adjusted: Option<f64>,
+    /// What this says.
+    pub verdict: Verdict,
+    /// The smallest difference, as a ratio above 1, that this comparison would
+    /// have found in four of five studies; `None` where it could find none.
+    #[serde(default)]
+    pub smallest_effect: Option<f64>,
+}
+
+/// What a comparison says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Less time (or memory, or CPU) than the baseline.
+    Faster,
+    /// More than the baseline.
+    Slower,
+    /// The interval lies inside the margin.
+    Equivalent,
+    /// The data do not say.
+    Inconclusive,
+    /// Not tested (a secondary metric, too few blocks, or a client that fetches
+    /// nothing): the interval speaks for itself.
+    #[default]
+    Estimate,
+}
+
+/// How the comparisons were made, and what they could have seen.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Analysis {
+    /// Differences up to this share count as none: 0.05 is ±5 %.
+    pub margin: f64,
+    /// Share of intervals that should hold the truth.
+    pub confidence: f64,
+    /// Arms whose makespan was tested, over which Holm's adjustment runs.
+    pub tested: u32,
+    /// Fewest blocks of a tested arm.
+    pub blocks: u32,
+    /// Blocks from which on the exact test can call a difference, with that
+    /// many arms tested.
+    pub blocks_needed: u32,
+    /// The smallest difference in makespan, as a ratio above 1, that this
+    /// study would have found in four of five cases; `None`: none.
+    pub smallest_effect: Option<f64>,
+    /// How the baseline compared with itself.
+    pub control: Option<ControlRecord>,
+}
+
+/// The baseline against itself: what this machine's noise looks like.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Control")]
+pub struct ControlRecord {
+    /// Ratio of the second run's makespan to the first's, with its interval.
+    pub ratio: Interval,
+    /// Half of the interval's width, as a ratio above 1.
+    pub half_width: Option<f64>,
+    /// Why the study's claims are in doubt; `None` when the control found nothing.
+    pub too_noisy: Option<String>,
+}
+
+/// A value and its 95 % interval.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Interval {
+    /// The estimate.
+    pub value: f64,
+    /// Lower end of the interval.
+    pub low: Option<f64>,
+    /// Upper end of the interval.
+    pub high: Option<f64>,
+}
+
+/// Arms that differ in one thing only, and what more of that thing brings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Scaling {
+    /// What varies: `processes`, `concurrency` or `workers`.
+    pub factor: ScalingFactor,
+    /// The arms' common name with `N` for what varies: `Nxasync:16`.
+    pub family: String,
+    /// One per arm, by rising `n`.
+    pub points: Vec<ScalingPoint>,
+    /// The curves that were fitted, the chosen one first.
+    pub fits: Vec<ScalingFit>,
+    /// Why the first was chosen.
+    pub choice: String,
+    /// Whether and where more brings less, in words.
+    pub peak: Peak,
+    /// Peak memory (PSS) that one more of it costs.
+    pub memory_per_step_bytes: Option<Interval>,
+}
+
+/// What varies between the arms of a [`Scaling`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScalingFactor {
+    /// Fetchers.
+    #[default]
+    Processes,
+    /// URLs in flight in each fetcher.
+    Concurrency,
+    /// Workers, with the same fetchers in all.
+    Workers,
+}
+
+/// One arm of a [`Scaling`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ScalingPoint {
+    /// The arm's name.
+    pub arm: String,
+    /// How much it has of what varies.
+    pub n: u32,
+    /// Blocks with a valid trial.
+    pub blocks: u32,
+    /// Geometric mean of the trials' `requests_per_s`.
+    pub requests_per_s: Interval,
+    /// Every valid trial's `requests_per_s`, by block.
+    pub trials_per_s: Vec<f64>,
+    /// Throughput over that of the smallest arm, by block.
+    pub speedup: Interval,
+    /// Speedup over the growth of `n`: 1 is ideal.
+    pub efficiency: Interval,
+    /// Median of the trials' `pss_peak_bytes`.
+    pub pss_peak_bytes: Option<u64>,
+    /// Median of the trials' `spawn_s`.
+    pub spawn_s: Option<f64>,
+    /// Median of the trials' coordination overhead.
+    pub overhead_s: Option<f64>,
+}
+
+/// A curve through the points of a [`Scaling`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ScalingFit {
+    /// Which curve.
+    pub model: ScalingModel,
+    /// γ: requests per second at 1, if there were nothing in the way.
+    pub gamma: Interval,
+    /// σ: share of the work that cannot be spread (Amdahl, USL).
+    pub sigma: Option<Interval>,
+    /// κ: cost of keeping each pair in agreement (USL).
+    pub kappa: Option<Interval>,
+    /// Requests per second that are never exceeded (linear, then flat).
+    pub ceiling: Option<Interval>,
+    /// χ² of the arms' means around the curve plus twice the number of
+    /// parameters: lower is better.
+    pub aic: f64,
+    /// The curve, with a 95 % band, over the measured range.
+    pub curve: Vec<CurvePoint>,
+}
+
+/// What kind of curve a [`ScalingFit`] is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScalingModel {
+    /// min(γN, ceiling).
+    #[default]
+    LinearThenFlat,
+    /// γN / (1 + σ(N − 1)).
+    Amdahl,
+    /// γN / (1 + σ(N − 1) + κN(N − 1)).
+    Usl,
+}
+
+/// A point of a fitted curve.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CurvePoint {
+    /// How much of what varies; between whole numbers too.
+    pub n: f64,
+    /// The curve there, with its band.
+    pub requests_per_s: Interval,
+}
+
+/// Where more of what varies starts to bring less.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Peak {
+    /// The N with the highest throughput; `None` where none was seen.
+    pub n: Option<Interval>,
+    /// The same in words, with the reason when none was seen.
+    pub text: String,
+}
+
+/// Memory per URL in flight, over arms that differ in their concurrency only.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MemorySlope {
+    /// The arms' common name with `N` for the concurrency: `threads:N`.
+    pub family: String,
+    /// The metric, by its name in a trial.
+    pub metric: String,
+    /// Blocks, each of which gave one slope.
+    pub blocks: u32,
+    /// Lowest and highest number of URLs in flight.
+    pub in_flight: [u32; 2],
+    /// Bytes per URL in flight.
+    pub bytes_per_request: Interval,
+    /// What is left at none in flight.
+    pub base_bytes: Interval,
+}
