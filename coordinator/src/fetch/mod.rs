@@ -134,19 +134,11 @@ impl<'a> PreparedFetch<'a> {
 
     /// Gives the file its name, where every URL was done before.
     pub(crate) async fn conclude(self, stop: &Stop) -> Result<Exit, Failure> {
-        let Self {
-            settings,
-            list,
-            results,
-            before,
-            reporter,
-        } = self;
-        results
-            .finish(true, patience(stop))
-            .await
-            .map_err(|error| cannot_write(&settings.destination, &error))?;
-        reporter.say(&format!("{} URLs: all from before", list.len()));
-        Ok(match before.counts.abandoned {
+        let finished = self.results.finish(true, patience(stop)).await;
+        finished.map_err(|error| cannot_write(&self.settings.destination, &error))?;
+        let all = self.list.len();
+        self.reporter.say(&format!("{all} URLs: all from before"));
+        Ok(match self.before.counts.abandoned {
             0 => Exit::Done,
             _ => Exit::Incomplete,
         })
@@ -165,22 +157,20 @@ impl<'a> PreparedFetch<'a> {
     ) -> Result<Exit, Failure> {
         let (settings, list, reporter) = (self.settings, self.list, self.reporter);
         let (common, arm) = (&settings.common, &settings.arm);
-        let placement =
-            match run::place(environment.fleet, arm.processes.get(), arm.workers, |_| {
-                true
-            }) {
-                Ok(placement) => placement,
-                Err(error) => {
-                    self.give_up(stop).await;
-                    return Err(Failure::usage(error));
-                }
-            };
+        let fleet = environment.fleet;
+        let placement = match run::place(fleet, arm.processes.get(), arm.workers, |_| true) {
+            Ok(placement) => placement,
+            Err(error) => {
+                self.give_up(stop).await;
+                return Err(Failure::usage(error));
+            }
+        };
         let shown = (!settings.verbose).then_some(reporter);
         if let Some(reporter) = shown {
             reporter.tell(Report::Trial(&arm.to_string(), list.len()));
         }
         let request = TrialRequest {
-            id: environment.fleet.next_trial(),
+            id: fleet.next_trial(),
             list,
             setup: &common.setup(arm, settings.verbose),
             pace: &|_| None,
@@ -196,7 +186,7 @@ impl<'a> PreparedFetch<'a> {
             sink: &mut self.results,
             reporter: shown,
         };
-        let outcome = run::run(environment.fleet, request, stop, &mut sink).await;
+        let outcome = run::run(fleet, request, stop, &mut sink).await;
         reporter.tell(Report::Idle);
         self.finish(outcome, stop).await
     }

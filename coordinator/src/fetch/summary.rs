@@ -1,6 +1,6 @@
 //! How a fetch ended, for people.
 
-use std::{io, time::Duration};
+use std::io;
 
 use fanout_analysis::record;
 use fanout_engine::ledger::Counts;
@@ -46,39 +46,32 @@ pub(super) fn summarise(
     reporter: &dyn Reporter,
 ) {
     let (counts, trial) = (&outcome.counts, &outcome.trial);
-    let elapsed = trial.makespan_s.map(Duration::from_secs_f64);
-    let rate = trial
-        .requests_per_s
-        .map_or(String::new(), |rate| format!(", {rate:.0}/s"));
-    let took = elapsed.map_or(String::new(), |e| {
-        format!(" in {:.3} s{rate}", e.as_secs_f64())
-    });
-    let left = list.len() - counts.done();
+    let rate = trial.requests_per_s.map(|rate| format!(", {rate:.0}/s"));
+    let rate = rate.unwrap_or_default();
+    let took = trial.makespan_s.map(|s| format!(" in {s:.3} s{rate}"));
     let before = match counts.before {
         0 => String::new(),
         before => format!("{before} from before, "),
     };
     reporter.say(&format!(
-        "{} URLs: {before}{} ok, {} failed, {} abandoned, {left} not done{took}; {} bytes",
+        "{} URLs: {before}{} ok, {} failed, {} abandoned, {} not done{}; {} bytes",
         list.len(),
         counts.completed,
         counts.failed,
         counts.abandoned,
+        list.len() - counts.done(),
+        took.unwrap_or_default(),
         trial.bytes,
     ));
-    let statuses: Vec<_> = trial
-        .statuses
-        .iter()
-        .map(|(status, count)| format!("{status}: {count}"))
-        .collect();
+    let statuses = trial.statuses.iter();
+    let statuses: Vec<_> = statuses.map(|(s, count)| format!("{s}: {count}")).collect();
     if !statuses.is_empty() {
         reporter.say(&format!("statuses  {}", statuses.join(", ")));
     }
     for (kind, count) in trial.outcomes.iter().filter(|(kind, _)| *kind != "ok") {
-        let example = examples
-            .iter()
-            .find(|(of, _)| of == kind)
-            .map_or(String::new(), |(_, text)| format!("  for example: {text}"));
+        let example = examples.iter().find(|(of, _)| of == kind);
+        let example = example.map(|(_, text)| format!("  for example: {text}"));
+        let example = example.unwrap_or_default();
         reporter.say(&format!("{kind:>14}  {count}{example}"));
     }
     if counts.asked_again > 0 {

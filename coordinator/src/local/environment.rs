@@ -1,5 +1,5 @@
 //! What a run stands on: a fleet and perhaps an origin. On a local run both are
-//! made for it; the daemon has them already.
+//! made for it; the server has them already.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -39,8 +39,8 @@ pub(crate) struct Environment<'a> {
 /// A server of fanout's own.
 #[derive(Debug, Clone)]
 pub(crate) struct EnvironmentOrigin {
-    /// Its base URLs; the first is used.
-    pub(crate) urls: Vec<String>,
+    /// Its base URL.
+    pub(crate) url: String,
     pub(crate) threads: usize,
     /// Whether it was started for this run.
     pub(crate) embedded: bool,
@@ -70,12 +70,12 @@ impl LocalEnvironment {
         let origin = match (origin_seed, &common.origin) {
             (None, _) => None,
             (Some(_), Some(url)) => Some(EnvironmentOrigin {
-                urls: vec![url.clone()],
+                url: url.clone(),
                 threads: 0,
                 embedded: false,
             }),
             (Some(seed), None) => Some(EnvironmentOrigin {
-                urls: local
+                url: local
                     .start_origin(seed, threads, cpus)
                     .await
                     .map_err(Failure::no_fleet)?,

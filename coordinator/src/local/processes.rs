@@ -88,13 +88,13 @@ impl Local {
         })
     }
 
-    /// Starts the origin; returns its base URLs, http first.
+    /// Starts the origin; returns its base URL.
     pub(crate) async fn start_origin(
         &mut self,
         seed: u64,
         threads: usize,
         cpus: &[u32],
-    ) -> Result<Vec<String>, LocalError> {
+    ) -> Result<String, LocalError> {
         let mut command = Command::new(&self.executable);
         command
             .args(["origin", "--listen", "127.0.0.1:0", "--exit-with-stdin"])
@@ -102,24 +102,21 @@ impl Local {
             .args(["--threads", &threads.to_string()])
             .stdout(Stdio::piped());
         let mut origin = Owned::spawn("origin", command, cpus)?;
-        let Some(stdout) = origin.child.stdout.take() else {
-            return Err(LocalError::Origin("it has no standard output".to_owned()));
-        };
+        let failed = |why: &str| LocalError::Origin(why.to_owned());
+        let stdout = origin.child.stdout.take();
+        let stdout = stdout.ok_or_else(|| failed("it has no standard output"))?;
         let mut lines = BufReader::new(stdout).lines();
-        let first = timeout(ORIGIN_DEADLINE, lines.next_line()).await;
-        let url = match first {
+        let url = match timeout(ORIGIN_DEADLINE, lines.next_line()).await {
             Ok(Ok(Some(url))) => url,
-            Ok(Ok(None)) => return Err(LocalError::Origin("it ended at once".to_owned())),
-            Ok(Err(error)) => return Err(LocalError::Origin(error.to_string())),
+            Ok(Ok(None)) => return Err(failed("it ended at once")),
+            Ok(Err(error)) => return Err(failed(&error.to_string())),
             Err(_) => {
-                return Err(LocalError::Origin(format!(
-                    "it said nothing for {} s",
-                    ORIGIN_DEADLINE.as_secs()
-                )));
+                let seconds = ORIGIN_DEADLINE.as_secs();
+                return Err(failed(&format!("it said nothing for {seconds} s")));
             }
         };
         self.children.push(origin);
-        Ok(vec![url])
+        Ok(url)
     }
 
     /// Starts a worker that dials `coordinator`.

@@ -268,7 +268,7 @@ async fn carry_out(
     let environment = Environment {
         fleet,
         origin: plan.origin().map(|url| EnvironmentOrigin {
-            urls: vec![url],
+            url,
             threads: 0,
             embedded: false,
         }),

@@ -95,7 +95,7 @@ pub(super) fn describe(
         coordinator: environment.machine.clone(),
         workers,
         origin: environment.origin.as_ref().map(|origin| Origin {
-            urls: origin.urls.clone(),
+            urls: vec![origin.url.clone()],
             threads: u32::try_from(origin.threads).unwrap_or(u32::MAX),
             embedded: origin.embedded,
         }),

@@ -232,9 +232,8 @@ fn built_in(
     seed: u64,
 ) -> Result<UrlList, Failure> {
     let origin = environment.origin.as_ref();
-    let base = origin
-        .and_then(|origin| origin.urls.first())
-        .ok_or_else(|| Failure::no_fleet("the origin has no address"))?;
+    let origin = origin.ok_or_else(|| Failure::no_fleet("the origin has no address"))?;
+    let base = &origin.url;
     let repeat = settings.common.repeat;
     let made = match settings.kind {
         StudyKind::MemorySlope => {

@@ -33,8 +33,8 @@ pub(super) struct OriginProbe {
 }
 
 impl OriginProbe {
-    /// `base` is the origin's first URL, if there is an origin of ours.
-    pub(super) fn new(base: Option<&String>) -> Self {
+    /// `base` is the origin's URL, if there is an origin of ours.
+    pub(super) fn new(base: Option<&str>) -> Self {
         let asked = match (base, client()) {
             (Some(base), Ok(client)) => Some((client, base.trim_end_matches('/').to_owned())),
             (Some(_), Err(error)) => {

@@ -65,7 +65,7 @@ pub(super) async fn run_study(
     let entries = entries(on.settings, inject);
     on.environment.fleet.catch_up();
     let origin = on.environment.origin.as_mut();
-    let probe = OriginProbe::new(origin.as_ref().and_then(|o| o.urls.first()));
+    let probe = OriginProbe::new(origin.as_ref().map(|origin| &*origin.url));
     if let Some(origin) = origin.filter(|origin| !origin.embedded) {
         origin.threads = probe.threads().await.unwrap_or_default();
     }
