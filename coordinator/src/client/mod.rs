@@ -30,15 +30,15 @@ use self::{
 };
 use crate::{
     cli::{
-        AttachArgs, CancelArgs, CommandLine, CoordinatorCommand, FetchArgs, FleetArgs, Format,
-        HealthArgs, StatusArgs, StudyArgs,
+        AttachArgs, CancelArgs, CommandLine, CoordinatorCommand, HealthArgs, StatusArgs,
         exit::{Exit, Failure},
     },
     fetch::{NOTHING_BEFORE, complete_already},
     local::signals::StopSignals,
     results::{Destination, Taken, part_name},
     run::Stop,
-    settings,
+    settings::{self, FetchArgs, FleetArgs, StudyArgs},
+    terminal::print::{self, Format},
 };
 
 /// Runs a study on a fleet.
@@ -235,8 +235,7 @@ pub(crate) async fn cancel(args: &CancelArgs) -> Result<Exit, Failure> {
         true => "cancelled; what there is was saved",
         false => "it was over already",
     };
-    crate::terminal::print::print(&format!("job {}: {text}", args.job))
-        .map_err(Failure::incomplete)?;
+    print::print(&format!("job {}: {text}", args.job)).map_err(Failure::incomplete)?;
     Ok(Exit::Done)
 }
 

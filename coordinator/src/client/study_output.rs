@@ -6,10 +6,11 @@ use fanout_analysis::record::Study;
 
 use super::lines::LineBuffer;
 use crate::{
-    cli::{Format, exit::Failure},
+    cli::exit::Failure,
     study::store::Store,
     terminal::{
         Terminal, print,
+        print::Format,
         reporter::{Report, Reporter},
     },
 };

@@ -17,12 +17,15 @@ use fanout_proto::{
 
 use super::data::Data;
 use crate::{
-    cli::{CommandLine, CoordinatorCommand, FleetArgs, HttpArgs, exit::Failure, without_secrets},
+    cli::{CommandLine, CoordinatorCommand, exit::Failure},
     fetch,
     results::{Destination, PartError, part_name},
-    settings::{FetchSettings, StudySettings},
+    settings::{FetchSettings, FleetArgs, HttpArgs, StudySettings},
     study::PreparedStudy,
-    terminal::reporter::{Report, Reporter},
+    terminal::{
+        command::without_secrets,
+        reporter::{Report, Reporter},
+    },
     url_list::{Source, UrlList},
 };
 

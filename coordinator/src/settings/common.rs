@@ -2,24 +2,76 @@
 
 use std::{num::NonZeroU32, path::Path, time::Duration};
 
+use clap::{Args, ValueEnum};
 use fanout_engine::{ledger::Split, politeness::Limits};
 use fanout_proto::{
     arm::Arm,
     limits::FETCHERS_MAX,
     setup::{HttpSettings, Pace, Setup},
 };
+use fanout_worker::AccessArgs;
 
 use crate::{
-    cli::{FleetArgs, HttpArgs, ListArgs, PolitenessArgs, SplitArg},
     settings::{
         cpus::{CpuPlacement, Placement},
         error::SettingsError,
-        http::{http_settings, user_agent},
-        parse::{value, within},
-        politeness::limits,
+        http::{HttpArgs, http_settings, user_agent},
+        parse::{duration, value, within},
+        politeness::{PolitenessArgs, limits},
     },
     url_list::Source,
 };
+
+/// What the list is made of.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "List")]
+pub(crate) struct ListArgs {
+    /// Fetch the list N times over; ids count on.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) repeat: u64,
+    /// Leave lines out that are no URLs, and count them.
+    #[arg(long)]
+    pub(crate) skip_invalid: bool,
+    /// How URLs are handed to fetchers: as they have credit, or a fixed shard each.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) split: SplitArg,
+}
+
+/// `--split`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SplitArg {
+    /// A fetcher that has credit gets the next URLs.
+    #[default]
+    Dynamic,
+    /// Every fetcher has a shard of its own.
+    Static,
+}
+
+/// What the work runs on.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Fleet")]
+pub(crate) struct FleetArgs {
+    /// Workers to start on this machine [default: 1].
+    #[arg(long, value_name = "W")]
+    pub(crate) local_workers: Option<u32>,
+    /// Run on the workers of the coordinator that serves there, instead of on this machine.
+    #[arg(long, value_name = "URL", env = "FANOUT_COORDINATOR")]
+    pub(crate) coordinator: Option<String>,
+    /// Wait until N workers are attached [default: 1].
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<u32>,
+    /// Wait so long for the coordinator to serve (30s) [default: it must do so by now].
+    #[arg(long, value_name = "DURATION", env = "FANOUT_WAIT")]
+    pub(crate) wait: Option<String>,
+    /// An origin that runs already, for the built-in list; a fleet's workers must reach it.
+    #[arg(long, value_name = "URL", env = "FANOUT_ORIGIN")]
+    pub(crate) origin: Option<String>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+    /// Processors: auto, shared, disjoint, or the origin's and the fetchers' as in 0:1-3.
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub(crate) placement: String,
+}
 
 /// Descriptors that the coordinator, worker or fetcher needs besides connections.
 const DESCRIPTORS_SPARE: u64 = 64;
@@ -66,6 +118,10 @@ impl Common {
         if list.repeat == 0 {
             return Err(value("--repeat", 0, "at least 1 is needed"));
         }
+        let split = match list.split {
+            SplitArg::Dynamic => Split::Dynamic,
+            SplitArg::Static => Split::Static,
+        };
         let on_fleet = fleet.coordinator.is_some();
         let local_workers = within(
             "--local-workers",
@@ -101,10 +157,7 @@ impl Common {
             source,
             repeat: list.repeat,
             skip_invalid: list.skip_invalid,
-            split: match list.split {
-                SplitArg::Dynamic => Split::Dynamic,
-                SplitArg::Static => Split::Static,
-            },
+            split,
             local_workers,
             on_fleet,
             workers: fleet.workers.unwrap_or(1),
@@ -115,7 +168,7 @@ impl Common {
                 user_agent: user_agent(http.user_agent.as_deref(), politeness.contact.as_deref())?,
                 ..http_settings(http)?
             },
-            hosts: limits(politeness, list.split)?,
+            hosts: limits(politeness, split)?,
             cpu_work: Duration::ZERO,
             cpu_lock: false,
             rate_per_s: None,
@@ -220,4 +273,10 @@ pub(crate) fn origin_url(text: &str) -> Result<String, SettingsError> {
             "give its base URL, like http://origin:8080",
         )),
     }
+}
+
+/// How long to wait for a coordinator, if at all.
+pub(crate) fn patience(args: &FleetArgs) -> Result<Option<Duration>, SettingsError> {
+    let text = args.wait.as_deref().filter(|text| !text.is_empty());
+    text.map(|text| duration("--wait", text)).transpose()
 }

@@ -1,14 +1,65 @@
 //! What a fetch's flags mean.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, path::PathBuf};
+
+use clap::Args;
 
 use fanout_proto::arm::Arm;
 
 use crate::{
-    cli::FetchArgs,
     results::Destination,
-    settings::{common::Common, error::SettingsError, parse::value},
+    settings::{
+        common::{Common, FleetArgs, ListArgs},
+        error::SettingsError,
+        http::HttpArgs,
+        parse::value,
+        politeness::PolitenessArgs,
+    },
 };
+
+const FETCH_HELP: &str = "\
+Every URL gets exactly one record: id, url, outcome, status, bytes, start_s, first_byte_s, end_s,
+worker, fetcher, attempt. The outcome is ok for a whole response of any status, 404 too; else it is
+the kind of failure: dns, connect, tls, timeout, closed, protocol, too_large, redirect_limit,
+bad_redirect, decode, resource, forbidden, abandoned.
+
+Examples:
+  coordinator fetch urls.txt --out got.jsonl
+  coordinator fetch - --arm 4xasync:64 --max-body 1M < urls.txt > got.jsonl
+  coordinator fetch urls.txt -v --out got.csv     see completions come out of order
+  coordinator fetch urls.txt --polite --rate-per-host 2 --contact you@example.org --out got.jsonl
+  coordinator fetch urls.txt --out got.jsonl --resume
+                                                  go on after a crash, a full disk or Ctrl-C";
+
+/// `fetch`.
+#[derive(Debug, Args)]
+#[command(after_help = FETCH_HELP)]
+pub(crate) struct FetchArgs {
+    /// The URL list: a file, or - for standard input.
+    pub(crate) urls: PathBuf,
+    /// The arrangement that fetches.
+    #[arg(long, value_name = "SPEC", default_value = "async:64")]
+    pub(crate) arm: String,
+    /// The results file, .jsonl or .csv [default: standard output, JSON lines]. It is called
+    /// FILE.part until it is whole.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Go on from FILE.part: URLs that have a record there are not fetched again. The list must be
+    /// the same one; from standard input it must be piped in again.
+    #[arg(long, requires = "out")]
+    pub(crate) resume: bool,
+    /// Tell every start and end on stderr as it happens.
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
+    #[command(flatten)]
+    pub(crate) http: HttpArgs,
+    #[command(flatten)]
+    pub(crate) politeness: PolitenessArgs,
+}
 
 /// A fetch, settled.
 #[derive(Debug)]

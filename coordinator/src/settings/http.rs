@@ -1,16 +1,65 @@
 //! What HTTP looks like.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::{Args, ValueEnum};
 use fanout_proto::setup::{HttpSettings, Method};
 
-use crate::{
-    cli::{HttpArgs, MethodArg},
-    settings::{
-        error::SettingsError,
-        parse::{size, timeout, value, within},
-    },
+use crate::settings::{
+    error::SettingsError,
+    parse::{size, timeout, value, within},
 };
+
+/// What HTTP looks like.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "HTTP")]
+pub(crate) struct HttpArgs {
+    /// One whole exchange, connecting, redirects and the body included.
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    pub(crate) timeout: String,
+    /// Resolving, connecting and the TLS handshake.
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    pub(crate) connect_timeout: String,
+    /// Largest body, in bytes (k, M, G); a larger one ends as too_large.
+    #[arg(long, value_name = "SIZE", default_value = "64M")]
+    pub(crate) max_body: String,
+    /// Redirects to follow; 0 takes the redirect itself as the response.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) redirects: u32,
+    /// A header to send; may be given again.
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// The User-Agent header [default: fanout and its version, with --contact if given].
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) user_agent: Option<String>,
+    /// Accept any certificate.
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// PEM certificates to trust instead of the system's.
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    pub(crate) cacert: Option<PathBuf>,
+    /// The request method.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) method: MethodArg,
+    /// Ask for compressed bodies (gzip, br, zstd) and decode them.
+    #[arg(long)]
+    pub(crate) decompress: bool,
+    /// Open a new connection for every request.
+    #[arg(long)]
+    pub(crate) no_keepalive: bool,
+}
+
+/// `--method`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MethodArg {
+    /// The whole body is read.
+    #[default]
+    #[value(name = "GET", alias = "get")]
+    Get,
+    /// Header only.
+    #[value(name = "HEAD", alias = "head")]
+    Head,
+}
 
 pub(super) fn http_settings(args: &HttpArgs) -> Result<HttpSettings, SettingsError> {
     let headers = args

@@ -10,13 +10,11 @@ mod parse;
 mod politeness;
 mod study;
 
-pub(crate) use common::Common;
-pub(crate) use common::origin_url;
+pub(crate) use common::{Common, FleetArgs, origin_url, patience};
 pub(crate) use error::SettingsError;
-pub(crate) use fetch::FetchSettings;
-pub(crate) use http::certificates;
-pub(crate) use parse::patience;
-pub(crate) use study::{SLOPE_CONCURRENCIES, StudyKind, StudySettings};
+pub(crate) use fetch::{FetchArgs, FetchSettings};
+pub(crate) use http::{HttpArgs, certificates};
+pub(crate) use study::{SLOPE_CONCURRENCIES, StudyArgs, StudyKind, StudySettings};
 
 #[cfg(test)]
 mod tests;

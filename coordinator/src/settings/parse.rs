@@ -4,7 +4,7 @@ use std::{fmt::Display, ops::RangeInclusive, time::Duration};
 
 use fanout_proto::limits::TIMEOUT_MAX;
 
-use crate::{cli::FleetArgs, settings::error::SettingsError};
+use crate::settings::error::SettingsError;
 
 pub(super) fn value(
     flag: &'static str,
@@ -16,12 +16,6 @@ pub(super) fn value(
         value: value.to_string(),
         hint: hint.to_string(),
     }
-}
-
-/// How long to wait for a coordinator, if at all.
-pub(crate) fn patience(args: &FleetArgs) -> Result<Option<Duration>, SettingsError> {
-    let text = args.wait.as_deref().filter(|text| !text.is_empty());
-    text.map(|text| duration("--wait", text)).transpose()
 }
 
 /// A number that must be in `range`; `what` says of what.

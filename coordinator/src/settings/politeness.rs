@@ -2,18 +2,40 @@
 
 use std::num::NonZeroU32;
 
-use fanout_engine::politeness::{Limits, MODEST_MAX_PER_HOST};
-
-use crate::{
-    cli::{PolitenessArgs, SplitArg, StudyArgs},
-    settings::{
-        error::SettingsError,
-        parse::{rate, value},
-    },
+use clap::Args;
+use fanout_engine::{
+    ledger::Split,
+    politeness::{Limits, MODEST_MAX_PER_HOST},
 };
 
+use crate::settings::{
+    error::SettingsError,
+    parse::{rate, value},
+};
+
+/// What each host is to be spared: name and port as in the list, the same for
+/// http and https on their own ports. It holds over all workers together.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Politeness")]
+pub(crate) struct PolitenessArgs {
+    /// At most N requests of one host at a time [default: 6 with --polite, and in a study of a list
+    /// that points beyond this machine; else any number].
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) max_per_host: Option<u32>,
+    /// At most R URLs of one host a second (0.5: one in two seconds).
+    #[arg(long, value_name = "R", allow_negative_numbers = true)]
+    pub(crate) rate_per_host: Option<f64>,
+    /// Heed 429 and 503: leave the host alone as long as Retry-After says, or 1 s, 2 s, 4 s … without,
+    /// then ask again, at most 3 times for a URL. robots.txt is not read.
+    #[arg(long)]
+    pub(crate) polite: bool,
+    /// Where the owners of a host reach you, an address or a page: sent in the User-Agent.
+    #[arg(long, value_name = "CONTACT", conflicts_with = "user_agent")]
+    pub(crate) contact: Option<String>,
+}
+
 /// The limits per host that were asked for.
-pub(super) fn limits(args: &PolitenessArgs, split: SplitArg) -> Result<Limits, SettingsError> {
+pub(super) fn limits(args: &PolitenessArgs, split: Split) -> Result<Limits, SettingsError> {
     let max_per_host = match args.max_per_host {
         None => args.polite.then_some(MODEST_MAX_PER_HOST),
         Some(count) => Some(NonZeroU32::new(count).ok_or_else(|| {
@@ -33,7 +55,7 @@ pub(super) fn limits(args: &PolitenessArgs, split: SplitArg) -> Result<Limits, S
         rate_per_host: args.rate_per_host,
         polite: args.polite,
     };
-    if limits.any() && split == SplitArg::Static {
+    if limits.any() && split == Split::Static {
         return Err(value(
             "--split",
             "static",
@@ -42,31 +64,4 @@ pub(super) fn limits(args: &PolitenessArgs, split: SplitArg) -> Result<Limits, S
         ));
     }
     Ok(limits)
-}
-
-/// What would spoil a comparison.
-pub(super) fn check_in_study(args: &StudyArgs, hosts: &Limits) -> Result<(), SettingsError> {
-    if args.politeness.polite {
-        return Err(value(
-            "--polite",
-            "in a study",
-            "pauses that a server asks for would count as the arm's time; use it with fetch, and spare \
-             the server with --max-per-host or --rate-per-host here",
-        ));
-    }
-    if let (Some(_), Some(rate)) = (args.rate, hosts.rate_per_host) {
-        return Err(value(
-            "--rate-per-host",
-            rate,
-            "with --rate the starts are set already; leave one of them out",
-        ));
-    }
-    if args.memory_slope && hosts.any() {
-        return Err(value(
-            "--memory-slope",
-            "with a limit per host",
-            "it needs as many URLs in flight as its arms say, all at its own origin; leave the limit out",
-        ));
-    }
-    Ok(())
 }

@@ -2,6 +2,8 @@
 
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
+use clap::Args;
+use fanout_engine::politeness::Limits;
 use fanout_proto::{
     arm::Arm,
     limits::{CONCURRENCY_MAX, FETCHERS_MAX},
@@ -9,14 +11,100 @@ use fanout_proto::{
 };
 
 use crate::{
-    cli::StudyArgs,
     settings::{
-        common::Common,
+        common::{Common, FleetArgs, ListArgs},
         error::SettingsError,
+        http::HttpArgs,
         parse::{duration, rate, value, within},
-        politeness::check_in_study,
+        politeness::PolitenessArgs,
     },
+    terminal::print::Format,
 };
+
+const STUDY_HELP: &str = "\
+An arm is [Px]MODEL[:C][@CLIENT][/Ww]: P processes, each with C URLs in flight.
+  models   sequential  blocking, one at a time      threads   a thread per URL in flight
+           async       one thread, one event loop   async-mt  tokio's work-stealing runtime
+  clients  core (default, the same HTTP under every model), ureq, reqwest, null (no fetching)
+Braces sweep: '{1,2,4}xasync:16' is three arms.
+
+Examples:
+  coordinator study
+  coordinator study --arm sequential --arm threads --arm async --concurrency 64
+  coordinator study urls.txt --arm 'threads:{8,32}@ureq' --arm 'async:{8,32}@reqwest' --yes
+  coordinator urls --base http://127.0.0.1:8080 --count 500 --delay 50ms | coordinator study -";
+
+/// `study`.
+#[derive(Debug, Args)]
+#[command(after_help = STUDY_HELP)]
+pub(crate) struct StudyArgs {
+    /// The URL list: a file, or - for standard input; without it, the embedded origin's list.
+    pub(crate) urls: Option<PathBuf>,
+    /// An arm to compare; may be given again, and may sweep with braces
+    /// [default: seven arms that tell the models and clients apart].
+    #[arg(long = "arm", value_name = "SPEC")]
+    pub(crate) arms: Vec<String>,
+    /// The arm that the others are compared with [default: async:C if it is there, else the first].
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) baseline: Option<String>,
+    /// URLs in flight in each fetcher of an arm without :C.
+    #[arg(long, value_name = "C", default_value_t = 32)]
+    pub(crate) concurrency: u32,
+    /// Blocks to keep; one more runs first and is discarded [default: 10; with --memory-slope: 3].
+    #[arg(long, value_name = "N")]
+    pub(crate) blocks: Option<u32>,
+    /// Seed of the order of arms and of the origin [default: drawn, and recorded].
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Where the study is kept [default: studies/<UTC time>].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// What is printed on standard output.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Start no block after this long (10m, 90s).
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) time_budget: Option<String>,
+    /// Run the baseline against itself in N studies: how often is a difference called where
+    /// there is none?
+    #[arg(long, value_name = "N", conflicts_with = "memory_slope")]
+    pub(crate) aa: Option<u32>,
+    /// Slow the second run of every pair down by this much per response, to see whether it is found.
+    #[arg(long, value_name = "DURATION", requires = "aa", hide = true)]
+    pub(crate) aa_inject: Option<String>,
+    /// Take no memory samples in the control's trials, to see what sampling costs.
+    #[arg(long, hide = true)]
+    pub(crate) control_unsampled: bool,
+    /// How much memory does one more URL in flight cost? Runs every arm's model and client at 200,
+    /// 600 and 1,800 in flight, on an embedded origin that answers after 300 ms.
+    #[arg(long, conflicts_with = "urls")]
+    pub(crate) memory_slope: bool,
+    /// Where a browser finds the coordinator's pages: without --out a fleet's study is then kept by
+    /// the coordinator alone, and its address is told.
+    #[arg(long, value_name = "URL", env = "FANOUT_PAGES")]
+    pub(crate) pages: Option<String>,
+    /// Go ahead with a list that points beyond this machine.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
+    #[command(flatten)]
+    pub(crate) http: HttpArgs,
+    #[command(flatten)]
+    pub(crate) politeness: PolitenessArgs,
+    /// Open loop: take up so many URLs a second in all, however long each takes. Latencies are then
+    /// also told from the intended start, and late starts are counted.
+    #[arg(long, value_name = "R", help_heading = "Load")]
+    pub(crate) rate: Option<f64>,
+    /// Spin this long per response (200us): where does one loop stop being enough?
+    #[arg(long, value_name = "DURATION", help_heading = "Load")]
+    pub(crate) cpu_work: Option<String>,
+    /// Spin under one lock per process, as an interpreter lock would have it.
+    #[arg(long, requires = "cpu_work", help_heading = "Load")]
+    pub(crate) cpu_lock: bool,
+}
 
 /// The arms of a memory study that names none, without their concurrency.
 const SLOPE_ARMS: [&str; 4] = ["async", "threads", "async@reqwest", "threads@ureq"];
@@ -130,6 +218,33 @@ impl StudySettings {
             control_unsampled: args.control_unsampled,
         })
     }
+}
+
+/// What would spoil a comparison.
+fn check_in_study(args: &StudyArgs, hosts: &Limits) -> Result<(), SettingsError> {
+    if args.politeness.polite {
+        return Err(value(
+            "--polite",
+            "in a study",
+            "pauses that a server asks for would count as the arm's time; use it with fetch, and spare \
+             the server with --max-per-host or --rate-per-host here",
+        ));
+    }
+    if let (Some(_), Some(rate)) = (args.rate, hosts.rate_per_host) {
+        return Err(value(
+            "--rate-per-host",
+            rate,
+            "with --rate the starts are set already; leave one of them out",
+        ));
+    }
+    if args.memory_slope && hosts.any() {
+        return Err(value(
+            "--memory-slope",
+            "with a limit per host",
+            "it needs as many URLs in flight as its arms say, all at its own origin; leave the limit out",
+        ));
+    }
+    Ok(())
 }
 
 fn kind(args: &StudyArgs) -> Result<StudyKind, SettingsError> {

@@ -7,9 +7,9 @@ use fanout_engine::ledger::Split;
 use fanout_proto::{setup::Method, worker::Hello};
 
 use crate::{
-    cli::without_secrets,
     local::environment::{Environment, machine},
     settings::{StudySettings, cpus::list_text},
+    terminal::command::without_secrets,
     url_list::UrlList,
 };
 

@@ -16,10 +16,7 @@ use fanout_analysis::record::{self, Study};
 use fanout_engine::{ledger::Split, politeness::MODEST_MAX_PER_HOST};
 
 use crate::{
-    cli::{
-        Format,
-        exit::{Exit, Failure},
-    },
+    cli::exit::{Exit, Failure},
     local::{
         environment::{Environment, LocalEnvironment},
         signals::StopSignals,
@@ -34,6 +31,7 @@ use crate::{
     terminal::{
         Terminal,
         announce::announce,
+        print::Format,
         reporter::{Report, Reporter},
     },
     url_list::{Source, UrlList},

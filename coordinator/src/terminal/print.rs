@@ -2,12 +2,25 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use clap::ValueEnum;
 use fanout_analysis::{record::Study, text};
-
-use crate::cli::Format;
 
 /// Columns of a terminal that does not say.
 const COLUMNS: usize = 110;
+
+/// How a result is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For a terminal.
+    #[default]
+    Table,
+    /// For a document.
+    Markdown,
+    /// The whole study, as in study.json.
+    Json,
+    /// A row a trial, as in trials.csv.
+    Csv,
+}
 
 /// Prints a study on standard output.
 pub(crate) fn show(study: &Study, format: Format) -> io::Result<()> {

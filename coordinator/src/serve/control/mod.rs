@@ -21,7 +21,7 @@ use super::{
     transcript::Tail,
     upload::{invalid, next_part, receive},
 };
-use crate::{accept::PeerInfo, cli::without_secrets};
+use crate::{accept::PeerInfo, terminal::command::without_secrets};
 
 /// Events on their way to one follower; the rest is read when there is room.
 const EVENTS_MAX: usize = 4;
