@@ -16,7 +16,7 @@ pub(crate) struct Behaviour<'q> {
     /// So many first requests for the URL are turned away.
     pub(crate) busy: Option<u32>,
     pub(crate) framing: Framing,
-    pub(crate) coding: Option<ContentCoding>,
+    pub(crate) coding: Option<BodyCoding>,
     pub(crate) fill: Fill,
     /// Where the client is sent instead.
     pub(crate) redirect: Option<Redirect<'q>>,
@@ -63,7 +63,7 @@ pub(crate) enum Framing {
 
 /// A content coding (RFC 9110, section 8.4.1; RFC 7932; RFC 8878).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ContentCoding {
+pub(crate) enum BodyCoding {
     Gzip,
     Brotli,
     Zstd,

@@ -8,11 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::{Buf, BytesMut};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
+use tokio_util::io::poll_read_buf;
 
 use crate::{
     cursor::{SLICES_MAX, SendCursor},
@@ -49,7 +51,7 @@ pub(crate) async fn serve<T: Transport>(transport: T, thread: &ServerThread) {
         transport,
         thread,
         tally: thread.tally(),
-        input: ReceiveBuffer::new(),
+        input: BytesMut::with_capacity(READ_BUFFER_BYTES),
         response: RenderedResponse::new(),
         idle: IdleTimeout::new(thread),
     };
@@ -61,7 +63,8 @@ struct ServedConnection<'t, T> {
     transport: T,
     thread: &'t ServerThread,
     tally: Tally<'t>,
-    input: ReceiveBuffer,
+    /// Received, and not yet used.
+    input: BytesMut,
     response: RenderedResponse,
     idle: IdleTimeout<'t>,
 }
@@ -107,20 +110,19 @@ impl<T: Transport> ServedConnection<'_, T> {
         loop {
             if worth_parsing {
                 let (seed, visits) = (self.thread.seed, &self.thread.counters.visits);
-                let received = self.input.filled();
-                match decide(received, seed, reused, visits, &mut self.response) {
+                match decide(&self.input, seed, reused, visits, &mut self.response) {
                     Decision::ReadOn => {}
                     decision => return Ok(decision),
                 }
             }
-            let before = self.input.filled().len();
+            let before = self.input.len();
             if self.read().await? == 0 {
                 return Ok(Decision::ReadOn);
             }
             // A head ends in a line end, so that one that comes byte by
             // byte is not parsed from its start for each of them.
-            worth_parsing = self.input.filled()[before..].contains(&b'\n')
-                || self.input.filled().len() >= REQUEST_HEAD_MAX_BYTES;
+            worth_parsing =
+                self.input[before..].contains(&b'\n') || self.input.len() >= REQUEST_HEAD_MAX_BYTES;
         }
     }
 
@@ -156,24 +158,26 @@ impl<T: Transport> ServedConnection<'_, T> {
 
     /// Takes the request out of the buffer, and its body from the client.
     async fn take_in(&mut self, intake: Intake) -> io::Result<()> {
-        self.input.consume(intake.head_length);
+        self.input.advance(intake.head_length);
         if intake.body_length == 0 {
             return Ok(());
         }
         if intake.expects_continue && self.input.is_empty() {
             const GO_ON: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
             self.idle.restart();
-            let mut sent = 0;
-            while sent < GO_ON.len() {
-                sent += self.write(&[IoSlice::new(&GO_ON[sent..])]).await?;
+            let mut left = GO_ON;
+            while !left.is_empty() {
+                let (transport, idle) = (&mut self.transport, &mut self.idle);
+                let slices = [IoSlice::new(left)];
+                left = &left[poll_fn(|cx| poll_write(transport, idle, &slices, cx)).await?..];
             }
             self.flush().await?;
         }
         let mut left = intake.body_length;
         loop {
-            let here = self.input.filled().len();
+            let here = self.input.len();
             let part = usize::try_from(left).map_or(here, |left| left.min(here));
-            self.input.consume(part);
+            self.input.advance(part);
             left -= u64::try_from(part).expect("at most what is left");
             if left == 0 {
                 return Ok(());
@@ -233,11 +237,6 @@ impl<T: Transport> ServedConnection<'_, T> {
         Ok(())
     }
 
-    async fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let (transport, idle) = (&mut self.transport, &mut self.idle);
-        poll_fn(|cx| poll_write(transport, idle, slices, cx)).await
-    }
-
     async fn flush(&mut self) -> io::Result<()> {
         let (transport, idle) = (&mut self.transport, &mut self.idle);
         poll_fn(|cx| idle.bound(Pin::new(&mut *transport).poll_flush(cx), cx)).await
@@ -245,8 +244,10 @@ impl<T: Transport> ServedConnection<'_, T> {
 
     async fn read(&mut self) -> io::Result<usize> {
         let (transport, idle, input) = (&mut self.transport, &mut self.idle, &mut self.input);
-        input.make_room();
-        poll_fn(|cx| idle.bound(input.poll_read(transport, cx), cx)).await
+        // Room that a usual request does not fill: a read that leaves some tells
+        // the runtime that the socket is empty, and saves asking it again.
+        input.reserve(READ_BUFFER_BYTES);
+        poll_fn(|cx| idle.bound(poll_read_buf(Pin::new(&mut *transport), cx, input), cx)).await
     }
 
     /// Ends the connection as the response asks.
@@ -274,17 +275,14 @@ impl<T: Transport> ServedConnection<'_, T> {
         let to_the_end = async {
             loop {
                 input.clear();
-                let count = poll_fn(|cx| input.poll_read(transport, cx)).await?;
-                if count == 0 {
+                input.reserve(READ_BUFFER_BYTES);
+                if transport.read_buf(input).await? == 0 {
                     return Ok(());
                 }
             }
         };
-        self.thread
-            .timer
-            .within(limit, to_the_end)
-            .await
-            .unwrap_or(Ok(()))
+        let ended = self.thread.timer.within(limit, to_the_end).await;
+        ended.unwrap_or(Ok(()))
     }
 }
 
@@ -304,71 +302,6 @@ fn poll_write<T: Transport>(
     match written {
         Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
         written => idle.bound(written, cx),
-    }
-}
-
-/// Bytes that were received and not yet used.
-struct ReceiveBuffer {
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-}
-
-impl ReceiveBuffer {
-    fn new() -> Self {
-        Self {
-            buffer: vec![0; READ_BUFFER_BYTES],
-            start: 0,
-            end: 0,
-        }
-    }
-
-    fn filled(&self) -> &[u8] {
-        &self.buffer[self.start..self.end]
-    }
-
-    fn is_empty(&self) -> bool {
-        self.start == self.end
-    }
-
-    fn clear(&mut self) {
-        (self.start, self.end) = (0, 0);
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.start += count;
-        if self.is_empty() {
-            self.clear();
-        }
-    }
-
-    /// Leaves room after what is filled, by moving it or by growing. Room is
-    /// never exhausted by a usual request: a read that leaves some tells the
-    /// runtime that the socket is empty, and saves asking it again.
-    fn make_room(&mut self) {
-        if self.end < self.buffer.len() {
-            return;
-        }
-        if self.start > 0 {
-            self.buffer.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        } else {
-            // Callers stop at the longest head, so that this stays bounded.
-            self.buffer.resize(self.buffer.len() * 2, 0);
-        }
-    }
-
-    fn poll_read<T: Transport>(
-        &mut self,
-        transport: &mut T,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
-        let mut room = ReadBuf::new(&mut self.buffer[self.end..]);
-        ready!(Pin::new(transport).poll_read(cx, &mut room))?;
-        let count = room.filled().len();
-        self.end += count;
-        Poll::Ready(Ok(count))
     }
 }
 

@@ -16,7 +16,7 @@ struct OriginCli {
 }
 
 fn main() -> ExitCode {
-    let cli = OriginCli::parse();
-    fanout_program::set_up(cli.log, "info", LogPrefix::Level);
-    fanout_origin::run(&cli.origin)
+    let command = OriginCli::parse();
+    fanout_program::set_up(command.log, "info", LogPrefix::Level);
+    fanout_origin::run(&command.origin)
 }

@@ -8,7 +8,7 @@ use std::{io::Write, ops::RangeInclusive, str::FromStr};
 
 use crate::{
     behaviour::{
-        BadChunk, BadHead, Behaviour, ContentCoding, CutKind, Fault, Fill, Framing, Lie, Redirect,
+        BadChunk, BadHead, Behaviour, BodyCoding, CutKind, Fault, Fill, Framing, Lie, Redirect,
         SendPace, Stage,
     },
     limits::{
@@ -70,28 +70,28 @@ fn parameters(query: &str) -> impl Iterator<Item = &str> {
 }
 
 /// A value together with the parameter that set it.
-type Slot<'q, T> = Option<(&'q str, T)>;
+type GivenBy<'q, T> = Option<(&'q str, T)>;
 
 /// What has been read so far. Slots that several parameters share keep the
 /// one that set them, so that a conflict can name both.
 #[derive(Default)]
 struct Slots<'q> {
-    delay: Slot<'q, Delay>,
-    size: Slot<'q, Size>,
-    status: Slot<'q, u16>,
-    retry_after_s: Slot<'q, u32>,
-    busy: Slot<'q, u32>,
-    framing: Slot<'q, Framing>,
-    coding: Slot<'q, ContentCoding>,
-    fill: Slot<'q, Fill>,
-    redirect: Slot<'q, Redirect<'q>>,
-    headers: Slot<'q, u32>,
-    header_size: Slot<'q, u64>,
-    interim: Slot<'q, u32>,
-    pace: Slot<'q, SendPace>,
-    idle_close: Slot<'q, ()>,
-    fault: Slot<'q, Fault>,
-    if_reused: Slot<'q, ()>,
+    delay: GivenBy<'q, Delay>,
+    size: GivenBy<'q, Size>,
+    status: GivenBy<'q, u16>,
+    retry_after_s: GivenBy<'q, u32>,
+    busy: GivenBy<'q, u32>,
+    framing: GivenBy<'q, Framing>,
+    coding: GivenBy<'q, BodyCoding>,
+    fill: GivenBy<'q, Fill>,
+    redirect: GivenBy<'q, Redirect<'q>>,
+    headers: GivenBy<'q, u32>,
+    header_size: GivenBy<'q, u64>,
+    interim: GivenBy<'q, u32>,
+    pace: GivenBy<'q, SendPace>,
+    idle_close: GivenBy<'q, ()>,
+    fault: GivenBy<'q, Fault>,
+    if_reused: GivenBy<'q, ()>,
 }
 
 impl<'q> Slots<'q> {
@@ -104,9 +104,9 @@ impl<'q> Slots<'q> {
             "busy" => p.set(&mut self.busy, p.count()?),
             "chunked" => p.set(&mut self.framing, p.flag(Framing::Chunked)?),
             "close" => p.set(&mut self.framing, p.flag(Framing::Close)?),
-            "gzip" => p.set(&mut self.coding, p.flag(ContentCoding::Gzip)?),
-            "br" => p.set(&mut self.coding, p.flag(ContentCoding::Brotli)?),
-            "zstd" => p.set(&mut self.coding, p.flag(ContentCoding::Zstd)?),
+            "gzip" => p.set(&mut self.coding, p.flag(BodyCoding::Gzip)?),
+            "br" => p.set(&mut self.coding, p.flag(BodyCoding::Brotli)?),
+            "zstd" => p.set(&mut self.coding, p.flag(BodyCoding::Zstd)?),
             "bomb" => p.set(&mut self.fill, p.flag(Fill::Zeros)?),
             "redirect" => p.set(&mut self.redirect, p.redirect()?),
             "redirect-to" => p.set(&mut self.redirect, p.redirect_to()?),
@@ -178,7 +178,7 @@ impl<'q> Slots<'q> {
     }
 }
 
-fn value<T>(slot: Slot<'_, T>) -> Option<T> {
+fn value<T>(slot: GivenBy<'_, T>) -> Option<T> {
     slot.map(|(_, value)| value)
 }
 
@@ -197,7 +197,7 @@ struct Parameter<'q> {
 }
 
 impl<'q> Parameter<'q> {
-    fn set<T>(self, slot: &mut Slot<'q, T>, value: T) -> Result<(), QueryError> {
+    fn set<T>(self, slot: &mut GivenBy<'q, T>, value: T) -> Result<(), QueryError> {
         match *slot {
             Some((first, _)) if first == self.name => Err(QueryError::Twice { name: self.name() }),
             Some((first, _)) => Err(conflict(first, self.name)),
@@ -431,7 +431,7 @@ mod tests {
         assert_eq!(asked.status, 503);
         assert_eq!(asked.retry_after_s, Some(2));
         assert_eq!(asked.framing, Framing::Chunked);
-        assert_eq!(asked.coding, Some(ContentCoding::Gzip));
+        assert_eq!(asked.coding, Some(BodyCoding::Gzip));
         assert!(asked.idle_close);
     }
 

@@ -7,7 +7,7 @@ use std::{fmt, io::Write, sync::LazyLock};
 
 use crate::{
     behaviour::{
-        BadChunk, BadHead, Behaviour, ContentCoding, CutKind, Fault, Fill, Framing, Lie, Redirect,
+        BadChunk, BadHead, Behaviour, BodyCoding, CutKind, Fault, Fill, Framing, Lie, Redirect,
         SendPace, Stage,
     },
     content::{Content, PATTERN_BYTES, Piece, pattern},
@@ -281,9 +281,9 @@ impl RenderedResponse {
         self.push_text(b"Content-Type: text/plain\r\n");
         match asked.coding {
             None => {}
-            Some(ContentCoding::Gzip) => self.push_text(b"Content-Encoding: gzip\r\n"),
-            Some(ContentCoding::Brotli) => self.push_text(b"Content-Encoding: br\r\n"),
-            Some(ContentCoding::Zstd) => self.push_text(b"Content-Encoding: zstd\r\n"),
+            Some(BodyCoding::Gzip) => self.push_text(b"Content-Encoding: gzip\r\n"),
+            Some(BodyCoding::Brotli) => self.push_text(b"Content-Encoding: br\r\n"),
+            Some(BodyCoding::Zstd) => self.push_text(b"Content-Encoding: zstd\r\n"),
         }
         self.push_connection(mode);
         match framing {
