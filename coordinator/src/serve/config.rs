@@ -1,60 +1,52 @@
-//! What the operator of a daemon says, checked before any socket opens.
+//! What `coordinator serve` was asked for, checked before any socket opens.
 
 use std::{fs, net::SocketAddr, path::PathBuf};
 
 use fanout_worker::UsageError;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
-use crate::{cli::ServeArgs, fleet::Token, settings};
+use crate::{
+    cli::ServeArgs,
+    fleet::Token,
+    settings::{SettingsError, origin_url},
+};
 
 /// Jobs that may wait, at most.
 const QUEUE_MAX: u32 = 10_000;
 
-/// A daemon that may not be started like this.
+/// Settings that a coordinator may not serve with.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConfigError {
-    /// Everybody could run fetches from here.
     #[error(
-        "{flag} {address} can be reached from other machines, and whoever reaches it could make the \
+        "{flag} {address} can be reached from other machines, and any of them could make the \
          workers fetch anything: give it a token (--token-file FILE or FANOUT_TOKEN), or say \
-         --allow-unauthenticated if nobody else can reach that network"
+         --allow-unauthenticated if that network is private"
     )]
     Open {
-        /// The flag.
         flag: &'static str,
-        /// What it says.
         address: SocketAddr,
     },
-    /// The token.
     #[error(transparent)]
     Token(#[from] UsageError),
-    /// A token and its opposite.
     #[error("--allow-unauthenticated and a token contradict each other; leave one out")]
     Contradiction,
-    /// Certificates without the server's own.
     #[error(
         "--tls-ca asks workers and clients for certificates; that needs --tls-cert and --tls-key too"
     )]
     CaAlone,
-    /// A file that a flag names.
     #[error("{flag} {path}: {error}")]
     File {
-        /// The flag.
         flag: &'static str,
-        /// The file.
         path: String,
-        /// What the system says.
         error: std::io::Error,
     },
-    /// `--queue` out of range.
     #[error("--queue {0}: 1 to {QUEUE_MAX} jobs can wait")]
     Queue(u32),
-    /// `--origin`.
     #[error(transparent)]
-    Origin(#[from] settings::SettingsError),
+    Origin(#[from] SettingsError),
 }
 
-/// A daemon's settings.
+/// How a coordinator serves.
 #[derive(Debug)]
 pub(super) struct ServeConfig {
     pub(super) listen: SocketAddr,
@@ -112,11 +104,7 @@ impl TryFrom<ServeArgs> for ServeConfig {
             token: secret.as_deref().map(Token::new),
             tls,
             queue: usize::try_from(args.queue).unwrap_or(usize::MAX),
-            origin: args
-                .origin
-                .as_deref()
-                .map(settings::origin_url)
-                .transpose()?,
+            origin: args.origin.as_deref().map(origin_url).transpose()?,
         })
     }
 }

@@ -1,7 +1,7 @@
-//! The daemon's directory:
+//! The directory of a coordinator that serves:
 //!
 //! ```text
-//! lock                  held while a daemon uses it
+//! lock                  held while a coordinator uses it
 //! studies/NAME/         study.json, trials.csv, report.html; kept for good
 //! jobs/ID/              job.json, journal, results*, list, ca.pem; the last ones are kept
 //! ```
@@ -16,13 +16,16 @@ use fanout_proto::{
     control::{JobDescription, JobFinished, JobKind, ListIdentity},
     id::JobId,
 };
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 /// A file of a job that says what it is.
 const JOB: &str = "job.json";
-/// Files of a study that are shown to whoever asks.
+/// Files of a study that the pages show.
 pub(super) const STUDY_FILES: [(&str, &str); 3] = [
     ("report.html", "text/html; charset=utf-8"),
     ("study.json", "application/json"),
@@ -32,20 +35,15 @@ pub(super) const STUDY_FILES: [(&str, &str); 3] = [
 /// A directory that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DataError {
-    /// It cannot be written.
-    #[error("cannot use {path} for the daemon's data: {error}; name another directory with --data")]
-    Write {
-        /// Which one.
-        path: String,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// Another daemon uses it.
+    #[error(
+        "cannot use {path} for the coordinator's data: {error}; name another directory with --data"
+    )]
+    Write { path: String, error: io::Error },
     #[error("another coordinator uses {0}; name another directory with --data")]
     Taken(String),
 }
 
-/// The daemon's directory, which nobody else uses while this value lives.
+/// The directory, which no other process uses while this value lives.
 #[derive(Debug)]
 pub(super) struct Data {
     root: PathBuf,
@@ -54,16 +52,16 @@ pub(super) struct Data {
 
 /// A job, as it is kept.
 #[derive(Debug, Serialize, Deserialize)]
-struct Kept {
+struct JobRecord {
     kind: String,
     arguments: Vec<String>,
     study: String,
-    finished: Option<KeptEnd>,
-    list: Option<KeptList>,
+    finished: Option<EndRecord>,
+    list: Option<ListRecord>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct KeptList {
+struct ListRecord {
     name: String,
     sha256: String,
     urls: u64,
@@ -71,17 +69,17 @@ struct KeptList {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct KeptEnd {
+struct EndRecord {
     exit_code: u8,
     message: String,
 }
 
-/// A job of an earlier daemon.
+/// A job of an earlier process.
 #[derive(Debug)]
-pub(super) struct Earlier {
+pub(super) struct EarlierJob {
     pub(super) job: JobDescription,
     pub(super) study: String,
-    /// `None`: it was not over when that daemon ended.
+    /// `None`: it was not over when that process ended.
     pub(super) finished: Option<JobFinished>,
 }
 
@@ -96,16 +94,13 @@ impl Data {
         fs::create_dir_all(root.join("jobs")).map_err(write)?;
         let lock = File::create(root.join("lock")).map_err(write)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(DataError::Taken(root.display().to_string()));
-            }
-            Err(error) => return Err(write(error.into())),
+            Ok(()) => Ok(Self {
+                root: root.to_owned(),
+                _lock: lock,
+            }),
+            Err(Errno::WOULDBLOCK) => Err(DataError::Taken(root.display().to_string())),
+            Err(error) => Err(write(error.into())),
         }
-        Ok(Self {
-            root: root.to_owned(),
-            _lock: lock,
-        })
     }
 
     fn job_directory(&self, id: JobId) -> PathBuf {
@@ -133,15 +128,15 @@ impl Data {
         study: &str,
         finished: Option<&JobFinished>,
     ) -> io::Result<()> {
-        let kept = Kept {
+        let kept = JobRecord {
             kind: job.kind.name().to_owned(),
             arguments: job.arguments.clone(),
             study: study.to_owned(),
-            finished: finished.map(|finished| KeptEnd {
+            finished: finished.map(|finished| EndRecord {
                 exit_code: finished.exit_code,
                 message: finished.message.clone(),
             }),
-            list: job.list.clone().map(|list| KeptList {
+            list: job.list.clone().map(|list| ListRecord {
                 name: list.name,
                 sha256: list.sha256,
                 urls: list.urls,
@@ -154,8 +149,8 @@ impl Data {
         fs::rename(part, path)
     }
 
-    /// The jobs of earlier daemons, in order; what cannot be read is removed.
-    pub(super) fn earlier_jobs(&self) -> io::Result<Vec<Earlier>> {
+    /// The jobs of earlier processes, in order; what cannot be read is removed.
+    pub(super) fn earlier_jobs(&self) -> io::Result<Vec<EarlierJob>> {
         let mut jobs = Vec::new();
         for entry in fs::read_dir(self.root.join("jobs"))? {
             let entry = entry?;
@@ -204,11 +199,11 @@ impl Data {
     }
 }
 
-fn earlier(id: JobId, directory: &Path) -> Option<Earlier> {
-    let kept: Kept = serde_json::from_slice(&fs::read(directory.join(JOB)).ok()?).ok()?;
+fn earlier(id: JobId, directory: &Path) -> Option<EarlierJob> {
+    let kept: JobRecord = serde_json::from_slice(&fs::read(directory.join(JOB)).ok()?).ok()?;
     let kinds = [JobKind::Study, JobKind::Fetch];
     let kind = kinds.into_iter().find(|kind| kind.name() == kept.kind)?;
-    Some(Earlier {
+    Some(EarlierJob {
         job: JobDescription {
             id,
             kind,

@@ -6,9 +6,9 @@
 //!      └──────── cancelled ──────────────────────────┘
 //! ```
 //!
-//! A job's output goes to files, and its state to a watch. Whoever follows it
-//! reads both at their own pace, so that nothing is kept for anybody in memory
-//! and nobody holds the job up.
+//! A job's output goes to files, and its state to a watch. Followers read both
+//! at their own pace: nothing is kept for them in memory, and none of them
+//! holds the job up.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -18,7 +18,7 @@ use std::{
 };
 
 use fanout_proto::{
-    control::{JobDescription, JobFinished, JobKind, JobState, JobStatus},
+    control::{JobDescription, JobFinished, JobKind, JobProgress, JobState, JobStatus},
     id::JobId,
 };
 use tokio::sync::{Notify, watch};
@@ -41,17 +41,14 @@ pub(super) struct ServerJob {
     pub(super) study: String,
     pub(super) stop: Stop,
     state: watch::Sender<JobState>,
-    /// What is to be run, until it is.
-    plan: Mutex<Option<JobPlan>>,
 }
 
 impl ServerJob {
-    /// Lines that the job said, each behind a 1 or a 2 for where it belongs.
+    /// The file of its lines, each behind a 1 or a 2 for the stream it belongs to.
     pub(super) fn journal(&self) -> PathBuf {
         self.directory.join(JOURNAL)
     }
 
-    /// Where its results are, or will be.
     pub(super) fn results(&self) -> Vec<PathBuf> {
         JobPlan::results(&self.directory)
     }
@@ -66,8 +63,7 @@ impl ServerJob {
         self.state.send_modify(|_| {});
     }
 
-    /// Says how far it is.
-    pub(super) fn progress(&self, progress: fanout_proto::control::JobProgress) {
+    pub(super) fn progress(&self, progress: JobProgress) {
         self.state.send_replace(JobState::Running(progress));
     }
 
@@ -84,7 +80,7 @@ impl ServerJob {
     }
 }
 
-/// All places in the queue are taken, or the daemon ends.
+/// All places in the queue are taken, or the coordinator ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Full {
     #[error("{0} jobs wait already; try again when one is over, or serve with a longer --queue")]
@@ -104,12 +100,13 @@ pub(super) enum Cancelled {
     Over,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct JobTable {
     next: u64,
     jobs: BTreeMap<JobId, Arc<ServerJob>>,
-    waiting: VecDeque<JobId>,
-    running: Option<JobId>,
+    /// With what is to be run.
+    waiting: VecDeque<(Arc<ServerJob>, JobPlan)>,
+    running: Option<Arc<ServerJob>>,
     /// Submissions that have a place in the queue and are being checked.
     admitted: usize,
     finished: [u64; 2],
@@ -129,7 +126,7 @@ struct SharedJobs {
 }
 
 impl Jobs {
-    /// The jobs of earlier daemons; one that was not over is now.
+    /// The jobs of earlier processes; one that was not over is now.
     pub(super) fn new(data: Data, queue_max: usize) -> io::Result<Self> {
         let mut jobs = BTreeMap::new();
         for earlier in data.earlier_jobs()? {
@@ -143,7 +140,6 @@ impl Jobs {
                 study: earlier.study,
                 stop: Stop::default(),
                 state: watch::Sender::new(JobState::Finished(finished)),
-                plan: Mutex::new(None),
             };
             jobs.insert(job.description.id, Arc::new(job));
         }
@@ -154,11 +150,7 @@ impl Jobs {
             state: Mutex::new(JobTable {
                 next,
                 jobs,
-                waiting: VecDeque::new(),
-                running: None,
-                admitted: 0,
-                finished: [0; 2],
-                closed: false,
+                ..JobTable::default()
             }),
             arrived: Notify::new(),
         })))
@@ -213,24 +205,11 @@ impl Jobs {
 
     fn start(&self) -> Option<(Arc<ServerJob>, JobPlan)> {
         let mut state = self.state();
-        while let Some(id) = state.waiting.pop_front() {
-            let Some(job) = state.jobs.get(&id).cloned() else {
-                continue;
-            };
-            let plan = job
-                .plan
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
-            if let Some(plan) = plan {
-                state.running = Some(id);
-                job.state
-                    .send_replace(JobState::Running(Default::default()));
-                state.publish_places();
-                return Some((job, plan));
-            }
-        }
-        None
+        let (job, plan) = state.waiting.pop_front()?;
+        state.running = Some(job.clone());
+        job.progress(JobProgress::default());
+        state.publish_places();
+        Some((job, plan))
     }
 
     /// The running job is over.
@@ -245,10 +224,8 @@ impl Jobs {
         let id = job.description.id;
         info!(job = %id, exit = finished.exit_code, finished.message, "job over");
         state.finished[usize::from(finished.exit_code != 0)] += 1;
-        let kept = self
-            .0
-            .data
-            .keep_job(&job.description, &job.study, Some(&finished));
+        let data = self.data();
+        let kept = data.keep_job(&job.description, &job.study, Some(&finished));
         if let Err(error) = kept {
             warn!(job = %id, %error, "cannot keep how the job ended");
         }
@@ -261,7 +238,7 @@ impl Jobs {
             .collect();
         for id in over.iter().rev().skip(FINISHED_KEPT) {
             state.jobs.remove(id);
-            self.0.data.remove_job(*id);
+            data.remove_job(*id);
         }
     }
 
@@ -269,13 +246,17 @@ impl Jobs {
     /// the URLs in hand, unless `at_once`.
     pub(super) fn cancel(&self, id: JobId, at_once: bool) -> Option<Cancelled> {
         let mut state = self.state();
-        let job = state.jobs.get(&id).cloned()?;
-        if let Some(place) = state.waiting.iter().position(|waiting| *waiting == id) {
-            state.waiting.remove(place);
-            self.drop_waiting(&mut state, &job, "cancelled before it was its turn");
+        let place = state
+            .waiting
+            .iter()
+            .position(|(waiting, _)| waiting.description.id == id);
+        if let Some((job, plan)) = place.and_then(|place| state.waiting.remove(place)) {
+            let reason = "cancelled before it was its turn";
+            self.drop_waiting(&mut state, &job, &plan, reason);
             state.publish_places();
             return Some(Cancelled::Waiting);
         }
+        let job = state.jobs.get(&id)?;
         if job.is_finished() {
             return Some(Cancelled::Over);
         }
@@ -288,15 +269,8 @@ impl Jobs {
         Some(Cancelled::Running)
     }
 
-    fn drop_waiting(&self, state: &mut JobTable, job: &ServerJob, reason: &str) {
-        let plan = job
-            .plan
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(plan) = plan {
-            plan.discard();
-        }
+    fn drop_waiting(&self, state: &mut JobTable, job: &ServerJob, plan: &JobPlan, reason: &str) {
+        plan.discard();
         let finished = JobFinished {
             exit_code: Exit::Interrupted.code(),
             message: reason.to_owned(),
@@ -308,12 +282,10 @@ impl Jobs {
     pub(super) fn close(&self) {
         let mut state = self.state();
         state.closed = true;
-        while let Some(id) = state.waiting.pop_front() {
-            if let Some(job) = state.jobs.get(&id).cloned() {
-                self.drop_waiting(&mut state, &job, "the coordinator ends");
-            }
+        while let Some((job, plan)) = state.waiting.pop_front() {
+            self.drop_waiting(&mut state, &job, &plan, "the coordinator ends");
         }
-        if let Some(job) = state.running.and_then(|id| state.jobs.get(&id)) {
+        if let Some(job) = &state.running {
             job.stop.cancel.cancel();
         }
     }
@@ -327,7 +299,7 @@ impl Jobs {
         self.state().jobs.values().map(|job| job.status()).collect()
     }
 
-    /// Jobs that ended since this daemon started: well, and otherwise.
+    /// Jobs that ended since this process started: well, and otherwise.
     pub(super) fn finished_counts(&self) -> [u64; 2] {
         self.state().finished
     }
@@ -337,10 +309,8 @@ impl JobTable {
     /// Tells every waiting job how many come before it.
     fn publish_places(&self) {
         let first = u32::from(self.running.is_some());
-        for (place, id) in (first..).zip(&self.waiting) {
-            if let Some(job) = self.jobs.get(id) {
-                job.state.send_replace(JobState::Waiting(place));
-            }
+        for (place, (job, _)) in (first..).zip(&self.waiting) {
+            job.state.send_replace(JobState::Waiting(place));
         }
     }
 }
@@ -392,17 +362,16 @@ impl Admission {
             plan.discard();
             return Err(Full::Closed.to_string());
         }
-        let job = ServerJob {
+        let job = Arc::new(ServerJob {
             description,
             directory,
             study,
             stop: Stop::default(),
             state: watch::Sender::new(JobState::Waiting(0)),
-            plan: Mutex::new(Some(plan)),
-        };
+        });
         info!(job = %self.id, kind = job.description.kind.name(), "job queued");
-        state.jobs.insert(self.id, Arc::new(job));
-        state.waiting.push_back(self.id);
+        state.jobs.insert(self.id, job.clone());
+        state.waiting.push_back((job, plan));
         state.admitted -= 1;
         state.publish_places();
         self.queued = true;

@@ -1,6 +1,6 @@
 //! `/metrics`, in Prometheus' text format.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use fanout_proto::control::{JobState, Status};
 
@@ -32,112 +32,105 @@ impl ProcessUsage {
 
 /// The text; `finished` counts jobs that ended well and otherwise.
 pub(super) fn text(status: &Status, finished: [u64; 2], process: ProcessUsage) -> String {
-    let mut text = String::new();
-    let mut metric = |name: &str, kind: &str, help: &str, values: &[(&str, String)]| {
-        // Writing into a string does not fail.
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for (labels, value) in values {
-            let _ = writeln!(text, "{name}{labels} {value}");
-        }
-    };
     let workers = &status.workers;
     let slots: u64 = workers.iter().map(|w| u64::from(w.slots)).sum();
     let silent = workers.iter().map(|w| w.silent).max().unwrap_or_default();
     let count = |is: fn(&JobState) -> bool| {
         let jobs = status.jobs.iter().filter(|job| is(&job.state));
-        jobs.count().to_string()
+        jobs.count()
     };
     let running = status.jobs.iter().find_map(|job| match &job.state {
         JobState::Running(progress) => Some(progress),
         _ => None,
     });
-    let version = format!("{{version=\"{}\"}}", status.version);
-    metric(
+    let mut text = MetricsText::default();
+    text.metric(
         "fanout_build_info",
         "gauge",
         "The version that serves.",
-        &[(&version, "1".to_owned())],
+        &[(&format!("{{version=\"{}\"}}", status.version), 1)],
     );
-    metric(
+    let uptime_s = status.uptime.as_secs_f64();
+    text.gauge(
         "fanout_uptime_seconds",
-        "gauge",
         "Since the coordinator started.",
-        &[("", status.uptime.as_secs_f64().to_string())],
+        uptime_s,
     );
-    metric(
-        "fanout_workers",
-        "gauge",
-        "Attached workers.",
-        &[("", workers.len().to_string())],
-    );
-    metric(
-        "fanout_slots",
-        "gauge",
-        "Fetchers that the workers can run.",
-        &[("", slots.to_string())],
-    );
-    metric(
+    text.gauge("fanout_workers", "Attached workers.", workers.len());
+    text.gauge("fanout_slots", "Fetchers that the workers can run.", slots);
+    text.gauge(
         "fanout_worker_silence_seconds_max",
-        "gauge",
         "Time since the last message of the worker that is silent longest.",
-        &[("", silent.as_secs_f64().to_string())],
+        silent.as_secs_f64(),
     );
-    metric(
+    let [running_jobs, waiting_jobs] = [
+        count(|s| matches!(s, JobState::Running(_))),
+        count(|s| matches!(s, JobState::Waiting(_))),
+    ];
+    text.metric(
         "fanout_jobs",
         "gauge",
         "Jobs that run or wait.",
         &[
-            (
-                "{state=\"running\"}",
-                count(|s| matches!(s, JobState::Running(_))),
-            ),
-            (
-                "{state=\"waiting\"}",
-                count(|s| matches!(s, JobState::Waiting(_))),
-            ),
+            ("{state=\"running\"}", running_jobs),
+            ("{state=\"waiting\"}", waiting_jobs),
         ],
     );
-    metric(
+    text.metric(
         "fanout_jobs_finished_total",
         "counter",
         "Jobs that are over, since the coordinator started.",
         &[
-            ("{result=\"done\"}", finished[0].to_string()),
-            ("{result=\"other\"}", finished[1].to_string()),
+            ("{result=\"done\"}", finished[0]),
+            ("{result=\"other\"}", finished[1]),
         ],
     );
     if let Some(progress) = running {
         let done = progress.completed + progress.failed + progress.abandoned;
-        metric(
+        text.gauge(
             "fanout_trial_urls",
-            "gauge",
             "URLs of the trial that runs.",
-            &[("", progress.total.to_string())],
+            progress.total,
         );
-        metric(
+        text.gauge(
             "fanout_trial_urls_done",
-            "gauge",
             "Of those, the ones that are done.",
-            &[("", done.to_string())],
+            done,
         );
     }
     if let Some(cpu_s) = process.cpu_s {
-        metric(
+        text.metric(
             "process_cpu_seconds_total",
             "counter",
             "CPU time of the coordinator.",
-            &[("", cpu_s.to_string())],
+            &[("", cpu_s)],
         );
     }
     if let Some(bytes) = process.resident_bytes {
-        metric(
+        text.gauge(
             "process_resident_memory_bytes",
-            "gauge",
             "Resident memory of the coordinator.",
-            &[("", bytes.to_string())],
+            bytes,
         );
     }
-    text
+    text.0
+}
+
+#[derive(Default)]
+struct MetricsText(String);
+
+impl MetricsText {
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.metric(name, "gauge", help, &[("", value)]);
+    }
+
+    fn metric(&mut self, name: &str, kind: &str, help: &str, values: &[(&str, impl Display)]) {
+        // Writing into a string does not fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (labels, value) in values {
+            let _ = writeln!(self.0, "{name}{labels} {value}");
+        }
+    }
 }
 
 #[cfg(test)]

@@ -137,7 +137,7 @@ fn router(pages: Arc<Pages>) -> Router {
         .route("/studies/{study}/{file}", get(study_file))
         .route("/metrics", get(metrics_text))
         .layer(middleware::from_fn_with_state(pages.clone(), show_token))
-        // A probe has no token, and learns nothing but that somebody is there.
+        // A probe has no token, and learns nothing but that a coordinator is there.
         .route("/healthz", get(async || "ok\n"))
         .layer(middleware::from_fn_with_state(pages.clone(), known_host))
         .with_state(pages)
