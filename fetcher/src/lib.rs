@@ -16,8 +16,10 @@
 //! (leases and completions), `outbox` (when completions leave), `exchange`
 //! (HTTP) and `resolve::lookup` (DNS).
 
+mod client;
 mod clients;
 mod counters;
+mod descriptors;
 mod drive;
 mod exchange;
 mod exit_reason;
@@ -31,12 +33,13 @@ mod outbox;
 mod pipes;
 mod resolve;
 mod tls;
+mod watchdog;
 mod work;
 mod work_queue;
 
 use std::process::ExitCode;
 
-pub use clients::descriptors::descriptors_needed;
+pub use clients::descriptors_needed;
 use exit_reason::ExitReason;
 use instructions::Instruction;
 use pipes::Pipes;
@@ -70,7 +73,7 @@ fn live() -> Result<(), ExitReason> {
     match pipes.wait_next()? {
         Instruction::Setup(mut setup) => {
             setup.http.deny_private = std::env::args_os().any(|arg| arg == DENY_PRIVATE);
-            models::run(*setup, pipes)
+            clients::run(*setup, pipes)
         }
         // The reader lets nothing else through first.
         _ => Err(ExitReason::EarlyHold),

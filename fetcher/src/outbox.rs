@@ -28,6 +28,16 @@ pub(crate) enum Due {
     Now,
 }
 
+impl Due {
+    pub(crate) fn has_come(self) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Now => true,
+            Self::At(at) => at <= Instant::now(),
+        }
+    }
+}
+
 /// What the writer was last woken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum WokenFor {

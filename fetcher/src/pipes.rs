@@ -1,4 +1,4 @@
-//! The fetcher's side of the two pipes, for whoever may block on them.
+//! The fetcher's side of the two pipes, for threads that may block on them.
 
 use std::{io, os::fd::BorrowedFd, time::Duration};
 
@@ -31,7 +31,7 @@ pub(crate) enum Patience {
 
 /// Reads instructions and writes messages, waiting with `poll`.
 pub(crate) struct Pipes {
-    session: InstructionReader,
+    instructions: InstructionReader,
     scratch: Vec<u8>,
     pending: Vec<u8>,
     written: usize,
@@ -45,7 +45,7 @@ impl Pipes {
             error: error.into(),
         })?;
         Ok(Self {
-            session: InstructionReader::new(),
+            instructions: InstructionReader::new(),
             scratch: vec![0; READ_BYTES],
             pending: Vec::new(),
             written: 0,
@@ -54,7 +54,7 @@ impl Pipes {
 
     /// The next instruction that has arrived, if one has.
     pub(crate) fn next(&mut self) -> Result<Option<Instruction>, ExitReason> {
-        Ok(self.session.next()?)
+        Ok(self.instructions.next()?)
     }
 
     /// Waits for the next instruction.
@@ -75,6 +75,11 @@ impl Pipes {
     /// Adds completions to what is to be written.
     pub(crate) fn send_all(&mut self, outgoing: Outgoing) {
         outgoing.encode(&mut self.pending);
+    }
+
+    /// Where what is to be written is added.
+    pub(crate) fn pending(&mut self) -> &mut Vec<u8> {
+        &mut self.pending
     }
 
     /// Whether everything has been written.
@@ -150,7 +155,7 @@ impl Pipes {
         if count == 0 {
             return Err(ExitReason::InputEnded);
         }
-        self.session
+        self.instructions
             .buffer()
             .extend_from_slice(&self.scratch[..count]);
         Ok(())
@@ -171,8 +176,8 @@ impl Pipes {
     }
 
     /// What has arrived but was not taken yet goes on into another's hands.
-    pub(crate) fn take_session(&mut self) -> InstructionReader {
-        std::mem::replace(&mut self.session, InstructionReader::new())
+    pub(crate) fn take_instructions(&mut self) -> InstructionReader {
+        std::mem::replace(&mut self.instructions, InstructionReader::new())
     }
 }
 

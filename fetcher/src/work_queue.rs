@@ -39,12 +39,12 @@ pub(crate) struct Assignment {
 
 /// The intended starts of an open loop: they do not wait for anybody.
 #[derive(Debug)]
-struct OpenLoop {
+struct PacedStarts {
     pace: Pace,
     given: u64,
 }
 
-impl OpenLoop {
+impl PacedStarts {
     fn next(&mut self, go: Instant) -> Instant {
         let nanos = u128::from(self.given) * self.pace.interval.as_nanos();
         self.given += 1;
@@ -100,7 +100,7 @@ pub(crate) struct WorkQueue {
     /// URLs in slots' hands.
     held: u32,
     report_starts: bool,
-    open_loop: Option<OpenLoop>,
+    open_loop: Option<PacedStarts>,
     first_start: Option<Instant>,
     last_end: Option<Instant>,
     closed: bool,
@@ -117,7 +117,7 @@ impl WorkQueue {
             gauge: Gauge::default(),
             held: 0,
             report_starts: setup.report_starts,
-            open_loop: setup.pace.map(|pace| OpenLoop { pace, given: 0 }),
+            open_loop: setup.pace.map(|pace| PacedStarts { pace, given: 0 }),
             first_start: None,
             last_end: None,
             closed: false,

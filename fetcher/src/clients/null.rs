@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use fanout_proto::completion::Outcome;
 
-use super::{AsyncClient, BlockingClient};
-use crate::work_queue::Fetched;
+use crate::{
+    client::{AsyncClient, BlockingClient},
+    work_queue::Fetched,
+};
 
 /// The null client.
 #[derive(Debug, Clone, Copy)]

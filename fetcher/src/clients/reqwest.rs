@@ -26,14 +26,14 @@ use tokio::task::yield_now;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{
-    AsyncClient,
-    library::{CountedConnector, LibraryFetch, LibraryPlan, LibraryResolver},
-};
+use super::library::{CountedConnector, LibraryFetch, LibraryPlan, LibraryResolver};
 use crate::{
+    client::AsyncClient,
     counters::Counters,
-    exit_reason::SetupError,
+    exit_reason::{ExitReason, SetupError},
     fetch_failure::{FetchFailure, tls_error},
+    models::{self, Subject},
+    pipes::Pipes,
     resolve::LookupError,
     tls,
     work_queue::Fetched,
@@ -46,15 +46,21 @@ tokio::task_local! {
 
 /// What all slots share.
 #[derive(Debug)]
-pub(crate) struct ReqwestShared {
+struct ReqwestShared {
     client: Client,
     plan: LibraryPlan,
     counters: Arc<Counters>,
     connect_timeout: Duration,
 }
 
+pub(super) fn run(subject: Subject, pipes: &mut Pipes) -> Result<(), ExitReason> {
+    let (http, counters) = (&subject.setup.http, subject.counters.clone());
+    let shared = Arc::new(ReqwestShared::new(http, subject.slots(), counters)?);
+    models::run_on_loop(subject, pipes, move || Reqwest::new(shared.clone()))
+}
+
 impl ReqwestShared {
-    pub(crate) fn new(
+    fn new(
         http: &HttpSettings,
         concurrency: u32,
         counters: Arc<Counters>,
@@ -167,13 +173,13 @@ impl ReqwestShared {
 }
 
 /// The client of one slot.
-pub(crate) struct Reqwest {
+struct Reqwest {
     shared: Arc<ReqwestShared>,
     fetch: LibraryFetch,
 }
 
 impl Reqwest {
-    pub(crate) fn new(shared: Arc<ReqwestShared>) -> Self {
+    fn new(shared: Arc<ReqwestShared>) -> Self {
         Self {
             fetch: LibraryFetch::new(&shared.plan),
             shared,

@@ -28,15 +28,15 @@ use ureq::{
     },
 };
 
-use super::{
-    BlockingClient,
-    library::{CountedConnector, LibraryFetch, LibraryPlan, LibraryResolver},
-};
+use super::library::{CountedConnector, LibraryFetch, LibraryPlan, LibraryResolver};
 use crate::{
+    client::BlockingClient,
     counters::Counters,
-    drive::READ_BYTES,
-    exit_reason::SetupError,
+    drive::{READ_BYTES, read_buffers},
+    exit_reason::{ExitReason, SetupError},
     fetch_failure::{FetchFailure, tls_error},
+    models::{self, Subject},
+    pipes::Pipes,
     resolve::LookupError,
     tls::{self, Roots},
     work_queue::Fetched,
@@ -81,15 +81,22 @@ impl Connecting {
 
 /// What all slots share.
 #[derive(Debug)]
-pub(crate) struct UreqShared {
+struct UreqShared {
     agent: Agent,
     plan: LibraryPlan,
     counters: Arc<Counters>,
     connect_timeout: Duration,
 }
 
+pub(super) fn run(subject: Subject, pipes: &mut Pipes) -> Result<(), ExitReason> {
+    let (http, counters) = (&subject.setup.http, subject.counters.clone());
+    let shared = Arc::new(UreqShared::new(http, subject.slots(), counters)?);
+    let mut buffers = read_buffers(subject.slots());
+    models::run_blocking(subject, pipes, move || Ureq::new(shared.clone(), buffers()))
+}
+
 impl UreqShared {
-    pub(crate) fn new(
+    fn new(
         http: &HttpSettings,
         concurrency: u32,
         counters: Arc<Counters>,
@@ -141,14 +148,14 @@ impl UreqShared {
 }
 
 /// The client of one slot.
-pub(crate) struct Ureq {
+struct Ureq {
     shared: Arc<UreqShared>,
     fetch: LibraryFetch,
     scratch: &'static mut [u8],
 }
 
 impl Ureq {
-    pub(crate) fn new(shared: Arc<UreqShared>, scratch: &'static mut [u8]) -> Self {
+    fn new(shared: Arc<UreqShared>, scratch: &'static mut [u8]) -> Self {
         Self {
             fetch: LibraryFetch::new(&shared.plan),
             shared,

@@ -8,26 +8,17 @@ use std::{
 };
 
 use fanout_proto::completion::Outcome;
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, SendFlags};
 
 use super::{
     ConnectLimits, Core, FetchNotes,
-    connection::{self, Connection, Exchange, Socket, Trouble, advance},
+    connection::{self, Connection, Exchange, Socket, Trouble, TrySocket, advance},
     idle::IdleConnections,
 };
 use crate::{
-    clients::BlockingClient, exchange::fetch::FetchState, fetch_failure::FetchFailure,
-    work_queue::Fetched,
+    client::BlockingClient, exchange::fetch::FetchState, fetch_failure::FetchFailure,
+    watchdog::Watchdog, work_queue::Fetched,
 };
-
-/// What a blocking client does each time that it has waited for long.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Watchdog {
-    /// Longest wait in one go.
-    pub(crate) interval: Duration,
-    /// Called after it.
-    pub(crate) look: fn(),
-}
 
 /// The core client of one slot, which is one thread.
 pub(crate) struct BlockingCore {
@@ -67,7 +58,11 @@ impl BlockingCore {
         let mut may_reuse = true;
         loop {
             notes.end = None;
-            let kept = if may_reuse { self.kept(start) } else { None };
+            let kept = if may_reuse {
+                self.idle.take_alive(self.fetch.target(), start)
+            } else {
+                None
+            };
             let reused = kept.is_some();
             let mut connection = match kept {
                 Some(connection) => connection,
@@ -100,18 +95,6 @@ impl BlockingCore {
         }
     }
 
-    /// A kept connection that still lives, as far as can be told.
-    fn kept(&mut self, now: Instant) -> Option<Connection<DeadlineStream>> {
-        let mut connection = self.idle.take(self.fetch.target())?;
-        if connection.needs_probe(now) {
-            let (socket, tls) = connection.parts();
-            if !connection::is_alive(tls, &mut NonBlocking(&socket.stream)) {
-                return None;
-            }
-        }
-        Some(connection)
-    }
-
     fn exchange(
         &mut self,
         connection: &mut Connection<DeadlineStream>,
@@ -139,7 +122,9 @@ impl BlockingCore {
                     if left.is_zero() {
                         return Err(Trouble::TimedOut);
                     }
-                    look(self.watchdog);
+                    if let Some(watchdog) = self.watchdog {
+                        watchdog.check();
+                    }
                     socket
                         .limit_wait(left)
                         .map_err(|error| FetchFailure::in_exchange(&error))?;
@@ -222,16 +207,12 @@ impl BlockingCore {
                 if connection::handshake(tls, socket, limits.end()).map_err(failed)? {
                     break;
                 }
-                look(self.watchdog);
+                if let Some(watchdog) = self.watchdog {
+                    watchdog.check();
+                }
             }
         }
         Ok(connection)
-    }
-}
-
-fn look(watchdog: Option<Watchdog>) {
-    if let Some(watchdog) = watchdog {
-        (watchdog.look)();
     }
 }
 
@@ -257,7 +238,7 @@ impl DeadlineStream {
     fn connect(to: SocketAddr, within: Duration, watchdog: Option<Watchdog>) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&to, within)?;
         stream.set_nodelay(true)?;
-        let most = watchdog.map_or(Duration::MAX, |watchdog| watchdog.interval);
+        let most = watchdog.map_or(Duration::MAX, |_| Watchdog::INTERVAL);
         let timeout = within.min(most).max(SHORTEST_WAIT);
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
@@ -313,33 +294,15 @@ impl Write for DeadlineStream {
     }
 }
 
-/// A blocking socket, read without waiting.
-struct NonBlocking<'a>(&'a TcpStream);
-
-impl Read for NonBlocking<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let (_, count) = rustix::net::recv(self.0, into, RecvFlags::DONTWAIT)?;
+impl TrySocket for DeadlineStream {
+    fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        let (_, count) = rustix::net::recv(&self.stream, into, RecvFlags::DONTWAIT)?;
         Ok(count)
     }
-}
 
-impl Write for NonBlocking<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(rustix::net::send(
-            self.0,
-            bytes,
-            rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL,
-        )?)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Socket for NonBlocking<'_> {
-    fn limit_wait(&mut self, _left: Duration) -> io::Result<()> {
-        Ok(())
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        Ok(rustix::net::send(&self.stream, bytes, flags)?)
     }
 }
 

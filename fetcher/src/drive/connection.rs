@@ -1,4 +1,4 @@
-//! A connection and the one step that moves an exchange on, whoever waits.
+//! A connection and the one step that moves an exchange on, however it is waited.
 //!
 //! [`advance`] is all there is of reading and writing: it runs until the
 //! socket would block. A blocking socket blocks inside and answers
@@ -29,8 +29,37 @@ const TRUSTED_IDLE: Duration = Duration::from_millis(1);
 /// A socket that never waits longer than it was told.
 pub(crate) trait Socket: Read + Write {
     /// So much time is left. For a socket that blocks.
-    fn limit_wait(&mut self, left: Duration) -> io::Result<()>;
+    fn limit_wait(&mut self, _left: Duration) -> io::Result<()> {
+        Ok(())
+    }
 }
+
+/// A socket that can be asked without waiting.
+pub(crate) trait TrySocket {
+    fn try_read(&self, into: &mut [u8]) -> io::Result<usize>;
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+}
+
+/// A socket while it is asked so.
+struct NonBlocking<'a, S>(&'a S);
+
+impl<S: TrySocket> Read for NonBlocking<'_, S> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(into)
+    }
+}
+
+impl<S: TrySocket> Write for NonBlocking<'_, S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<S: TrySocket> Socket for NonBlocking<'_, S> {}
 
 /// An established connection, with TLS or without.
 #[derive(Debug)]
@@ -110,10 +139,23 @@ impl<S> Connection<S> {
         self.idle_since = Some(now);
     }
 
-    /// Whether it is unknown that the connection still lives.
-    pub(crate) fn needs_probe(&self, now: Instant) -> bool {
-        self.idle_since
-            .is_none_or(|since| now.saturating_duration_since(since) > TRUSTED_IDLE)
+    /// Whether it can still be used, as far as can be told without waiting:
+    /// neither ended nor with bytes on it that were not asked for.
+    pub(crate) fn is_alive(&mut self, now: Instant) -> bool
+    where
+        S: TrySocket,
+    {
+        if self
+            .idle_since
+            .is_some_and(|since| now.saturating_duration_since(since) <= TRUSTED_IDLE)
+        {
+            return true;
+        }
+        let mut byte = [0];
+        matches!(
+            read(&mut self.tls, &mut NonBlocking(&self.socket), &mut byte),
+            Err(error) if error.kind() == ErrorKind::WouldBlock
+        )
     }
 }
 
@@ -212,17 +254,7 @@ fn lost(exchange: &Exchange<'_>, error: io::Error) -> Trouble {
     }
 }
 
-/// Whether a kept connection can still be used, asked without waiting:
-/// neither ended nor with bytes on it that nobody asked for.
-pub(crate) fn is_alive(tls: &mut Option<Box<ClientConnection>>, socket: &mut impl Socket) -> bool {
-    let mut byte = [0];
-    matches!(
-        read(tls, socket, &mut byte),
-        Err(error) if error.kind() == ErrorKind::WouldBlock
-    )
-}
-
-/// Whether TLS holds no decrypted bytes that nobody asked for.
+/// Whether TLS holds no decrypted bytes that were not asked for.
 fn is_drained(tls: &mut Option<Box<ClientConnection>>) -> bool {
     tls.as_mut().is_none_or(|tls| {
         tls.process_new_packets()

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use fanout_proto::completion::Outcome;
@@ -19,11 +19,11 @@ use tokio::{
 
 use super::{
     ConnectLimits, Core, FetchNotes, READ_BYTES,
-    connection::{self, Connection, Exchange, Socket, Trouble, advance},
+    connection::{self, Connection, Exchange, Socket, Trouble, TrySocket, advance},
     idle::IdleConnections,
 };
 use crate::{
-    clients::AsyncClient, exchange::fetch::FetchState, fetch_failure::FetchFailure,
+    client::AsyncClient, exchange::fetch::FetchState, fetch_failure::FetchFailure,
     work_queue::Fetched,
 };
 
@@ -68,7 +68,11 @@ impl AsyncCore {
         let mut may_reuse = true;
         loop {
             notes.end = None;
-            let kept = if may_reuse { self.kept(start) } else { None };
+            let kept = if may_reuse {
+                self.idle.take_alive(self.fetch.target(), start)
+            } else {
+                None
+            };
             let reused = kept.is_some();
             let mut connection = match kept {
                 Some(connection) => connection,
@@ -100,18 +104,6 @@ impl AsyncCore {
                 Err(Trouble::Failed(failure)) => return Err(failure),
             }
         }
-    }
-
-    /// A kept connection that still lives, as far as can be told.
-    fn kept(&mut self, now: Instant) -> Option<Connection<TcpStream>> {
-        let mut connection = self.idle.take(self.fetch.target())?;
-        if connection.needs_probe(now) {
-            let (stream, tls) = connection.parts();
-            if !connection::is_alive(tls, &mut NonBlocking(stream)) {
-                return None;
-            }
-        }
-        Some(connection)
     }
 
     async fn exchange(
@@ -303,33 +295,14 @@ impl Write for Polled<'_, '_, '_> {
     }
 }
 
-impl Socket for Polled<'_, '_, '_> {
-    fn limit_wait(&mut self, _left: Duration) -> io::Result<()> {
-        Ok(())
-    }
-}
+impl Socket for Polled<'_, '_, '_> {}
 
-/// A socket of the loop, looked at without waiting for it.
-struct NonBlocking<'a>(&'a TcpStream);
-
-impl Read for NonBlocking<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.0.try_read(into)
-    }
-}
-
-impl Write for NonBlocking<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
+impl TrySocket for TcpStream {
+    fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        Self::try_read(self, into)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Socket for NonBlocking<'_> {
-    fn limit_wait(&mut self, _left: Duration) -> io::Result<()> {
-        Ok(())
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        Self::try_write(self, bytes)
     }
 }

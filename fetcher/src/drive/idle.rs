@@ -1,8 +1,9 @@
 //! A slot's own connections between two requests.
 
-use crate::exchange::target::Target;
+use std::time::Instant;
 
-use super::connection::Connection;
+use super::connection::{Connection, TrySocket};
+use crate::exchange::target::Target;
 
 /// A few kept connections to as many origins, the least recently used first.
 #[derive(Debug)]
@@ -21,12 +22,21 @@ impl<S> IdleConnections<S> {
     }
 
     /// A kept connection that leads to the target's origin.
-    pub(crate) fn take(&mut self, target: &Target) -> Option<Connection<S>> {
+    fn take(&mut self, target: &Target) -> Option<Connection<S>> {
         let index = self
             .kept
             .iter()
             .rposition(|connection| target.is_at(&connection.origin))?;
         Some(self.kept.remove(index))
+    }
+
+    /// The same, if it still lives, as far as can be told.
+    pub(crate) fn take_alive(&mut self, target: &Target, now: Instant) -> Option<Connection<S>>
+    where
+        S: TrySocket,
+    {
+        let mut connection = self.take(target)?;
+        connection.is_alive(now).then_some(connection)
     }
 
     /// Keeps a connection; one that was not used for long gives way.

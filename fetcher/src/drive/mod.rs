@@ -14,7 +14,6 @@ use fanout_proto::{completion::Outcome, setup::HttpSettings};
 use rustls::ClientConfig;
 
 use crate::{
-    clients::descriptors,
     counters::Counters,
     exchange::fetch::{FetchPlan, FetchState},
     exit_reason::SetupError,
@@ -26,6 +25,16 @@ use crate::{
 
 /// Bytes read from a socket at a time, under every model.
 pub(crate) const READ_BYTES: usize = 16 * 1024;
+
+/// A read buffer for each slot, in one allocation that lives as long as the
+/// process: pages that no slot reads into are never touched and so cost nothing.
+pub(crate) fn read_buffers(slots: u32) -> impl FnMut() -> &'static mut [u8] {
+    let slots = usize::try_from(slots).expect("at most 65,536");
+    let mut buffers = vec![0; slots * READ_BYTES]
+        .leak()
+        .chunks_exact_mut(READ_BYTES);
+    move || buffers.next().expect("a buffer for each slot")
+}
 
 /// What all slots of a fetcher with the core client share.
 #[derive(Debug)]
@@ -42,7 +51,7 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(
         http: &HttpSettings,
-        concurrency: u32,
+        kept_per_slot: usize,
         counters: Arc<Counters>,
     ) -> Result<Self, SetupError> {
         Ok(Self {
@@ -55,7 +64,7 @@ impl Core {
             counters,
             timeout: http.timeout,
             connect_timeout: http.connect_timeout,
-            kept_per_slot: descriptors::kept_per_slot(concurrency),
+            kept_per_slot,
         })
     }
 

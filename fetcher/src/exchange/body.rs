@@ -16,16 +16,16 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 /// A content coding that is asked for under `decompress`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ContentCoding {
+pub(crate) enum BodyCoding {
     Gzip,
     Brotli,
     Zstd,
 }
 
-/// The Accept-Encoding field that asks for every [`ContentCoding`].
+/// The Accept-Encoding field that asks for every [`BodyCoding`].
 pub(crate) const ACCEPT_ENCODING: &str = "gzip, br, zstd";
 
-impl ContentCoding {
+impl BodyCoding {
     /// By the value of a Content-Encoding field. `None` for what was not asked
     /// for: such a body is counted as it is.
     pub(crate) fn from_field(value: &[u8]) -> Option<Self> {
@@ -79,7 +79,7 @@ impl BodySink {
     }
 
     /// From here on, bytes are in this coding.
-    pub(crate) fn decode(&mut self, coding: ContentCoding) -> Result<(), FetchFailure> {
+    pub(crate) fn decode(&mut self, coding: BodyCoding) -> Result<(), FetchFailure> {
         self.decoder = Some(Box::new(Decoder::new(coding, self.limit)?));
         Ok(())
     }
@@ -208,11 +208,11 @@ impl std::fmt::Debug for Decoder {
 
 impl Decoder {
     #[inline(never)]
-    fn new(coding: ContentCoding, limit: u64) -> Result<Self, FetchFailure> {
+    fn new(coding: BodyCoding, limit: u64) -> Result<Self, FetchFailure> {
         let counter = DecodedCounter { decoded: 0, limit };
         Ok(match coding {
-            ContentCoding::Gzip => Self::Gzip(MultiGzDecoder::new(counter)),
-            ContentCoding::Brotli => Self::Brotli {
+            BodyCoding::Gzip => Self::Gzip(MultiGzDecoder::new(counter)),
+            BodyCoding::Brotli => Self::Brotli {
                 state: Box::new(BrotliState::new_strict(
                     StandardAlloc::default(),
                     StandardAlloc::default(),
@@ -221,7 +221,7 @@ impl Decoder {
                 counter,
                 ended: false,
             },
-            ContentCoding::Zstd => {
+            BodyCoding::Zstd => {
                 let mut decoder = zstd::stream::raw::Decoder::new().map_err(broken)?;
                 decoder
                     .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX))
@@ -363,7 +363,7 @@ mod tests {
         stream
     }
 
-    fn verdict(coding: ContentCoding, limit: u64, pieces: &[&[u8]]) -> Result<u64, Outcome> {
+    fn verdict(coding: BodyCoding, limit: u64, pieces: &[&[u8]]) -> Result<u64, Outcome> {
         let mut sink = BodySink::new(limit);
         sink.decode(coding).unwrap();
         for piece in pieces {
@@ -373,11 +373,11 @@ mod tests {
         Ok(sink.received())
     }
 
-    fn streams(text: &[u8]) -> [(ContentCoding, Vec<u8>); 3] {
+    fn streams(text: &[u8]) -> [(BodyCoding, Vec<u8>); 3] {
         [
-            (ContentCoding::Gzip, gzip(text)),
-            (ContentCoding::Brotli, brotli(text)),
-            (ContentCoding::Zstd, zstd(text)),
+            (BodyCoding::Gzip, gzip(text)),
+            (BodyCoding::Brotli, brotli(text)),
+            (BodyCoding::Zstd, zstd(text)),
         ]
     }
 
@@ -398,8 +398,8 @@ mod tests {
     fn what_unfolds_past_the_limit_is_too_large() {
         let text = vec![0; 10_000_000];
         for (coding, stream) in [
-            (ContentCoding::Gzip, gzip(&text)),
-            (ContentCoding::Zstd, zstd(&text)),
+            (BodyCoding::Gzip, gzip(&text)),
+            (BodyCoding::Zstd, zstd(&text)),
         ] {
             assert_eq!(
                 verdict(coding, 9_999_999, &[&stream]),
@@ -408,7 +408,7 @@ mod tests {
             );
         }
         assert_eq!(
-            verdict(ContentCoding::Brotli, 59_999, &[&brotli(&[1; 60_000])]),
+            verdict(BodyCoding::Brotli, 59_999, &[&brotli(&[1; 60_000])]),
             Err(Outcome::TooLarge)
         );
     }
@@ -433,12 +433,12 @@ mod tests {
         let last = stream.len() - 10;
         stream[last] ^= 0xff;
         let mut sink = BodySink::new(1000);
-        sink.decode(ContentCoding::Gzip).unwrap();
+        sink.decode(BodyCoding::Gzip).unwrap();
         assert_eq!(sink.push(&stream[..last]), Ok(()));
         assert_eq!(sink.cut().unwrap_err().outcome, Outcome::TooLarge);
         for piece in [1, stream.len()] {
             let pieces: Vec<_> = stream.chunks(piece).collect();
-            let found = verdict(ContentCoding::Gzip, 1000, &pieces);
+            let found = verdict(BodyCoding::Gzip, 1000, &pieces);
             assert_eq!(found, Err(Outcome::TooLarge), "{piece}");
         }
     }
@@ -479,7 +479,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            for coding in [ContentCoding::Gzip, ContentCoding::Brotli, ContentCoding::Zstd] {
+            for coding in [BodyCoding::Gzip, BodyCoding::Brotli, BodyCoding::Zstd] {
                 let _ = verdict(coding, 1000, &[&bytes]);
             }
         }

@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 use fanout_proto::{limits::HEADERS_MAX, setup::Method};
 use httparse::{Error, Header, ParserConfig, Status};
 
-use super::{body::ContentCoding, redirect_chain::is_redirect, retry_after};
+use super::{body::BodyCoding, redirect_chain::is_redirect, retry_after};
 use crate::fetch_failure::FetchFailure;
 
 /// Header fields that nearly no head exceeds. Room for [`HEADERS_MAX`] is taken
@@ -26,7 +26,7 @@ pub(crate) struct Head {
     /// Where a redirect leads, if the status is one's and it says so.
     pub(crate) location: Option<Box<[u8]>>,
     /// The content coding, if it is one that can be decoded.
-    pub(crate) coding: Option<ContentCoding>,
+    pub(crate) coding: Option<BodyCoding>,
     /// How long a busy server asks to be left alone.
     pub(crate) retry_after_s: Option<u32>,
     pub(super) end: BodyEnd,
@@ -142,7 +142,7 @@ struct HeadFields {
     chunked: Option<bool>,
     close: bool,
     keep_alive: bool,
-    coding: Option<ContentCoding>,
+    coding: Option<BodyCoding>,
 }
 
 impl HeadFields {
@@ -165,7 +165,7 @@ impl HeadFields {
                         found.keep_alive |= element.eq_ignore_ascii_case(b"keep-alive");
                     }
                 }
-                16 if is("content-encoding") => found.coding = ContentCoding::from_field(value),
+                16 if is("content-encoding") => found.coding = BodyCoding::from_field(value),
                 _ => {}
             }
         }
@@ -175,6 +175,13 @@ impl HeadFields {
     /// All names of a length must agree.
     fn add_length(&mut self, value: &[u8]) {
         self.announces_body |= value != b"0";
+        // Nearly always it is one number.
+        if self.length.is_none()
+            && let Some(length) = digits(value)
+        {
+            self.length = Some(length);
+            return;
+        }
         for element in value.split(|byte| *byte == b',') {
             let bad = match digits(element.trim_ascii()) {
                 None => Some("the Content-Length is no number"),
@@ -341,7 +348,7 @@ mod tests {
                     (
                         end,
                         end != BodyEnd::Close && by_name.persists(status, old),
-                        coding.and_then(ContentCoding::from_field),
+                        coding.and_then(BodyCoding::from_field),
                     )
                 });
                 let found = parsed.map(|parsed| match parsed {

@@ -5,6 +5,7 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     io,
+    num::NonZeroUsize,
     os::fd::AsFd,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -23,12 +24,13 @@ use tokio::{
     time::sleep_until,
 };
 
-use super::{Subject, processors, ready, report};
+use super::subject::{Subject, follow, ready};
 use crate::{
-    clients::AsyncClient,
+    client::AsyncClient,
+    counters::Counters,
     exit_reason::{ExitReason, SetupError},
-    instructions::{Instruction, InstructionReader},
-    outbox::{self, Due},
+    instructions::InstructionReader,
+    outbox::Due,
     pipes::{Pipes, is_hung_up},
     work::Work,
     work_queue::{Assignment, Take, WorkQueue},
@@ -154,17 +156,14 @@ pub(crate) fn run<C: AsyncClient + Send + 'static>(
     pipes.flush()?;
     let mut messenger = Messenger {
         shared,
-        session: pipes.take_session(),
+        counters: subject.counters,
+        instructions: pipes.take_instructions(),
         input,
         output,
         pending: Vec::new(),
         written: 0,
     };
-    runtime.block_on(async {
-        messenger
-            .run(|queue| report(&queue.report(&subject.counters)))
-            .await
-    })
+    runtime.block_on(async { messenger.run().await })
 }
 
 fn runtime(model: Model) -> io::Result<Runtime> {
@@ -184,6 +183,14 @@ fn duplicate(what: &'static str, fd: impl AsFd) -> Result<std::os::fd::OwnedFd, 
         what,
         error: error.into(),
     })
+}
+
+/// Processors that this process may run on.
+fn processors() -> NonZeroUsize {
+    rustix::thread::sched_getaffinity(None)
+        .ok()
+        .and_then(|mask| NonZeroUsize::new(mask.count().try_into().ok()?))
+        .unwrap_or(NonZeroUsize::MIN)
 }
 
 async fn slot(shared: Arc<TasksShared>, index: u32, mut client: impl AsyncClient) {
@@ -217,7 +224,8 @@ async fn slot(shared: Arc<TasksShared>, index: u32, mut client: impl AsyncClient
 /// The task that reads leases and writes completions.
 struct Messenger {
     shared: Arc<TasksShared>,
-    session: InstructionReader,
+    counters: Arc<Counters>,
+    instructions: InstructionReader,
     input: pipe::Receiver,
     output: pipe::Sender,
     pending: Vec<u8>,
@@ -225,27 +233,19 @@ struct Messenger {
 }
 
 impl Messenger {
-    async fn run(
-        &mut self,
-        report: impl Fn(&WorkQueue) -> fanout_proto::wire::from_fetcher::Message,
-    ) -> Result<(), ExitReason> {
+    async fn run(&mut self) -> Result<(), ExitReason> {
         let mut timer = pin!(sleep_until(Instant::now().into()));
         loop {
-            while let Some(instruction) = self.session.next()? {
+            while let Some(instruction) = self.instructions.next()? {
                 let mut state = self.shared.lock();
-                match instruction {
-                    Instruction::Setup(_) => {}
-                    Instruction::Leases(batch) => state.queue.lease(batch),
-                    Instruction::Go => state.queue.go(Instant::now()),
-                    Instruction::Hold if !state.queue.is_clear() => {
-                        return Err(ExitReason::EarlyHold);
-                    }
-                    Instruction::Hold => {
-                        state.queue.collect().encode(&mut self.pending);
-                        outbox::encode(report(&state.queue), &mut self.pending);
-                    }
+                if follow(
+                    instruction,
+                    &mut state.queue,
+                    &self.counters,
+                    &mut self.pending,
+                )? {
                     // The runtime's owner ends the slots.
-                    Instruction::Exit => return Ok(()),
+                    return Ok(());
                 }
                 state.wake();
             }
@@ -260,7 +260,7 @@ impl Messenger {
                 timer.as_mut().reset(at.into());
             }
             tokio::select! {
-                result = read(&mut self.input, self.session.buffer()), if !full => {
+                result = read(&mut self.input, self.instructions.buffer()), if !full => {
                     if result? == 0 {
                         return Err(ExitReason::InputEnded);
                     }
@@ -286,13 +286,8 @@ impl Messenger {
     /// leases wait that no more should be read.
     fn collect(&mut self) -> (Due, bool) {
         let mut state = self.shared.lock();
-        let is_due = match state.queue.due() {
-            Due::Never => false,
-            Due::Now => true,
-            Due::At(at) => at <= Instant::now(),
-        };
         let mut outgoing = None;
-        if is_due && self.pending.is_empty() {
+        if state.queue.due().has_come() && self.pending.is_empty() {
             outgoing = Some(state.queue.collect());
             state.wake();
         }

@@ -2,30 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Subject, ready, report};
+use super::subject::{Subject, follow, ready};
 use crate::{
-    clients::BlockingClient,
-    drive::blocking::Watchdog,
+    client::BlockingClient,
     exit_reason::ExitReason,
     instructions::Instruction,
     outbox::Due,
-    pipes::{Patience, Pipes, is_hung_up},
+    pipes::{Patience, Pipes},
     work_queue::{Take, WorkQueue},
 };
-
-/// While the only thread waits for a server, it looks this often whether the
-/// worker still wants it. (A worker that dies takes its fetchers with it; and
-/// a client that is a library waits as long as its own timeouts allow.)
-pub(crate) const WATCHDOG: Watchdog = Watchdog {
-    interval: Duration::from_secs(1),
-    look: end_if_hung_up,
-};
-
-fn end_if_hung_up() {
-    if is_hung_up() {
-        ExitReason::InputEnded.exit();
-    }
-}
 
 /// The longest time between two looks at the input while URLs are at hand.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -45,19 +30,12 @@ pub(crate) fn run(
     pipes.send(ready());
     loop {
         while let Some(instruction) = pipes.next()? {
-            match instruction {
-                Instruction::Setup(_) => {}
-                Instruction::Leases(batch) => queue.lease(batch),
-                Instruction::Go => {
-                    now = Instant::now();
-                    queue.go(now);
-                }
-                Instruction::Hold if !queue.is_clear() => return Err(ExitReason::EarlyHold),
-                Instruction::Hold => {
-                    pipes.send_all(queue.collect());
-                    pipes.send(report(&queue.report(&subject.counters)));
-                }
-                Instruction::Exit => return Ok(()),
+            let is_go = matches!(instruction, Instruction::Go);
+            if follow(instruction, &mut queue, &subject.counters, pipes.pending())? {
+                return Ok(());
+            }
+            if is_go {
+                now = Instant::now();
             }
         }
         match queue.take(now, &mut url) {

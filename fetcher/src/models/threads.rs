@@ -3,17 +3,16 @@
 use std::{
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread,
+    thread::{self, JoinHandle},
     time::Instant,
 };
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::{Subject, ready, report};
+use super::subject::{Subject, follow, ready};
 use crate::{
-    clients::BlockingClient,
+    client::BlockingClient,
     exit_reason::{ExitReason, SetupError},
-    instructions::Instruction,
     outbox::Due,
     pipes::{Patience, Pipes},
     work::Work,
@@ -102,35 +101,20 @@ pub(crate) fn run<C: BlockingClient + Send + 'static>(
     loop {
         while let Some(instruction) = pipes.next()? {
             let mut state = shared.lock();
-            match instruction {
-                Instruction::Setup(_) => {}
-                Instruction::Leases(batch) => state.queue.lease(batch),
-                Instruction::Go => state.queue.go(Instant::now()),
-                Instruction::Hold if !state.queue.is_clear() => return Err(ExitReason::EarlyHold),
-                Instruction::Hold => {
-                    pipes.send_all(state.queue.collect());
-                    pipes.send(report(&state.queue.report(&subject.counters)));
-                }
-                Instruction::Exit => {
-                    let clear = state.queue.is_clear();
-                    state.queue.close();
-                    drop(state);
-                    shared.changed.notify_all();
-                    if clear {
-                        for thread in threads {
-                            // A panic has been printed, and counts no more.
-                            let _ = thread.join();
-                        }
-                    }
-                    // Else the end of the process ends them.
-                    return Ok(());
-                }
+            if follow(
+                instruction,
+                &mut state.queue,
+                &subject.counters,
+                pipes.pending(),
+            )? {
+                end(state, &shared, threads);
+                return Ok(());
             }
             shared.wake(&state);
         }
         let (patience, full) = {
             let mut state = shared.lock();
-            if pipes.is_flushed() && is_due(state.queue.due()) {
+            if pipes.is_flushed() && state.queue.due().has_come() {
                 let outgoing = state.queue.collect();
                 shared.wake(&state);
                 drop(state);
@@ -148,11 +132,21 @@ pub(crate) fn run<C: BlockingClient + Send + 'static>(
     }
 }
 
-fn is_due(due: Due) -> bool {
-    match due {
-        Due::Never => false,
-        Due::Now => true,
-        Due::At(at) => at <= Instant::now(),
+/// Ends the slots; those that are at a URL end with the process.
+fn end(
+    mut state: MutexGuard<'_, ThreadsState>,
+    shared: &ThreadsShared,
+    threads: Vec<JoinHandle<()>>,
+) {
+    let clear = state.queue.is_clear();
+    state.queue.close();
+    drop(state);
+    shared.changed.notify_all();
+    if clear {
+        for thread in threads {
+            // A panic has been printed, and counts no more.
+            let _ = thread.join();
+        }
     }
 }
 

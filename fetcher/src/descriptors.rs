@@ -1,6 +1,5 @@
 //! How many file descriptors a fetcher needs, and what it does with more.
 
-use fanout_proto::setup::{Client, Setup};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::exit_reason::SetupError;
@@ -12,28 +11,15 @@ const BASE: u64 = 32;
 /// the one in use included.
 const KEPT_PER_SLOT_MAX: u64 = 4;
 
-/// File descriptors that a fetcher with this setup may have open at most, at
-/// the least that it can do with: one connection per slot with the core
-/// client; with `ureq` and `reqwest`, which pool connections by host, an idle
-/// one per slot besides the one in use.
-///
-/// A fetcher raises its own soft limit to what it can use and refuses to set
-/// up where the hard limit is below this.
-#[must_use]
-pub fn descriptors_needed(setup: &Setup) -> u64 {
-    let slots = u64::from(setup.concurrency.get());
-    BASE + match setup.client {
-        Client::Null => 0,
-        Client::Core => slots,
-        Client::Ureq | Client::Reqwest => 2 * slots,
-    }
+/// What so many slots need at most.
+pub(crate) fn needed(slots: u32, connections_per_slot: u64) -> u64 {
+    BASE + u64::from(slots) * connections_per_slot
 }
 
-/// Raises the soft limit to what this setup can use, as far as the hard limit
-/// allows.
-pub(crate) fn provide(setup: &Setup) -> Result<(), SetupError> {
-    let needed = descriptors_needed(setup);
-    let useful = needed.max(BASE + u64::from(setup.concurrency.get()) * KEPT_PER_SLOT_MAX);
+/// Raises the soft limit to what so many slots can use, as far as the hard
+/// limit allows.
+pub(crate) fn provide(needed: u64, slots: u32) -> Result<(), SetupError> {
+    let useful = needed.max(BASE + u64::from(slots) * KEPT_PER_SLOT_MAX);
     let limit = getrlimit(Resource::Nofile);
     let (soft, hard) = (
         limit.current.unwrap_or(u64::MAX),
