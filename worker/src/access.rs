@@ -83,16 +83,11 @@ impl AccessArgs {
             };
         }
         let mut tls = ClientTlsConfig::new();
-        if let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) {
-            let identity =
-                Identity::from_pem(read("--tls-cert", certificate)?, read("--tls-key", key)?);
+        if let Some(identity) = identity(self.tls_cert.as_deref(), self.tls_key.as_deref())? {
             tls = tls.identity(identity);
         }
         let secured = match &self.tls_ca {
-            Some(path) => {
-                let authority = Certificate::from_pem(read("--tls-ca", path)?);
-                endpoint.tls_config(tls.ca_certificate(authority))
-            }
+            Some(path) => endpoint.tls_config(tls.ca_certificate(authority(path)?)),
             None => endpoint
                 .clone()
                 .tls_config(tls.clone().with_native_roots())
@@ -141,6 +136,31 @@ pub fn token(file: Option<&Path>) -> Result<Option<String>, UsageError> {
         return Err(UsageError::Token(origin));
     }
     Ok(Some(token.to_owned()))
+}
+
+/// What `--tls-cert` and `--tls-key` say, if both are given.
+///
+/// # Errors
+///
+/// [`UsageError`] when one cannot be read.
+pub fn identity(
+    certificate: Option<&Path>,
+    key: Option<&Path>,
+) -> Result<Option<Identity>, UsageError> {
+    let (Some(certificate), Some(key)) = (certificate, key) else {
+        return Ok(None);
+    };
+    let (certificate, key) = (read("--tls-cert", certificate)?, read("--tls-key", key)?);
+    Ok(Some(Identity::from_pem(certificate, key)))
+}
+
+/// What `--tls-ca` says.
+///
+/// # Errors
+///
+/// [`UsageError`] when it cannot be read.
+pub fn authority(path: &Path) -> Result<Certificate, UsageError> {
+    read("--tls-ca", path).map(Certificate::from_pem)
 }
 
 fn read(argument: &'static str, path: &Path) -> Result<Vec<u8>, UsageError> {

@@ -25,7 +25,7 @@ mod session;
 mod supervise;
 pub mod trial;
 
-pub use access::{AccessArgs, token};
+pub use access::{AccessArgs, authority, identity, token};
 pub use args::{UsageError, WorkerArgs};
 pub use daemon::{DaemonEnd, WorkerError, run};
 pub use session::{AttachError, SessionEnd, SessionSettings, attach};

@@ -1,9 +1,9 @@
 //! What `coordinator serve` was asked for, checked before any socket opens.
 
-use std::{fs, net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf};
 
 use fanout_worker::UsageError;
-use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+use tonic::transport::ServerTlsConfig;
 
 use crate::{
     cli::ServeArgs,
@@ -27,19 +27,13 @@ pub(super) enum ConfigError {
         address: SocketAddr,
     },
     #[error(transparent)]
-    Token(#[from] UsageError),
+    Access(#[from] UsageError),
     #[error("--allow-unauthenticated and a token contradict each other; leave one out")]
     Contradiction,
     #[error(
         "--tls-ca asks workers and clients for certificates; that needs --tls-cert and --tls-key too"
     )]
     CaAlone,
-    #[error("{flag} {path}: {error}")]
-    File {
-        flag: &'static str,
-        path: String,
-        error: std::io::Error,
-    },
     #[error("--queue {0}: 1 to {QUEUE_MAX} jobs can wait")]
     Queue(u32),
     #[error(transparent)]
@@ -76,23 +70,11 @@ impl TryFrom<ServeArgs> for ServeConfig {
                 return Err(ConfigError::Open { flag, address });
             }
         }
-        let read = |flag: &'static str, path: &PathBuf| {
-            fs::read(path).map_err(|error| ConfigError::File {
-                flag,
-                path: path.display().to_string(),
-                error,
-            })
-        };
-        let mut tls = None;
-        if let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) {
-            let identity =
-                Identity::from_pem(read("--tls-cert", certificate)?, read("--tls-key", key)?);
-            tls = Some(ServerTlsConfig::new().identity(identity));
-        }
+        let identity = fanout_worker::identity(args.tls_cert.as_deref(), args.tls_key.as_deref())?;
+        let mut tls = identity.map(|identity| ServerTlsConfig::new().identity(identity));
         if let Some(path) = &args.tls_ca {
             let config = tls.ok_or(ConfigError::CaAlone)?;
-            let authority = Certificate::from_pem(read("--tls-ca", path)?);
-            tls = Some(config.client_ca_root(authority));
+            tls = Some(config.client_ca_root(fanout_worker::authority(path)?));
         }
         if args.queue == 0 || args.queue > QUEUE_MAX {
             return Err(ConfigError::Queue(args.queue));
@@ -111,6 +93,8 @@ impl TryFrom<ServeArgs> for ServeConfig {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::cli::{CommandLine, CoordinatorCommand};
     use clap::Parser;

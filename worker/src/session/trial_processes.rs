@@ -93,11 +93,8 @@ impl TrialProcesses {
         }
     }
 
-    /// Queues fetchers to be started, `free` of them at most.
-    ///
-    /// # Errors
-    ///
-    /// A fetcher that is there already, or a trial that has gone on.
+    /// Queues fetchers to be started, `free` of them at most. Fails where one is
+    /// there already, or the trial has gone on.
     pub(super) fn prepare(
         &mut self,
         fetchers: Vec<FetcherSpec>,

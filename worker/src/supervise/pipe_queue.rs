@@ -51,11 +51,7 @@ struct QueuedFrame {
 
 impl PipeQueue {
     /// Queues `message` as a frame. A marked one is told to the writer when
-    /// its last byte is in the pipe.
-    ///
-    /// # Errors
-    ///
-    /// [`Overfull`] when too much waits; the frame is not queued.
+    /// its last byte is in the pipe. One that is [`Overfull`] is not queued.
     pub(crate) fn push(&self, message: Bytes, marked: bool) -> Result<(), Overfull> {
         let prefix = Bytes::copy_from_slice(frame::prefix(message.len()).as_ref());
         let bytes = prefix.chain(message);
@@ -76,8 +72,8 @@ impl PipeQueue {
         Ok(())
     }
 
-    /// Waits for frames and moves them into `hand`; for one writer only.
-    pub(crate) async fn take(&self, hand: &mut InHand) {
+    /// Waits for frames and moves them into `writing`; for one writer only.
+    pub(crate) async fn take(&self, writing: &mut BeingWritten) {
         loop {
             // The guard must not be alive across the await below.
             let taken = {
@@ -86,7 +82,7 @@ impl PipeQueue {
                 // What follows a marked frame must not delay its being told.
                 let marked = waiting.entries.iter().take(most).position(|e| e.marked);
                 let count = marked.map_or(most, |position| position + 1);
-                hand.0.extend(waiting.entries.drain(..count));
+                writing.0.extend(waiting.entries.drain(..count));
                 count
             };
             if taken > 0 {
@@ -108,9 +104,9 @@ impl PipeQueue {
 
 /// Frames that the writer is writing.
 #[derive(Debug, Default)]
-pub(crate) struct InHand(VecDeque<QueuedFrame>);
+pub(crate) struct BeingWritten(VecDeque<QueuedFrame>);
 
-impl InHand {
+impl BeingWritten {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -155,19 +151,19 @@ mod tests {
             .build()
             .unwrap();
         let (mut written, mut marks) = (Vec::new(), 0);
-        let mut hand = InHand::default();
+        let mut writing = BeingWritten::default();
         while queue.lock().bytes > 0 {
-            if hand.is_empty() {
-                runtime.block_on(queue.take(&mut hand));
+            if writing.is_empty() {
+                runtime.block_on(queue.take(&mut writing));
             }
-            let next: Vec<u8> = hand.with_slices(|slices| {
+            let next: Vec<u8> = writing.with_slices(|slices| {
                 slices
                     .iter()
                     .flat_map(|s| s.iter().copied())
                     .take(step)
                     .collect()
             });
-            marks += usize::from(hand.advance(next.len(), queue));
+            marks += usize::from(writing.advance(next.len(), queue));
             written.extend(next);
         }
         (written, marks)

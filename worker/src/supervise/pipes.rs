@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     event::{FetcherEventKind, FetcherOutput},
     fetcher_message::FetcherMessage,
-    pipe_queue::{InHand, PipeQueue},
+    pipe_queue::{BeingWritten, PipeQueue},
 };
 
 /// Room made in the buffer before each read from a fetcher.
@@ -31,18 +31,18 @@ pub(super) async fn write_frames(
     bytes: &mut u64,
 ) {
     let write = async {
-        let mut hand = InHand::default();
+        let mut writing = BeingWritten::default();
         loop {
-            if hand.is_empty() {
-                queue.take(&mut hand).await;
+            if writing.is_empty() {
+                queue.take(&mut writing).await;
             }
             if stdin.writable().await.is_err() {
                 return;
             }
-            match hand.with_slices(|slices| stdin.try_write_vectored(slices)) {
+            match writing.with_slices(|slices| stdin.try_write_vectored(slices)) {
                 Ok(written) => {
                     *bytes += written as u64;
-                    if hand.advance(written, queue) {
+                    if writing.advance(written, queue) {
                         output
                             .tell(FetcherEventKind::GoWritten(Instant::now()))
                             .await;

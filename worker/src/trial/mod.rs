@@ -27,7 +27,7 @@ pub const EXIT_WITHIN: Duration = Duration::from_secs(5);
 ///  Queued ────► Starting ───► Ready ───► Running ───► Holding ───► Exiting
 ///    │             │            │           │            │            │
 ///    │ never       └────────────┴─────┬─────┴────────────┘       ends │
-///    │ started        ends by itself, or is killed                       │
+///    │ started        ends by itself, or is killed                    │
 ///    └──────────────────────────► Reaped ◄────────────────────────────┘
 /// ```
 ///
@@ -445,21 +445,10 @@ impl WorkerTrial {
     }
 
     fn never_started(&mut self, fetcher: FetcherId, reason: &str, actions: &mut Vec<Action>) {
-        let Some(member) = self.members.get_mut(&fetcher) else {
-            return;
-        };
-        if member.stage != FetcherStage::Queued {
-            return;
+        let is_queued = |member: &Member| member.stage == FetcherStage::Queued;
+        if self.members.get(&fetcher).is_some_and(is_queued) {
+            self.reaped(fetcher, Exit::NotStarted, None, reason.to_owned(), actions);
         }
-        member.stage = FetcherStage::Reaped;
-        actions.push(Action::TellExited(Box::new(FetcherExited {
-            fetcher,
-            exit: Exit::NotStarted,
-            report: None,
-            held: HeldFigures::default(),
-            usage: None,
-            reason: reason.to_owned(),
-        })));
     }
 
     fn ended(
@@ -470,27 +459,35 @@ impl WorkerTrial {
         last_words: &str,
         actions: &mut Vec<Action>,
     ) {
-        let Some(member) = self.members.get_mut(&fetcher) else {
+        let Some(member) = self.members.get(&fetcher) else {
             return;
         };
-        if matches!(member.stage, FetcherStage::Queued | FetcherStage::Reaped) {
-            return;
+        if !matches!(member.stage, FetcherStage::Queued | FetcherStage::Reaped) {
+            let killed = member.kill_reason.as_deref();
+            let reason = reason(member.stage, killed, exit, last_words);
+            self.reaped(fetcher, exit, usage, reason, actions);
         }
-        let reason = reason(
-            member.stage,
-            member.kill_reason.as_deref(),
-            exit,
-            last_words,
-        );
-        member.stage = FetcherStage::Reaped;
-        actions.push(Action::TellExited(Box::new(FetcherExited {
-            fetcher,
-            exit,
-            report: member.report,
-            held: member.held.unwrap_or_default(),
-            usage,
-            reason,
-        })));
+    }
+
+    fn reaped(
+        &mut self,
+        fetcher: FetcherId,
+        exit: Exit,
+        usage: Option<ResourceUsage>,
+        reason: String,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Some(member) = self.members.get_mut(&fetcher) {
+            member.stage = FetcherStage::Reaped;
+            actions.push(Action::TellExited(Box::new(FetcherExited {
+                fetcher,
+                exit,
+                report: member.report,
+                held: member.held.unwrap_or_default(),
+                usage,
+                reason,
+            })));
+        }
     }
 
     /// Goes on to the next phase as soon as nothing holds it back.
