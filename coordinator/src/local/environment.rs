@@ -64,7 +64,7 @@ impl LocalEnvironment {
         slots: u32,
         origin_seed: Option<u64>,
     ) -> Result<Self, Failure> {
-        let mut local = Local::new().map_err(Failure::no_fleet)?;
+        let mut local = Local::new()?;
         let cpus = &common.cpus.origin;
         let threads = cpus.len().max(1);
         let origin = match (origin_seed, &common.origin) {
@@ -75,10 +75,7 @@ impl LocalEnvironment {
                 embedded: false,
             }),
             (Some(seed), None) => Some(EnvironmentOrigin {
-                url: local
-                    .start_origin(seed, threads, cpus)
-                    .await
-                    .map_err(Failure::no_fleet)?,
+                url: local.start_origin(seed, threads, cpus).await?,
                 threads,
                 embedded: true,
             }),
@@ -98,37 +95,31 @@ impl LocalEnvironment {
             shutdown,
             server: tokio::spawn(serve),
         };
-        match environment
-            .start_workers(common, slots, address, &secret)
+        let url = format!("http://{address}");
+        if let Err(failure) = environment
+            .start_workers(common, slots, &url, &secret)
             .await
         {
-            Ok(()) => Ok(environment),
-            Err(failure) => {
-                environment.end().await;
-                Err(failure)
-            }
+            environment.end().await;
+            return Err(failure);
         }
+        Ok(environment)
     }
 
     async fn start_workers(
         &mut self,
         common: &Common,
         slots: u32,
-        address: SocketAddr,
+        url: &str,
         secret: &str,
     ) -> Result<(), Failure> {
-        let url = format!("http://{address}");
         for number in 1..=common.local_workers {
             let name = format!("local-{number}");
-            self.local
-                .start_worker(&url, &name, slots, secret)
-                .map_err(Failure::no_fleet)?;
+            self.local.start_worker(url, &name, slots, secret)?;
         }
         let wanted = usize::try_from(common.local_workers).unwrap_or(usize::MAX);
-        self.fleet
-            .gather(wanted, GATHER_PATIENCE)
-            .await
-            .map_err(Failure::no_fleet)
+        let gathered = self.fleet.gather(wanted, GATHER_PATIENCE).await;
+        gathered.map_err(Failure::no_fleet)
     }
 
     pub(crate) fn environment(&mut self) -> Environment<'_> {

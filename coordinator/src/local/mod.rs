@@ -1,5 +1,5 @@
 //! A run on this machine: its processes, its signals, what it stands on.
 
 pub(crate) mod environment;
-pub(crate) mod processes;
+mod processes;
 pub(crate) mod signals;

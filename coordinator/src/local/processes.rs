@@ -2,7 +2,7 @@
 //! worker and as origin. Both end when their standard input does, so that
 //! nothing is left behind however the coordinator ends.
 
-use std::{io, path::PathBuf, process::Stdio, time::Duration};
+use std::{fmt::Display, path::PathBuf, process::Stdio, time::Duration};
 
 use fanout_program::Pinned;
 use tokio::{
@@ -11,6 +11,8 @@ use tokio::{
     time::timeout,
 };
 use tracing::{debug, warn};
+
+use crate::cli::exit::Failure;
 
 /// What a shell may hold for a fleet's workers; a local worker must not take it.
 const FLEET_VARIABLES: [&str; 4] = [
@@ -24,20 +26,6 @@ const ORIGIN_DEADLINE: Duration = Duration::from_secs(10);
 /// A child that was told to end has this long before it is killed.
 const END_DEADLINE: Duration = Duration::from_secs(3);
 
-/// A child process could not be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LocalError {
-    #[error("cannot find this program's own file to start it again: {0}")]
-    Executable(io::Error),
-    #[error("cannot start the {what}: {error}")]
-    Spawn {
-        what: &'static str,
-        error: io::Error,
-    },
-    #[error("the origin did not start: {0}")]
-    Origin(String),
-}
-
 /// A child that ends with us.
 #[derive(Debug)]
 struct Owned {
@@ -46,7 +34,7 @@ struct Owned {
 }
 
 impl Owned {
-    fn spawn(what: &'static str, mut command: Command, cpus: &[u32]) -> Result<Self, LocalError> {
+    fn spawn(what: &'static str, mut command: Command, cpus: &[u32]) -> Result<Self, Failure> {
         command
             .stdin(Stdio::piped())
             // Ctrl-C is for the coordinator, which then ends its children in order.
@@ -54,7 +42,7 @@ impl Owned {
             .kill_on_drop(true);
         let child = Pinned::to(cpus)
             .and_then(|_pinned| command.spawn())
-            .map_err(|error| LocalError::Spawn { what, error })?;
+            .map_err(|error| Failure::no_fleet(format!("cannot start the {what}: {error}")))?;
         Ok(Self { what, child })
     }
 
@@ -75,26 +63,30 @@ impl Owned {
 
 /// The processes that a local run needs.
 #[derive(Debug)]
-pub(crate) struct Local {
+pub(super) struct Local {
     executable: PathBuf,
     children: Vec<Owned>,
 }
 
 impl Local {
-    pub(crate) fn new() -> Result<Self, LocalError> {
+    pub(super) fn new() -> Result<Self, Failure> {
+        let executable = std::env::current_exe().map_err(|error| {
+            let what = "cannot find this program's own file to start it again";
+            Failure::no_fleet(format!("{what}: {error}"))
+        })?;
         Ok(Self {
-            executable: std::env::current_exe().map_err(LocalError::Executable)?,
+            executable,
             children: Vec::new(),
         })
     }
 
     /// Starts the origin; returns its base URL.
-    pub(crate) async fn start_origin(
+    pub(super) async fn start_origin(
         &mut self,
         seed: u64,
         threads: usize,
         cpus: &[u32],
-    ) -> Result<String, LocalError> {
+    ) -> Result<String, Failure> {
         let mut command = Command::new(&self.executable);
         command
             .args(["origin", "--listen", "127.0.0.1:0", "--exit-with-stdin"])
@@ -102,14 +94,15 @@ impl Local {
             .args(["--threads", &threads.to_string()])
             .stdout(Stdio::piped());
         let mut origin = Owned::spawn("origin", command, cpus)?;
-        let failed = |why: &str| LocalError::Origin(why.to_owned());
+        let failed =
+            |why: &dyn Display| Failure::no_fleet(format!("the origin did not start: {why}"));
         let stdout = origin.child.stdout.take();
-        let stdout = stdout.ok_or_else(|| failed("it has no standard output"))?;
+        let stdout = stdout.ok_or_else(|| failed(&"it has no standard output"))?;
         let mut lines = BufReader::new(stdout).lines();
         let url = match timeout(ORIGIN_DEADLINE, lines.next_line()).await {
             Ok(Ok(Some(url))) => url,
-            Ok(Ok(None)) => return Err(failed("it ended at once")),
-            Ok(Err(error)) => return Err(failed(&error.to_string())),
+            Ok(Ok(None)) => return Err(failed(&"it ended at once")),
+            Ok(Err(error)) => return Err(failed(&error)),
             Err(_) => {
                 let seconds = ORIGIN_DEADLINE.as_secs();
                 return Err(failed(&format!("it said nothing for {seconds} s")));
@@ -120,13 +113,13 @@ impl Local {
     }
 
     /// Starts a worker that dials `coordinator`.
-    pub(crate) fn start_worker(
+    pub(super) fn start_worker(
         &mut self,
         coordinator: &str,
         name: &str,
         slots: u32,
         token: &str,
-    ) -> Result<(), LocalError> {
+    ) -> Result<(), Failure> {
         let mut command = Command::new(&self.executable);
         command
             .args(["worker", "--once", "--exit-with-stdin"])
@@ -137,13 +130,12 @@ impl Local {
         for of_a_fleet in FLEET_VARIABLES {
             command.env_remove(of_a_fleet);
         }
-        let worker = Owned::spawn("worker", command, &[])?;
-        self.children.push(worker);
+        self.children.push(Owned::spawn("worker", command, &[])?);
         Ok(())
     }
 
     /// Ends everything, in reverse order, and waits for it.
-    pub(crate) async fn end(mut self) {
+    pub(super) async fn end(mut self) {
         while let Some(child) = self.children.pop() {
             child.end().await;
         }
