@@ -8,7 +8,7 @@ use clap_complete::{Shell, generate};
 use crate::{
     cli::{
         CommandLine,
-        exit::{Exit, Failure},
+        exit::{CommandExit, Failure},
     },
     terminal::print,
 };
@@ -16,7 +16,7 @@ use crate::{
 const NAME: &str = "coordinator";
 
 /// Prints a shell's completions.
-pub(crate) fn completions(shell: Shell) -> Result<Exit, Failure> {
+pub(crate) fn completions(shell: Shell) -> Result<CommandExit, Failure> {
     let mut script = Vec::new();
     generate(shell, &mut CommandLine::command(), NAME, &mut script);
     to_stdout(&script)
@@ -24,7 +24,7 @@ pub(crate) fn completions(shell: Shell) -> Result<Exit, Failure> {
 
 /// Prints the manual page of the whole, or writes one for each subcommand too
 /// into `directory`.
-pub(crate) fn manual(directory: Option<&Path>) -> Result<Exit, Failure> {
+pub(crate) fn manual(directory: Option<&Path>) -> Result<CommandExit, Failure> {
     let command = CommandLine::command();
     let Some(directory) = directory else {
         let mut page = Vec::new();
@@ -37,12 +37,12 @@ pub(crate) fn manual(directory: Option<&Path>) -> Result<Exit, Failure> {
         .map_err(|error| {
             Failure::usage(format!("cannot write to {}: {error}", directory.display()))
         })?;
-    Ok(Exit::Done)
+    Ok(CommandExit::Done)
 }
 
-fn to_stdout(text: &[u8]) -> Result<Exit, Failure> {
+fn to_stdout(text: &[u8]) -> Result<CommandExit, Failure> {
     print::print(&String::from_utf8_lossy(text)).map_err(Failure::incomplete)?;
-    Ok(Exit::Done)
+    Ok(CommandExit::Done)
 }
 
 #[cfg(test)]
@@ -65,7 +65,7 @@ mod tests {
     fn every_subcommand_has_a_page() {
         let place = tempfile::tempdir().unwrap();
         let pages = place.path().join("man1");
-        assert_eq!(manual(Some(&pages)).unwrap(), Exit::Done);
+        assert_eq!(manual(Some(&pages)).unwrap(), CommandExit::Done);
         let study = std::fs::read_to_string(pages.join("coordinator-study.1")).unwrap();
         assert!(study.contains("time\\-budget"), "{study}");
         assert!(!study.contains("control\\-unsampled"), "a hidden flag");

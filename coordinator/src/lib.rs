@@ -28,7 +28,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     cli::{
         CommandLine, CoordinatorCommand,
-        exit::{Exit, Failure},
+        exit::{CommandExit, Failure},
     },
     settings::{FetchSettings, StudySettings},
 };
@@ -86,7 +86,9 @@ fn worker(args: fanout_worker::WorkerArgs) -> ExitCode {
 }
 
 /// One thread: a second one costs the coordinator more than it brings.
-fn block_on(task: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+fn block_on(
+    task: impl Future<Output = Result<CommandExit, Failure>>,
+) -> Result<CommandExit, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -7,7 +7,7 @@ use fanout_analysis::{Options, conclude, record::Study, text};
 use crate::{
     cli::{
         ReportArgs,
-        exit::{Exit, Failure},
+        exit::{CommandExit, Failure},
     },
     client,
     study::store::{self, Store},
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Shows one study, or compares two.
-pub(crate) async fn run(args: &ReportArgs) -> Result<Exit, Failure> {
+pub(crate) async fn run(args: &ReportArgs) -> Result<CommandExit, Failure> {
     let (mut study, store) = find(args, &args.study).await?;
     let Some(other) = &args.other else {
         conclude(&mut study, &Options::default());
@@ -27,12 +27,12 @@ pub(crate) async fn run(args: &ReportArgs) -> Result<Exit, Failure> {
             }
         }
         print::show(&study, args.format).map_err(Failure::incomplete)?;
-        return Ok(Exit::Done);
+        return Ok(CommandExit::Done);
     };
     let (other, _) = find(args, other).await?;
     let text = text::compare(&study, &other, args.force).map_err(Failure::usage)?;
     print::print(&text).map_err(Failure::incomplete)?;
-    Ok(Exit::Done)
+    Ok(CommandExit::Done)
 }
 
 /// A study here, or else one that the coordinator keeps under this name.

@@ -1,10 +1,10 @@
-//! Exit codes.
+//! CommandExit codes.
 
 use std::{fmt::Display, process::ExitCode};
 
 /// How the coordinator ends; part of its contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exit {
+pub(crate) enum CommandExit {
     /// Everything asked for was done.
     Done,
     /// Done, but too few valid trials for a comparison, or URLs abandoned.
@@ -17,7 +17,7 @@ pub(crate) enum Exit {
     Interrupted,
 }
 
-impl Exit {
+impl CommandExit {
     pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -41,8 +41,8 @@ impl Exit {
     }
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
+impl From<CommandExit> for ExitCode {
+    fn from(exit: CommandExit) -> Self {
         Self::from(exit.code())
     }
 }
@@ -51,33 +51,33 @@ impl From<Exit> for ExitCode {
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Failure {
-    pub(crate) exit: Exit,
+    pub(crate) exit: CommandExit,
     message: String,
 }
 
 impl Failure {
-    pub(crate) fn new(exit: Exit, error: impl Display) -> Self {
+    pub(crate) fn new(exit: CommandExit, error: impl Display) -> Self {
         let message = error.to_string();
         Self { exit, message }
     }
 
     /// Bad usage or input.
     pub(crate) fn usage(error: impl Display) -> Self {
-        Self::new(Exit::Usage, error)
+        Self::new(CommandExit::Usage, error)
     }
 
     /// No fleet to run on.
     pub(crate) fn no_fleet(error: impl Display) -> Self {
-        Self::new(Exit::NoFleet, error)
+        Self::new(CommandExit::NoFleet, error)
     }
 
     /// Stopped on request.
     pub(crate) fn interrupted(error: impl Display) -> Self {
-        Self::new(Exit::Interrupted, error)
+        Self::new(CommandExit::Interrupted, error)
     }
 
     /// Started, but not brought to its end.
     pub(crate) fn incomplete(error: impl Display) -> Self {
-        Self::new(Exit::Incomplete, error)
+        Self::new(CommandExit::Incomplete, error)
     }
 }

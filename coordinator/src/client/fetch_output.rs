@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::lines::LineBuffer;
 use crate::{
-    cli::exit::{Exit, Failure},
+    cli::exit::{CommandExit, Failure},
     fetch::{cannot_write, patience},
     results::{Before, Destination, Form, Taken, Writer, id_of, part_name},
     run::Stop,
@@ -149,7 +149,7 @@ impl FetchOutput {
         self,
         whole: bool,
         stop: Option<&Stop>,
-    ) -> Result<Option<Exit>, Failure> {
+    ) -> Result<Option<CommandExit>, Failure> {
         let WrittenRecords { writer, before, .. } = match self.records {
             Records::Written(written) => *written,
             Records::Claimed(claimed) => {
@@ -170,9 +170,11 @@ impl FetchOutput {
             }
         }
         match finished {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Some(Exit::Incomplete)),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                Ok(Some(CommandExit::Incomplete))
+            }
             Err(error) => Err(cannot_write(&self.destination, &error)),
-            Ok(()) => Ok((whole && before.counts.abandoned > 0).then_some(Exit::Incomplete)),
+            Ok(()) => Ok((whole && before.counts.abandoned > 0).then_some(CommandExit::Incomplete)),
         }
     }
 }

@@ -8,13 +8,13 @@ use super::coordinator::Coordinator;
 use crate::{
     cli::{
         HealthArgs,
-        exit::{Exit, Failure},
+        exit::{CommandExit, Failure},
     },
     settings, study,
     terminal::print,
 };
 
-pub(super) async fn run(args: &HealthArgs) -> Result<Exit, Failure> {
+pub(super) async fn run(args: &HealthArgs) -> Result<CommandExit, Failure> {
     let well = match (&args.origin, &args.worker) {
         (Some(url), _) => {
             let url = settings::origin_url(url).map_err(Failure::usage)?;
@@ -35,7 +35,7 @@ pub(super) async fn run(args: &HealthArgs) -> Result<Exit, Failure> {
         }
     };
     print::print(well).map_err(Failure::incomplete)?;
-    Ok(Exit::Done)
+    Ok(CommandExit::Done)
 }
 
 async fn worker(coordinator: &Coordinator, name: &str) -> Result<(), Failure> {

@@ -31,10 +31,10 @@ use self::{
 use crate::{
     cli::{
         AttachArgs, CancelArgs, CommandLine, CoordinatorCommand, HealthArgs, StatusArgs,
-        exit::{Exit, Failure},
+        exit::{CommandExit, Failure},
     },
     fetch::{NOTHING_BEFORE, complete_already},
-    local::signals::StopSignals,
+    local::signals::RunSignals,
     results::{Destination, Taken, part_name},
     run::Stop,
     settings::{self, FetchArgs, FleetArgs, StudyArgs},
@@ -42,7 +42,7 @@ use crate::{
 };
 
 /// Runs a study on a fleet.
-pub(crate) async fn study(args: &StudyArgs) -> Result<Exit, Failure> {
+pub(crate) async fn study(args: &StudyArgs) -> Result<CommandExit, Failure> {
     let coordinator = reach(&args.fleet).await?;
     let list = List::open(args.urls.as_deref())?;
     let certificates = certificates(args.http.cacert.as_deref())?;
@@ -51,7 +51,7 @@ pub(crate) async fn study(args: &StudyArgs) -> Result<Exit, Failure> {
 }
 
 /// Fetches a list on a fleet.
-pub(crate) async fn fetch(args: &FetchArgs) -> Result<Exit, Failure> {
+pub(crate) async fn fetch(args: &FetchArgs) -> Result<CommandExit, Failure> {
     let coordinator = reach(&args.fleet).await?;
     let list = List::open(Some(&args.urls))?;
     let certificates = certificates(args.http.cacert.as_deref())?;
@@ -59,7 +59,7 @@ pub(crate) async fn fetch(args: &FetchArgs) -> Result<Exit, Failure> {
     let taken = Taken::of(&destination, args.resume).map_err(Failure::usage)?;
     let Some(taken) = taken else {
         eprintln!("{}", complete_already(&destination));
-        return Ok(Exit::Done);
+        return Ok(CommandExit::Done);
     };
     if args.resume && taken.list().is_none() {
         eprintln!("{NOTHING_BEFORE}");
@@ -110,7 +110,7 @@ async fn run(
     certificates: bytes::Bytes,
     mut output: ClientOutput,
     drains: bool,
-) -> Result<Exit, Failure> {
+) -> Result<CommandExit, Failure> {
     let job = match submit(coordinator, list, certificates, output.before()).await {
         Ok(job) => job,
         Err(failure) => {
@@ -119,7 +119,7 @@ async fn run(
         }
     };
     eprintln!("job {job}; should this client go away, `coordinator attach {job}` follows it again");
-    let signals = StopSignals::listen(drains).map_err(Failure::incomplete)?;
+    let signals = RunSignals::listen(drains).map_err(Failure::incomplete)?;
     let stop = &signals.stop;
     let followed = follow(coordinator, job, &mut output, OnInterrupt::Cancels(stop)).await;
     print_address(coordinator, job, &output).await;
@@ -145,18 +145,18 @@ async fn end(
     followed: Result<Option<JobFinished>, Failure>,
     output: ClientOutput,
     stop: Option<&Stop>,
-) -> Result<Exit, Failure> {
+) -> Result<CommandExit, Failure> {
     let finished = match followed {
         Ok(Some(finished)) => finished,
         ended => {
             // The first failure counts.
             let _ = output.finish(false, stop).await;
-            return ended.map(|_| Exit::Interrupted);
+            return ended.map(|_| CommandExit::Interrupted);
         }
     };
-    let exit = Exit::from_code(finished.exit_code);
+    let exit = CommandExit::from_code(finished.exit_code);
     let failed = !finished.message.is_empty();
-    let whole = matches!(exit, Exit::Done | Exit::Incomplete) && !failed;
+    let whole = matches!(exit, CommandExit::Done | CommandExit::Incomplete) && !failed;
     let worse = output.finish(whole, stop).await;
     if failed {
         return Err(Failure::new(exit, finished.message));
@@ -165,7 +165,7 @@ async fn end(
 }
 
 /// Follows a job again.
-pub(crate) async fn attach(args: &AttachArgs) -> Result<Exit, Failure> {
+pub(crate) async fn attach(args: &AttachArgs) -> Result<CommandExit, Failure> {
     let coordinator = Coordinator::from_args(&args.client)?;
     let id = JobId(args.job);
     let job = follow::describe(&coordinator, id).await?;
@@ -224,7 +224,7 @@ fn output_of(job: &JobDescription, args: &AttachArgs) -> Result<ClientOutput, Fa
 }
 
 /// Cancels a job.
-pub(crate) async fn cancel(args: &CancelArgs) -> Result<Exit, Failure> {
+pub(crate) async fn cancel(args: &CancelArgs) -> Result<CommandExit, Failure> {
     let coordinator = Coordinator::from_args(&args.client)?;
     let request = wire::CancelRequest {
         job: args.job,
@@ -236,17 +236,17 @@ pub(crate) async fn cancel(args: &CancelArgs) -> Result<Exit, Failure> {
         false => "it was over already",
     };
     print::print(&format!("job {}: {text}", args.job)).map_err(Failure::incomplete)?;
-    Ok(Exit::Done)
+    Ok(CommandExit::Done)
 }
 
 /// Shows workers and jobs.
-pub(crate) async fn status(args: &StatusArgs) -> Result<Exit, Failure> {
+pub(crate) async fn status(args: &StatusArgs) -> Result<CommandExit, Failure> {
     let coordinator = Coordinator::from_args(&args.client)?;
     status::run(&coordinator, args.format).await
 }
 
 /// Asks whether a coordinator, worker or origin is well.
-pub(crate) async fn health(args: &HealthArgs) -> Result<Exit, Failure> {
+pub(crate) async fn health(args: &HealthArgs) -> Result<CommandExit, Failure> {
     health::run(args).await
 }
 

@@ -7,7 +7,7 @@ use fanout_proto::control::{JobDescription, ListIdentity};
 
 use super::{fetch_output::FetchOutput, lines::LineBuffer, study_output::StudyOutput};
 use crate::{
-    cli::exit::{Exit, Failure},
+    cli::exit::{CommandExit, Failure},
     results::Destination,
     run::Stop,
     terminal::print,
@@ -110,7 +110,7 @@ impl ClientOutput {
         self,
         whole: bool,
         stop: Option<&Stop>,
-    ) -> Result<Option<Exit>, Failure> {
+    ) -> Result<Option<CommandExit>, Failure> {
         match self.results {
             JobResults::Study(study) => {
                 study.discard();

@@ -9,19 +9,22 @@ use super::coordinator::Coordinator;
 use crate::{
     cli::{
         StatusFormat,
-        exit::{Exit, Failure},
+        exit::{CommandExit, Failure},
     },
     terminal::print,
 };
 
-pub(super) async fn run(coordinator: &Coordinator, format: StatusFormat) -> Result<Exit, Failure> {
+pub(super) async fn run(
+    coordinator: &Coordinator,
+    format: StatusFormat,
+) -> Result<CommandExit, Failure> {
     let status = coordinator.status().await?;
     let text = match format {
         StatusFormat::Table => table(&status),
         StatusFormat::Json => json(&status).map_err(Failure::incomplete)?,
     };
     print::print(&text).map_err(Failure::incomplete)?;
-    Ok(Exit::Done)
+    Ok(CommandExit::Done)
 }
 
 #[derive(Serialize)]

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::coordinator::Coordinator;
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{CommandExit, Failure};
 
 /// Parts of the list on their way; the rest is read when there is room.
 const PARTS_MAX: usize = 4;
@@ -110,7 +110,7 @@ pub(super) async fn submit(
             said,
         } => {
             eprint!("{said}");
-            Err(Failure::new(Exit::from_code(exit_code), message))
+            Err(Failure::new(CommandExit::from_code(exit_code), message))
         }
     }
 }

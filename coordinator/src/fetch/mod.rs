@@ -13,11 +13,11 @@ use fanout_engine::{
 use tokio::time::sleep;
 
 use crate::{
-    cli::exit::{Exit, Failure},
+    cli::exit::{CommandExit, Failure},
     fetch::summary::{summarise, unwritten},
     local::{
         environment::{Environment, LocalEnvironment},
-        signals::StopSignals,
+        signals::RunSignals,
     },
     results::{Before, Destination, Results, Taken, part_name},
     run::{self, DriveError, Stop, TrialRequest},
@@ -31,13 +31,13 @@ use crate::{
 };
 
 /// Fetches a list from this machine.
-pub(crate) async fn run(settings: FetchSettings) -> Result<Exit, Failure> {
+pub(crate) async fn run(settings: FetchSettings) -> Result<CommandExit, Failure> {
     let reporter = Terminal::default();
     // Before the list is read, which may take long and be possible only once.
     let taken = Taken::of(&settings.destination, settings.resume).map_err(Failure::usage)?;
     let Some(taken) = taken else {
         reporter.say(&complete_already(&settings.destination));
-        return Ok(Exit::Done);
+        return Ok(CommandExit::Done);
     };
     if settings.resume && taken.list().is_none() {
         reporter.say(NOTHING_BEFORE);
@@ -50,7 +50,7 @@ pub(crate) async fn run(settings: FetchSettings) -> Result<Exit, Failure> {
         }
     };
     let fetch = PreparedFetch::new(&settings, &list, taken, None, &reporter)?;
-    let signals = StopSignals::listen(true).map_err(Failure::incomplete)?;
+    let signals = RunSignals::listen(true).map_err(Failure::incomplete)?;
     if fetch.nothing_left() {
         return fetch.conclude(&signals.stop).await;
     }
@@ -133,14 +133,14 @@ impl<'a> PreparedFetch<'a> {
     }
 
     /// Gives the file its name, where every URL was done before.
-    pub(crate) async fn conclude(self, stop: &Stop) -> Result<Exit, Failure> {
+    pub(crate) async fn conclude(self, stop: &Stop) -> Result<CommandExit, Failure> {
         let finished = self.results.finish(true, patience(stop)).await;
         finished.map_err(|error| cannot_write(&self.settings.destination, &error))?;
         let all = self.list.len();
         self.reporter.say(&format!("{all} URLs: all from before"));
         Ok(match self.before.counts.abandoned {
-            0 => Exit::Done,
-            _ => Exit::Incomplete,
+            0 => CommandExit::Done,
+            _ => CommandExit::Incomplete,
         })
     }
 
@@ -154,7 +154,7 @@ impl<'a> PreparedFetch<'a> {
         mut self,
         environment: Environment<'_>,
         stop: &Stop,
-    ) -> Result<Exit, Failure> {
+    ) -> Result<CommandExit, Failure> {
         let (settings, list, reporter) = (self.settings, self.list, self.reporter);
         let (common, arm) = (&settings.common, &settings.arm);
         let fleet = environment.fleet;
@@ -195,7 +195,7 @@ impl<'a> PreparedFetch<'a> {
         self,
         outcome: Result<run::Outcome, DriveError>,
         stop: &Stop,
-    ) -> Result<Exit, Failure> {
+    ) -> Result<CommandExit, Failure> {
         let Self {
             settings,
             list,
@@ -236,15 +236,17 @@ impl<'a> PreparedFetch<'a> {
         match finished {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 reporter.say("the last records were not taken in time, and are not written");
-                return Ok(Exit::Interrupted);
+                return Ok(CommandExit::Interrupted);
             }
             Err(error) => return unwritten(&settings.destination, &error),
             Ok(()) => {}
         }
         Ok(match outcome.end {
-            End::Done if outcome.counts.abandoned + before.counts.abandoned > 0 => Exit::Incomplete,
-            End::Done => Exit::Done,
-            End::Aborted(AbortReason::Cancelled) => Exit::Interrupted,
+            End::Done if outcome.counts.abandoned + before.counts.abandoned > 0 => {
+                CommandExit::Incomplete
+            }
+            End::Done => CommandExit::Done,
+            End::Aborted(AbortReason::Cancelled) => CommandExit::Interrupted,
             End::Aborted(reason @ AbortReason::Setup(_)) => return Err(Failure::usage(reason)),
             End::Aborted(reason @ (AbortReason::AllLost(_) | AbortReason::NotReady { .. })) => {
                 return Err(Failure::no_fleet(reason));

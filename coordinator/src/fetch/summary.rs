@@ -6,17 +6,20 @@ use fanout_analysis::record;
 use fanout_engine::ledger::Counts;
 
 use crate::{
-    cli::exit::{Exit, Failure},
+    cli::exit::{CommandExit, Failure},
     results::{Destination, part_name},
     run,
     terminal::reporter::Reporter,
     url_list::UrlList,
 };
 
-pub(super) fn unwritten(destination: &Destination, error: &io::Error) -> Result<Exit, Failure> {
+pub(super) fn unwritten(
+    destination: &Destination,
+    error: &io::Error,
+) -> Result<CommandExit, Failure> {
     if error.kind() == io::ErrorKind::BrokenPipe {
         // The reader of the results has seen enough.
-        return Ok(Exit::Incomplete);
+        return Ok(CommandExit::Incomplete);
     }
     Err(cannot_write(destination, error))
 }

@@ -10,12 +10,12 @@ use crate::run::Stop;
 /// Turns signals into a [`Stop`]; the first one asks to drain or cancel, the
 /// second cancels, the third quits at once.
 #[derive(Debug)]
-pub(crate) struct StopSignals {
+pub(crate) struct RunSignals {
     pub(crate) stop: Stop,
     task: JoinHandle<()>,
 }
 
-impl StopSignals {
+impl RunSignals {
     /// Listens for SIGINT and SIGTERM; with `drain`, the first one lets the
     /// URLs in hand finish.
     pub(crate) fn listen(drain: bool) -> std::io::Result<Self> {
@@ -49,7 +49,7 @@ impl StopSignals {
     }
 }
 
-impl Drop for StopSignals {
+impl Drop for RunSignals {
     fn drop(&mut self) {
         self.task.abort();
     }

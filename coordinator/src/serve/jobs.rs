@@ -25,7 +25,7 @@ use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 use super::{data::Data, plan::JobPlan, transcript};
-use crate::{cli::exit::Exit, run::Stop};
+use crate::{cli::exit::CommandExit, run::Stop};
 
 /// The journal's name.
 const JOURNAL: &str = "journal";
@@ -131,7 +131,7 @@ impl Jobs {
         let mut jobs = BTreeMap::new();
         for earlier in data.earlier_jobs()? {
             let finished = earlier.finished.unwrap_or_else(|| JobFinished {
-                exit_code: Exit::Interrupted.code(),
+                exit_code: CommandExit::Interrupted.code(),
                 message: "the coordinator ended before this job did".to_owned(),
             });
             let job = ServerJob {
@@ -272,7 +272,7 @@ impl Jobs {
     fn drop_waiting(&self, state: &mut JobTable, job: &ServerJob, plan: &JobPlan, reason: &str) {
         plan.discard();
         let finished = JobFinished {
-            exit_code: Exit::Interrupted.code(),
+            exit_code: CommandExit::Interrupted.code(),
             message: reason.to_owned(),
         };
         self.end(state, job, finished);

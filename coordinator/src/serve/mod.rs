@@ -49,7 +49,7 @@ use self::{
 use crate::{
     cli::{
         ServeArgs,
-        exit::{Exit, Failure},
+        exit::{CommandExit, Failure},
     },
     fetch::PreparedFetch,
     fleet::{Fleet, FleetServer},
@@ -70,7 +70,7 @@ const END_DEADLINE: Duration = Duration::from_secs(1);
 /// # Errors
 ///
 /// [`Failure`] with exit code 2 when it cannot serve as it is asked to.
-pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
+pub(crate) async fn run(args: ServeArgs) -> Result<CommandExit, Failure> {
     let config = ServeConfig::try_from(args).map_err(Failure::usage)?;
     let data = Data::open(&config.data).map_err(Failure::usage)?;
     let jobs = Jobs::new(data, config.queue).map_err(Failure::usage)?;
@@ -183,17 +183,17 @@ impl EndSignals {
         })
     }
 
-    async fn next(&mut self) -> Exit {
+    async fn next(&mut self) -> CommandExit {
         tokio::select! {
-            _ = self.interrupt.recv() => Exit::Interrupted,
-            _ = self.terminate.recv() => Exit::Done,
+            _ = self.interrupt.recv() => CommandExit::Interrupted,
+            _ = self.terminate.recv() => CommandExit::Done,
         }
     }
 }
 
 /// Runs job after job until a signal comes; then the running one is cancelled
 /// and saved, and the workers are sent away. A second signal ends all at once.
-async fn work(mut fleet: Fleet, jobs: &Jobs, mut signals: EndSignals) -> Exit {
+async fn work(mut fleet: Fleet, jobs: &Jobs, mut signals: EndSignals) -> CommandExit {
     let over = CancellationToken::new();
     let run = async {
         loop {
@@ -216,12 +216,12 @@ async fn work(mut fleet: Fleet, jobs: &Jobs, mut signals: EndSignals) -> Exit {
     };
     let quit = async |signals: &mut EndSignals| {
         signals.next().await;
-        std::process::exit(Exit::Interrupted.code().into())
+        std::process::exit(CommandExit::Interrupted.code().into())
     };
     let exit = {
         tokio::pin!(run);
         let exit = tokio::select! {
-            () = &mut run => Exit::Done,
+            () = &mut run => CommandExit::Done,
             exit = end => exit,
         };
         tokio::select! {
@@ -260,7 +260,7 @@ async fn carry_out(
     plan: JobPlan,
     output: &JobOutput,
     fleet: &mut Fleet,
-) -> Result<Exit, Failure> {
+) -> Result<CommandExit, Failure> {
     if let Err(failure) = gather(fleet, plan.workers(), &job.stop).await {
         plan.discard();
         return Err(failure);
@@ -279,7 +279,7 @@ async fn carry_out(
         JobPlan::Study(study, _) => study.run(environment, &job.stop, output).await,
         JobPlan::Fetch(settings, list, done) => {
             let here = |failure: Failure| match failure.exit {
-                Exit::Incomplete => {
+                CommandExit::Incomplete => {
                     Failure::incomplete(format!("on the coordinator's machine: {failure}"))
                 }
                 _ => failure,

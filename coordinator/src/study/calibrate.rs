@@ -5,7 +5,7 @@ use std::time::Duration;
 use fanout_analysis::{statistics, text};
 
 use crate::{
-    cli::exit::{Exit, Failure},
+    cli::exit::{CommandExit, Failure},
     study::{
         runner::{CONTROL_SUFFIX, StudyContext, StudyEnd, run_study},
         store::Store,
@@ -20,9 +20,9 @@ pub(super) async fn calibrate(
     studies: u32,
     inject: Duration,
     store: &Store,
-) -> Result<Exit, Failure> {
+) -> Result<CommandExit, Failure> {
     let mut verdicts = Vec::new();
-    let mut exit = Exit::Done;
+    let mut exit = CommandExit::Done;
     for number in 1..=studies {
         let own = store
             .within(&format!("{number:04}"))
@@ -31,7 +31,7 @@ pub(super) async fn calibrate(
         let (study, ended) = run_study(on, seed, inject, &own).await;
         if ended? == StudyEnd::Interrupted {
             own.discard();
-            exit = Exit::Interrupted;
+            exit = CommandExit::Interrupted;
             break;
         }
         let study = own.conclude_and_save(study).await?;

@@ -16,10 +16,10 @@ use fanout_analysis::record::{self, Study};
 use fanout_engine::{ledger::Split, politeness::MODEST_MAX_PER_HOST};
 
 use crate::{
-    cli::exit::{Exit, Failure},
+    cli::exit::{CommandExit, Failure},
     local::{
         environment::{Environment, LocalEnvironment},
-        signals::StopSignals,
+        signals::RunSignals,
     },
     run::Stop,
     settings::{Common, SLOPE_CONCURRENCIES, StudyKind, StudySettings},
@@ -38,10 +38,10 @@ use crate::{
 };
 
 /// Runs a study on this machine.
-pub(crate) async fn run(settings: StudySettings, format: Format) -> Result<Exit, Failure> {
+pub(crate) async fn run(settings: StudySettings, format: Format) -> Result<CommandExit, Failure> {
     let reporter = Terminal::new(format);
     let prepared = PreparedStudy::new(settings, manifest::own_command(), &reporter)?;
-    let signals = StopSignals::listen(false).map_err(Failure::incomplete)?;
+    let signals = RunSignals::listen(false).map_err(Failure::incomplete)?;
     let common = &prepared.settings.common;
     let slots = common.local_slots(&prepared.settings.arms);
     let origin_seed = prepared.own.is_none().then_some(prepared.seed);
@@ -114,7 +114,7 @@ impl PreparedStudy {
         mut environment: Environment<'_>,
         stop: &Stop,
         reporter: &dyn Reporter,
-    ) -> Result<Exit, Failure> {
+    ) -> Result<CommandExit, Failure> {
         let made;
         let list = match &self.own {
             Some(list) => {
@@ -154,12 +154,12 @@ async fn conclude_and_show(
     store: &Store,
     ended: Result<StudyEnd, Failure>,
     reporter: &dyn Reporter,
-) -> Result<Exit, Failure> {
+) -> Result<CommandExit, Failure> {
     let interrupted = !matches!(ended, Ok(StudyEnd::Complete | StudyEnd::OutOfTime));
     if study.trials.is_empty() {
         store.discard();
         ended?;
-        return Ok(Exit::Interrupted);
+        return Ok(CommandExit::Interrupted);
     }
     let study = Study {
         interrupted,
@@ -170,9 +170,9 @@ async fn conclude_and_show(
         .report(Report::Study(&study, &store.report()))
         .map_err(Failure::incomplete)?;
     Ok(match ended? {
-        StudyEnd::Interrupted => Exit::Interrupted,
-        StudyEnd::Complete | StudyEnd::OutOfTime if comparable(&study) => Exit::Done,
-        StudyEnd::Complete | StudyEnd::OutOfTime => Exit::Incomplete,
+        StudyEnd::Interrupted => CommandExit::Interrupted,
+        StudyEnd::Complete | StudyEnd::OutOfTime if comparable(&study) => CommandExit::Done,
+        StudyEnd::Complete | StudyEnd::OutOfTime => CommandExit::Incomplete,
     })
 }
 
