@@ -27,8 +27,8 @@ const FROM: f64 = 2.0;
 const LOG_FROM: f64 = 25.0;
 
 /// One arm's curve.
-struct LatencyCurve<'v, 'a> {
-    row: &'v ArmRow<'a>,
+struct LatencyCurve<'a> {
+    row: &'a ArmRow<'a>,
     /// (1 in how many is slower, seconds), from [`FROM`] up.
     points: Vec<(f64, f64)>,
 }
@@ -37,7 +37,7 @@ struct LatencyCurve<'v, 'a> {
 pub(super) fn latency(view: &StudyView<'_>) -> Markup {
     let question = "How slow are the unlucky URLs?";
     let mut unread = 0;
-    let curves: Vec<LatencyCurve<'_, '_>> = view
+    let curves: Vec<LatencyCurve<'_>> = view
         .subjects()
         .filter(|row| row.summary.fetches())
         .filter_map(|row| curve(row, &mut unread))
@@ -100,7 +100,7 @@ fn open_loop(view: &StudyView<'_>) -> Markup {
 }
 
 /// The runs of an arm together, as far as each has enough samples beyond.
-fn curve<'v, 'a>(row: &'v ArmRow<'a>, unread: &mut usize) -> Option<LatencyCurve<'v, 'a>> {
+fn curve<'a>(row: &'a ArmRow<'a>, unread: &mut usize) -> Option<LatencyCurve<'a>> {
     let mut together = Latency::new();
     let mut fewest = u64::MAX;
     for text in row
@@ -138,7 +138,7 @@ struct Extent {
 }
 
 impl Extent {
-    fn of(curves: &[LatencyCurve<'_, '_>]) -> Self {
+    fn of(curves: &[LatencyCurve<'_>]) -> Self {
         let firsts = curves.iter().filter_map(|curve| curve.points.first());
         let lasts = || curves.iter().filter_map(|curve| curve.points.last());
         let quickest = firsts.map(|point| point.1).fold(f64::INFINITY, f64::min);
@@ -152,14 +152,14 @@ impl Extent {
     }
 }
 
-fn draw(curves: &[LatencyCurve<'_, '_>], extent: &Extent, room: Room) -> Drawing {
+fn draw(curves: &[LatencyCurve<'_>], extent: &Extent, room: Room) -> Drawing {
     let Extent {
         quickest,
         slowest,
         farthest,
         logarithmic,
     } = *extent;
-    let label = |curve: &LatencyCurve<'_, '_>| {
+    let label = |curve: &LatencyCurve<'_>| {
         let last = curve.points.last();
         last.map_or_else(String::new, |last| format::duration(last.1))
     };
@@ -226,7 +226,7 @@ fn draw(curves: &[LatencyCurve<'_, '_>], extent: &Extent, room: Room) -> Drawing
     }
 }
 
-fn point_title(curve: &LatencyCurve<'_, '_>, one_in: f64, seconds: f64) -> String {
+fn point_title(curve: &LatencyCurve<'_>, one_in: f64, seconds: f64) -> String {
     format!(
         "{}: {} of URLs took at most {}, 1 in {:.0} took longer",
         curve.row.name(),

@@ -18,8 +18,8 @@ use super::{
 use crate::{format, record::Interval, text::ends_in_brackets};
 
 /// One arm's line.
-struct MemoryLine<'v, 'a> {
-    row: &'v ArmRow<'a>,
+struct MemoryLine<'a> {
+    row: &'a ArmRow<'a>,
     /// (seconds since Go, bytes)
     points: Vec<(f64, f64)>,
     end_s: f64,
@@ -29,7 +29,7 @@ struct MemoryLine<'v, 'a> {
 /// The section.
 pub(super) fn memory(view: &StudyView<'_>) -> Markup {
     let question = "How much memory does each hold?";
-    let lines: Vec<MemoryLine<'_, '_>> = view.subjects().filter_map(line).collect();
+    let lines: Vec<MemoryLine<'_>> = view.subjects().filter_map(line).collect();
     let slopes = slopes(view);
     if lines.is_empty() {
         let missing = html! {
@@ -43,8 +43,7 @@ pub(super) fn memory(view: &StudyView<'_>) -> Markup {
     let chart = for_both("Memory of every arm over time", |room| {
         draw(&lines, limit, room)
     });
-    let cut_off: Vec<&MemoryLine<'_, '_>> =
-        lines.iter().filter(|line| line.end_s > limit).collect();
+    let cut_off: Vec<&MemoryLine<'_>> = lines.iter().filter(|line| line.end_s > limit).collect();
     let caption = html! { p.caption {
         "Memory of all processes of an arm together (PSS), in its median run. A line ends when the arm is done: short and low is good."
         @if !cut_off.is_empty() {
@@ -59,7 +58,7 @@ pub(super) fn memory(view: &StudyView<'_>) -> Markup {
     section("memory", question, &html! { (chart) (caption) (slopes) })
 }
 
-fn line<'v, 'a>(row: &'v ArmRow<'a>) -> Option<MemoryLine<'v, 'a>> {
+fn line<'a>(row: &'a ArmRow<'a>) -> Option<MemoryLine<'a>> {
     let trial = row.typical(|trial| trial.memory.iter().any(|point| point.pss_bytes.is_some()))?;
     let points: Vec<(f64, f64)> = trial
         .memory
@@ -75,8 +74,8 @@ fn line<'v, 'a>(row: &'v ArmRow<'a>) -> Option<MemoryLine<'v, 'a>> {
     })
 }
 
-fn draw(lines: &[MemoryLine<'_, '_>], limit: f64, room: Room) -> Drawing {
-    let label = |line: &MemoryLine<'_, '_>| format::bytes(line.peak);
+fn draw(lines: &[MemoryLine<'_>], limit: f64, room: Room) -> Drawing {
+    let label = |line: &MemoryLine<'_>| format::bytes(line.peak);
     let labels: Vec<(&str, String)> = lines
         .iter()
         .map(|line| (line.row.name(), label(line)))

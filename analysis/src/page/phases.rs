@@ -23,12 +23,12 @@ use crate::{
 const PARTS: [&str; 5] = ["connect", "wait", "body", "idle", "own"];
 
 /// One arm's bar: seconds of a slot's time per URL.
-struct PhaseBar<'v, 'a> {
-    row: &'v ArmRow<'a>,
+struct PhaseBar<'a> {
+    row: &'a ArmRow<'a>,
     parts: [f64; 5],
 }
 
-impl PhaseBar<'_, '_> {
+impl PhaseBar<'_> {
     fn total(&self) -> f64 {
         self.parts.iter().sum()
     }
@@ -37,7 +37,7 @@ impl PhaseBar<'_, '_> {
 /// The section.
 pub(super) fn phases(view: &StudyView<'_>) -> Markup {
     let question = "Where does a URL's time go?";
-    let bars: Vec<PhaseBar<'_, '_>> = view.subjects().filter_map(bar).collect();
+    let bars: Vec<PhaseBar<'_>> = view.subjects().filter_map(bar).collect();
     let costs = costs(view);
     if bars.is_empty() {
         let missing = html! {
@@ -61,7 +61,7 @@ pub(super) fn phases(view: &StudyView<'_>) -> Markup {
     section("time", question, &html! { (chart) (caption) (costs) })
 }
 
-fn bar<'v, 'a>(row: &'v ArmRow<'a>) -> Option<PhaseBar<'v, 'a>> {
+fn bar<'a>(row: &'a ArmRow<'a>) -> Option<PhaseBar<'a>> {
     let phases = |trial: &TrialRecord| {
         let phases = trial.phases;
         [
@@ -83,13 +83,13 @@ fn bar<'v, 'a>(row: &'v ArmRow<'a>) -> Option<PhaseBar<'v, 'a>> {
     Some(PhaseBar { row, parts })
 }
 
-fn draw(bars: &[PhaseBar<'_, '_>], limit: f64, room: Room) -> Drawing {
+fn draw(bars: &[PhaseBar<'_>], limit: f64, room: Room) -> Drawing {
     let names = bars.iter().map(|bar| bar.row.name());
     let (size, margins) = room.pick(((40.0, 24.0), (8.0, 200.0)), ((54.0, 22.0), (24.0, 10.0)));
     let rows = Rows::new(room, names, size, margins);
     let area = rows.area;
     let unit = Unit::of_seconds(limit);
-    let is_cut = |bar: &PhaseBar<'_, '_>| bar.total() > limit;
+    let is_cut = |bar: &PhaseBar<'_>| bar.total() > limit;
     let end = if bars.iter().any(is_cut) {
         limit
     } else {
@@ -121,7 +121,7 @@ fn draw(bars: &[PhaseBar<'_, '_>], limit: f64, room: Room) -> Drawing {
     }
 }
 
-fn stack(bar: &PhaseBar<'_, '_>, x: &Scale, y: f64, height: f64) -> Markup {
+fn stack(bar: &PhaseBar<'_>, x: &Scale, y: f64, height: f64) -> Markup {
     let mut from = 0.0;
     let parts = PARTS.iter().zip(bar.parts).map(|(name, seconds)| {
         let begins = from;

@@ -26,10 +26,10 @@ use crate::{
 };
 
 /// One family of arms.
-struct Family<'v, 'a> {
+struct Family<'a> {
     scaling: &'a Scaling,
     /// The arm with the most of what varies: its identities are the family's.
-    row: &'v ArmRow<'a>,
+    row: &'a ArmRow<'a>,
     identity: Identity,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn scaling(view: &StudyView<'_>) -> Markup {
     }
 }
 
-impl<'v, 'a> Family<'v, 'a> {
+impl<'a> Family<'a> {
     fn name(&self) -> &'a str {
         &self.scaling.family
     }
@@ -57,7 +57,7 @@ impl<'v, 'a> Family<'v, 'a> {
     }
 }
 
-fn families<'v, 'a>(view: &'v StudyView<'a>, factor: ScalingFactor) -> Vec<Family<'v, 'a>> {
+fn families<'a>(view: &'a StudyView<'a>, factor: ScalingFactor) -> Vec<Family<'a>> {
     let mut kinds = Vec::new();
     let scalings = view.study.scaling.iter();
     scalings
@@ -76,7 +76,7 @@ fn families<'v, 'a>(view: &'v StudyView<'a>, factor: ScalingFactor) -> Vec<Famil
         .collect()
 }
 
-fn one(factor: ScalingFactor, families: &[Family<'_, '_>]) -> Markup {
+fn one(factor: ScalingFactor, families: &[Family<'_>]) -> Markup {
     let (id, question, axis) = match factor {
         ScalingFactor::Processes => ("scaling-processes", "Do more processes help?", "processes"),
         ScalingFactor::Concurrency => (
@@ -104,7 +104,7 @@ fn one(factor: ScalingFactor, families: &[Family<'_, '_>]) -> Markup {
 }
 
 /// The scales of a chart, and the ticks of the numbers that were tried.
-fn scales(families: &[Family<'_, '_>], area: Area, room: Room) -> (Scale, Scale, Vec<Tick>) {
+fn scales(families: &[Family<'_>], area: Area, room: Room) -> (Scale, Scale, Vec<Tick>) {
     let points = || families.iter().flat_map(|family| &family.scaling.points);
     let mut counts: Vec<u32> = points().map(|point| point.n).collect();
     counts.sort_unstable();
@@ -132,7 +132,7 @@ fn scales(families: &[Family<'_, '_>], area: Area, room: Room) -> (Scale, Scale,
     (x, y, ticks.collect())
 }
 
-fn draw(families: &[Family<'_, '_>], axis: &str, room: Room) -> Drawing {
+fn draw(families: &[Family<'_>], axis: &str, room: Room) -> Drawing {
     let names = families.iter().map(|family| (family.name(), ""));
     let area = Area {
         left: room.pick(66.0, 58.0),
@@ -193,7 +193,7 @@ fn joined(points: &[ScalingPoint], x: &Scale, y: &Scale) -> Path {
 
 /// What each arm would reach if more of it lost nothing: straight growth from
 /// the smallest arm, as far as it fits.
-fn ideal(family: &Family<'_, '_>, x: &Scale, y: &Scale) -> Markup {
+fn ideal(family: &Family<'_>, x: &Scale, y: &Scale) -> Markup {
     const STEPS: u32 = 24;
     let points = &family.scaling.points;
     let (Some(first), Some(last)) = (points.first(), points.last()) else {
@@ -209,7 +209,7 @@ fn ideal(family: &Family<'_, '_>, x: &Scale, y: &Scale) -> Markup {
     html! { path.ideal d=(line.as_str()) { title { (family.name()) ": perfect growth from " (first.arm) } } }
 }
 
-fn curve(family: &Family<'_, '_>, x: &Scale, y: &Scale, area: Area) -> Markup {
+fn curve(family: &Family<'_>, x: &Scale, y: &Scale, area: Area) -> Markup {
     let Some(fit) = family.fit() else {
         return html! { path.line.faint d=(joined(&family.scaling.points, x, y).as_str()) {} };
     };
@@ -229,7 +229,7 @@ fn curve(family: &Family<'_, '_>, x: &Scale, y: &Scale, area: Area) -> Markup {
     }
 }
 
-fn peak(family: &Family<'_, '_>, x: &Scale, y: &Scale, area: Area) -> Markup {
+fn peak(family: &Family<'_>, x: &Scale, y: &Scale, area: Area) -> Markup {
     let peak = family.scaling.peak.n.map(|peak| peak.value);
     let Some(n) = peak.filter(|n| x.holds(*n)) else {
         return html! {};
@@ -242,7 +242,7 @@ fn peak(family: &Family<'_, '_>, x: &Scale, y: &Scale, area: Area) -> Markup {
     text("t small", x.at(n), above, Anchor::Middle, &label)
 }
 
-fn end(family: &Family<'_, '_>, x: &Scale, y: &Scale) -> Option<LineEnd> {
+fn end(family: &Family<'_>, x: &Scale, y: &Scale) -> Option<LineEnd> {
     let last = family.scaling.points.last()?;
     let fitted = family
         .curve()
@@ -266,7 +266,7 @@ fn model_name(model: ScalingModel) -> &'static str {
     }
 }
 
-fn words(family: &Family<'_, '_>) -> Markup {
+fn words(family: &Family<'_>) -> Markup {
     let scaling = family.scaling;
     let fact = |name: &str, interval: Option<&Interval>| {
         html! { @if let Some(interval) = interval {
@@ -296,7 +296,7 @@ fn words(family: &Family<'_, '_>) -> Markup {
     }
 }
 
-fn table(families: &[Family<'_, '_>]) -> Markup {
+fn table(families: &[Family<'_>]) -> Markup {
     const HEADS: [(&str, &str); 8] = [
         ("arm", ""),
         ("how many", ""),

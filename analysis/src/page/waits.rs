@@ -39,8 +39,8 @@ const TRACK_AIR: f64 = 8.0;
 type Slot = (u32, u32);
 
 /// One arm's trial.
-struct RecordedRun<'v, 'a> {
-    row: &'v ArmRow<'a>,
+struct RecordedRun<'a> {
+    row: &'a ArmRow<'a>,
     trial: &'a TrialRecord,
     lanes: BTreeMap<Slot, Vec<&'a Request>>,
     /// Up to here every request is on record.
@@ -52,7 +52,10 @@ struct RecordedRun<'v, 'a> {
 /// The section.
 pub(super) fn waits(view: &StudyView<'_>) -> Markup {
     let question = "Who waits when?";
-    let runs: Vec<RecordedRun<'_, '_>> = view.subjects().filter_map(|row| run(view, row)).collect();
+    let runs: Vec<RecordedRun<'_>> = view
+        .subjects()
+        .filter_map(|row| RecordedRun::of(view, row))
+        .collect();
     if runs.is_empty() {
         let missing = html! { p.missing { "No trial has its single requests on record." } };
         return section("waits", question, &missing);
@@ -65,7 +68,7 @@ pub(super) fn waits(view: &StudyView<'_>) -> Markup {
         .position(|run| run.row.summary.baseline)
         .unwrap_or(0);
     let px_per_s = px_per_s(&runs, lanes_end);
-    let names_px = runs.iter().map(names_px).fold(0.0, f64::max);
+    let names_px = runs.iter().map(RecordedRun::names_px).fold(0.0, f64::max);
     let body = html! {
         (legend(&["idle", "connect", "wait", "body"], true))
         (for_both("How many of each arm's slots were busy", |room| strips(&runs, busy_end, room)))
@@ -85,7 +88,7 @@ pub(super) fn waits(view: &StudyView<'_>) -> Markup {
     };
     let caption = html! { p.caption {
         "Above: how many slots (places for a URL in flight) were busy. Below: every request in its slot; switch between arms, the time axis stays. Much “waiting for the server” means that the server sets the pace; “idle” is time in which a slot fetched nothing, so little of it is good."
-        @if runs.iter().any(|run| goes_on(run, busy_end)) {
+        @if runs.iter().any(|run| run.goes_on(busy_end)) {
             " ▸ marks a run that goes on: the axis ends at " (format::duration(busy_end))
             @if runs.iter().any(|run| !run.whole) { ", and only the first requests of a run are on record" }
             "."
@@ -111,87 +114,132 @@ pub(super) fn legend(phases: &[&'static str], failures: bool) -> Markup {
     }
 }
 
-fn run<'v, 'a>(view: &StudyView<'a>, row: &'v ArmRow<'a>) -> Option<RecordedRun<'v, 'a>> {
-    let has = |trial: &&&TrialRecord| !trial.requests.is_empty();
-    // One that counts, if there is one.
-    let trial = row.summary.trials.iter().find(has).copied().or_else(|| {
-        view.study
-            .trials
-            .iter()
-            .find(|trial| trial.arm == row.arm().name && !trial.requests.is_empty())
-    })?;
-    let mut lanes: BTreeMap<Slot, Vec<&Request>> = BTreeMap::new();
-    let sane = |request: &&Request| {
-        request.start_s.is_finite()
-            && request.duration_s.is_finite()
-            && request.start_s >= 0.0
-            && request.duration_s >= 0.0
-    };
-    for request in trial.requests.iter().filter(sane) {
-        lanes
-            .entry((request.fetcher, request.slot))
-            .or_default()
-            .push(request);
+impl<'a> RecordedRun<'a> {
+    /// The run of an arm that is drawn: one that counts, if there is one.
+    fn of(view: &'a StudyView<'a>, row: &'a ArmRow<'a>) -> Option<Self> {
+        let recorded = |trial: &&TrialRecord| !trial.requests.is_empty();
+        let mut trials = view.study.trials.iter();
+        let counted = row.summary.trials.iter().copied().find(recorded);
+        let trial = counted
+            .or_else(|| trials.find(|trial| trial.arm == row.arm().name && recorded(trial)))?;
+        let mut lanes: BTreeMap<Slot, Vec<&Request>> = BTreeMap::new();
+        let sane = |seconds: f64| seconds.is_finite() && seconds >= 0.0;
+        for request in &trial.requests {
+            if sane(request.start_s) && sane(request.duration_s) {
+                let slot = (request.fetcher, request.slot);
+                lanes.entry(slot).or_default().push(request);
+            }
+        }
+        let whole = urls(trial).is_none_or(|urls| trial.requests.len() as f64 >= urls);
+        let ends = lanes.values().map(|lane| end_of_lane(lane));
+        let known_s = if whole {
+            ends.fold(0.0, f64::max)
+        } else {
+            // A slot does one request after the other, so nothing is missing in
+            // any before the first of them has its last one on record.
+            ends.fold(f64::INFINITY, f64::min)
+        };
+        for lane in lanes.values_mut() {
+            lane.sort_by(|a, b| a.start_s.total_cmp(&b.start_s));
+        }
+        (known_s > 0.0 && known_s.is_finite()).then_some(Self {
+            row,
+            trial,
+            lanes,
+            known_s,
+            whole,
+        })
     }
-    let whole = urls(trial).is_none_or(|urls| trial.requests.len() as f64 >= urls);
-    let ends = lanes.values().map(|lane| end_of(lane));
-    let known_s = if whole {
-        ends.fold(0.0, f64::max)
-    } else {
-        // A slot does one request after the other, so nothing is missing in
-        // any before the first of them has its last one on record.
-        ends.fold(f64::INFINITY, f64::min)
-    };
-    for lane in lanes.values_mut() {
-        lane.sort_by(|a, b| a.start_s.total_cmp(&b.start_s));
+
+    /// The lanes that are drawn.
+    fn shown(&self) -> impl Iterator<Item = (Slot, &[&'a Request])> {
+        let lanes = self.lanes.iter().take(LANES_MAX);
+        lanes.map(|(slot, lane)| (*slot, lane.as_slice()))
     }
-    (known_s > 0.0 && known_s.is_finite()).then_some(RecordedRun {
-        row,
-        trial,
-        lanes,
-        known_s,
-        whole,
-    })
+
+    /// Slots that the picture is about: all there were, or those on record.
+    fn slots(&self) -> u64 {
+        let on_record = self.lanes.len() as u64;
+        if self.whole {
+            self.row.slots().max(on_record)
+        } else {
+            on_record
+        }
+    }
+
+    /// Whether the run goes on past what is drawn of it.
+    fn goes_on(&self, end_s: f64) -> bool {
+        !self.whole || self.known_s > end_s * 1.001
+    }
+
+    fn finished(&self) -> f64 {
+        let makespan = self.trial.fetch_makespan_s.or(self.trial.makespan_s);
+        makespan.unwrap_or(self.known_s)
+    }
+
+    /// Share of the slots' time, up to the end, in which they were busy.
+    fn occupancy(&self, end_s: f64) -> f64 {
+        let end = self.known_s.min(end_s);
+        let requests = self.lanes.values().flatten();
+        let busy = requests.map(|r| (end_of(r).min(end) - r.start_s).max(0.0));
+        busy.sum::<f64>() / end / self.slots() as f64
+    }
+
+    /// How many slots were in each phase, averaged over equal spans of time.
+    fn busy(&self, end_s: f64, bins: usize) -> Vec<[f64; 3]> {
+        let width = end_s / bins as f64;
+        let mut sums = vec![[0.0; 3]; bins];
+        for request in self.lanes.values().flatten() {
+            for (which, (_, from, to)) in phases(request).into_iter().enumerate() {
+                for (bin, sum) in sums.iter_mut().enumerate() {
+                    let low = bin as f64 * width;
+                    let covered = to.min(low + width) - from.max(low);
+                    if covered > 0.0 {
+                        sum[which] += covered / width;
+                    }
+                }
+            }
+        }
+        sums
+    }
+
+    /// What a lane is called.
+    fn lane_name(&self, (fetcher, slot): Slot) -> String {
+        let arm = self.row.arm();
+        let (fetcher, slot) = (fetcher.saturating_add(1), slot.saturating_add(1));
+        match (arm.processes, arm.concurrency) {
+            (0 | 1, _) => format!("slot {slot}"),
+            (_, 0 | 1) => format!("process {fetcher}"),
+            _ => format!("{fetcher} · {slot}"),
+        }
+    }
+
+    /// Room for the names of its lanes.
+    fn names_px(&self) -> f64 {
+        let names = self.shown().map(|(slot, _)| self.lane_name(slot));
+        let widths = names.map(|name| text_width(&name, 11.5));
+        widths.fold(40.0, f64::max) + 14.0
+    }
+}
+
+fn end_of(request: &Request) -> f64 {
+    request.start_s + request.duration_s
 }
 
 /// When the last request of a slot ended.
-fn end_of(lane: &[&Request]) -> f64 {
-    lane.iter()
-        .map(|request| request.start_s + request.duration_s)
-        .fold(0.0, f64::max)
-}
-
-/// Slots that the picture is about: all there were, or those on record.
-fn slots(run: &RecordedRun<'_, '_>) -> u64 {
-    let on_record = run.lanes.len() as u64;
-    if run.whole {
-        run.row.slots().max(on_record)
-    } else {
-        on_record
-    }
-}
-
-/// Whether a run goes on past what is drawn of it.
-fn goes_on(run: &RecordedRun<'_, '_>, end_s: f64) -> bool {
-    !run.whole || run.known_s > end_s * 1.001
-}
-
-fn finished(run: &RecordedRun<'_, '_>) -> f64 {
-    run.trial
-        .fetch_makespan_s
-        .or(run.trial.makespan_s)
-        .unwrap_or(run.known_s)
+fn end_of_lane(lane: &[&Request]) -> f64 {
+    lane.iter().map(|r| end_of(r)).fold(0.0, f64::max)
 }
 
 /// Where the lanes end: the axis that all share, or sooner when it would hold
 /// too many requests.
-fn lanes_end(runs: &[RecordedRun<'_, '_>]) -> f64 {
+fn lanes_end(runs: &[RecordedRun<'_>]) -> f64 {
     let starts = sorted(runs, |request| request.start_s);
     let end = starts.get(REQUESTS_MAX).copied();
     end.filter(|end| *end > 0.0).unwrap_or(f64::INFINITY)
 }
 
-fn px_per_s(runs: &[RecordedRun<'_, '_>], end_s: f64) -> f64 {
+fn px_per_s(runs: &[RecordedRun<'_>], end_s: f64) -> f64 {
     let mut durations = sorted(runs, |request| request.duration_s);
     durations.retain(|duration| *duration > 0.0);
     let usual = durations.get(durations.len() / 2).copied().unwrap_or(end_s);
@@ -199,12 +247,10 @@ fn px_per_s(runs: &[RecordedRun<'_, '_>], end_s: f64) -> f64 {
 }
 
 /// A figure of every request in the lanes that are drawn, by size.
-fn sorted(runs: &[RecordedRun<'_, '_>], figure: fn(&Request) -> f64) -> Vec<f64> {
-    let mut figures: Vec<f64> = runs
-        .iter()
-        .flat_map(|run| run.lanes.values().take(LANES_MAX).flatten())
-        .map(|request| figure(request))
-        .collect();
+fn sorted(runs: &[RecordedRun<'_>], figure: fn(&Request) -> f64) -> Vec<f64> {
+    let lanes = runs.iter().flat_map(RecordedRun::shown);
+    let figures = lanes.flat_map(|(_, lane)| lane.iter().map(|request| figure(request)));
+    let mut figures: Vec<f64> = figures.collect();
     figures.sort_by(f64::total_cmp);
     figures
 }
@@ -213,11 +259,10 @@ fn sorted(runs: &[RecordedRun<'_, '_>], figure: fn(&Request) -> f64) -> Vec<f64>
 /// whose times contradict each other is drawn as far as they do not.
 fn phases(request: &Request) -> [(&'static str, f64, f64); 3] {
     let start = request.start_s;
-    let end = start + request.duration_s;
+    let end = end_of(request);
     let connected = (start + request.connect_s.max(0.0)).min(end);
-    let first_byte = request
-        .first_byte_s
-        .map_or(end, |first| (start + first).clamp(connected, end));
+    let first_byte = request.first_byte_s;
+    let first_byte = first_byte.map_or(end, |first| (start + first).clamp(connected, end));
     [
         ("connect", start, connected),
         ("wait", connected, first_byte),
@@ -225,26 +270,8 @@ fn phases(request: &Request) -> [(&'static str, f64, f64); 3] {
     ]
 }
 
-/// How many slots were in each phase, averaged over equal spans of time.
-fn busy(run: &RecordedRun<'_, '_>, end_s: f64, bins: usize) -> Vec<[f64; 3]> {
-    let width = end_s / bins as f64;
-    let mut sums = vec![[0.0; 3]; bins];
-    for request in run.lanes.values().flatten() {
-        for (which, (_, from, to)) in phases(request).into_iter().enumerate() {
-            for (bin, sum) in sums.iter_mut().enumerate() {
-                let low = bin as f64 * width;
-                let covered = to.min(low + width) - from.max(low);
-                if covered > 0.0 {
-                    sum[which] += covered / width;
-                }
-            }
-        }
-    }
-    sums
-}
-
 /// Every arm's strip, one below the other on one time axis.
-fn strips(runs: &[RecordedRun<'_, '_>], end_s: f64, room: Room) -> Drawing {
+fn strips(runs: &[RecordedRun<'_>], end_s: f64, room: Room) -> Drawing {
     let names = runs.iter().map(|run| run.row.name());
     let (size, margins) = room.pick(((46.0, 34.0), (6.0, 150.0)), ((60.0, 32.0), (22.0, 14.0)));
     let rows = Rows::new(room, names, size, margins);
@@ -257,8 +284,8 @@ fn strips(runs: &[RecordedRun<'_, '_>], end_s: f64, room: Room) -> Drawing {
             g class=(run.row.class()) {
                 (strip(run, &x, y, rows.height, room))
                 (rows.name(room, y, run.row.name(), Some(&description(run.row.arm())), 200.0))
-                @let slots = counted(slots(run), "slot");
-                @let share = format!("{} busy", format::percent(occupancy(run, end_s)));
+                @let slots = counted(run.slots(), "slot");
+                @let share = format!("{} busy", format::percent(run.occupancy(end_s)));
                 @match room {
                     Room::Wide => {
                         (text("v", area.right + 16.0, y + 14.0, Anchor::Start, &share))
@@ -277,25 +304,13 @@ fn strips(runs: &[RecordedRun<'_, '_>], end_s: f64, room: Room) -> Drawing {
     }
 }
 
-/// Share of the slots' time, up to the end, in which they were busy.
-fn occupancy(run: &RecordedRun<'_, '_>, end_s: f64) -> f64 {
-    let end = run.known_s.min(end_s);
-    let busy: f64 = run
-        .lanes
-        .values()
-        .flatten()
-        .map(|request| ((request.start_s + request.duration_s).min(end) - request.start_s).max(0.0))
-        .sum();
-    busy / end / slots(run) as f64
-}
-
-fn strip(run: &RecordedRun<'_, '_>, x: &Scale, y: f64, height: f64, room: Room) -> Markup {
+fn strip(run: &RecordedRun<'_>, x: &Scale, y: f64, height: f64, room: Room) -> Markup {
     let (from, _) = x.range();
     let end_s = run.known_s.min(x.domain().1);
     let to = x.at(end_s);
     let bins = room.pick(180, 100);
-    let slots = slots(run) as f64;
-    let counts = busy(run, end_s, bins);
+    let slots = run.slots() as f64;
+    let counts = run.busy(end_s, bins);
     let step = (to - from) / bins as f64;
     // Stacked: waiting below, then connecting, then the body; what is left is idle.
     let order = [(1, "ph-wait"), (0, "ph-connect"), (2, "ph-body")];
@@ -320,47 +335,20 @@ fn strip(run: &RecordedRun<'_, '_>, x: &Scale, y: f64, height: f64, room: Room) 
     };
     html! {
         rect.ph-idle x=(Px(from)) y=(Px(y)) width=(Px(to - from)) height=(Px(height)) {
-            title { (run.row.name()) ": " (format::percent(occupancy(run, end_s))) " of its slots' time busy" }
+            title { (run.row.name()) ": " (format::percent(run.occupancy(end_s))) " of its slots' time busy" }
         }
         @for upto in (0..order.len()).rev() {
             path class=(order[upto].1) d=(layer(upto).as_str()) {}
         }
-        @if goes_on(run, x.domain().1) {
-            (onward(to, y + height / 2.0, &format!("goes on to {}", format::duration(finished(run)))))
+        @if run.goes_on(x.domain().1) {
+            (onward(to, y + height / 2.0, &format!("goes on to {}", format::duration(run.finished()))))
         }
     }
 }
 
-/// What a lane is called.
-fn lane_name(run: &RecordedRun<'_, '_>, (fetcher, slot): Slot) -> String {
-    let arm = run.row.arm();
-    if arm.processes <= 1 {
-        format!("slot {}", slot.saturating_add(1))
-    } else if arm.concurrency <= 1 {
-        format!("process {}", fetcher.saturating_add(1))
-    } else {
-        format!("{} · {}", fetcher.saturating_add(1), slot.saturating_add(1))
-    }
-}
-
-/// Room for the names of an arm's lanes.
-fn names_px(run: &RecordedRun<'_, '_>) -> f64 {
-    let names = run
-        .lanes
-        .keys()
-        .take(LANES_MAX)
-        .map(|slot| text_width(&lane_name(run, *slot), 11.5));
-    names.fold(40.0, f64::max) + 14.0
-}
-
 /// Every request of one arm in its slot.
-fn lanes(run: &RecordedRun<'_, '_>, end_s: f64, px_per_s: f64, names_px: f64) -> Markup {
-    let shown: Vec<(Slot, &[&Request])> = run
-        .lanes
-        .iter()
-        .take(LANES_MAX)
-        .map(|(slot, lane)| (*slot, lane.as_slice()))
-        .collect();
+fn lanes(run: &RecordedRun<'_>, end_s: f64, px_per_s: f64, names_px: f64) -> Markup {
+    let shown: Vec<(Slot, &[&Request])> = run.shown().collect();
     let pitch: f64 = match shown.len() {
         0..=8 => 24.0,
         9..=16 => 17.0,
@@ -369,19 +357,13 @@ fn lanes(run: &RecordedRun<'_, '_>, end_s: f64, px_per_s: f64, names_px: f64) ->
     let bar = (pitch - 3.0).min(18.0);
     let top = 8.0;
     let label_every = if pitch < 14.0 { 4 } else { 1 };
-    let label = |slot| lane_name(run, slot);
+    let label = |slot| run.lane_name(slot);
     let bottom = top + pitch * shown.len() as f64;
     let width = end_s * px_per_s;
     let x = Scale::linear((0.0, end_s), (TRACK_AIR, width - TRACK_AIR));
     let unit = Unit::of_seconds(end_s);
-    let count: usize = shown
-        .iter()
-        .map(|(_, lane)| {
-            lane.iter()
-                .filter(|request| request.start_s < end_s)
-                .count()
-        })
-        .sum();
+    let requests = shown.iter().flat_map(|(_, lane)| lane.iter());
+    let count = requests.filter(|request| request.start_s < end_s).count();
     let named = format!("Requests of {} in their slots", run.row.name());
     let labels = html! {
         @for (at, (slot, _)) in shown.iter().enumerate().filter(|(at, _)| at % label_every == 0) {
@@ -394,7 +376,7 @@ fn lanes(run: &RecordedRun<'_, '_>, end_s: f64, px_per_s: f64, names_px: f64) ->
     let track = html! {
         (x_axis(Area { left: 0.0, right: width, top: 0.0, bottom }, &ticks))
         @for (at, (slot, lane)) in shown.iter().enumerate() {
-            @let until = if run.whole { end_s } else { end_of(lane) };
+            @let until = if run.whole { end_s } else { end_of_lane(lane) };
             (drawn_lane(lane, &label(*slot), &x, until, top + pitch * at as f64, bar))
         }
     };
@@ -404,7 +386,7 @@ fn lanes(run: &RecordedRun<'_, '_>, end_s: f64, px_per_s: f64, names_px: f64) ->
             @if run.row.arm().processes > 1 && run.row.arm().concurrency > 1 { "Rows are process · slot. " }
             "Block " (run.trial.block) ", " (format::count(count as u64)) " requests"
             @if run.lanes.len() > shown.len() { ", " (shown.len()) " of " (run.lanes.len()) " slots" }
-            @if goes_on(run, end_s) { " of a run of " (format::duration(finished(run))) }
+            @if run.goes_on(end_s) { " of a run of " (format::duration(run.finished())) }
             "."
         }
         div.scroll.lanes tabindex="0" role="region" aria-label=(named) style={ "--fit:" (Px(100.0 * (650.0 / (width + names_px)).min(1.0))) "%" } {
@@ -417,15 +399,10 @@ fn lanes(run: &RecordedRun<'_, '_>, end_s: f64, px_per_s: f64, names_px: f64) ->
 /// One slot: a path for each phase, whatever the number of requests.
 fn drawn_lane(lane: &[&Request], label: &str, x: &Scale, until: f64, y: f64, bar: f64) -> Markup {
     let end_s = x.domain().1;
-    let mut paths: [(&str, Path); 3] = [
-        ("connect", Path::default()),
-        ("wait", Path::default()),
-        ("body", Path::default()),
-    ];
-    let mut failed = Path::default();
-    let shown = lane.iter().filter(|request| request.start_s < end_s);
+    let mut paths = ["connect", "wait", "body"].map(|phase| (phase, Path::default()));
+    let (mut failed, mut seams) = (Path::default(), Path::default());
     let (mut count, mut failures) = (0_usize, 0_usize);
-    for request in shown {
+    for request in lane.iter().filter(|request| request.start_s < end_s) {
         count += 1;
         for ((_, path), (_, from, to)) in paths.iter_mut().zip(phases(request)) {
             let (left, right) = (x.clamped(from), x.clamped(to));
@@ -433,31 +410,21 @@ fn drawn_lane(lane: &[&Request], label: &str, x: &Scale, until: f64, y: f64, bar
                 path.move_to(left, 0.0).across(right - left);
             }
         }
+        let (left, right) = (x.clamped(request.start_s), x.clamped(end_of(request)));
         if !request.ok {
             failures += 1;
-            let (left, right) = (
-                x.clamped(request.start_s),
-                x.clamped(request.start_s + request.duration_s),
-            );
-            failed
-                .move_to(left, -bar / 2.0 + 1.0)
-                .across((right - left).max(2.0));
+            let top = -bar / 2.0 + 1.0;
+            failed.move_to(left, top).across((right - left).max(2.0));
         }
-    }
-    // A hair between two requests, in the colour of the ground.
-    let mut seams = Path::default();
-    for request in lane
-        .iter()
-        .filter(|request| request.start_s < end_s && request.start_s > 0.0)
-    {
-        seams.move_to(x.at(request.start_s), 0.0).across(0.8);
+        // A hair between two requests, in the colour of the ground.
+        if request.start_s > 0.0 {
+            seams.move_to(x.at(request.start_s), 0.0).across(0.8);
+        }
     }
     html! {
         g transform={ "translate(0 " (Px(y + bar / 2.0)) ")" } stroke-width=(Px(bar)) {
             title { (label) ": " (count) " requests" @if failures > 0 { ", " (failures) " failed" } }
-            @let mut ground = Path::default();
-            @let _ = ground.move_to(x.range().0, 0.0).across_to(x.clamped(until));
-            path.lane.st-idle d=(ground.as_str()) {}
+            path.lane.st-idle d={ "M" (Px(x.range().0)) " 0H" (Px(x.clamped(until))) } {}
             @for (phase, path) in &paths {
                 @if !path.is_empty() { path class={ "lane st-" (phase) } d=(path.as_str()) {} }
             }

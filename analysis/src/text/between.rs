@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use crate::{
     format,
-    record::{Machine, Study, TrialRecord},
+    record::{Interval, Machine, Manifest, Study, TrialRecord},
     statistics::{ArmSummary, CONFIDENCE, PRIMARY, Sample, by_block, log_ratios, summaries},
-    text::words::or_unknown,
+    text::words::{aligned, chars, or_unknown},
 };
 
 /// Two studies whose figures mean different things.
@@ -38,14 +38,14 @@ pub fn compare(a: &Study, b: &Study, force: bool) -> Result<String, NotComparabl
         return Err(NotComparable::Conditions(differences));
     }
     let (of_a, of_b) = (summaries(a), summaries(b));
-    let pairs: Vec<(&ArmSummary<'_>, &ArmSummary<'_>)> = of_a
-        .iter()
-        .filter_map(|one| {
-            let other = of_b.iter().find(|other| other.arm.name == one.arm.name)?;
-            Some((one, other))
-        })
-        .collect();
-    if pairs.is_empty() {
+    let named = |all: &[ArmSummary<'_>], name: &str| all.iter().any(|arm| arm.arm.name == name);
+    let pairs = of_a.iter().filter_map(|one| {
+        let other = of_b.iter().find(|other| other.arm.name == one.arm.name)?;
+        Some(row((a, one), (b, other)))
+    });
+    let mut rows = vec![HEADS.map(str::to_owned)];
+    rows.extend(pairs);
+    if rows.len() == 1 {
         return Err(NotComparable::NoCommonArm);
     }
     let mut out = String::new();
@@ -55,113 +55,82 @@ pub fn compare(a: &Study, b: &Study, force: bool) -> Result<String, NotComparabl
     }
     let _ = writeln!(
         out,
-        "A: {}, B: {}. B/A below 1 means that B is faster; with 95 % intervals.",
+        "A: {}, B: {}. B/A below 1 means that B is faster; with 95 % intervals.\n",
         a.manifest.started, b.manifest.started
     );
-    let same_baseline = a.manifest.baseline == b.manifest.baseline;
-    let mut rows = vec![
-        [
-            "arm",
-            "A",
-            "B",
-            "B/A",
-            "interval",
-            "B/A, baseline divided out",
-            "memory A",
-            "memory B",
-        ]
-        .map(str::to_owned),
-    ];
-    for (one, other) in pairs {
-        let name = one.arm.name.as_str();
-        let direct = makespans(b, name).above(&makespans(a, name), CONFIDENCE);
-        let relative = (same_baseline && !one.baseline)
-            .then(|| ratios_to_baseline(b, name).above(&ratios_to_baseline(a, name), CONFIDENCE));
-        let exp = |interval: crate::record::Interval| crate::record::Interval {
-            value: interval.value.exp(),
-            low: interval.low.map(f64::exp),
-            high: interval.high.map(f64::exp),
-        };
-        let known = one.makespan_s.is_some() && other.makespan_s.is_some();
-        let direct = known.then(|| exp(direct));
-        let relative = relative.filter(|_| known).map(exp);
-        let interval = |interval: Option<crate::record::Interval>| {
-            interval
-                .and_then(|i| Some(format::ratio_interval(i.low?, i.high?)))
-                .unwrap_or_else(|| format::UNKNOWN.to_owned())
-        };
-        let pss: fn(&TrialRecord) -> Option<f64> =
-            |trial| trial.pss_peak_bytes.map(|bytes| bytes as f64);
-        rows.push([
-            name.to_owned(),
-            or_unknown(one.makespan_s.map(|m| m.median), format::duration),
-            or_unknown(other.makespan_s.map(|m| m.median), format::duration),
-            or_unknown(direct.map(|i| i.value), format::ratio),
-            interval(direct),
-            match relative {
-                Some(ratio) => format!("{} ({})", format::ratio(ratio.value), interval(relative)),
-                None => format::UNKNOWN.to_owned(),
-            },
-            or_unknown(one.median(pss), format::bytes),
-            or_unknown(other.median(pss), format::bytes),
-        ]);
+    let widths = HEADS.iter().enumerate().map(|(column, _)| {
+        let cells = rows.iter().map(|row| chars(&row[column]));
+        cells.max().unwrap_or(0)
+    });
+    let widths: Vec<usize> = widths.collect();
+    for row in &rows {
+        let _ = writeln!(out, "{}", aligned(row, &widths).trim_end());
     }
-    out.push('\n');
-    out.push_str(&aligned(&rows));
-    let only = |here: &[ArmSummary<'_>], there: &[ArmSummary<'_>]| {
-        here.iter()
-            .filter(|one| !there.iter().any(|other| other.arm.name == one.arm.name))
-            .map(|one| one.arm.name.clone())
-            .collect::<Vec<_>>()
-    };
-    for (label, arms) in [("A", only(&of_a, &of_b)), ("B", only(&of_b, &of_a))] {
-        if !arms.is_empty() {
-            let _ = writeln!(out, "Only in {label}: {}.", arms.join(", "));
+    for (label, here, there) in [("A", &of_a, &of_b), ("B", &of_b, &of_a)] {
+        let names = here.iter().map(|arm| arm.arm.name.as_str());
+        let only: Vec<&str> = names.filter(|name| !named(there, name)).collect();
+        if !only.is_empty() {
+            let _ = writeln!(out, "Only in {label}: {}.", only.join(", "));
         }
     }
     Ok(out)
 }
 
+const HEADS: [&str; 8] = [
+    "arm",
+    "A",
+    "B",
+    "B/A",
+    "interval",
+    "B/A, baseline divided out",
+    "memory A",
+    "memory B",
+];
+
+/// One arm in both studies.
+fn row((a, one): (&Study, &ArmSummary<'_>), (b, other): (&Study, &ArmSummary<'_>)) -> [String; 8] {
+    let name = one.arm.name.as_str();
+    let known = one.makespan_s.is_some() && other.makespan_s.is_some();
+    let same_baseline = a.manifest.baseline == b.manifest.baseline;
+    let exp = |interval: Interval| Interval {
+        value: interval.value.exp(),
+        low: interval.low.map(f64::exp),
+        high: interval.high.map(f64::exp),
+    };
+    let ratio = |sample: fn(&Study, &str) -> Sample| {
+        exp(sample(b, name).above(&sample(a, name), CONFIDENCE))
+    };
+    let direct = known.then(|| ratio(makespans));
+    let relative = (known && same_baseline && !one.baseline).then(|| ratio(ratios_to_baseline));
+    let ends = |interval: Interval| Some(format::ratio_interval(interval.low?, interval.high?));
+    let ends =
+        |interval: Option<Interval>| interval.and_then(ends).unwrap_or(format::UNKNOWN.into());
+    let makespan =
+        |arm: &ArmSummary<'_>| or_unknown(arm.makespan_s.map(|m| m.median), format::duration);
+    let pss: fn(&TrialRecord) -> Option<f64> = |trial| Some(trial.pss_peak_bytes? as f64);
+    [
+        name.to_owned(),
+        makespan(one),
+        makespan(other),
+        or_unknown(direct.map(|i| i.value), format::ratio),
+        ends(direct),
+        match relative {
+            Some(ratio) => format!("{} ({})", format::ratio(ratio.value), ends(relative)),
+            None => format::UNKNOWN.to_owned(),
+        },
+        or_unknown(one.median(pss), format::bytes),
+        or_unknown(other.median(pss), format::bytes),
+    ]
+}
+
 fn makespans(study: &Study, arm: &str) -> Sample {
-    Sample::new(
-        by_block(study, arm, &PRIMARY)
-            .into_values()
-            .filter(|seconds| *seconds > 0.0)
-            .map(f64::ln)
-            .collect(),
-    )
+    let seconds = by_block(study, arm, &PRIMARY).into_values();
+    Sample::new(seconds.filter(|s| *s > 0.0).map(f64::ln).collect())
 }
 
 fn ratios_to_baseline(study: &Study, arm: &str) -> Sample {
-    log_ratios(
-        &by_block(study, arm, &PRIMARY),
-        &by_block(study, &study.manifest.baseline, &PRIMARY),
-    )
-}
-
-/// Names to the left, figures to the right, two spaces between columns.
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let widths: [usize; N] = std::array::from_fn(|column| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.max().unwrap_or(0)
-    });
-    let mut out = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let padding = " ".repeat(width - cell.chars().count());
-            if column == 0 {
-                line = format!("{cell}{padding}");
-            } else {
-                line.push_str("  ");
-                line.push_str(&padding);
-                line.push_str(cell);
-            }
-        }
-        out.push_str(line.trim_end());
-        out.push('\n');
-    }
-    out
+    let baseline = by_block(study, &study.manifest.baseline, &PRIMARY);
+    log_ratios(&by_block(study, arm, &PRIMARY), &baseline)
 }
 
 /// What makes two studies' figures mean different things.
@@ -173,89 +142,64 @@ fn differences(a: &Study, b: &Study) -> Vec<String> {
             found.push(format!("{what}: {a} and {b}"));
         }
     };
-    differs("fanout", a.version.clone(), b.version.clone());
-    differs(
-        "list (SHA-256)",
-        short(&a.list_sha256),
-        short(&b.list_sha256),
-    );
-    differs("URLs", format::count(a.urls), format::count(b.urls));
-    differs("repeat", a.repeat.to_string(), b.repeat.to_string());
-    differs("split", a.split.clone(), b.split.clone());
+    let mut compare = |what: &str, of: &dyn Fn(&Manifest) -> String| differs(what, of(a), of(b));
     let limit = |limit: Option<f64>| limit.map_or("none".to_owned(), |limit| limit.to_string());
-    differs(
-        "most requests of a host at a time",
-        limit(a.max_per_host.map(f64::from)),
-        limit(b.max_per_host.map(f64::from)),
-    );
-    differs(
-        "most URLs of a host a second",
-        limit(a.rate_per_host),
-        limit(b.rate_per_host),
-    );
-    differs("placement", a.placement.clone(), b.placement.clone());
-    let http = |manifest: &crate::record::Manifest| serde_json::to_value(&manifest.http);
-    if let (Ok(serde_json::Value::Object(one)), Ok(serde_json::Value::Object(other))) =
-        (http(a), http(b))
-    {
-        for (name, value) in &one {
-            let unset = serde_json::Value::Null;
-            let other = other.get(name).unwrap_or(&unset);
-            differs(name, value.to_string(), other.to_string());
-        }
+    compare("fanout", &|m| m.version.clone());
+    compare("list (SHA-256)", &|m| {
+        m.list_sha256.chars().take(12).collect()
+    });
+    compare("URLs", &|m| format::count(m.urls));
+    compare("repeat", &|m| m.repeat.to_string());
+    compare("split", &|m| m.split.clone());
+    compare("most requests of a host at a time", &|m| {
+        limit(m.max_per_host.map(f64::from))
+    });
+    compare("most URLs of a host a second", &|m| limit(m.rate_per_host));
+    compare("placement", &|m| m.placement.clone());
+    let http = |manifest: &Manifest| serde_json::to_value(&manifest.http).unwrap_or_default();
+    let (one, other) = (http(a), http(b));
+    for name in one.as_object().into_iter().flat_map(|fields| fields.keys()) {
+        differs(name, one[name].to_string(), other[name].to_string());
     }
-    let origin = |manifest: &crate::record::Manifest| match &manifest.origin {
+    let mut compare = |what: &str, of: &dyn Fn(&Manifest) -> String| differs(what, of(a), of(b));
+    compare("origin", &|m| match &m.origin {
         Some(origin) if origin.embedded => format!("embedded, {} threads", origin.threads),
         Some(origin) => format!("fanout's, {} threads", origin.threads),
         None => "foreign".to_owned(),
-    };
-    differs("origin", origin(a), origin(b));
-    differs(
-        "coordinator's machine",
-        machine(&a.coordinator),
-        machine(&b.coordinator),
-    );
-    let workers = |manifest: &crate::record::Manifest| {
-        let mut all: Vec<String> = manifest
-            .workers
-            .iter()
+    });
+    compare("coordinator's machine", &|m| machine(&m.coordinator));
+    compare("workers", &|m| {
+        let workers = m.workers.iter();
+        let mut all: Vec<String> = workers
             .map(|worker| format!("{} ({})", machine(&worker.machine), worker.version))
             .collect();
         all.sort();
         all.join(", ")
-    };
-    differs("workers", workers(a), workers(b));
+    });
     for name in a.facts.keys().chain(b.facts.keys()) {
-        let fact = |facts: &std::collections::BTreeMap<String, String>| {
-            facts.get(name).cloned().unwrap_or_else(|| "unknown".into())
-        };
-        differs(name, fact(&a.facts), fact(&b.facts));
+        compare(name, &|m| {
+            m.facts
+                .get(name)
+                .map_or("unknown", String::as_str)
+                .to_owned()
+        });
     }
     found.dedup();
     found
 }
 
-fn short(hash: &str) -> String {
-    hash.chars().take(12).collect()
-}
-
 fn machine(machine: &Machine) -> String {
+    let limit = machine
+        .cgroup_cpus
+        .map(|limit| format!(" limited to {limit}"));
+    let memory = machine.cgroup_memory_bytes.or(machine.memory_bytes);
     format!(
         "{} {} with {} CPUs{}, {}",
         machine.kernel,
         machine.architecture,
         machine.cpus.len(),
-        match machine.cgroup_cpus {
-            Some(limit) => format!(" limited to {limit}"),
-            None => String::new(),
-        },
-        or_unknown(
-            machine
-                .cgroup_memory_bytes
-                .or(machine.memory_bytes)
-                .map(|bytes| bytes as f64),
-            format::bytes
-        )
+        limit.unwrap_or_default(),
+        or_unknown(memory.map(|bytes| bytes as f64), format::bytes)
     )
 }
 

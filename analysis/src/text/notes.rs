@@ -16,27 +16,19 @@ pub fn sureness(study: &Study) -> Option<String> {
     let analysis = &study.analysis;
     let mut parts = Vec::new();
     if let Some(control) = &analysis.control {
-        let interval = match (control.ratio.low, control.ratio.high) {
-            (Some(low), Some(high)) => format!(" ({})", format::ratio_interval(low, high)),
-            _ => String::new(),
-        };
+        let ratio = format::ratio(control.ratio.value);
+        let ends = control.ratio.low.zip(control.ratio.high);
+        let ends = in_brackets(ends.map(|(low, high)| format::ratio_interval(low, high)));
         parts.push(format!(
-            "the baseline run twice took {}{interval} of its own time",
-            format::ratio(control.ratio.value)
+            "the baseline run twice took {ratio}{ends} of its own time"
         ));
     }
     if analysis.tested > 0 {
-        parts.push(match analysis.smallest_effect {
-            Some(effect) => format!(
-                "with {} tested, a difference of {} would have been found in 4 studies of 5",
-                counted(analysis.tested.into(), "arm"),
-                format::percent(effect - 1.0)
-            ),
-            None => format!(
-                "with {} tested, {} are needed to call any difference",
-                counted(analysis.tested.into(), "arm"),
-                counted(analysis.blocks_needed.into(), "block")
-            ),
+        let tested = counted(analysis.tested.into(), "arm");
+        let needed = counted(analysis.blocks_needed.into(), "block");
+        parts.push(match analysis.smallest_effect.map(|effect| format::percent(effect - 1.0)) {
+            Some(effect) => format!("with {tested} tested, a difference of {effect} would have been found in 4 studies of 5"),
+            None => format!("with {tested} tested, {needed} are needed to call any difference"),
         });
     }
     (!parts.is_empty()).then(|| format!("How sure: {}.", parts.join("; ")))
@@ -47,12 +39,8 @@ pub fn sureness(study: &Study) -> Option<String> {
 pub fn caveats(study: &Study) -> Vec<&str> {
     let control = study.analysis.control.as_ref();
     let told = control.and_then(|control| control.too_noisy.as_ref());
-    study
-        .caveats
-        .iter()
-        .filter(|caveat| Some(*caveat) != told)
-        .map(String::as_str)
-        .collect()
+    let caveats = study.caveats.iter().filter(|caveat| Some(*caveat) != told);
+    caveats.map(String::as_str).collect()
 }
 
 /// What spreading the work cost under the baseline, and what the machinery
@@ -62,65 +50,47 @@ pub fn coordination(study: &Study) -> Option<String> {
     let all = summaries(study);
     let baseline = all.iter().find(|summary| summary.baseline)?;
     let makespan = baseline.makespan_s?.median;
+    let urls = baseline.median(|t| Some((t.completed + t.failed + t.abandoned) as f64));
+    let per_url = |metric: fn(&TrialRecord) -> Option<f64>| {
+        Some(baseline.median(metric)? / urls?).filter(|value| value.is_finite())
+    };
+    let span = format::duration;
     let mut parts = Vec::new();
     if let Some(overhead) = baseline.median(|trial| trial.coordination.overhead_s) {
-        parts.push(format!(
-            "{} of the makespan ({})",
-            format::duration(overhead),
-            format::percent(overhead / makespan)
-        ));
+        let share = format::percent(overhead / makespan);
+        parts.push(format!("{} of the makespan ({share})", span(overhead)));
     }
     if let Some(spawn) = baseline.median(|trial| trial.spawn_s) {
-        parts.push(format!(
-            "{} before it to start fetchers",
-            format::duration(spawn)
-        ));
+        parts.push(format!("{} before it to start fetchers", span(spawn)));
     }
     if let Some(lag) = baseline.median(|trial| trial.coordination.lag_mean_s) {
-        parts.push(format!(
-            "{} on average from a URL's end to the ledger",
-            format::duration(lag)
-        ));
+        let lag = span(lag);
+        parts.push(format!("{lag} on average from a URL's end to the ledger"));
     }
-    let per_url = |metric: fn(&TrialRecord) -> Option<f64>| {
-        let urls = baseline.median(|t| Some((t.completed + t.failed + t.abandoned) as f64))?;
-        Some(baseline.median(metric)? / urls).filter(|value| value.is_finite())
-    };
     let coordinator = per_url(|trial| trial.coordination.coordinator_cpu_s);
     let worker = per_url(|trial| trial.coordination.worker_cpu_s);
     if coordinator.is_some() || worker.is_some() {
         parts.push(format!(
             "CPU per URL {} in the coordinator and {} in the workers",
-            or_unknown(coordinator, format::duration),
-            or_unknown(worker, format::duration)
+            or_unknown(coordinator, span),
+            or_unknown(worker, span)
         ));
     }
     let pipes = per_url(|trial| Some(pipe_bytes(trial)));
     let grpc = per_url(|trial| Some(grpc_bytes(trial)));
-    if let (Some(pipes), Some(grpc)) = (pipes, grpc) {
+    if let (Some(pipes), Some(grpc)) = (pipes.map(format::bytes), grpc.map(format::bytes)) {
         parts.push(format!(
-            "{} per URL through pipes and {} through gRPC",
-            format::bytes(pipes),
-            format::bytes(grpc)
+            "{pipes} per URL through pipes and {grpc} through gRPC"
         ));
     }
-    let alone: Vec<String> = all
-        .iter()
-        .filter(|summary| !summary.fetches())
-        .filter_map(machinery)
-        .collect();
-    let alone = if alone.is_empty() {
-        String::new()
-    } else {
-        format!(" The machinery alone: {}.", listed(&alone))
+    let alone = all.iter().filter(|summary| !summary.fetches());
+    let alone: Vec<String> = alone.filter_map(machinery).collect();
+    let alone = match listed(&alone) {
+        none if none.is_empty() => none,
+        alone => format!(" The machinery alone: {alone}."),
     };
-    (!parts.is_empty()).then(|| {
-        format!(
-            "Coordination under {}: {}.{alone}",
-            baseline.arm.name,
-            parts.join("; ")
-        )
-    })
+    let name = &baseline.arm.name;
+    (!parts.is_empty()).then(|| format!("Coordination under {name}: {}.{alone}", parts.join("; ")))
 }
 
 /// Bytes through the pipes of fetchers, both ways.
@@ -136,11 +106,13 @@ pub(crate) fn grpc_bytes(trial: &TrialRecord) -> f64 {
 fn machinery(summary: &ArmSummary<'_>) -> Option<String> {
     let makespan = summary.makespan_s?.median;
     let urls = summary.median(|trial| Some((trial.completed + trial.failed) as f64))?;
-    Some(format!(
-        "{} took {}, {} per URL",
-        summary.arm.name,
+    let (took, per_url) = (
         format::duration(makespan),
-        format::duration(makespan / urls.max(1.0))
+        format::duration(makespan / urls.max(1.0)),
+    );
+    Some(format!(
+        "{} took {took}, {per_url} per URL",
+        summary.arm.name
     ))
 }
 
@@ -155,45 +127,30 @@ pub fn scaling(study: &Study) -> Vec<String> {
 }
 
 fn one_scaling(group: &Scaling) -> String {
-    let what = match group.factor {
-        ScalingFactor::Processes => "processes",
-        ScalingFactor::Concurrency => "URLs in flight per process",
-        ScalingFactor::Workers => "workers",
+    let (many, one) = match group.factor {
+        ScalingFactor::Processes => ("processes", "process"),
+        ScalingFactor::Concurrency => ("URLs in flight per process", "URL in flight per process"),
+        ScalingFactor::Workers => ("workers", "worker"),
     };
-    let points: Vec<String> = group
-        .points
-        .iter()
-        .map(|point| {
-            format!(
-                "{}: {}/s ({})",
-                point.n,
-                format::rate(point.requests_per_s.value),
-                format::percent(point.efficiency.value)
-            )
-        })
-        .collect();
-    let mut text = format!(
-        "Scaling of {} over {what}, requests/s and efficiency: {}.",
-        group.family,
-        points.join(", ")
-    );
+    let points = group.points.iter().map(|point| {
+        let rate = format::rate(point.requests_per_s.value);
+        let efficiency = format::percent(point.efficiency.value);
+        format!("{}: {rate}/s ({efficiency})", point.n)
+    });
+    let points = points.collect::<Vec<_>>().join(", ");
+    let family = &group.family;
+    let mut text = format!("Scaling of {family} over {many}, requests/s and efficiency: {points}.");
     for part in [&group.choice, &group.peak.text] {
         if !part.is_empty() {
-            text.push(' ');
-            text.push_str(part);
+            text += &format!(" {part}");
         }
     }
     if let Some(memory) = &group.memory_per_step_bytes {
-        let one = match group.factor {
-            ScalingFactor::Processes => "process",
-            ScalingFactor::Concurrency => "URL in flight per process",
-            ScalingFactor::Workers => "worker",
-        };
-        text.push_str(&format!(
-            " One more {one} costs {}{} of memory.",
+        let (bytes, ends) = (
             format::bytes(memory.value),
-            ends_in_brackets(memory, format::bytes)
-        ));
+            ends_in_brackets(memory, format::bytes),
+        );
+        text += &format!(" One more {one} costs {bytes}{ends} of memory.");
     }
     text
 }
@@ -217,63 +174,59 @@ pub fn memory(study: &Study) -> Vec<String> {
 
 /// How much memory each arm holds for how long.
 fn held_over_time(study: &Study) -> Option<String> {
-    let arms: Vec<String> = summaries(study)
-        .iter()
-        .filter_map(|summary| {
-            let held = summary.median(|trial| {
-                let urls = trial.completed + trial.failed;
-                (urls > 0).then_some(())?;
-                Some(trial.pss_byte_s? / 1e6 / urls as f64 * 1e3)
-            })?;
-            Some(format!(
-                "{} {}",
-                summary.arm.name,
-                format::significant(held)
-            ))
-        })
-        .collect();
-    (!arms.is_empty()).then(|| {
-        format!(
-            "Memory held over time, in MB·s per 1,000 URLs: {}.",
-            arms.join(", ")
-        )
-    })
+    let held = |summary: &ArmSummary<'_>| {
+        let held = summary.median(|trial| {
+            let urls = trial.completed + trial.failed;
+            (urls > 0).then_some(())?;
+            Some(trial.pss_byte_s? / 1e6 / urls as f64 * 1e3)
+        })?;
+        Some(format!(
+            "{} {}",
+            summary.arm.name,
+            format::significant(held)
+        ))
+    };
+    let arms: Vec<String> = summaries(study).iter().filter_map(held).collect();
+    let arms = (!arms.is_empty()).then(|| arms.join(", "))?;
+    Some(format!(
+        "Memory held over time, in MB·s per 1,000 URLs: {arms}."
+    ))
 }
 
 /// How often a difference was called where there was none.
 #[must_use]
 pub fn false_positives(found: &FalsePositives) -> String {
-    let told = format!(
-        "{} of {} called a difference where there is none: {}{}.",
+    let (called, studies) = (
         format::count(found.called.into()),
-        counted(found.studies.into(), "study of an arm against itself").replace(
-            "study of an arm against itselfs",
-            "studies of an arm against itself"
-        ),
-        format::percent(found.rate.value),
-        in_brackets(
-            found
-                .rate
-                .low
-                .zip(found.rate.high)
-                .map(|(low, high)| format!(
-                    "95 % interval {}–{}",
-                    format::percent(low),
-                    format::percent(high)
-                ))
-        )
+        format::count(found.studies.into()),
     );
+    let noun = if found.studies == 1 {
+        "study"
+    } else {
+        "studies"
+    };
+    let rate = format::percent(found.rate.value);
+    let ends = found.rate.low.zip(found.rate.high).map(|(low, high)| {
+        format!(
+            "95 % interval {}–{}",
+            format::percent(low),
+            format::percent(high)
+        )
+    });
+    let ends = in_brackets(ends);
+    let allowed = found.allowed;
     let judged = if found.studies == 0 {
         "No study came to a verdict.".to_owned()
     } else if found.too_many() {
         format!(
-            "That is more than the {} that a rate of 5 % explains: do not trust verdicts on this machine.",
-            found.allowed
+            "That is more than the {allowed} that a rate of 5 % explains: do not trust verdicts on this machine."
         )
     } else {
-        format!("A rate of 5 % explains up to {}.", found.allowed)
+        format!("A rate of 5 % explains up to {allowed}.")
     };
-    format!("{told} {judged}")
+    format!(
+        "{called} of {studies} {noun} of an arm against itself called a difference where there is none: {rate}{ends}. {judged}"
+    )
 }
 
 #[cfg(test)]

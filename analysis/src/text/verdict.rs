@@ -4,7 +4,10 @@ use crate::{
     format,
     record::{Comparison, Study, TrialRecord, Verdict},
     statistics::{ArmSummary, Leaders, Metric, leaders},
-    text::{counted, words::listed},
+    text::{
+        counted,
+        words::{listed, or_unknown},
+    },
 };
 
 /// Arms within this many times the leader's makespan count as fast.
@@ -17,14 +20,11 @@ const NOTABLE: f64 = 0.1;
 /// slowest is. A warning stands before them when the control found too much noise.
 #[must_use]
 pub fn verdict(study: &Study) -> Vec<String> {
-    let mut sentences = Vec::new();
-    sentences.extend(
-        study
-            .analysis
-            .control
-            .as_ref()
-            .and_then(|control| control.too_noisy.clone()),
-    );
+    let control = study.analysis.control.as_ref();
+    let mut sentences: Vec<String> = control
+        .and_then(|c| c.too_noisy.clone())
+        .into_iter()
+        .collect();
     let Some(leaders) = leaders(study) else {
         sentences.push(nothing(study));
         return sentences;
@@ -43,12 +43,8 @@ fn nothing(study: &Study) -> String {
         let arm = study.arms.iter().find(|arm| arm.name == trial.arm);
         arm.is_some_and(|arm| arm.client != "null")
     };
-    let refused = study
-        .trials
-        .iter()
-        .filter(fetching)
-        .find_map(|trial| trial.invalid_reasons.first());
-    match refused {
+    let mut trials = study.trials.iter().filter(fetching);
+    match trials.find_map(|trial| trial.invalid_reasons.first()) {
         Some(reason) => {
             format!("No trial can be compared; the first was left out because {reason}.")
         }
@@ -57,86 +53,60 @@ fn nothing(study: &Study) -> String {
 }
 
 fn took(arm: &ArmSummary<'_>) -> String {
-    arm.makespan_s
-        .map_or(format::UNKNOWN.to_owned(), |m| format::duration(m.median))
+    or_unknown(arm.makespan_s.map(|m| m.median), format::duration)
 }
 
 fn first(study: &Study, leaders: &Leaders<'_>) -> String {
     let level = &leaders.ranked[..leaders.tied];
     let leader = &level[0];
+    let (name, time) = (&leader.arm.name, took(leader));
     let blocks = counted(leader.trials.len() as u64, "block");
     if leaders.ranked.len() == 1 {
-        return format!(
-            "{} took {} (median of {blocks}).",
-            leader.arm.name,
-            took(leader)
-        );
+        return format!("{name} took {time} (median of {blocks}).");
     }
     if level.len() > 1 {
-        let named: Vec<String> = level
+        let arms = level
             .iter()
-            .map(|arm| format!("{} ({})", arm.arm.name, took(arm)))
-            .collect();
+            .map(|arm| format!("{} ({})", arm.arm.name, took(arm)));
+        let arms = listed(&arms.collect::<Vec<_>>());
+        let margin = format::percent(study.analysis.margin);
         return if leaders.equivalent {
-            format!(
-                "{} finished first, equivalent within ±{}.",
-                listed(&named),
-                format::percent(study.analysis.margin)
-            )
+            format!("{arms} finished first, equivalent within ±{margin}.")
         } else {
-            format!(
-                "We cannot tell which is fastest: {} are too close for {blocks}.",
-                listed(&named)
-            )
+            format!("We cannot tell which is fastest: {arms} are too close for {blocks}.")
         };
     }
-    if let Some(comparison) = leader.comparison {
-        return format!(
-            "{} finished first, in {}: {} the time of {}{}.",
-            leader.arm.name,
-            took(leader),
-            format::ratio(comparison.ratio),
-            comparison.baseline,
-            interval(comparison)
-        );
-    }
-    // The baseline leads: the next one says by how much.
-    let next = leaders.ranked.iter().find(|arm| arm.comparison.is_some());
-    let behind = next.and_then(|next| {
-        let comparison = next.comparison?;
-        Some(format!(
-            "; the next, {}, took {} as long{}",
-            next.arm.name,
-            format::ratio(comparison.ratio),
-            interval(comparison)
-        ))
-    });
-    format!(
-        "{} finished first, in {}{}.",
-        leader.arm.name,
-        took(leader),
-        behind.unwrap_or_default()
-    )
+    let ratio = |comparison: &Comparison| format::ratio(comparison.ratio);
+    let compared = if let Some(comparison) = leader.comparison {
+        let (baseline, interval) = (&comparison.baseline, interval(comparison));
+        format!(": {} the time of {baseline}{interval}", ratio(comparison))
+    } else {
+        // The baseline leads: the next one says by how much.
+        let mut compared = leaders
+            .ranked
+            .iter()
+            .filter_map(|arm| Some((arm, arm.comparison?)));
+        compared.next().map_or(String::new(), |(next, comparison)| {
+            let (next, interval) = (&next.arm.name, interval(comparison));
+            format!(
+                "; the next, {next}, took {} as long{interval}",
+                ratio(comparison)
+            )
+        })
+    };
+    format!("{name} finished first, in {time}{compared}.")
 }
 
 /// ` (95 % interval 0.90–0.92)`, and that there was no test where there was none.
 fn interval(comparison: &Comparison) -> String {
-    let untested = match comparison.verdict {
-        Verdict::Estimate => format!(
-            ", {}, not tested",
-            counted(comparison.blocks.into(), "block")
-        ),
-        _ => String::new(),
+    let blocks = counted(comparison.blocks.into(), "block");
+    let Some((low, high)) = comparison.ci_low.zip(comparison.ci_high) else {
+        return format!(" ({blocks}, no interval)");
     };
-    match (comparison.ci_low, comparison.ci_high) {
-        (Some(low), Some(high)) => format!(
-            " (95 % interval {}{untested})",
-            format::ratio_interval(low, high)
-        ),
-        _ => format!(
-            " ({}, no interval)",
-            counted(comparison.blocks.into(), "block")
-        ),
+    let ends = format::ratio_interval(low, high);
+    match comparison.verdict {
+        Verdict::Estimate => format!(" (95 % interval {ends}, {blocks}, not tested)"),
+        _ => format!(" (95 % interval {ends})"),
     }
 }
 
@@ -144,21 +114,19 @@ fn interval(comparison: &Comparison) -> String {
 /// with clearly less.
 fn cost(leaders: &Leaders<'_>) -> Option<String> {
     let leader = &leaders.ranked[0];
-    let fastest = leader.makespan_s?.median;
-    let fast: Vec<&ArmSummary<'_>> = leaders
-        .ranked
-        .iter()
-        .filter(|arm| arm.makespan_s.is_some_and(|m| m.median <= FAST * fastest))
-        .collect();
+    let limit = FAST * leader.makespan_s?.median;
+    let fast = leaders.ranked.iter();
+    let fast = fast.filter(|arm| arm.makespan_s.is_some_and(|m| m.median <= limit));
+    let fast: Vec<&ArmSummary<'_>> = fast.collect();
     let but = [Resource::Memory, Resource::Cpu, Resource::Tail]
         .into_iter()
-        .filter_map(|cost| But::find(cost, leader, &fast))
+        .filter_map(|resource| But::find(resource, leader, &fast))
         .max_by(|a, b| a.times.total_cmp(&b.times));
     let failed: u64 = leader.trials.iter().map(|trial| trial.failed).sum();
     let needs: Vec<String> = [Resource::Memory, Resource::Cpu]
         .into_iter()
-        .filter(|cost| failed > 0 || but.as_ref().is_none_or(|but| but.cost != *cost))
-        .filter_map(|cost| Some(cost.phrase(cost.of(leader)?)))
+        .filter(|needed| failed > 0 || but.as_ref().is_none_or(|but| but.resource != *needed))
+        .filter_map(|needed| Some(needed.phrase(needed.of(leader)?)))
         .collect();
     if needs.is_empty() {
         return None;
@@ -170,18 +138,17 @@ fn cost(leaders: &Leaders<'_>) -> Option<String> {
     };
     let end = match but {
         _ if failed > 0 => format!(", but {} of its URLs failed", format::count(failed)),
-        Some(but) => format!(
-            ", but {}, {} that of {}",
-            but.cost.phrase(but.own),
-            format::ratio(but.times),
-            but.arm
-        ),
+        Some(but) => {
+            let (needed, times) = (but.resource.phrase(but.own), format::ratio(but.times));
+            format!(", but {needed}, {times} that of {}", but.arm)
+        }
         None if fast.len() > 1 => ", and no fast arm needed much less".to_owned(),
         None => String::new(),
     };
     Some(format!("{subject} needed {}{end}.", listed(&needs)))
 }
 
+/// What an arm needs besides time.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Resource {
     Memory,
@@ -192,7 +159,7 @@ enum Resource {
 impl Resource {
     fn of(self, arm: &ArmSummary<'_>) -> Option<f64> {
         match self {
-            Self::Memory => arm.median(|trial| trial.pss_peak_bytes.map(|bytes| bytes as f64)),
+            Self::Memory => arm.median(|trial| Some(trial.pss_peak_bytes? as f64)),
             Self::Cpu => arm.per_thousand_urls(&Metric::named("cpu_s")?),
             Self::Tail => arm.median(|trial| trial.latency_s?.p99),
         }
@@ -207,24 +174,28 @@ impl Resource {
     }
 }
 
-/// A cost of the leader that is clearly higher than another's.
+/// What the leader needs clearly more of than another.
 struct But<'a> {
-    cost: Resource,
+    resource: Resource,
     own: f64,
     times: f64,
     arm: &'a str,
 }
 
 impl<'a> But<'a> {
-    fn find(cost: Resource, leader: &ArmSummary<'_>, fast: &[&'a ArmSummary<'a>]) -> Option<Self> {
-        let own = cost.of(leader)?;
-        let (least, arm) = fast
+    fn find(
+        resource: Resource,
+        leader: &ArmSummary<'_>,
+        fast: &[&'a ArmSummary<'a>],
+    ) -> Option<Self> {
+        let own = resource.of(leader)?;
+        let needs = fast
             .iter()
-            .filter_map(|arm| Some((cost.of(arm)?, *arm)))
-            .min_by(|a, b| a.0.total_cmp(&b.0))?;
+            .filter_map(|arm| Some((resource.of(arm)?, *arm)));
+        let (least, arm) = needs.min_by(|a, b| a.0.total_cmp(&b.0))?;
         let times = own / least;
         (times > 1.0 + NOTABLE && times.is_finite()).then_some(Self {
-            cost,
+            resource,
             own,
             times,
             arm: &arm.arm.name,
@@ -235,16 +206,13 @@ impl<'a> But<'a> {
 /// How far behind the slowest is, where that is far.
 fn last(leaders: &Leaders<'_>) -> Option<String> {
     let (first, last) = (leaders.ranked.first()?, leaders.ranked.last()?);
-    let (fastest, slowest) = (first.makespan_s?, last.makespan_s?);
-    let times = slowest.median / fastest.median;
+    let times = last.makespan_s?.median / first.makespan_s?.median;
     if times < FAST || leaders.ranked.len() < 3 {
         return None;
     }
+    let (name, time, times) = (&last.arm.name, took(last), format::ratio(times));
     Some(format!(
-        "The slowest, {}, took {}, {} as long as the first.",
-        last.arm.name,
-        format::duration(slowest.median),
-        format::ratio(times)
+        "The slowest, {name}, took {time}, {times} as long as the first."
     ))
 }
 
