@@ -4,7 +4,6 @@ use maud::{Markup, html};
 
 use super::{
     identity::description,
-    section,
     svg::{
         Anchor, Path, Px, fitted, mark,
         plot::{Area, Drawing, Room, Tick, for_both, x_axis, x_title},
@@ -25,12 +24,9 @@ const MARK: f64 = 6.5;
 /// Half the height of an interval's ends.
 const CAP: f64 = 5.0;
 
-/// The section.
 pub(super) fn forest(view: &StudyView<'_>) -> Markup {
-    let question = "Who is faster, and how sure are we?";
     let Some(baseline) = view.baseline().filter(|row| row.ratio.is_some()) else {
-        let missing = html! { p.missing { "The baseline has no trial that may be compared, so nothing can be said about who is faster. The reasons stand with the trials, below." } };
-        return section("faster", question, &missing);
+        return html! { p.missing { "The baseline has no trial that may be compared, so nothing can be said about who is faster. The reasons stand with the trials, below." } };
     };
     let axis = Axis::new(view);
     let chart = for_both(
@@ -48,7 +44,7 @@ pub(super) fn forest(view: &StudyView<'_>) -> Markup {
             " The axis is cut at the gap, since what lies beyond is far off."
         }
     } };
-    section("faster", question, &html! { (chart) (caption) })
+    html! { (chart) (caption) }
 }
 
 /// The ratio axis in its panels, left to right: usually one; arms that are far
@@ -205,10 +201,7 @@ fn draw(view: &StudyView<'_>, baseline: &ArmRow<'_>, axis: &Axis, room: Room) ->
         }
         (x_title(area, 42.0, &fitted(&format!("total time compared with {} (log scale)", baseline.name()), 12.0, room.width() - 20.0)))
     };
-    Drawing {
-        height: area.bottom + 50.0,
-        content,
-    }
+    (area.bottom + 50.0, content)
 }
 
 /// The differences that count as none.

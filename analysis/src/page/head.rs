@@ -43,12 +43,7 @@ pub(super) fn verdict(view: &StudyView<'_>) -> Markup {
     // The noise has a box of its own.
     let mut sentences = text::verdict(view.study);
     sentences.retain(|sentence| Some(sentence.as_str()) != noise(view.study));
-    let names: Vec<&str> = view
-        .study
-        .arms
-        .iter()
-        .map(|arm| arm.name.as_str())
-        .collect();
+    let names: Vec<&str> = view.rows.iter().map(|row| row.name()).collect();
     // An arm that is alone in front lends the box its colour.
     let winner = leaders(view.study)
         .filter(|leaders| leaders.tied == 1)
@@ -78,9 +73,7 @@ pub(super) fn alarm(view: &StudyView<'_>) -> Markup {
 
 /// Every other caveat, the most important open.
 pub(super) fn caveats(view: &StudyView<'_>) -> Markup {
-    let noise = noise(view.study);
-    let caveats = view.study.caveats.iter().map(String::as_str);
-    let caveats: Vec<&str> = caveats.filter(|caveat| Some(*caveat) != noise).collect();
+    let caveats = text::caveats(view.study);
     let (open, folded) = caveats.split_at(caveats.len().min(CAVEATS_OPEN));
     html! {
         @if !caveats.is_empty() {
@@ -128,7 +121,7 @@ fn is_ratio(word: &str) -> bool {
 pub(super) fn key(view: &StudyView<'_>) -> Markup {
     html! {
         div.key role="group" aria-label="Arms; choose some to single them out" {
-            @for row in view.rows.iter().filter(|row| !row.arm().control) {
+            @for row in view.subjects() {
                 label.chip title=(description(row.arm())) {
                     input type="checkbox" id={ "k" (row.id) };
                     (swatch(row.identity)) span { (row.name()) }

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::{
-    scrolling, section,
+    scrolling,
     svg::{
         Path, Px,
         plot::{
@@ -33,9 +33,7 @@ struct LatencyCurve<'a> {
     points: Vec<(f64, f64)>,
 }
 
-/// The section.
 pub(super) fn latency(view: &StudyView<'_>) -> Markup {
-    let question = "How slow are the unlucky URLs?";
     let mut unread = 0;
     let curves: Vec<LatencyCurve<'_>> = view
         .subjects()
@@ -48,10 +46,9 @@ pub(super) fn latency(view: &StudyView<'_>) -> Markup {
         }
     };
     if curves.is_empty() {
-        let missing = html! {
+        return html! {
             p.missing { "No arm has at least ten URLs beyond the first percentile drawn, in every run: with so few, the tail would say more about luck than about the arm." (unread) }
         };
-        return section("latency", question, &missing);
     }
     let extent = Extent::of(&curves);
     let chart = for_both("Latency of every arm by percentile", |room| {
@@ -62,11 +59,7 @@ pub(super) fn latency(view: &StudyView<'_>) -> Markup {
         @if extent.logarithmic { " The heights are on a log scale: the slowest are too far off for one from 0." }
         (unread)
     } };
-    section(
-        "latency",
-        question,
-        &html! { (chart) (caption) (open_loop(view)) },
-    )
+    html! { (chart) (caption) (open_loop(view)) }
 }
 
 /// At a fixed rate: from the take-up beside from the intended start.
@@ -103,12 +96,8 @@ fn open_loop(view: &StudyView<'_>) -> Markup {
 fn curve<'a>(row: &'a ArmRow<'a>, unread: &mut usize) -> Option<LatencyCurve<'a>> {
     let mut together = Latency::new();
     let mut fewest = u64::MAX;
-    for text in row
-        .summary
-        .trials
-        .iter()
-        .filter_map(|trial| trial.latency_histogram.as_deref())
-    {
+    let trials = row.summary.trials.iter();
+    for text in trials.filter_map(|trial| trial.latency_histogram.as_deref()) {
         match Latency::decode(text) {
             Ok(latency) => {
                 fewest = fewest.min(latency.count());
@@ -153,12 +142,6 @@ impl Extent {
 }
 
 fn draw(curves: &[LatencyCurve<'_>], extent: &Extent, room: Room) -> Drawing {
-    let Extent {
-        quickest,
-        slowest,
-        farthest,
-        logarithmic,
-    } = *extent;
     let label = |curve: &LatencyCurve<'_>| {
         let last = curve.points.last();
         last.map_or_else(String::new, |last| format::duration(last.1))
@@ -168,18 +151,18 @@ fn draw(curves: &[LatencyCurve<'_>], extent: &Extent, room: Room) -> Drawing {
         .map(|curve| (curve.row.name(), label(curve)))
         .collect();
     let area = line_area(room, &labels);
-    let unit = Unit::of_seconds(slowest);
+    let unit = Unit::of_seconds(extent.slowest);
     let x = Scale::log(
-        (FROM * 0.99, farthest.max(FROM * 1.5)),
+        (FROM * 0.99, extent.farthest.max(FROM * 1.5)),
         (area.left, area.right),
     );
     let up = (area.bottom, area.top);
-    let y = if logarithmic {
-        Scale::log((quickest * 0.85, slowest * 1.1), up)
+    let y = if extent.logarithmic {
+        Scale::log((extent.quickest * 0.85, extent.slowest * 1.1), up)
     } else {
-        Scale::linear((0.0, unit.axis_end(slowest)), up)
+        Scale::linear((0.0, unit.axis_end(extent.slowest)), up)
     };
-    let y_ticks = if logarithmic {
+    let y_ticks = if extent.logarithmic {
         let ticks = y.ticks(8);
         ticks
             .into_iter()
@@ -188,7 +171,7 @@ fn draw(curves: &[LatencyCurve<'_>], extent: &Extent, room: Room) -> Drawing {
     } else {
         unit_ticks(&y, 5, unit)
     };
-    let x_ticks: Vec<Tick> = decades(farthest)
+    let x_ticks: Vec<Tick> = decades(extent.farthest)
         .into_iter()
         .map(|one_in| Tick {
             at: x.at(one_in),
@@ -220,10 +203,7 @@ fn draw(curves: &[LatencyCurve<'_>], extent: &Extent, room: Room) -> Drawing {
         }
         (ends(room, area, &lines))
     };
-    Drawing {
-        height: area.bottom + 64.0,
-        content,
-    }
+    (area.bottom + 64.0, content)
 }
 
 fn point_title(curve: &LatencyCurve<'_>, one_in: f64, seconds: f64) -> String {

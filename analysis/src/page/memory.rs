@@ -5,7 +5,6 @@ use maud::{Markup, html};
 use super::{
     figures,
     lines::{thinned, up_to},
-    section,
     svg::{
         Path,
         plot::{
@@ -26,17 +25,14 @@ struct MemoryLine<'a> {
     peak: f64,
 }
 
-/// The section.
 pub(super) fn memory(view: &StudyView<'_>) -> Markup {
-    let question = "How much memory does each hold?";
     let lines: Vec<MemoryLine<'_>> = view.subjects().filter_map(line).collect();
     let slopes = slopes(view);
     if lines.is_empty() {
-        let missing = html! {
+        return html! {
             p.missing { "No trial that may be compared has its memory on record: it could not be read here, or none was sampled." }
             (slopes)
         };
-        return section("memory", question, &missing);
     }
     let ends_s: Vec<f64> = lines.iter().map(|line| line.end_s).collect();
     let limit = time_limit(&ends_s, 1.12);
@@ -55,7 +51,7 @@ pub(super) fn memory(view: &StudyView<'_>) -> Markup {
             "."
         }
     } };
-    section("memory", question, &html! { (chart) (caption) (slopes) })
+    html! { (chart) (caption) (slopes) }
 }
 
 fn line<'a>(row: &'a ArmRow<'a>) -> Option<MemoryLine<'a>> {
@@ -114,10 +110,7 @@ fn draw(lines: &[MemoryLine<'_>], limit: f64, room: Room) -> Drawing {
         }
         (ends(room, area, &line_ends))
     };
-    Drawing {
-        height: area.bottom + 48.0,
-        content,
-    }
+    (area.bottom + 48.0, content)
 }
 
 /// What one more URL in flight costs, where the study can tell.

@@ -57,14 +57,16 @@ pub fn page(study: &Study) -> String {
                         (head::caveats(&view))
                     }
                     (head::key(&view))
-                    (forest::forest(&view))
-                    (table::table(&view))
-                    (memory::memory(&view))
-                    (latency::latency(&view))
-                    (waits::waits(&view))
-                    (scaling::scaling(&view))
-                    (phases::phases(&view))
-                    (notes::notes(&view))
+                    (section("faster", "Who is faster, and how sure are we?", &forest::forest(&view)))
+                    (section("numbers", "The same in numbers", &table::table(&view)))
+                    (section("memory", "How much memory does each hold?", &memory::memory(&view)))
+                    (section("latency", "How slow are the unlucky URLs?", &latency::latency(&view)))
+                    (section("waits", "Who waits when?", &waits::waits(&view)))
+                    (scaling::sections(&view))
+                    (section("time", "Where does a URL's time go?", &phases::phases(&view)))
+                    (section("limits", "What does this not show?", &notes::limits(study)))
+                    (section("details", "How was it done?", &notes::details(&view)))
+                    (section("again", "How do I get the data, and run it again?", &notes::again(study)))
                 }
                 footer { "fanout " (study.manifest.version) " · " (study.manifest.started) }
                 script { (style::script()) }

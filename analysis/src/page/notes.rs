@@ -3,7 +3,7 @@
 
 use maud::{Markup, html};
 
-use super::{scrolling, section, svg::scale::trimmed, view::StudyView};
+use super::{scrolling, svg::scale::trimmed, view::StudyView};
 use crate::{
     format,
     record::{Machine, Manifest, Study, TrialRecord},
@@ -13,22 +13,18 @@ use crate::{
 /// The classes of the long tables.
 const DENSE: Option<&str> = Some("figures dense");
 
-/// The sections.
-pub(super) fn notes(view: &StudyView<'_>) -> Markup {
+/// Method, comparisons, manifest and every trial, folded.
+pub(super) fn details(view: &StudyView<'_>) -> Markup {
     let study = view.study;
     html! {
-        (section("limits", "What does this not show?", &limits(study)))
-        (section("details", "How was it done?", &html! {
-            details { summary { "Method: how the comparisons were made" } (method(study)) }
-            details { summary { "Comparisons: every measure against " (study.manifest.baseline) } (comparisons(view)) }
-            details { summary { "Manifest: under which conditions" } (manifest(study)) }
-            details { summary { "All trials: every run, " (format::count(study.trials.len() as u64)) " of them" } (trials(study)) }
-        }))
-        (section("again", "How do I get the data, and run it again?", &again(study)))
+        details { summary { "Method: how the comparisons were made" } (method(study)) }
+        details { summary { "Comparisons: every measure against " (study.manifest.baseline) } (comparisons(view)) }
+        details { summary { "Manifest: under which conditions" } (manifest(study)) }
+        details { summary { "All trials: every run, " (format::count(study.trials.len() as u64)) " of them" } (trials(study)) }
     }
 }
 
-fn limits(study: &Study) -> Markup {
+pub(super) fn limits(study: &Study) -> Markup {
     let manifest = &study.manifest;
     html! {
         ul.limits {
@@ -301,7 +297,7 @@ fn counts(trial: &TrialRecord) -> Option<String> {
     Some(format!("no: {reasons}"))
 }
 
-fn again(study: &Study) -> Markup {
+pub(super) fn again(study: &Study) -> Markup {
     let words = study.manifest.command.iter();
     let command: Vec<String> = words.map(|word| quoted(word)).collect();
     html! {

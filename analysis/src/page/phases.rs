@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::{
-    figures, section,
+    figures,
     svg::{
         Anchor, Px, onward,
         plot::{Drawing, Room, Rows, for_both, unit_ticks, x_axis, x_title},
@@ -34,17 +34,14 @@ impl PhaseBar<'_> {
     }
 }
 
-/// The section.
 pub(super) fn phases(view: &StudyView<'_>) -> Markup {
-    let question = "Where does a URL's time go?";
     let bars: Vec<PhaseBar<'_>> = view.subjects().filter_map(bar).collect();
     let costs = costs(view);
     if bars.is_empty() {
-        let missing = html! {
+        return html! {
             p.missing { "No trial that may be compared tells connecting, waiting and reading apart." }
             (costs)
         };
-        return section("time", question, &missing);
     }
     let totals: Vec<f64> = bars.iter().map(PhaseBar::total).collect();
     let limit = time_limit(&totals, 1.12);
@@ -58,18 +55,13 @@ pub(super) fn phases(view: &StudyView<'_>) -> Markup {
             " The bar of " b { (bar.row.name()) } " is cut: it goes on to " (format::duration(bar.total())) "."
         }
     } };
-    section("time", question, &html! { (chart) (caption) (costs) })
+    html! { (chart) (caption) (costs) }
 }
 
 fn bar<'a>(row: &'a ArmRow<'a>) -> Option<PhaseBar<'a>> {
     let phases = |trial: &TrialRecord| {
-        let phases = trial.phases;
-        [
-            phases.connect_s,
-            phases.wait_s,
-            phases.body_s,
-            phases.idle_s,
-        ]
+        let p = trial.phases;
+        [p.connect_s, p.wait_s, p.body_s, p.idle_s]
     };
     let trial = row.typical(|trial| {
         let spent: f64 = phases(trial).iter().sum();
@@ -115,10 +107,7 @@ fn draw(bars: &[PhaseBar<'_>], limit: f64, room: Room) -> Drawing {
             }
         }
     };
-    Drawing {
-        height: area.bottom + 46.0,
-        content,
-    }
+    (area.bottom + 46.0, content)
 }
 
 fn stack(bar: &PhaseBar<'_>, x: &Scale, y: f64, height: f64) -> Markup {

@@ -34,7 +34,7 @@ struct Family<'a> {
 }
 
 /// The sections, one for each thing that varies; nothing where nothing does.
-pub(super) fn scaling(view: &StudyView<'_>) -> Markup {
+pub(super) fn sections(view: &StudyView<'_>) -> Markup {
     html! {
         @for factor in [ScalingFactor::Processes, ScalingFactor::Concurrency, ScalingFactor::Workers] {
             @let families = families(view, factor);
@@ -168,10 +168,7 @@ fn draw(families: &[Family<'_>], axis: &str, room: Room) -> Drawing {
         }
         (ends(room, area, &finals))
     };
-    Drawing {
-        height: area.bottom + 48.0,
-        content,
-    }
+    (area.bottom + 48.0, content)
 }
 
 /// The means, joined where no curve could be fitted, which claims less. In

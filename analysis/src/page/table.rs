@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::{
-    figures, section,
+    figures,
     svg::swatch,
     view::{ArmRow, StudyView},
 };
@@ -55,9 +55,7 @@ const COLUMNS: [PageColumn; 7] = [
     column("switches", "per 1,000", |row| per_thousand_urls(row, "switches"), format::rate, f64::min),
 ];
 
-/// The section.
 pub(super) fn table(view: &StudyView<'_>) -> Markup {
-    let title = "The same in numbers";
     let best: Vec<Option<String>> = COLUMNS.iter().map(|column| best(view, column)).collect();
     let mut heads = vec![("arm", "")];
     heads.extend(COLUMNS.iter().map(|column| (column.head, column.note)));
@@ -82,8 +80,7 @@ pub(super) fn table(view: &StudyView<'_>) -> Markup {
         "Medians over the runs that count, quickest arm first; memory is that of all processes together, CPU and switches are per 1,000 URLs. ★ is the best of its column; less is better everywhere but in URLs per second."
         @for (row, why) in shortened { " " b { (row.name()) } ": " (why) "." }
     } };
-    let body = html! { (figures(title, &heads, &rows)) (caption) };
-    section("numbers", title, &body)
+    html! { (figures("The same in numbers", &heads, &rows)) (caption) }
 }
 
 /// The best figure of a column, as it reads: arms that read alike share it.

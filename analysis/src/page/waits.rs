@@ -10,7 +10,6 @@ use maud::{Markup, html};
 
 use super::{
     identity::description,
-    section,
     svg::{
         Anchor, Path, Px, onward,
         plot::{Area, Drawing, Room, Rows, for_both, unit_ticks, x_axis, x_title},
@@ -49,16 +48,13 @@ struct RecordedRun<'a> {
     whole: bool,
 }
 
-/// The section.
 pub(super) fn waits(view: &StudyView<'_>) -> Markup {
-    let question = "Who waits when?";
     let runs: Vec<RecordedRun<'_>> = view
         .subjects()
         .filter_map(|row| RecordedRun::of(view, row))
         .collect();
     if runs.is_empty() {
-        let missing = html! { p.missing { "No trial has its single requests on record." } };
-        return section("waits", question, &missing);
+        return html! { p.missing { "No trial has its single requests on record." } };
     }
     let known: Vec<f64> = runs.iter().map(|run| run.known_s).collect();
     let busy_end = time_limit(&known, 1.05);
@@ -94,7 +90,7 @@ pub(super) fn waits(view: &StudyView<'_>) -> Markup {
             "."
         }
     } };
-    section("waits", question, &html! { (body) (caption) })
+    html! { (body) (caption) }
 }
 
 /// The phases' colours and names.
@@ -298,10 +294,7 @@ fn strips(runs: &[RecordedRun<'_>], end_s: f64, room: Room) -> Drawing {
         (x_axis(Area { top: area.bottom, ..area }, &unit_ticks(&x, room.pick(8, 4), unit)))
         (x_title(area, 38.0, "time since the start"))
     };
-    Drawing {
-        height: area.bottom + 44.0,
-        content,
-    }
+    (area.bottom + 44.0, content)
 }
 
 fn strip(run: &RecordedRun<'_>, x: &Scale, y: f64, height: f64, room: Room) -> Markup {

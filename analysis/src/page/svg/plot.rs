@@ -39,21 +39,17 @@ impl Room {
     }
 }
 
-/// One drawing, as high as it says, in pixels.
-#[derive(Debug)]
-pub(crate) struct Drawing {
-    pub(crate) height: f64,
-    pub(crate) content: Markup,
-}
+/// What is drawn, after its height in pixels.
+pub(crate) type Drawing = (f64, Markup);
 
 /// A chart for both rooms, each an SVG that grows and shrinks with the room it
 /// gets. `label` tells a screen reader what it shows.
 pub(crate) fn for_both(label: &str, draw: impl Fn(Room) -> Drawing) -> Markup {
     html! {
         @for room in [Room::Wide, Room::Narrow] {
-            @let drawing = draw(room);
-            svg.chart.(room.pick("wide", "narrow")) viewBox={ "0 0 " (Px(room.width())) " " (Px(drawing.height)) } role="img" aria-label=(label) {
-                (drawing.content)
+            @let (height, content) = draw(room);
+            svg.chart.(room.pick("wide", "narrow")) viewBox={ "0 0 " (Px(room.width())) " " (Px(height)) } role="img" aria-label=(label) {
+                (content)
             }
         }
     }

@@ -113,13 +113,10 @@ pub(crate) fn ratio_ticks(low: f64, high: f64, most: usize) -> Vec<f64> {
     if last - first < 2.0 {
         return multiples((low, high), nice_step(high - low, most));
     }
-    let every = ((last - first + 1.0) / (most.max(1) as f64))
-        .ceil()
-        .max(1.0);
-    steps((first / every).ceil() * every, last, every)
-        .into_iter()
-        .map(f64::exp2)
-        .collect()
+    let every = (last - first + 1.0) / most.max(1) as f64;
+    let every = every.ceil().max(1.0);
+    let powers = steps((first / every).ceil() * every, last, every);
+    powers.into_iter().map(f64::exp2).collect()
 }
 
 /// A ratio as an axis says it: `½×`, `0.9×`, `4×`.
@@ -182,18 +179,13 @@ impl Unit {
 /// the next is more than `far` times as large. `None` when none is far off.
 /// More than half always belong together.
 pub(crate) fn cut(amounts: &[f64], far: f64) -> Option<f64> {
-    let mut sorted: Vec<f64> = amounts
-        .iter()
-        .copied()
-        .filter(|a| a.is_finite() && *a > 0.0)
-        .collect();
+    let mut sorted = amounts.to_vec();
+    sorted.retain(|a| a.is_finite() && *a > 0.0);
     sorted.sort_by(f64::total_cmp);
-    let keep = sorted.len() / 2 + 1;
-    sorted
-        .windows(2)
-        .enumerate()
-        .find(|(at, pair)| at + 1 >= keep && pair[1] > far * pair[0])
-        .map(|(_, pair)| pair[0])
+    let mut pairs = sorted.windows(2).skip(sorted.len() / 2);
+    pairs
+        .find(|pair| pair[1] > far * pair[0])
+        .map(|pair| pair[0])
 }
 
 /// Where an axis of times ends: behind the longest with some air, or behind
@@ -208,15 +200,11 @@ pub(crate) fn time_limit(times: &[f64], air: f64) -> f64 {
 fn log_ticks((low, high): (f64, f64), most: usize) -> Vec<f64> {
     let decades = steps(low.log10().floor(), high.log10().ceil(), 1.0);
     for factors in [&[1.0, 2.0, 5.0][..], &[1.0, 3.0], &[1.0]] {
-        let ticks: Vec<f64> = decades
-            .iter()
-            .flat_map(|decade| {
-                factors
-                    .iter()
-                    .map(move |factor| factor * 10f64.powf(*decade))
-            })
-            .filter(|tick| *tick >= low * (1.0 - 1e-9) && *tick <= high * (1.0 + 1e-9))
+        let powers = decades.iter().map(|decade| 10f64.powf(*decade));
+        let mut ticks: Vec<f64> = powers
+            .flat_map(|power| factors.iter().map(move |factor| factor * power))
             .collect();
+        ticks.retain(|tick| *tick >= low * (1.0 - 1e-9) && *tick <= high * (1.0 + 1e-9));
         if ticks.len() <= most {
             if ticks.len() >= 2 {
                 return ticks;
@@ -234,14 +222,9 @@ fn log_ticks((low, high): (f64, f64), most: usize) -> Vec<f64> {
 
 fn multiples((low, high): (f64, f64), step: f64) -> Vec<f64> {
     let slack = step * 1e-6;
-    steps(
-        ((low - slack) / step).ceil(),
-        ((high + slack) / step).floor(),
-        1.0,
-    )
-    .into_iter()
-    .map(|n| n * step)
-    .collect()
+    let (first, last) = ((low - slack) / step, (high + slack) / step);
+    let steps = steps(first.ceil(), last.floor(), 1.0);
+    steps.into_iter().map(|n| n * step).collect()
 }
 
 /// `first`, `first + by` … up to `last`; never more than a thousand.
@@ -254,11 +237,9 @@ fn steps(first: f64, last: f64, by: f64) -> Vec<f64> {
 
 /// Three significant digits without zeros at the end.
 pub(crate) fn trimmed(value: f64) -> String {
-    let text = format::significant(value);
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    } else {
-        text
+    match format::significant(value) {
+        text if text.contains('.') => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        text => text,
     }
 }
 
