@@ -5,7 +5,7 @@ use maud::{Markup, PreEscaped, html};
 use super::{
     identity::{ArmKind, Identity, description},
     svg::swatch,
-    view::StudyView,
+    view::{ArmRow, StudyView},
 };
 use crate::{
     record::Study,
@@ -112,8 +112,8 @@ fn unbroken(sentence: &str) -> String {
 }
 
 fn is_ratio(word: &str) -> bool {
-    word.strip_suffix('×')
-        .is_some_and(|number| number.replace(',', "").parse::<f64>().is_ok())
+    let number = word.strip_suffix('×').map(|number| number.replace(',', ""));
+    number.is_some_and(|number| number.parse::<f64>().is_ok())
 }
 
 /// The key: a switch per arm that singles it out, without script, and what the
@@ -156,17 +156,10 @@ pub(super) fn theme_switch() -> Markup {
 /// The rules that single out the arms chosen in the key, and show the pane
 /// chosen among those of who waits when.
 pub(super) fn rules(view: &StudyView<'_>) -> Markup {
-    use std::fmt::Write as _;
-    let mut css = String::new();
-    for row in &view.rows {
-        let id = row.id;
-        // Writing into memory cannot fail.
-        let _ = write!(
-            css,
-            "body:has(#k{id}:checked) .a{id}{{opacity:1}}.waits:has(#w{id}:checked) .p{id}{{display:block}}"
-        );
-    }
-    PreEscaped(css)
+    let rules = view.rows.iter().map(|ArmRow { id, .. }| {
+        format!("body:has(#k{id}:checked) .a{id}{{opacity:1}}.waits:has(#w{id}:checked) .p{id}{{display:block}}")
+    });
+    PreEscaped(rules.collect())
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use crate::{
 /// One family of arms.
 struct Family<'a> {
     scaling: &'a Scaling,
-    /// The arm with the most of what varies: its identities are the family's.
+    /// The arm with the most of what varies: its style is the family's.
     row: &'a ArmRow<'a>,
     identity: Identity,
 }
@@ -141,16 +141,12 @@ fn draw(families: &[Family<'_>], axis: &str, room: Room) -> Drawing {
         bottom: room.pick(340.0, 290.0),
     };
     let (x, y, x_ticks) = scales(families, area, room);
-    let per_s = Unit {
-        size: 1.0,
-        name: "/s",
-    };
     let finals: Vec<LineEnd> = families
         .iter()
         .filter_map(|family| end(family, &x, &y))
         .collect();
     let content = html! {
-        (y_axis(area, &unit_ticks(&y, 5, per_s)))
+        (y_axis(area, &unit_ticks(&y, 5, Unit::PER_SECOND)))
         (x_axis(area, &x_ticks))
         (x_title(area, 40.0, &format!("{axis} (each step multiplies)")))
         @for family in families {

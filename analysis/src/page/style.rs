@@ -1,7 +1,5 @@
 //! The style sheet and the script, which stand in the page itself.
 
-use std::fmt::Write as _;
-
 use maud::{Markup, PreEscaped};
 
 use super::identity::{ArmKind, BASE_COLOURS, Colour, PHASE_COLOURS};
@@ -12,18 +10,11 @@ use super::identity::{ArmKind, BASE_COLOURS, Colour, PHASE_COLOURS};
 /// Dark is chosen by the reader's system or by the switch on the page; paper
 /// is always light.
 pub(super) fn sheet() -> Markup {
-    let all_colours = || {
-        BASE_COLOURS
-            .into_iter()
-            .chain(PHASE_COLOURS)
-            .chain(ArmKind::ALL.map(ArmKind::colour))
-    };
+    let kinds = ArmKind::ALL.map(ArmKind::colour);
     let colours = |of: fn(&Colour) -> &'static str| {
-        all_colours().fold(String::new(), |mut css, colour| {
-            // Writing into memory cannot fail.
-            let _ = write!(css, "--{}:{};", colour.name, of(&colour));
-            css
-        })
+        let all = BASE_COLOURS.iter().chain(&PHASE_COLOURS).chain(&kinds);
+        all.map(|colour| format!("--{}:{};", colour.name, of(colour)))
+            .collect::<String>()
     };
     let light = colours(|colour| colour.light);
     let dark = colours(|colour| colour.dark);
@@ -32,14 +23,11 @@ pub(super) fn sheet() -> Markup {
          @media screen and (prefers-color-scheme:dark){{:root:not(:has(#theme-light:checked)){{color-scheme:dark;{dark}}}}}\
          @media screen{{:root:has(#theme-dark:checked){{color-scheme:dark;{dark}}}}}"
     );
-    for kind in ArmKind::ALL {
-        let name = kind.colour().name;
-        let _ = write!(css, ".{name}{{--c:var(--{name})}}");
+    for Colour { name, .. } in kinds {
+        css += &format!(".{name}{{--c:var(--{name})}}");
     }
-    for phase in PHASE_COLOURS {
-        let name = phase.name;
-        let _ = write!(
-            css,
+    for Colour { name, .. } in PHASE_COLOURS {
+        css += &format!(
             ".ph-{name}{{fill:var(--{name});background:var(--{name})}}.st-{name}{{stroke:var(--{name})}}"
         );
     }

@@ -130,7 +130,7 @@ impl<'a> ArmRow<'a> {
             .collect();
         timed.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.order.cmp(&b.1.order)));
         let middle = timed.len().checked_sub(1)? / 2;
-        timed.get(middle).map(|(_, trial)| *trial)
+        Some(timed[middle].1)
     }
 
     /// URLs in flight at most, in all processes together.
@@ -168,18 +168,17 @@ fn ratio(summary: &ArmSummary<'_>, reference: Option<f64>) -> Option<Ratio> {
 }
 
 fn runs(kept: &[&TrialRecord], baseline: &[&TrialRecord]) -> Vec<Run> {
-    kept.iter()
-        .filter_map(|trial| {
-            let other = baseline.iter().find(|other| other.block == trial.block)?;
-            let makespan_s = trial.makespan_s?;
-            let ratio = makespan_s / other.makespan_s?;
-            (ratio.is_finite() && ratio > 0.0).then_some(Run {
-                block: trial.block,
-                makespan_s,
-                ratio,
-            })
-        })
-        .collect()
+    let run = |trial: &&TrialRecord| {
+        let other = baseline.iter().find(|other| other.block == trial.block)?;
+        let makespan_s = trial.makespan_s?;
+        let run = Run {
+            block: trial.block,
+            makespan_s,
+            ratio: makespan_s / other.makespan_s?,
+        };
+        (run.ratio.is_finite() && run.ratio > 0.0).then_some(run)
+    };
+    kept.iter().filter_map(run).collect()
 }
 
 #[cfg(test)]

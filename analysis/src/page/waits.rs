@@ -49,20 +49,16 @@ struct RecordedRun<'a> {
 }
 
 pub(super) fn waits(view: &StudyView<'_>) -> Markup {
-    let runs: Vec<RecordedRun<'_>> = view
-        .subjects()
-        .filter_map(|row| RecordedRun::of(view, row))
-        .collect();
+    let runs = view.subjects().filter_map(|row| RecordedRun::of(view, row));
+    let runs: Vec<RecordedRun<'_>> = runs.collect();
     if runs.is_empty() {
         return html! { p.missing { "No trial has its single requests on record." } };
     }
     let known: Vec<f64> = runs.iter().map(|run| run.known_s).collect();
     let busy_end = time_limit(&known, 1.05);
     let lanes_end = lanes_end(&runs).min(busy_end);
-    let first = runs
-        .iter()
-        .position(|run| run.row.summary.baseline)
-        .unwrap_or(0);
+    let first = runs.iter().position(|run| run.row.summary.baseline);
+    let first = first.unwrap_or(0);
     let px_per_s = px_per_s(&runs, lanes_end);
     let names_px = runs.iter().map(RecordedRun::names_px).fold(0.0, f64::max);
     let body = html! {
@@ -409,7 +405,7 @@ fn drawn_lane(lane: &[&Request], label: &str, x: &Scale, until: f64, y: f64, bar
             let top = -bar / 2.0 + 1.0;
             failed.move_to(left, top).across((right - left).max(2.0));
         }
-        // A hair between two requests, in the colour of the ground.
+        // A hair between two requests, in the background's colour.
         if request.start_s > 0.0 {
             seams.move_to(x.at(request.start_s), 0.0).across(0.8);
         }

@@ -4,33 +4,30 @@ use crate::{record::Study, text::counted};
 
 /// What ran, where and when, in one line:
 /// `1,000 URLs (built-in) · 10 blocks · origin on this machine · 2 CPUs · 2026-11-22`.
-#[must_use]
-pub fn context(study: &Study) -> String {
+pub(crate) fn context(study: &Study) -> String {
     let manifest = &study.manifest;
-    let mut parts = vec![format!(
-        "{} ({})",
-        counted(manifest.urls, "URL"),
-        manifest.list
-    )];
-    parts.push(counted(manifest.blocks.into(), "block"));
-    parts.push(match &manifest.origin {
-        Some(origin) if origin.embedded => "embedded origin".to_owned(),
-        Some(_) => "fanout's origin".to_owned(),
-        None => "servers of the list".to_owned(),
-    });
+    let origin = match &manifest.origin {
+        Some(origin) if origin.embedded => "embedded origin",
+        Some(_) => "fanout's origin",
+        None => "servers of the list",
+    };
     let workers = manifest.workers.len() as u64;
-    if workers > 1 {
-        parts.push(counted(workers, "worker"));
-    }
     let cpus = manifest.coordinator.cpus.len() as u64;
-    if cpus > 0 {
-        parts.push(counted(cpus, "CPU"));
-    }
-    if let Some((date, _)) = manifest.started.split_once('T') {
-        parts.push(date.to_owned());
-    }
-    parts.push(format!("seed\u{a0}{}", manifest.seed));
-    parts.join(" · ")
+    let date = manifest.started.split_once('T');
+    let parts = [
+        Some(format!(
+            "{} ({})",
+            counted(manifest.urls, "URL"),
+            manifest.list
+        )),
+        Some(counted(manifest.blocks.into(), "block")),
+        Some(origin.to_owned()),
+        (workers > 1).then(|| counted(workers, "worker")),
+        (cpus > 0).then(|| counted(cpus, "CPU")),
+        date.map(|(date, _)| date.to_owned()),
+        Some(format!("seed\u{a0}{}", manifest.seed)),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
 }
 
 #[cfg(test)]

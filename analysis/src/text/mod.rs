@@ -17,14 +17,15 @@ mod words;
 use crate::record::Study;
 
 pub use between::{NotComparable, compare};
-pub use context::context;
+pub(crate) use context::context;
 pub use machine::{csv, json};
 pub use markdown::markdown;
-pub use notes::{caveats, coordination, false_positives, memory, scaling, sureness};
-pub(crate) use notes::{grpc_bytes, pipe_bytes};
-pub use open_loop::{OpenLoop, open_loop};
+pub use notes::false_positives;
+pub(crate) use notes::{caveats, grpc_bytes, pipe_bytes};
+use notes::{coordination, memory, scaling, sureness};
+pub(crate) use open_loop::open_loop;
 pub use terminal::table;
-pub use verdict::verdict;
+pub(crate) use verdict::verdict;
 pub(crate) use words::{counted, counted_were, ends, ends_in_brackets, listed, or_unknown};
 
 /// What is told below the table, a line each.

@@ -11,8 +11,7 @@ use crate::{
 };
 
 /// How the baseline compared with itself, and what the study could have seen.
-#[must_use]
-pub fn sureness(study: &Study) -> Option<String> {
+pub(crate) fn sureness(study: &Study) -> Option<String> {
     let analysis = &study.analysis;
     let mut parts = Vec::new();
     if let Some(control) = &analysis.control {
@@ -35,8 +34,7 @@ pub fn sureness(study: &Study) -> Option<String> {
 }
 
 /// The caveats that [`verdict`](crate::text::verdict()) has not told already.
-#[must_use]
-pub fn caveats(study: &Study) -> Vec<&str> {
+pub(crate) fn caveats(study: &Study) -> Vec<&str> {
     let control = study.analysis.control.as_ref();
     let told = control.and_then(|control| control.too_noisy.as_ref());
     let caveats = study.caveats.iter().filter(|caveat| Some(*caveat) != told);
@@ -45,8 +43,7 @@ pub fn caveats(study: &Study) -> Vec<&str> {
 
 /// What spreading the work cost under the baseline, and what the machinery
 /// alone takes.
-#[must_use]
-pub fn coordination(study: &Study) -> Option<String> {
+pub(crate) fn coordination(study: &Study) -> Option<String> {
     let all = summaries(study);
     let baseline = all.iter().find(|summary| summary.baseline)?;
     let makespan = baseline.makespan_s?.median;
@@ -118,8 +115,7 @@ fn machinery(summary: &ArmSummary<'_>) -> Option<String> {
 
 /// Each group of arms that differ in one thing: throughput and efficiency, and
 /// what the curves say.
-#[must_use]
-pub fn scaling(study: &Study) -> Vec<String> {
+pub(crate) fn scaling(study: &Study) -> Vec<String> {
     let groups = study.scaling.iter();
     // A study that was stopped early may have no trial to show of a group.
     let shown = groups.filter(|group| !group.points.is_empty());
@@ -156,8 +152,7 @@ fn one_scaling(group: &Scaling) -> String {
 }
 
 /// Memory per URL in flight, where arms differ in their concurrency only.
-#[must_use]
-pub fn memory(study: &Study) -> Vec<String> {
+pub(crate) fn memory(study: &Study) -> Vec<String> {
     let slopes = study.memory_slopes.iter().map(|slope| {
         format!(
             "Memory of {} ({}): {}{} per URL in flight, from {} to {}.",

@@ -10,24 +10,20 @@ use crate::{
 
 /// One arm's latencies at a fixed rate, medians over its trials.
 #[derive(Debug, Clone, PartialEq)]
-pub struct OpenLoop<'a> {
-    /// The arm's name.
-    pub arm: &'a str,
-    /// 1 in 100 took longer, from taking the URL up.
-    pub raw_p99_s: Option<f64>,
-    /// 1 in 100 took longer, from the intended start.
-    pub corrected_p99_s: Option<f64>,
-    /// Half took longer, from taking the URL up.
-    pub raw_p50_s: Option<f64>,
-    /// Half took longer, from the intended start.
-    pub corrected_p50_s: Option<f64>,
+pub(crate) struct OpenLoop<'a> {
+    pub(crate) arm: &'a str,
+    /// From taking the URL up.
+    pub(crate) raw_p50_s: Option<f64>,
+    pub(crate) raw_p99_s: Option<f64>,
+    /// From the intended start.
+    pub(crate) corrected_p50_s: Option<f64>,
+    pub(crate) corrected_p99_s: Option<f64>,
     /// Share of the starts that came late.
-    pub late: Option<f64>,
+    pub(crate) late: Option<f64>,
 }
 
 /// Every arm's latencies at a fixed rate; empty in a closed loop.
-#[must_use]
-pub fn open_loop(study: &Study) -> Vec<OpenLoop<'_>> {
+pub(crate) fn open_loop(study: &Study) -> Vec<OpenLoop<'_>> {
     if study.manifest.rate_per_s.is_none() {
         return Vec::new();
     }
@@ -54,23 +50,27 @@ pub(crate) fn lines(study: &Study) -> Vec<String> {
     let Some(rate) = study.manifest.rate_per_s else {
         return Vec::new();
     };
-    let mut lines = vec![format!(
-        "At {} URLs/s in all (open loop), latency from the take-up and, corrected for late starts, from the \
-         intended start:",
-        format::rate(rate)
-    )];
-    lines.extend(open_loop(study).iter().map(|arm| {
+    let rate = format::rate(rate);
+    let span = |seconds| or_unknown(seconds, format::duration);
+    let line = |arm: &OpenLoop<'_>| {
         format!(
             "{}: half within {}, corrected {}; 99 in 100 within {}, corrected {}; {} of the starts late.",
             arm.arm,
-            or_unknown(arm.raw_p50_s, format::duration),
-            or_unknown(arm.corrected_p50_s, format::duration),
-            or_unknown(arm.raw_p99_s, format::duration),
-            or_unknown(arm.corrected_p99_s, format::duration),
+            span(arm.raw_p50_s),
+            span(arm.corrected_p50_s),
+            span(arm.raw_p99_s),
+            span(arm.corrected_p99_s),
             or_unknown(arm.late, format::percent),
         )
-    }));
-    lines
+    };
+    let head = format!(
+        "At {rate} URLs/s in all (open loop), latency from the take-up and, corrected for late starts, from the \
+         intended start:"
+    );
+    let lines = open_loop(study);
+    std::iter::once(head)
+        .chain(lines.iter().map(line))
+        .collect()
 }
 
 #[cfg(test)]

@@ -18,8 +18,7 @@ const NOTABLE: f64 = 0.1;
 /// What the study found, in one to three sentences made from its figures: who
 /// finished first and by how much, what that costs, and how far behind the
 /// slowest is. A warning stands before them when the control found too much noise.
-#[must_use]
-pub fn verdict(study: &Study) -> Vec<String> {
+pub(crate) fn verdict(study: &Study) -> Vec<String> {
     let control = study.analysis.control.as_ref();
     let mut sentences: Vec<String> = control
         .and_then(|c| c.too_noisy.clone())

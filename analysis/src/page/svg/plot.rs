@@ -210,7 +210,6 @@ impl Rows {
 /// A line's end, which gets a mark and a label in the right margin.
 #[derive(Debug, Clone)]
 pub(crate) struct LineEnd {
-    /// Where the line ends.
     pub(crate) x: f64,
     pub(crate) y: f64,
     pub(crate) identity: Identity,

@@ -136,11 +136,15 @@ pub(crate) fn ratio_label(value: f64) -> String {
 pub(crate) struct Unit {
     /// What one of it is, in the figure's own unit.
     pub(crate) size: f64,
-    /// Its name.
     pub(crate) name: &'static str,
 }
 
 impl Unit {
+    pub(crate) const PER_SECOND: Self = Self {
+        size: 1.0,
+        name: "/s",
+    };
+
     /// The unit for an axis of seconds that ends at `longest`.
     pub(crate) fn of_seconds(longest: f64) -> Self {
         let (size, name) = match longest {
