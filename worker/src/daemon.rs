@@ -14,10 +14,9 @@ use tokio::{
     io::AsyncReadExt,
     net::unix::pipe::Receiver,
     signal::unix::{SignalKind, signal},
-    task::JoinHandle,
     time::{Instant, sleep},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     args::{UsageError, WorkerArgs, WorkerConfig},
@@ -173,18 +172,14 @@ async fn one_session(
 struct StopSignals {
     stop: CancellationToken,
     ending: Arc<OnceLock<DaemonEnd>>,
-    watcher: JoinHandle<()>,
+    _watcher: AbortOnDropHandle<()>,
 }
 
 impl StopSignals {
     /// Begins to watch. The first signal stops the daemon, a second one ends
     /// the process at once: its fetchers see their stdin end.
     fn watch(with_stdin: bool) -> Result<Self, WorkerError> {
-        let stdin = if with_stdin {
-            Some(stdin_pipe()?)
-        } else {
-            None
-        };
+        let stdin = with_stdin.then(stdin_pipe).transpose()?;
         let mut interrupts = signal(SignalKind::interrupt())?;
         let mut terminations = signal(SignalKind::terminate())?;
         let stop = CancellationToken::new();
@@ -216,18 +211,12 @@ impl StopSignals {
         Ok(Self {
             stop,
             ending,
-            watcher,
+            _watcher: AbortOnDropHandle::new(watcher),
         })
     }
 
     fn ending(&self) -> DaemonEnd {
         self.ending.get().copied().unwrap_or(DaemonEnd::Done)
-    }
-}
-
-impl Drop for StopSignals {
-    fn drop(&mut self) {
-        self.watcher.abort();
     }
 }
 

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!            gRPC                       pipes
-//!  coordinator ═══ session ─┬─ outbox ─► supervise ══ fetcher 0
-//!                    │      └─ outbox ─► supervise ══ fetcher 1 …
+//!  coordinator ═══ session ─┬─ queue ──► supervise ══ fetcher 0
+//!                    │      └─ queue ──► supervise ══ fetcher 1 …
 //!                    ├─ trial    what follows from what (pure)
 //!                    └─ measure  /proc, cgroup, rusage
 //! ```
@@ -28,6 +28,7 @@ pub mod trial;
 pub use access::{AccessArgs, authority, identity, token};
 pub use args::{UsageError, WorkerArgs};
 pub use daemon::{DaemonEnd, WorkerError, run};
+pub use measure::machine::host_name;
 pub use session::{AttachError, SessionEnd, SessionSettings, attach};
 pub use supervise::FetcherCommand;
 
@@ -44,10 +45,4 @@ pub fn run_as_fetcher() -> Option<std::process::ExitCode> {
 pub fn facts() -> fanout_proto::worker::WorkerFacts {
     let cgroups = measure::cgroup::Cgroups::find();
     measure::machine::facts(&cgroups, fanout_program::allowed_cpus())
-}
-
-/// What a worker on this machine or in this container is called unless it is told.
-#[must_use]
-pub fn host_name() -> String {
-    measure::machine::host_name()
 }

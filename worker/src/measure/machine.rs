@@ -5,8 +5,10 @@ use rustix::system::uname;
 
 use super::{cgroup::Cgroups, field_bytes};
 
-/// The host's name, cut to what a worker's name may be; `worker` if it has none.
-pub(crate) fn host_name() -> String {
+/// What a worker here is called unless it is told: the host's name, cut to what a worker's name may
+/// be; `worker` if it has none.
+#[must_use]
+pub fn host_name() -> String {
     let name = uname().nodename().to_string_lossy().into_owned();
     let mut plain: String = name.chars().filter(|c| !c.is_control()).collect();
     while plain.len() > NAME_MAX_BYTES {

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, future::ready, time::Duration};
 
 use fanout_proto::{
     WireError,
-    id::{TrialId, WorkerId},
+    id::TrialId,
     wire::{self, fleet_client::FleetClient},
     worker::Hello,
 };
@@ -116,7 +116,8 @@ pub async fn attach(
         events,
         heartbeats: Heartbeats::new(heartbeat, Instant::now()),
     };
-    session.log_welcome(worker);
+    let slots = settings.slots;
+    tracing::info!(worker = worker.0, slots, "attached to the coordinator");
     let ended = session.serve(&mut orders, stop).await;
     session.close(&ended, orders, stop).await;
     ended
@@ -135,11 +136,6 @@ struct WorkerSession<'a> {
 }
 
 impl WorkerSession<'_> {
-    fn log_welcome(&self, worker: WorkerId) {
-        let slots = self.context.settings.slots;
-        tracing::info!(worker = worker.0, slots, "attached to the coordinator");
-    }
-
     /// Handles one thing after the other. Nothing in here waits for the
     /// coordinator to listen, or for a fetcher to read.
     async fn serve(

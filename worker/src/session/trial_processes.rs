@@ -209,11 +209,7 @@ impl TrialProcesses {
         context: &mut SessionContext<'_>,
     ) {
         let input = match what {
-            FetcherEventKind::Ready(at) => TrialInput::Ready(fetcher, at),
-            FetcherEventKind::GoWritten(at) => TrialInput::GoWritten(fetcher, at),
-            FetcherEventKind::Report(report) => TrialInput::Report(fetcher, report),
-            FetcherEventKind::SetupFailed(reason) => TrialInput::SetupFailed(fetcher, reason),
-            FetcherEventKind::Broken(reason) => TrialInput::Broken(fetcher, reason),
+            FetcherEventKind::Did(input) => input,
             FetcherEventKind::Ended(ended) => self.ended(fetcher, ended, context),
         };
         self.apply(input, context);

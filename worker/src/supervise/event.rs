@@ -5,13 +5,12 @@ use std::io;
 use bytes::Bytes;
 use fanout_proto::{
     id::{FetcherId, TrialId},
-    report::FetcherReport,
     wire,
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::measure::usage::Reaped;
+use crate::{measure::usage::Reaped, trial::TrialInput};
 
 /// What a fetcher did, or what became of it.
 #[derive(Debug)]
@@ -24,16 +23,8 @@ pub(crate) struct FetcherEvent {
 /// See [`FetcherEvent`].
 #[derive(Debug)]
 pub(crate) enum FetcherEventKind {
-    /// Its model is set up.
-    Ready(Instant),
-    /// Go is in its pipe.
-    GoWritten(Instant),
-    /// It holds.
-    Report(FetcherReport),
-    /// It cannot work as it was told to.
-    SetupFailed(String),
-    /// What it writes makes no sense; nothing more is read from it.
-    Broken(String),
+    /// What its trial is to be told.
+    Did(TrialInput),
     /// It has been reaped; always the last.
     Ended(FetcherEnd),
 }
@@ -62,6 +53,10 @@ pub(crate) struct FetcherOutput {
 }
 
 impl FetcherOutput {
+    pub(super) async fn did(&self, input: TrialInput) {
+        self.tell(FetcherEventKind::Did(input)).await;
+    }
+
     pub(super) async fn tell(&self, what: FetcherEventKind) {
         let (trial, fetcher) = (self.trial, self.fetcher);
         // A session that is over listens no more.

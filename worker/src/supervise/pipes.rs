@@ -12,10 +12,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    event::{FetcherEventKind, FetcherOutput},
+    event::FetcherOutput,
     fetcher_message::FetcherMessage,
     pipe_queue::{BeingWritten, PipeQueue},
 };
+use crate::trial::TrialInput;
 
 /// Room made in the buffer before each read from a fetcher.
 const READ_BYTES: usize = 64 * 1024;
@@ -44,7 +45,7 @@ pub(super) async fn write_frames(
                     *bytes += written as u64;
                     if writing.advance(written, queue) {
                         output
-                            .tell(FetcherEventKind::GoWritten(Instant::now()))
+                            .did(TrialInput::GoWritten(output.fetcher, Instant::now()))
                             .await;
                     }
                 }
@@ -74,9 +75,10 @@ pub(super) async fn read_frames(
             Ok(read) => *bytes += read as u64,
             Err(error) => {
                 output
-                    .tell(FetcherEventKind::Broken(format!(
-                        "its pipe failed: {error}"
-                    )))
+                    .did(TrialInput::Broken(
+                        output.fetcher,
+                        format!("its pipe failed: {error}"),
+                    ))
                     .await;
                 return;
             }
@@ -96,17 +98,21 @@ pub(super) async fn read_frames(
                     }
                 }
                 Ok(FetcherMessage::Ready) => {
-                    output.tell(FetcherEventKind::Ready(Instant::now())).await
+                    output
+                        .did(TrialInput::Ready(output.fetcher, Instant::now()))
+                        .await
                 }
                 Ok(FetcherMessage::Report(report)) => {
-                    output.tell(FetcherEventKind::Report(report)).await
+                    output.did(TrialInput::Report(output.fetcher, report)).await
                 }
                 Ok(FetcherMessage::SetupFailed(reason)) => {
-                    output.tell(FetcherEventKind::SetupFailed(reason)).await
+                    output
+                        .did(TrialInput::SetupFailed(output.fetcher, reason))
+                        .await
                 }
                 Err(reason) => {
                     let reason = format!("what it wrote makes no sense: {reason}");
-                    output.tell(FetcherEventKind::Broken(reason)).await;
+                    output.did(TrialInput::Broken(output.fetcher, reason)).await;
                     return;
                 }
             }
