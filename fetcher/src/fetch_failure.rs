@@ -1,6 +1,6 @@
 //! Why a URL could not be fetched.
 
-use std::{borrow::Cow, io};
+use std::{borrow::Cow, io, time::Duration};
 
 use fanout_proto::completion::Outcome;
 use rustix::io::Errno;
@@ -24,6 +24,19 @@ impl FetchFailure {
 
     pub(crate) fn protocol(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Outcome::Protocol, detail)
+    }
+
+    /// The time limit of a whole exchange passed.
+    pub(crate) fn timed_out(limit: Duration) -> Self {
+        Self::new(
+            Outcome::Timeout,
+            format!("no whole response within {limit:?}"),
+        )
+    }
+
+    /// The time limit of connecting passed at this stage.
+    pub(crate) fn connect_timed_out(outcome: Outcome, stage: &str, limit: Duration) -> Self {
+        Self::new(outcome, format!("{stage} took longer than {limit:?}"))
     }
 
     /// An error of an established connection.

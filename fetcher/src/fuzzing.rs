@@ -1,7 +1,7 @@
 //! What the fuzz targets call: the edges at which bytes come in, a worker's
 //! and a server's.
 
-use crate::{exchange::check, instructions::InstructionReader};
+use crate::{exchange::tests::check, instructions::InstructionReader};
 
 /// Reads what a worker wrote, in these pieces, like the fetcher does: a word
 /// for each instruction, and what ended it, if anything did.

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub(crate) struct Gauge {
     count: u32,
-    peak: u32,
+    /// Most URLs in flight at a time.
+    pub(crate) peak: u32,
     changed_at: Option<Instant>,
-    /// Integral of `count` over time.
-    integral: Duration,
+    /// URL-seconds in flight, up to the last change.
+    pub(crate) integral: Duration,
 }
 
 impl Gauge {
@@ -37,16 +38,6 @@ impl Gauge {
             self.changed_at = Some(now);
         }
     }
-
-    /// Most URLs in flight at a time.
-    pub(crate) fn peak(&self) -> u32 {
-        self.peak
-    }
-
-    /// URL-seconds in flight, up to the last change.
-    pub(crate) fn integral(&self) -> Duration {
-        self.integral
-    }
 }
 
 #[cfg(test)]
@@ -66,7 +57,7 @@ mod tests {
         gauge.leave(at(25));
         gauge.leave(at(40));
         assert_eq!(gauge.count, 0);
-        assert_eq!(gauge.peak(), 2);
-        assert_eq!(gauge.integral(), Duration::from_millis(10 + 2 * 20 + 10));
+        assert_eq!(gauge.peak, 2);
+        assert_eq!(gauge.integral, Duration::from_millis(10 + 2 * 20 + 10));
     }
 }

@@ -16,11 +16,7 @@ use fanout_proto::{
     time,
 };
 
-use crate::{
-    counters::Counters,
-    gauge::Gauge,
-    outbox::{Due, Outbox, Outgoing},
-};
+use crate::{counters::Counters, fetch_failure::FetchFailure, gauge::Gauge, outbox::Outbox};
 
 /// Bytes of waiting leases past which no more are read.
 const LEASES_MAX_BYTES: usize = 8 * 1024 * 1024;
@@ -87,6 +83,26 @@ pub(crate) struct Fetched {
     pub(crate) detail: Option<Box<str>>,
 }
 
+impl Fetched {
+    /// Ended with `result`, and without a response.
+    pub(crate) fn new(result: Result<(), FetchFailure>, end: Instant) -> Self {
+        let (outcome, detail) = match result {
+            Ok(()) => (Outcome::Ok, None),
+            Err(failure) => (failure.outcome, Some(failure.detail.into())),
+        };
+        Self {
+            outcome,
+            status: None,
+            retry_after_s: None,
+            body_bytes: 0,
+            connect: Duration::ZERO,
+            first_byte: None,
+            end,
+            detail,
+        }
+    }
+}
+
 /// The shared state of a fetcher's slots.
 #[derive(Debug)]
 pub(crate) struct WorkQueue {
@@ -95,7 +111,7 @@ pub(crate) struct WorkQueue {
     leases: VecDeque<LeaseCursor>,
     waiting: usize,
     waiting_bytes: usize,
-    outbox: Outbox,
+    pub(crate) outbox: Outbox,
     gauge: Gauge,
     /// URLs in slots' hands.
     held: u32,
@@ -238,21 +254,6 @@ impl WorkQueue {
             .complete(fetched.end, &completion, fetched.detail.as_deref());
     }
 
-    /// When to come for completions.
-    pub(crate) fn due(&self) -> Due {
-        self.outbox.due()
-    }
-
-    /// See [`Outbox::needs_wake`].
-    pub(crate) fn needs_wake(&mut self) -> bool {
-        self.outbox.needs_wake()
-    }
-
-    /// Completions to be sent.
-    pub(crate) fn collect(&mut self) -> Outgoing {
-        self.outbox.collect()
-    }
-
     /// No URL will be handed out any more.
     pub(crate) fn close(&mut self) {
         self.closed = true;
@@ -267,8 +268,8 @@ impl WorkQueue {
             redirects_followed: counters.redirects_followed.get(),
             stale_retries: counters.stale_retries.get(),
             names_resolved: counters.names_resolved.get(),
-            in_flight: self.gauge.integral(),
-            in_flight_peak: self.gauge.peak(),
+            in_flight: self.gauge.integral,
+            in_flight_peak: self.gauge.peak,
             first_start: since_go(self.first_start),
             last_end: since_go(self.last_end),
         }
@@ -282,6 +283,7 @@ fn micros(at: Instant, since: Instant) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outbox::Due;
     use fanout_proto::{
         lease::LeaseBatchBuilder,
         limits::BATCH_MAX_URLS,
@@ -313,14 +315,10 @@ mod tests {
 
     fn fetched(end: Instant) -> Fetched {
         Fetched {
-            outcome: Outcome::Ok,
             status: Some(200),
-            retry_after_s: None,
             body_bytes: 7,
-            connect: Duration::ZERO,
             first_byte: Some(end),
-            end,
-            detail: None,
+            ..Fetched::new(Ok(()), end)
         }
     }
 
@@ -371,12 +369,11 @@ mod tests {
         assert_eq!(late.intended, Some(go + ms(15)));
         assert_eq!(taken_at(go + ms(41)).intended, Some(go + ms(25)));
         assert_eq!(
-            queue.gauge.peak(),
-            2,
+            queue.gauge.peak, 2,
             "who waits for its start is not in flight"
         );
         queue.begin(go + ms(41), early.id);
-        assert_eq!(queue.gauge.peak(), 3);
+        assert_eq!(queue.gauge.peak, 3);
     }
 
     #[test]
@@ -392,9 +389,9 @@ mod tests {
         assert!(!queue.is_clear());
         queue.end(now);
         queue.hand_in(0, assignment, &fetched(now));
-        assert!(matches!(queue.due(), Due::At(_)));
+        assert!(matches!(queue.outbox.due(), Due::At(_)));
         assert_eq!(queue.take(now, &mut url), Take::Wait);
-        assert_eq!(queue.due(), Due::Now);
+        assert_eq!(queue.outbox.due(), Due::Now);
         assert!(queue.is_clear());
         queue.close();
         assert_eq!(queue.take(now, &mut url), Take::Closed);
@@ -418,7 +415,7 @@ mod tests {
         }
         assert_eq!(queue.ready(), 0);
         assert_eq!(queue.take(now, &mut url), Take::Wait);
-        let _ = queue.collect();
+        let _ = queue.outbox.collect();
         assert_eq!(queue.ready(), 1);
         assert!(matches!(queue.take(now, &mut url), Take::Url(_)));
     }

@@ -9,10 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fanout_proto::{
-    completion::Outcome,
-    setup::{HttpSettings, Method},
-};
+use fanout_proto::setup::{HttpSettings, Method};
 use http::{HeaderMap, StatusCode, header};
 
 use crate::{
@@ -69,14 +66,6 @@ impl LibraryPlan {
             policy: Policy::new(http.deny_private),
         })
     }
-
-    /// The failure that a passed deadline is.
-    pub(crate) fn timed_out(&self) -> FetchFailure {
-        FetchFailure::new(
-            Outcome::Timeout,
-            format!("no whole response within {:?}", self.timeout),
-        )
-    }
 }
 
 /// Resolves names for a library as under every client: without a helper thread.
@@ -98,7 +87,6 @@ pub(crate) struct CountedConnector<C> {
 }
 
 /// One URL's fetch through a library.
-#[derive(Debug)]
 pub(crate) struct LibraryFetch {
     chain: RedirectChain,
     sink: BodySink,
@@ -223,19 +211,13 @@ impl LibraryFetch {
 
     /// What became of the URL.
     pub(crate) fn conclude(&self, result: Result<(), FetchFailure>) -> Fetched {
-        let (outcome, detail) = match result {
-            Ok(()) => (Outcome::Ok, None),
-            Err(failure) => (failure.outcome, Some(failure.detail.into())),
-        };
         Fetched {
-            outcome,
             status: self.status,
             retry_after_s: self.retry_after_s,
             body_bytes: self.sink.received(),
             connect: self.connect,
             first_byte: self.first_byte,
-            end: Instant::now(),
-            detail,
+            ..Fetched::new(result, Instant::now())
         }
     }
 }

@@ -96,80 +96,69 @@ impl ReqwestShared {
 
     /// What an error of the library is called here.
     fn failure(&self, error: &Error) -> FetchFailure {
-        let cause = |wanted: &dyn Fn(&(dyn StdError + 'static)) -> Option<FetchFailure>| {
-            let mut next: Option<&(dyn StdError + 'static)> = Some(error);
-            while let Some(error) = next {
-                if let Some(failure) = wanted(error) {
-                    return Some(failure);
-                }
-                next = error.source();
-            }
-            None
-        };
         if error.is_timeout() {
             return if error.is_connect() {
-                FetchFailure::new(
-                    Outcome::Connect,
-                    format!("connecting took longer than {:?}", self.connect_timeout),
-                )
+                let limit = self.connect_timeout;
+                FetchFailure::connect_timed_out(Outcome::Connect, "connecting", limit)
             } else {
-                self.plan.timed_out()
+                FetchFailure::timed_out(self.plan.timeout)
             };
         }
-        cause(&|error| {
-            let lookup = error.downcast_ref::<LookupError>()?;
-            Some(FetchFailure::new(lookup.outcome(), lookup.to_string()))
-        })
-        .or_else(|| {
-            cause(&|error| {
-                let tls = match error.downcast_ref::<io::Error>() {
-                    Some(error) => tls_error(error),
-                    None => error.downcast_ref::<rustls::Error>(),
-                }?;
-                Some(FetchFailure::new(Outcome::Tls, tls.to_string()))
-            })
-        })
-        .or_else(|| {
-            cause(&|cause| {
-                let cause = cause.downcast_ref::<io::Error>()?;
-                // What the library itself says of a body that is not chunked as
-                // it should be; the system has other words.
-                let is_no_body = cause.raw_os_error().is_none()
-                    && matches!(
-                        cause.kind(),
-                        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput
-                    );
-                Some(if error.is_connect() {
-                    FetchFailure::in_connect(cause)
-                } else if is_no_body {
-                    FetchFailure::protocol(cause.to_string())
-                } else {
-                    FetchFailure::in_exchange(cause)
-                })
-            })
-        })
-        .or_else(|| {
-            cause(&|error| {
-                let hyper = error.downcast_ref::<hyper::Error>()?;
-                let ended =
-                    hyper.is_incomplete_message() || hyper.is_closed() || hyper.is_canceled();
-                let outcome = if ended {
-                    Outcome::Closed
-                } else {
-                    Outcome::Protocol
-                };
-                Some(FetchFailure::new(outcome, causes(hyper)))
-            })
-        })
-        .unwrap_or_else(|| {
-            let outcome = if error.is_connect() {
-                Outcome::Connect
+        if let Some(lookup) = cause(error, |error| error.downcast_ref::<LookupError>()) {
+            return FetchFailure::new(lookup.outcome(), lookup.to_string());
+        }
+        let tls = cause(error, |error| match error.downcast_ref::<io::Error>() {
+            Some(error) => tls_error(error),
+            None => error.downcast_ref(),
+        });
+        if let Some(tls) = tls {
+            return FetchFailure::new(Outcome::Tls, tls.to_string());
+        }
+        if let Some(cause) = cause(error, |error| error.downcast_ref::<io::Error>()) {
+            return of_input_or_output(error, cause);
+        }
+        if let Some(hyper) = cause(error, |error| error.downcast_ref::<hyper::Error>()) {
+            let ended = hyper.is_incomplete_message() || hyper.is_closed() || hyper.is_canceled();
+            let outcome = if ended {
+                Outcome::Closed
             } else {
                 Outcome::Protocol
             };
-            FetchFailure::new(outcome, causes(error))
-        })
+            return FetchFailure::new(outcome, causes(hyper));
+        }
+        let outcome = if error.is_connect() {
+            Outcome::Connect
+        } else {
+            Outcome::Protocol
+        };
+        FetchFailure::new(outcome, causes(error))
     }
+}
+
+fn of_input_or_output(error: &Error, cause: &io::Error) -> FetchFailure {
+    // What the library itself says of a body that is not chunked as it should
+    // be; the system has other words.
+    let is_no_body = cause.raw_os_error().is_none()
+        && matches!(
+            cause.kind(),
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput
+        );
+    if error.is_connect() {
+        FetchFailure::in_connect(cause)
+    } else if is_no_body {
+        FetchFailure::protocol(cause.to_string())
+    } else {
+        FetchFailure::in_exchange(cause)
+    }
+}
+
+/// The first of an error and its causes that is `wanted`.
+fn cause<'a, T: 'a>(
+    error: &'a Error,
+    wanted: impl Fn(&'a (dyn StdError + 'static)) -> Option<&'a T>,
+) -> Option<&'a T> {
+    let first: &'a (dyn StdError + 'static) = error;
+    std::iter::successors(Some(first), |&error| error.source()).find_map(wanted)
 }
 
 /// The client of one slot.

@@ -235,13 +235,13 @@ impl UreqShared {
         match error {
             // Whichever limit the library names, this one has passed.
             Error::Timeout(_) if start.elapsed() + TIMER_SLACK >= self.plan.timeout => {
-                self.plan.timed_out()
+                FetchFailure::timed_out(self.plan.timeout)
             }
             Error::Timeout(Timeout::Resolve) => {
                 self.connect_passed(Outcome::Dns, "resolving the name")
             }
             Error::Timeout(Timeout::Connect) => self.connect_passed(Outcome::Connect, "connecting"),
-            Error::Timeout(_) => self.plan.timed_out(),
+            Error::Timeout(_) => FetchFailure::timed_out(self.plan.timeout),
             Error::Other(error) => match error.downcast_ref::<LookupError>() {
                 Some(error) => FetchFailure::new(error.outcome(), error.to_string()),
                 None => FetchFailure::protocol(error.to_string()),
@@ -259,10 +259,7 @@ impl UreqShared {
     }
 
     fn connect_passed(&self, outcome: Outcome, stage: &str) -> FetchFailure {
-        FetchFailure::new(
-            outcome,
-            format!("{stage} took longer than {:?}", self.connect_timeout),
-        )
+        FetchFailure::connect_timed_out(outcome, stage, self.connect_timeout)
     }
 }
 

@@ -11,20 +11,16 @@ use fanout_proto::completion::Outcome;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::{
-    ConnectLimits, Core, FetchNotes,
+    ConnectLimits, Core, FetchNotes, Slot,
     connection::{self, Connection, Exchange, Socket, Trouble, TrySocket, advance},
-    idle::IdleConnections,
 };
 use crate::{
-    client::BlockingClient, exchange::fetch::FetchState, fetch_failure::FetchFailure,
-    watchdog::Watchdog, work_queue::Fetched,
+    client::BlockingClient, fetch_failure::FetchFailure, watchdog::Watchdog, work_queue::Fetched,
 };
 
 /// The core client of one slot, which is one thread.
 pub(crate) struct BlockingCore {
-    core: Arc<Core>,
-    fetch: FetchState,
-    idle: IdleConnections<DeadlineStream>,
+    slot: Slot<DeadlineStream>,
     request: Vec<u8>,
     scratch: &'static mut [u8],
     watchdog: Option<Watchdog>,
@@ -37,12 +33,10 @@ impl BlockingCore {
         watchdog: Option<Watchdog>,
     ) -> Self {
         Self {
-            fetch: FetchState::new(&core.plan),
-            idle: IdleConnections::new(core.kept_per_slot),
+            slot: Slot::new(core),
             request: Vec::new(),
             scratch,
             watchdog,
-            core,
         }
     }
 
@@ -52,45 +46,18 @@ impl BlockingCore {
         start: Instant,
         notes: &mut FetchNotes,
     ) -> Result<(), FetchFailure> {
-        let core = self.core.clone();
-        let deadline = core.deadline(start);
-        self.fetch.start(url)?;
-        let mut may_reuse = true;
+        let deadline = self.slot.core.deadline(start);
+        self.slot.start(url)?;
         loop {
             notes.end = None;
-            let kept = if may_reuse {
-                self.idle.take_alive(self.fetch.target(), start)
-            } else {
-                None
-            };
-            let reused = kept.is_some();
-            let mut connection = match kept {
+            let mut connection = match self.slot.kept(start) {
                 Some(connection) => connection,
                 None => self.connect(deadline, notes)?,
             };
-            core.counters.requests_sent.increment();
-            match self.exchange(&mut connection, deadline, notes) {
-                Ok(keep) => {
-                    let now = Instant::now();
-                    notes.end = Some(now);
-                    if keep {
-                        connection.rest(now);
-                        self.idle.put(connection);
-                    }
-                    if !self.fetch.follow(&core.plan)? {
-                        return Ok(());
-                    }
-                    core.counters.redirects_followed.increment();
-                    may_reuse = true;
-                }
-                // The server closed it while it was idle: not a failure.
-                Err(Trouble::Lost(_)) if reused => {
-                    core.counters.stale_retries.increment();
-                    may_reuse = false;
-                }
-                Err(Trouble::Lost(error)) => return Err(FetchFailure::in_exchange(&error)),
-                Err(Trouble::TimedOut) => return Err(core.timed_out()),
-                Err(Trouble::Failed(failure)) => return Err(failure),
+            self.slot.core.counters.requests_sent.increment();
+            let result = self.exchange(&mut connection, deadline, notes);
+            if !self.slot.settle(result, connection, notes)? {
+                return Ok(());
             }
         }
     }
@@ -102,11 +69,13 @@ impl BlockingCore {
         notes: &mut FetchNotes,
     ) -> Result<bool, Trouble> {
         self.request.clear();
-        self.fetch.request(&self.core.plan, &mut self.request);
+        self.slot
+            .fetch
+            .request(&self.slot.core.plan, &mut self.request);
         let (socket, tls) = connection.parts();
         let mut exchange = Exchange {
-            plan: &self.core.plan,
-            fetch: &mut self.fetch,
+            plan: &self.slot.core.plan,
+            fetch: &mut self.slot.fetch,
             request: &self.request,
             sent: 0,
             first_byte: notes.first_byte,
@@ -141,8 +110,8 @@ impl BlockingCore {
         notes: &mut FetchNotes,
     ) -> Result<Connection<DeadlineStream>, FetchFailure> {
         let begin = Instant::now();
-        self.idle.make_room();
-        let limits = ConnectLimits::new(&self.core, begin, deadline);
+        self.slot.idle.make_room();
+        let limits = ConnectLimits::new(&self.slot.core, begin, deadline);
         let result = self.establish(limits);
         notes.connect += begin.elapsed();
         result
@@ -152,8 +121,8 @@ impl BlockingCore {
         &mut self,
         limits: ConnectLimits,
     ) -> Result<Connection<DeadlineStream>, FetchFailure> {
-        let core = &self.core;
-        let target = self.fetch.target();
+        let core = &self.slot.core;
+        let target = self.slot.fetch.target();
         let addresses = core
             .resolver
             .lookup_blocking(target.host(), limits.end())
@@ -194,13 +163,17 @@ impl BlockingCore {
         stream: DeadlineStream,
         limits: ConnectLimits,
     ) -> Result<Connection<DeadlineStream>, FetchFailure> {
-        let target = self.fetch.target();
-        let mut connection = Connection::with_tls(target.origin(), stream, &self.core.tls)?;
+        let target = self.slot.fetch.target();
+        let mut connection = Connection::with_tls(target.origin(), stream, &self.slot.core.tls)?;
         if let (socket, Some(tls)) = connection.parts() {
             loop {
                 let left = limits.end().saturating_duration_since(Instant::now());
                 if left.is_zero() {
-                    return Err(limits.passed(&self.core, Outcome::Connect, "the TLS handshake"));
+                    return Err(limits.passed(
+                        &self.slot.core,
+                        Outcome::Connect,
+                        "the TLS handshake",
+                    ));
                 }
                 let failed = |error: io::Error| FetchFailure::in_handshake(&error);
                 socket.limit_wait(left).map_err(failed)?;
@@ -220,7 +193,7 @@ impl BlockingClient for BlockingCore {
     fn fetch(&mut self, url: &[u8], start: Instant) -> Fetched {
         let mut notes = FetchNotes::default();
         let result = self.run(url, start, &mut notes);
-        notes.conclude(&self.fetch, result)
+        notes.conclude(&self.slot.fetch, result)
     }
 }
 

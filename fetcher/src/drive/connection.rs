@@ -71,7 +71,6 @@ pub(crate) struct Connection<S> {
 }
 
 /// A request on its way and what came back so far.
-#[derive(Debug)]
 pub(crate) struct Exchange<'a> {
     pub(crate) plan: &'a FetchPlan,
     pub(crate) fetch: &'a mut FetchState,
@@ -132,6 +131,11 @@ impl<S> Connection<S> {
     /// The connection's parts, so that a socket can be wrapped while TLS is used.
     pub(crate) fn parts(&mut self) -> (&mut S, &mut Option<Box<ClientConnection>>) {
         (&mut self.socket, &mut self.tls)
+    }
+
+    /// Whether it was put aside before this exchange.
+    pub(crate) fn was_idle(&self) -> bool {
+        self.idle_since.is_some()
     }
 
     /// The connection is put aside now.

@@ -18,9 +18,8 @@ use tokio::{
 };
 
 use super::{
-    ConnectLimits, Core, FetchNotes, READ_BYTES,
+    ConnectLimits, Core, FetchNotes, READ_BYTES, Slot,
     connection::{self, Connection, Exchange, Socket, Trouble, TrySocket, advance},
-    idle::IdleConnections,
 };
 use crate::{
     client::AsyncClient, exchange::fetch::FetchState, fetch_failure::FetchFailure,
@@ -37,9 +36,7 @@ thread_local! {
 
 /// The core client of one slot, which is one task.
 pub(crate) struct AsyncCore {
-    core: Arc<Core>,
-    fetch: FetchState,
-    idle: IdleConnections<TcpStream>,
+    slot: Slot<TcpStream>,
     /// The slot's own timer, set anew for every URL: that is cheap as long as
     /// it never fires.
     timer: Pin<Box<Sleep>>,
@@ -49,10 +46,8 @@ impl AsyncCore {
     /// Must be called inside the runtime.
     pub(crate) fn new(core: Arc<Core>) -> Self {
         Self {
-            fetch: FetchState::new(&core.plan),
-            idle: IdleConnections::new(core.kept_per_slot),
+            slot: Slot::new(core),
             timer: Box::pin(sleep_until(Instant::now().into())),
-            core,
         }
     }
 
@@ -62,46 +57,20 @@ impl AsyncCore {
         start: Instant,
         notes: &mut FetchNotes,
     ) -> Result<(), FetchFailure> {
-        let deadline = self.core.deadline(start);
+        let deadline = self.slot.core.deadline(start);
         self.timer.as_mut().reset(deadline.into());
-        self.fetch.start(url)?;
-        let mut may_reuse = true;
+        self.slot.start(url)?;
         loop {
             notes.end = None;
-            let kept = if may_reuse {
-                self.idle.take_alive(self.fetch.target(), start)
-            } else {
-                None
-            };
-            let reused = kept.is_some();
-            let mut connection = match kept {
+            let mut connection = match self.slot.kept(start) {
                 Some(connection) => connection,
                 // Boxed, for it is rare and would make every slot's task larger.
                 None => Box::pin(self.connect(deadline, notes)).await?,
             };
-            self.core.counters.requests_sent.increment();
-            match self.exchange(&mut connection, deadline, notes).await {
-                Ok(keep) => {
-                    let now = Instant::now();
-                    notes.end = Some(now);
-                    if keep {
-                        connection.rest(now);
-                        self.idle.put(connection);
-                    }
-                    if !self.fetch.follow(&self.core.plan)? {
-                        return Ok(());
-                    }
-                    self.core.counters.redirects_followed.increment();
-                    may_reuse = true;
-                }
-                // The server closed it while it was idle: not a failure.
-                Err(Trouble::Lost(_)) if reused => {
-                    self.core.counters.stale_retries.increment();
-                    may_reuse = false;
-                }
-                Err(Trouble::Lost(error)) => return Err(FetchFailure::in_exchange(&error)),
-                Err(Trouble::TimedOut) => return Err(self.core.timed_out()),
-                Err(Trouble::Failed(failure)) => return Err(failure),
+            self.slot.core.counters.requests_sent.increment();
+            let result = self.exchange(&mut connection, deadline, notes).await;
+            if !self.slot.settle(result, connection, notes)? {
+                return Ok(());
             }
         }
     }
@@ -112,9 +81,8 @@ impl AsyncCore {
         deadline: Instant,
         notes: &mut FetchNotes,
     ) -> Result<bool, Trouble> {
-        let Self {
-            core, fetch, timer, ..
-        } = self;
+        let Self { slot, timer } = self;
+        let Slot { core, fetch, .. } = slot;
         // What a socket did not take of the request at once.
         let mut unsent: Option<Box<[u8]>> = None;
         let mut begun = false;
@@ -168,8 +136,8 @@ impl AsyncCore {
         notes: &mut FetchNotes,
     ) -> Result<Connection<TcpStream>, FetchFailure> {
         let begin = Instant::now();
-        self.idle.make_room();
-        let limits = ConnectLimits::new(&self.core, begin, deadline);
+        self.slot.idle.make_room();
+        let limits = ConnectLimits::new(&self.slot.core, begin, deadline);
         let result = self.establish(limits).await;
         notes.connect += begin.elapsed();
         result
@@ -179,8 +147,8 @@ impl AsyncCore {
         &mut self,
         limits: ConnectLimits,
     ) -> Result<Connection<TcpStream>, FetchFailure> {
-        let core = &self.core;
-        let target = self.fetch.target();
+        let core = &self.slot.core;
+        let target = self.slot.fetch.target();
         let addresses = core
             .resolver
             .lookup(target.host(), limits.end())
@@ -225,11 +193,11 @@ impl AsyncCore {
         stream: TcpStream,
         limits: ConnectLimits,
     ) -> Result<Connection<TcpStream>, FetchFailure> {
-        let target = self.fetch.target();
+        let target = self.slot.fetch.target();
         if !target.is_https() {
             return Ok(Connection::plain(target.origin(), stream));
         }
-        let mut connection = Connection::with_tls(target.origin(), stream, &self.core.tls)?;
+        let mut connection = Connection::with_tls(target.origin(), stream, &self.slot.core.tls)?;
         let shaken = poll_fn(|cx| match connection.parts() {
             (stream, Some(tls)) => {
                 match connection::handshake(tls, &mut Polled { stream, cx }, limits.end()) {
@@ -243,7 +211,7 @@ impl AsyncCore {
         match timeout_at(limits.end().into(), shaken).await {
             Ok(result) => result.map_err(|error| FetchFailure::in_handshake(&error))?,
             Err(_) => {
-                return Err(limits.passed(&self.core, Outcome::Connect, "the TLS handshake"));
+                return Err(limits.passed(&self.slot.core, Outcome::Connect, "the TLS handshake"));
             }
         }
         Ok(connection)
@@ -260,7 +228,7 @@ impl AsyncClient for AsyncCore {
     async fn fetch(&mut self, url: &[u8], start: Instant) -> Fetched {
         let mut notes = FetchNotes::default();
         let result = self.run(url, start, &mut notes).await;
-        notes.conclude(&self.fetch, result)
+        notes.conclude(&self.slot.fetch, result)
     }
 }
 

@@ -1,16 +1,18 @@
 //! The core client at work: exchanges driven over real sockets.
 
 pub(crate) mod blocking;
-pub(crate) mod connection;
+mod connection;
 pub(crate) mod event_loop;
-pub(crate) mod idle;
+mod idle;
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use connection::{Connection, Trouble, TrySocket};
 use fanout_proto::{completion::Outcome, setup::HttpSettings};
+use idle::IdleConnections;
 use rustls::ClientConfig;
 
 use crate::{
@@ -74,10 +76,74 @@ impl Core {
     }
 
     fn timed_out(&self) -> FetchFailure {
-        FetchFailure::new(
-            Outcome::Timeout,
-            format!("no whole response within {:?}", self.timeout),
-        )
+        FetchFailure::timed_out(self.timeout)
+    }
+}
+
+/// What a slot of the core client keeps from one exchange to the next.
+struct Slot<S> {
+    core: Arc<Core>,
+    fetch: FetchState,
+    idle: IdleConnections<S>,
+    may_reuse: bool,
+}
+
+impl<S: TrySocket> Slot<S> {
+    fn new(core: Arc<Core>) -> Self {
+        Self {
+            fetch: FetchState::new(&core.plan),
+            idle: IdleConnections::new(core.kept_per_slot),
+            may_reuse: true,
+            core,
+        }
+    }
+
+    fn start(&mut self, url: &[u8]) -> Result<(), FetchFailure> {
+        self.may_reuse = true;
+        self.fetch.start(url)
+    }
+
+    /// A kept connection for the next exchange.
+    fn kept(&mut self, now: Instant) -> Option<Connection<S>> {
+        if !self.may_reuse {
+            return None;
+        }
+        self.idle.take_alive(self.fetch.target(), now)
+    }
+
+    /// Deals with the end of an exchange: whether another one is to follow.
+    fn settle(
+        &mut self,
+        result: Result<bool, Trouble>,
+        mut connection: Connection<S>,
+        notes: &mut FetchNotes,
+    ) -> Result<bool, FetchFailure> {
+        let counters = &self.core.counters;
+        match result {
+            Ok(keep) => {
+                let now = Instant::now();
+                notes.end = Some(now);
+                if keep {
+                    connection.rest(now);
+                    self.idle.put(connection);
+                }
+                self.may_reuse = true;
+                let follows = self.fetch.follow(&self.core.plan)?;
+                if follows {
+                    counters.redirects_followed.increment();
+                }
+                Ok(follows)
+            }
+            // The server closed it while it was idle: not a failure.
+            Err(Trouble::Lost(_)) if connection.was_idle() => {
+                counters.stale_retries.increment();
+                self.may_reuse = false;
+                Ok(true)
+            }
+            Err(Trouble::Lost(error)) => Err(FetchFailure::in_exchange(&error)),
+            Err(Trouble::TimedOut) => Err(self.core.timed_out()),
+            Err(Trouble::Failed(failure)) => Err(failure),
+        }
     }
 }
 
@@ -106,10 +172,7 @@ impl ConnectLimits {
         if self.whole <= self.own {
             core.timed_out()
         } else {
-            FetchFailure::new(
-                outcome,
-                format!("{stage} took longer than {:?}", core.connect_timeout),
-            )
+            FetchFailure::connect_timed_out(outcome, stage, core.connect_timeout)
         }
     }
 
@@ -139,19 +202,13 @@ struct FetchNotes {
 
 impl FetchNotes {
     fn conclude(self, fetch: &FetchState, result: Result<(), FetchFailure>) -> Fetched {
-        let (outcome, detail) = match result {
-            Ok(()) => (Outcome::Ok, None),
-            Err(failure) => (failure.outcome, Some(failure.detail.into())),
-        };
         Fetched {
-            outcome,
-            status: fetch.status(),
-            retry_after_s: fetch.retry_after_s(),
+            status: fetch.status,
+            retry_after_s: fetch.retry_after_s,
             body_bytes: fetch.body_bytes(),
             connect: self.connect,
             first_byte: self.first_byte,
-            end: self.end.unwrap_or_else(Instant::now),
-            detail,
+            ..Fetched::new(result, self.end.unwrap_or_else(Instant::now))
         }
     }
 }

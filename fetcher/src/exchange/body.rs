@@ -55,7 +55,6 @@ pub(crate) enum BodyProgress {
 }
 
 /// Counts one body and holds it to its limit, before and after decoding.
-#[derive(Debug)]
 pub(crate) struct BodySink {
     /// Bytes after transfer decoding and before content decoding.
     received: u64,
@@ -149,7 +148,6 @@ fn broken(what: impl std::fmt::Display) -> FetchFailure {
 }
 
 /// Counts decoded bytes and refuses those above the limit.
-#[derive(Debug)]
 struct DecodedCounter {
     decoded: u64,
     limit: u64,
@@ -194,16 +192,6 @@ enum Decoder {
         /// At a frame's edge: here the body may end.
         between_frames: bool,
     },
-}
-
-impl std::fmt::Debug for Decoder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Gzip(_) => "Gzip",
-            Self::Brotli { .. } => "Brotli",
-            Self::Zstd { .. } => "Zstd",
-        })
-    }
 }
 
 impl Decoder {

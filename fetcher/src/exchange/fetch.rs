@@ -60,13 +60,14 @@ pub(crate) enum ExchangeProgress {
 ///                   └── lost on a kept ──┘                   └─► done
 ///                       connection
 /// ```
-#[derive(Debug)]
 pub(crate) struct FetchState {
     chain: RedirectChain,
     response: Response,
     sink: BodySink,
-    status: Option<u16>,
-    retry_after_s: Option<u32>,
+    /// The last response's, if there was a response.
+    pub(crate) status: Option<u16>,
+    /// How long the last response, of a busy server, asks to leave it alone.
+    pub(crate) retry_after_s: Option<u32>,
     persistent: bool,
     location: Option<Box<[u8]>>,
 }
@@ -188,16 +189,6 @@ impl FetchState {
         Ok(true)
     }
 
-    /// The last response's status, if there was a response.
-    pub(crate) fn status(&self) -> Option<u16> {
-        self.status
-    }
-
-    /// How long the last response, of a busy server, asks to leave it alone.
-    pub(crate) fn retry_after_s(&self) -> Option<u32> {
-        self.retry_after_s
-    }
-
     /// Bytes that are kept from one piece to the next.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn held_bytes(&self) -> usize {
@@ -276,7 +267,7 @@ mod tests {
         assert!(request.contains("secret"), "back at the first host");
         assert_eq!(progress, KEPT);
         assert_eq!(fetch.follow(&plan), Ok(false));
-        assert_eq!((fetch.status(), fetch.body_bytes()), (Some(404), 3));
+        assert_eq!((fetch.status, fetch.body_bytes()), (Some(404), 3));
     }
 
     #[test]
@@ -290,7 +281,7 @@ mod tests {
             fetch.follow(&plan).unwrap_err().outcome,
             Outcome::RedirectLimit
         );
-        assert_eq!(fetch.status(), Some(302));
+        assert_eq!(fetch.status, Some(302));
     }
 
     #[test]
@@ -302,7 +293,7 @@ mod tests {
             KEPT
         );
         assert_eq!(fetch.follow(&plan), Ok(false));
-        assert_eq!((fetch.status(), fetch.body_bytes()), (Some(302), 5));
+        assert_eq!((fetch.status, fetch.body_bytes()), (Some(302), 5));
     }
 
     #[test]
@@ -326,12 +317,9 @@ mod tests {
         let mut fetch = started(&plan, "http://a/");
         let answer = "HTTP/1.1 503 x\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n";
         assert_eq!(exchange(&mut fetch, &plan, answer).1, KEPT);
-        assert_eq!(
-            (fetch.status(), fetch.retry_after_s()),
-            (Some(503), Some(7))
-        );
+        assert_eq!((fetch.status, fetch.retry_after_s), (Some(503), Some(7)));
         fetch.start(b"http://a/").unwrap();
-        assert_eq!(fetch.retry_after_s(), None);
+        assert_eq!(fetch.retry_after_s, None);
     }
 
     #[test]
@@ -391,6 +379,6 @@ mod tests {
         let mut fetch = started(&undone, "http://a/");
         let failure = exchange(&mut fetch, &undone, answer).1.unwrap_err();
         assert_eq!(failure.outcome, Outcome::Decode);
-        assert_eq!((fetch.status(), fetch.body_bytes()), (Some(200), 4));
+        assert_eq!((fetch.status, fetch.body_bytes()), (Some(200), 4));
     }
 }

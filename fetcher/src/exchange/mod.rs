@@ -2,8 +2,6 @@
 //! No socket, no clock, no large buffer; the same under every model.
 
 pub(crate) mod body;
-#[cfg(any(test, fuzzing))]
-pub(crate) mod check;
 mod chunked;
 pub(crate) mod fetch;
 mod head;
@@ -13,5 +11,5 @@ mod response;
 pub(crate) mod retry_after;
 pub(crate) mod target;
 
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod tests;

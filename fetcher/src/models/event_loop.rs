@@ -81,7 +81,7 @@ impl TasksShared {
                 Poll::Pending
             }
         };
-        if state.queue.needs_wake() {
+        if state.queue.outbox.needs_wake() {
             self.messenger_wake.notify_one();
         }
         poll
@@ -93,7 +93,7 @@ impl TasksShared {
     fn begin(&self, assignment: Assignment) {
         let mut state = self.lock();
         state.queue.begin(assignment.start, assignment.id);
-        if state.queue.needs_wake() {
+        if state.queue.outbox.needs_wake() {
             self.messenger_wake.notify_one();
         }
     }
@@ -287,11 +287,11 @@ impl Messenger {
     fn collect(&mut self) -> (Due, bool) {
         let mut state = self.shared.lock();
         let mut outgoing = None;
-        if state.queue.due().has_come() && self.pending.is_empty() {
-            outgoing = Some(state.queue.collect());
+        if state.queue.outbox.due().has_come() && self.pending.is_empty() {
+            outgoing = Some(state.queue.outbox.collect());
             state.wake();
         }
-        let found = (state.queue.due(), state.queue.is_full());
+        let found = (state.queue.outbox.due(), state.queue.is_full());
         drop(state);
         if let Some(outgoing) = outgoing {
             outgoing.encode(&mut self.pending);

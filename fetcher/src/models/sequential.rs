@@ -42,13 +42,13 @@ pub(crate) fn run(
             Take::Url(mut assignment) => {
                 // Nobody can interrupt this exchange: what would come due
                 // during it, by the last one's length, leaves before it.
-                let leaves = match queue.due() {
+                let leaves = match queue.outbox.due() {
                     Due::Never => false,
                     Due::Now => true,
                     Due::At(due) => assignment.is_early || now + last_took >= due,
                 };
                 if leaves && pipes.is_flushed() {
-                    pipes.send_all(queue.collect());
+                    pipes.send_all(queue.outbox.collect());
                 }
                 if leaves || now.saturating_duration_since(looked) >= LOOK_INTERVAL {
                     pipes.wait(Patience::None, !queue.is_full(), None)?;
@@ -69,8 +69,8 @@ pub(crate) fn run(
                 last_took = now.saturating_duration_since(assignment.start);
             }
             Take::Wait | Take::Closed => {
-                if pipes.is_flushed() && queue.due() == Due::Now {
-                    pipes.send_all(queue.collect());
+                if pipes.is_flushed() && queue.outbox.due() == Due::Now {
+                    pipes.send_all(queue.outbox.collect());
                 }
                 if queue.ready() == 0 {
                     pipes.wait(Patience::Endless, !queue.is_full(), None)?;

@@ -51,7 +51,7 @@ pub(super) fn follow(
         Instruction::Go => queue.go(Instant::now()),
         Instruction::Hold if !queue.is_clear() => return Err(ExitReason::EarlyHold),
         Instruction::Hold => {
-            queue.collect().encode(out);
+            queue.outbox.collect().encode(out);
             outbox::encode(Message::Report((&queue.report(counters)).into()), out);
         }
         Instruction::Exit => return Ok(true),

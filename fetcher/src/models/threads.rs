@@ -114,15 +114,15 @@ pub(crate) fn run<C: BlockingClient + Send + 'static>(
         }
         let (patience, full) = {
             let mut state = shared.lock();
-            if pipes.is_flushed() && state.queue.due().has_come() {
-                let outgoing = state.queue.collect();
+            if pipes.is_flushed() && state.queue.outbox.due().has_come() {
+                let outgoing = state.queue.outbox.collect();
                 shared.wake(&state);
                 drop(state);
                 pipes.send_all(outgoing);
                 state = shared.lock();
             }
             (
-                patience(state.queue.due(), pipes.is_flushed()),
+                patience(state.queue.outbox.due(), pipes.is_flushed()),
                 state.queue.is_full(),
             )
         };
@@ -169,7 +169,7 @@ fn slot(shared: &ThreadsShared, index: u32, mut client: impl BlockingClient) {
             Take::Url(assignment) => assignment,
             Take::Closed => return,
             Take::Wait => {
-                if state.queue.needs_wake() {
+                if state.queue.outbox.needs_wake() {
                     shared.tell_main();
                 }
                 state.waiting += 1;
@@ -182,7 +182,7 @@ fn slot(shared: &ThreadsShared, index: u32, mut client: impl BlockingClient) {
                 continue;
             }
         };
-        let needs_wake = state.queue.needs_wake();
+        let needs_wake = state.queue.outbox.needs_wake();
         drop(state);
         if needs_wake {
             shared.tell_main();
@@ -192,7 +192,7 @@ fn slot(shared: &ThreadsShared, index: u32, mut client: impl BlockingClient) {
             assignment.start = Instant::now();
             let mut state = shared.lock();
             state.queue.begin(assignment.start, assignment.id);
-            if state.queue.needs_wake() {
+            if state.queue.outbox.needs_wake() {
                 shared.tell_main();
             }
         }

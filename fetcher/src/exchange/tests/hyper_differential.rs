@@ -48,7 +48,7 @@ fn ours(method: Method, bytes: &[u8]) -> ParserVerdict {
         Err(failure) => Err(failure),
     };
     match result {
-        Ok(()) => Whole(fetch.status().unwrap(), fetch.body_bytes()),
+        Ok(()) => Whole(fetch.status.unwrap(), fetch.body_bytes()),
         Err(_) => Failed,
     }
 }
@@ -509,7 +509,7 @@ fn long_cases() -> Vec<(String, String)> {
     cases
 }
 
-pub(in crate::exchange) fn cases() -> Vec<(String, Vec<u8>)> {
+pub(super) fn cases() -> Vec<(String, Vec<u8>)> {
     CASES
         .iter()
         .map(|(name, text)| {

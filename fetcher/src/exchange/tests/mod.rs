@@ -1,1 +1,5 @@
-pub(super) mod hyper_differential;
+//! Held in tests and under fuzzing.
+
+pub(crate) mod check;
+#[cfg(test)]
+mod hyper_differential;

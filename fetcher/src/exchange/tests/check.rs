@@ -7,7 +7,7 @@ use fanout_proto::{
     setup::{HttpSettings, Method},
 };
 
-use super::fetch::{DRAIN_MAX_BYTES, ExchangeProgress, FetchPlan, FetchState};
+use crate::exchange::fetch::{DRAIN_MAX_BYTES, ExchangeProgress, FetchPlan, FetchState};
 
 /// A limit that small inputs reach, too.
 const SMALL_BODY_BYTES: u64 = 1000;
@@ -129,10 +129,10 @@ fn verdict(
         Err(failure) => failure.outcome,
     };
     assert!(result.is_ok() || !result.is_err_and(|failure| failure.detail.is_empty()));
-    assert!(outcome != Outcome::Ok || fetch.status().is_some());
+    assert!(outcome != Outcome::Ok || fetch.status.is_some());
     ExchangeVerdict {
         outcome,
-        status: fetch.status(),
+        status: fetch.status,
         // How much of a redirect's body is read depends on the pieces.
         bytes: (matches!(outcome, Outcome::Ok | Outcome::Closed) && leads_to.is_none())
             .then(|| fetch.body_bytes()),
