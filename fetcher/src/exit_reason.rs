@@ -1,6 +1,6 @@
 //! How the life of a fetcher ends.
 
-use std::{io, process::ExitCode};
+use std::io;
 
 use fanout_proto::WireError;
 
@@ -12,7 +12,7 @@ pub(crate) enum ExitReason {
     /// The worker is gone or wants no more of this fetcher.
     #[error("the worker closed the fetcher's input")]
     InputEnded,
-    /// Nobody reads what the fetcher says.
+    /// The worker no longer reads what the fetcher says.
     #[error("the worker no longer reads the fetcher's output: {0}")]
     OutputClosed(io::Error),
     /// The worker does not keep to the protocol.
@@ -50,13 +50,9 @@ impl ExitReason {
         std::process::exit(self.code().into())
     }
 
-    /// Says what happened to whoever reads the worker's log.
+    /// Says what happened in the worker's log.
     pub(crate) fn report(&self) {
         eprintln!("fetcher: {self}");
-    }
-
-    pub(crate) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(self.code())
     }
 }
 

@@ -10,7 +10,6 @@ use rustix::io::Errno;
 pub(crate) struct FetchFailure {
     /// The kind; never [`Outcome::Ok`].
     pub(crate) outcome: Outcome,
-    /// What happened.
     pub(crate) detail: Cow<'static, str>,
 }
 
@@ -26,7 +25,6 @@ impl FetchFailure {
         Self::new(Outcome::Protocol, detail)
     }
 
-    /// The time limit of a whole exchange passed.
     pub(crate) fn timed_out(limit: Duration) -> Self {
         Self::new(
             Outcome::Timeout,
@@ -34,12 +32,10 @@ impl FetchFailure {
         )
     }
 
-    /// The time limit of connecting passed at this stage.
     pub(crate) fn connect_timed_out(outcome: Outcome, stage: &str, limit: Duration) -> Self {
         Self::new(outcome, format!("{stage} took longer than {limit:?}"))
     }
 
-    /// An error of an established connection.
     pub(crate) fn in_exchange(error: &io::Error) -> Self {
         let outcome = match tls_error(error) {
             Some(_) => Outcome::Tls,
@@ -48,12 +44,10 @@ impl FetchFailure {
         Self::new(outcome, error.to_string())
     }
 
-    /// An error while connecting.
     pub(crate) fn in_connect(error: &io::Error) -> Self {
         Self::new(lack_or(error, Outcome::Connect), error.to_string())
     }
 
-    /// An error during the TLS handshake.
     pub(crate) fn in_handshake(error: &io::Error) -> Self {
         Self::new(
             lack_or(error, Outcome::Tls),

@@ -22,7 +22,6 @@ impl Gauge {
         self.peak = self.peak.max(self.count);
     }
 
-    /// A URL's last byte, or its failure, was there.
     pub(crate) fn leave(&mut self, now: Instant) {
         self.advance(now);
         self.count = self.count.saturating_sub(1);

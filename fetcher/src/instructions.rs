@@ -104,7 +104,7 @@ impl InstructionReader {
                 phase
             }
             (FetcherPhase::Running, Instruction::Hold) => FetcherPhase::Holding,
-            // Whoever may send it owns the fetcher and may end it at any time.
+            // Its sender owns the fetcher and may end it at any time.
             (
                 phase @ (FetcherPhase::Ready | FetcherPhase::Running | FetcherPhase::Holding),
                 Instruction::Exit,

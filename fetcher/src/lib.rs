@@ -61,9 +61,9 @@ pub fn run() -> ExitCode {
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     match live() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(ending) => {
-            ending.report();
-            ending.exit_code()
+        Err(reason) => {
+            reason.report();
+            reason.code().into()
         }
     }
 }

@@ -20,11 +20,9 @@ const TIMER_SLACK: Duration = Duration::from_millis(2);
 /// When the batch has to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// There is nothing.
     Never,
     /// Then, unless something makes it more urgent.
     At(Instant),
-    /// Now.
     Now,
 }
 
@@ -85,7 +83,6 @@ impl Outbox {
         self.batch.retry_after(seconds);
     }
 
-    /// A URL is done.
     pub(crate) fn complete(&mut self, now: Instant, completion: &Completion, detail: Option<&str>) {
         self.first_at.get_or_insert(now);
         self.batch.push(completion, detail);
@@ -126,7 +123,6 @@ impl Outbox {
         is_needed
     }
 
-    /// Everything that there is.
     pub(crate) fn collect(&mut self) -> Outgoing {
         self.first_at = None;
         self.urgent = false;
@@ -149,7 +145,6 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Appends it as frames.
     pub(crate) fn encode(self, out: &mut Vec<u8>) {
         use wire::from_fetcher::Message;
         for starts in self.starts.starts.chunks(BATCH_MAX_URLS) {
@@ -164,7 +159,6 @@ impl Outgoing {
     }
 }
 
-/// Appends one message as a frame.
 pub(crate) fn encode(message: wire::from_fetcher::Message, out: &mut Vec<u8>) {
     frame::encode(
         &wire::FromFetcher {

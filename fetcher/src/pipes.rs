@@ -18,18 +18,6 @@ use crate::{
 /// Bytes read at a time: what a pipe holds by default.
 const READ_BYTES: usize = 64 * 1024;
 
-/// How long to wait for something to happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
-    /// Only look.
-    None,
-    /// At most so long.
-    For(Duration),
-    /// Until it happens.
-    Endless,
-}
-
-/// Reads instructions and writes messages, waiting with `poll`.
 pub(crate) struct Pipes {
     instructions: InstructionReader,
     scratch: Vec<u8>,
@@ -57,22 +45,19 @@ impl Pipes {
         Ok(self.instructions.next()?)
     }
 
-    /// Waits for the next instruction.
     pub(crate) fn wait_next(&mut self) -> Result<Instruction, ExitReason> {
         loop {
             if let Some(instruction) = self.next()? {
                 return Ok(instruction);
             }
-            self.wait(Patience::Endless, true, None)?;
+            self.wait(None, true, None)?;
         }
     }
 
-    /// Adds a message to what is to be written.
     pub(crate) fn send(&mut self, message: Message) {
         outbox::encode(message, &mut self.pending);
     }
 
-    /// Adds completions to what is to be written.
     pub(crate) fn send_all(&mut self, outgoing: Outgoing) {
         outgoing.encode(&mut self.pending);
     }
@@ -82,7 +67,6 @@ impl Pipes {
         &mut self.pending
     }
 
-    /// Whether everything has been written.
     pub(crate) fn is_flushed(&self) -> bool {
         self.pending.is_empty()
     }
@@ -91,26 +75,26 @@ impl Pipes {
     pub(crate) fn flush(&mut self) -> Result<(), ExitReason> {
         self.write()?;
         while !self.is_flushed() {
-            self.wait(Patience::Endless, false, None)?;
+            self.wait(None, false, None)?;
         }
         Ok(())
     }
 
     /// Writes what can be written, waits until there is something to do, and
-    /// does it. Reads only if `read`; ends also when `wake` is readable.
+    /// does it; without a `timeout`, however long that takes. Reads only if `read`; ends also when `wake` is readable.
     pub(crate) fn wait(
         &mut self,
-        patience: Patience,
+        timeout: Option<Duration>,
         read: bool,
         wake: Option<BorrowedFd<'_>>,
     ) -> Result<(), ExitReason> {
         let before = self.pending.len() - self.written;
         self.write()?;
         // What could be written just now may be what was waited for.
-        let patience = if self.pending.len() - self.written < before {
-            Patience::None
+        let timeout = if self.pending.len() - self.written < before {
+            Some(Duration::ZERO)
         } else {
-            patience
+            timeout
         };
         let input = if read {
             PollFlags::IN
@@ -132,7 +116,7 @@ impl Pipes {
         if let Some(wake) = wake {
             fds[2] = PollFd::from_borrowed_fd(wake, PollFlags::IN);
         }
-        poll(&mut fds, patience)?;
+        poll(&mut fds, timeout)?;
         let happened = fds[0].revents();
         if read && happened.contains(PollFlags::IN) {
             self.read()?;
@@ -181,12 +165,8 @@ impl Pipes {
     }
 }
 
-fn poll(fds: &mut [PollFd<'_>], patience: Patience) -> Result<(), ExitReason> {
-    let timeout = match patience {
-        Patience::None => Some(Timespec::default()),
-        Patience::For(duration) => Timespec::try_from(duration).ok(),
-        Patience::Endless => None,
-    };
+fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> Result<(), ExitReason> {
+    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
     match rustix::event::poll(fds, timeout.as_ref()) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(ExitReason::Pipe {
@@ -200,6 +180,6 @@ fn poll(fds: &mut [PollFd<'_>], patience: Patience) -> Result<(), ExitReason> {
 /// other work.
 pub(crate) fn is_hung_up() -> bool {
     let mut fds = [PollFd::from_borrowed_fd(stdin(), PollFlags::empty())];
-    poll(&mut fds, Patience::None).is_ok()
+    poll(&mut fds, Some(Duration::ZERO)).is_ok()
         && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }

@@ -46,12 +46,10 @@ pub(crate) fn client_config(http: &HttpSettings) -> Result<Arc<ClientConfig>, Se
     Ok(Arc::new(config))
 }
 
-/// The provider of all cryptography here.
 pub(crate) fn provider() -> CryptoProvider {
     ring::default_provider()
 }
 
-/// The roots of a study.
 pub(crate) fn roots(http: &HttpSettings) -> Result<Roots, SetupError> {
     if http.ca_certificates.is_empty() {
         let found = rustls_native_certs::load_native_certs().certs;

@@ -8,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 /// Spins between two looks at the clock: about a microsecond.
 const SPINS_PER_LOOK: u32 = 32;
 
-/// CPU time to spend per response, by whoever handles it.
+/// CPU time to spend per response, by the slot that handles it.
 #[derive(Debug)]
 pub(crate) struct Work {
     duration: Duration,
@@ -24,7 +24,6 @@ impl Work {
         }
     }
 
-    /// Whether there is none to do.
     pub(crate) fn is_none(&self) -> bool {
         self.duration.is_zero()
     }

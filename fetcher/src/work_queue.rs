@@ -33,7 +33,7 @@ pub(crate) struct Assignment {
     pub(crate) is_early: bool,
 }
 
-/// The intended starts of an open loop: they do not wait for anybody.
+/// The intended starts of an open loop: they wait for no slot.
 #[derive(Debug)]
 struct PacedStarts {
     pace: Pace,
@@ -55,11 +55,9 @@ impl PacedStarts {
 /// An answer to a slot that asks for a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Take {
-    /// Here is one.
     Url(Assignment),
     /// Not now: wait to be woken.
     Wait,
-    /// Never again.
     Closed,
 }
 
@@ -79,7 +77,6 @@ pub(crate) struct Fetched {
     pub(crate) first_byte: Option<Instant>,
     /// The last byte, or the failure.
     pub(crate) end: Instant,
-    /// What went wrong, for people.
     pub(crate) detail: Option<Box<str>>,
 }
 
@@ -145,7 +142,6 @@ impl WorkQueue {
         self.go = Some(now);
     }
 
-    /// Leases arrived.
     pub(crate) fn lease(&mut self, batch: LeaseBatch) {
         let cursor = LeaseCursor::from(batch);
         self.waiting += cursor.remaining();
@@ -212,7 +208,6 @@ impl WorkQueue {
         })
     }
 
-    /// A slot begins with a URL.
     pub(crate) fn begin(&mut self, now: Instant, id: UrlId) {
         self.gauge.enter(now);
         self.first_start.get_or_insert(now);

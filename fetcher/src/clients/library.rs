@@ -86,9 +86,8 @@ pub(crate) struct CountedConnector<C> {
     pub(crate) counters: Arc<Counters>,
 }
 
-/// One URL's fetch through a library.
 pub(crate) struct LibraryFetch {
-    chain: RedirectChain,
+    pub(crate) chain: RedirectChain,
     sink: BodySink,
     status: Option<u16>,
     retry_after_s: Option<u32>,
@@ -127,7 +126,7 @@ impl LibraryFetch {
         &self,
         plan: &'a LibraryPlan,
     ) -> Result<(&Target, &'a HeaderMap), FetchFailure> {
-        let target = self.chain.target();
+        let target = &self.chain.target;
         // A library may connect to an address in the URL without asking the resolver.
         if let Some(address) = target.ip()
             && !plan.policy.allows(address)
@@ -144,11 +143,6 @@ impl LibraryFetch {
             &plan.public_headers
         };
         Ok((target, headers))
-    }
-
-    /// Whether no redirect was followed yet.
-    pub(crate) fn is_first(&self) -> bool {
-        self.chain.is_first()
     }
 
     /// A response's head is there.

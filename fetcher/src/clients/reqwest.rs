@@ -44,7 +44,6 @@ tokio::task_local! {
     static CONNECTING: Cell<Duration>;
 }
 
-/// What all slots share.
 #[derive(Debug)]
 struct ReqwestShared {
     client: Client,
@@ -161,7 +160,6 @@ fn cause<'a, T: 'a>(
     std::iter::successors(Some(first), |&error| error.source()).find_map(wanted)
 }
 
-/// The client of one slot.
 struct Reqwest {
     shared: Arc<ReqwestShared>,
     fetch: LibraryFetch,

@@ -79,7 +79,6 @@ impl Connecting {
     }
 }
 
-/// What all slots share.
 #[derive(Debug)]
 struct UreqShared {
     agent: Agent,
@@ -147,7 +146,6 @@ impl UreqShared {
     }
 }
 
-/// The client of one slot.
 struct Ureq {
     shared: Arc<UreqShared>,
     fetch: LibraryFetch,
@@ -192,7 +190,7 @@ impl Ureq {
         *request.headers_mut() = headers.clone();
         // The agent's own limit holds for one request; redirects share it.
         let left = plan.timeout.saturating_sub(start.elapsed());
-        let response = if self.fetch.is_first() {
+        let response = if self.fetch.chain.followed == 0 {
             shared.agent.run(request)
         } else {
             let request = shared

@@ -18,7 +18,6 @@ use crate::{
     client::BlockingClient, fetch_failure::FetchFailure, watchdog::Watchdog, work_queue::Fetched,
 };
 
-/// The core client of one slot, which is one thread.
 pub(crate) struct BlockingCore {
     slot: Slot<DeadlineStream>,
     request: Vec<u8>,
@@ -201,7 +200,6 @@ impl BlockingClient for BlockingCore {
 #[derive(Debug)]
 pub(crate) struct DeadlineStream {
     stream: TcpStream,
-    /// The receive timeout that is set.
     timeout: Duration,
     /// No longer timeout than this is ever set.
     most: Duration,

@@ -1,4 +1,4 @@
-//! A connection and the one step that moves an exchange on, however it is waited.
+//! A connection and the one step that moves an exchange on, however its driver waits.
 //!
 //! [`advance`] is all there is of reading and writing: it runs until the
 //! socket would block. A blocking socket blocks inside and answers
@@ -75,11 +75,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) plan: &'a FetchPlan,
     pub(crate) fetch: &'a mut FetchState,
     pub(crate) request: &'a [u8],
-    /// Bytes of the request that were sent.
     pub(crate) sent: usize,
-    /// When the response began.
     pub(crate) first_byte: Option<Instant>,
-    /// When it is too late.
     pub(crate) deadline: Instant,
 }
 
@@ -88,9 +85,7 @@ pub(crate) struct Exchange<'a> {
 pub(crate) enum Trouble {
     /// The connection broke or ended before any byte of a response.
     Lost(io::Error),
-    /// The deadline passed.
     TimedOut,
-    /// Anything else.
     Failed(FetchFailure),
 }
 
@@ -133,12 +128,10 @@ impl<S> Connection<S> {
         (&mut self.socket, &mut self.tls)
     }
 
-    /// Whether it was put aside before this exchange.
     pub(crate) fn was_idle(&self) -> bool {
         self.idle_since.is_some()
     }
 
-    /// The connection is put aside now.
     pub(crate) fn rest(&mut self, now: Instant) {
         self.idle_since = Some(now);
     }
@@ -213,7 +206,7 @@ pub(crate) fn advance(
     }
     loop {
         let count = match read(tls, socket, scratch) {
-            Ok(0) if exchange.fetch.is_untouched() => {
+            Ok(0) if exchange.fetch.response.is_untouched() => {
                 return Err(Trouble::Lost(io::Error::new(
                     ErrorKind::UnexpectedEof,
                     "the server closed the connection before the response",
@@ -229,7 +222,7 @@ pub(crate) fn advance(
             Err(error) => return Err(lost(exchange, error)),
         };
         let mut now = None;
-        if exchange.fetch.awaits_first_byte() {
+        if exchange.fetch.response.awaits_first_byte() {
             now = Some(Instant::now());
             exchange.first_byte = now;
         }
@@ -251,7 +244,7 @@ pub(crate) fn advance(
 }
 
 fn lost(exchange: &Exchange<'_>, error: io::Error) -> Trouble {
-    if exchange.fetch.is_untouched() {
+    if exchange.fetch.response.is_untouched() {
         Trouble::Lost(error)
     } else {
         Trouble::Failed(FetchFailure::in_exchange(&error))

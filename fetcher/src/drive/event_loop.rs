@@ -34,7 +34,6 @@ thread_local! {
     static REQUEST: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The core client of one slot, which is one task.
 pub(crate) struct AsyncCore {
     slot: Slot<TcpStream>,
     /// The slot's own timer, set anew for every URL: that is cheap as long as

@@ -162,7 +162,6 @@ impl ConnectLimits {
         }
     }
 
-    /// When to give up.
     fn end(self) -> Instant {
         self.own.min(self.whole)
     }
@@ -191,7 +190,7 @@ impl ConnectLimits {
     }
 }
 
-/// FetchNotes of one URL's fetch that become its [`Fetched`].
+/// Notes of one URL's fetch that become its [`Fetched`].
 #[derive(Debug, Default)]
 struct FetchNotes {
     connect: Duration,

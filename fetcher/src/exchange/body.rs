@@ -14,7 +14,6 @@ const STEP_BYTES: usize = 4096;
 /// Largest zstd window, as a power of two: RFC 9659 allows 8 MiB in HTTP.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
-/// A content coding that is asked for under `decompress`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyCoding {
     Gzip,
@@ -48,10 +47,7 @@ pub(crate) enum BodyProgress {
     /// All bytes were taken; there is more to come.
     More,
     /// The response is whole; so many of the bytes came after it.
-    Over {
-        /// Bytes that are none of this response.
-        excess: usize,
-    },
+    Over { excess: usize },
 }
 
 /// Counts one body and holds it to its limit, before and after decoding.
@@ -107,7 +103,7 @@ impl BodySink {
         }
     }
 
-    /// Counts bytes of a body that nobody wants and so nothing limits or decodes.
+    /// Counts bytes of a body that is not wanted and so neither limited nor decoded.
     pub(crate) fn skip(&mut self, bytes: &[u8]) {
         self.received += bytes.len() as u64;
     }
@@ -123,7 +119,6 @@ impl BodySink {
         Ok(())
     }
 
-    /// The body is over.
     pub(crate) fn finish(&mut self) -> Result<(), FetchFailure> {
         match self.decoder.take() {
             // An empty body is an empty body in any coding.

@@ -13,7 +13,6 @@ const OVERHEAD_MAX: u64 = 32;
 /// Bytes of framing that a body may have besides: a head's worth.
 const FRAMING_MAX_BYTES: u64 = HEADER_MAX_BYTES as u64;
 
-/// Takes a chunked body apart.
 #[derive(Debug)]
 pub(super) struct Chunked {
     step: ChunkStep,
@@ -125,7 +124,7 @@ impl Chunked {
                     "a chunk's size is no hexadecimal number",
                 ));
             }
-            // What an extension means is nobody's concern, but a line ends in both.
+            // What an extension means does not matter, but a line ends in both.
             (ChunkStep::Extension, b'\n') => return Err(bare_line_end()),
             (ChunkStep::Extension, _) => ChunkStep::Extension,
             (ChunkStep::SizeLf, b'\n') if self.left == 0 => ChunkStep::LineStart,

@@ -43,9 +43,7 @@ impl FetchPlan {
 /// How far an exchange has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExchangeProgress {
-    /// More bytes are needed.
     More,
-    /// The response is dealt with.
     Over {
         /// Whether the connection can serve another request.
         keep: bool,
@@ -62,7 +60,7 @@ pub(crate) enum ExchangeProgress {
 /// ```
 pub(crate) struct FetchState {
     chain: RedirectChain,
-    response: Response,
+    pub(crate) response: Response,
     sink: BodySink,
     /// The last response's, if there was a response.
     pub(crate) status: Option<u16>,
@@ -97,28 +95,16 @@ impl FetchState {
 
     /// Where the next request goes.
     pub(crate) fn target(&self) -> &Target {
-        self.chain.target()
+        &self.chain.target
     }
 
     /// Begins an exchange: appends its request to `out`.
     pub(crate) fn request(&mut self, plan: &FetchPlan, out: &mut Vec<u8>) {
         self.response = Response::new();
         plan.template
-            .write(self.chain.target(), self.chain.is_at_first_origin(), out);
+            .write(&self.chain.target, self.chain.is_at_first_origin(), out);
     }
 
-    /// Whether no byte of the response has come: on a kept connection that
-    /// ended, the request may then be sent again on a new one.
-    pub(crate) fn is_untouched(&self) -> bool {
-        self.response.is_untouched()
-    }
-
-    /// Whether the next byte is the response's first.
-    pub(crate) fn awaits_first_byte(&self) -> bool {
-        self.response.awaits_first_byte()
-    }
-
-    /// Bytes of the response.
     pub(crate) fn receive(
         &mut self,
         plan: &FetchPlan,
@@ -171,7 +157,6 @@ impl FetchState {
         }
     }
 
-    /// The connection ended.
     pub(crate) fn end(&mut self, plan: &FetchPlan) -> Result<(), FetchFailure> {
         if let Err(failure) = self.response.end(plan.method) {
             self.sink.cut()?;
@@ -187,12 +172,6 @@ impl FetchState {
         };
         self.chain.follow(&location, plan.redirects)?;
         Ok(true)
-    }
-
-    /// Bytes that are kept from one piece to the next.
-    #[cfg(any(test, fuzzing))]
-    pub(crate) fn held_bytes(&self) -> usize {
-        self.response.held_bytes()
     }
 
     /// Bytes of the last response's body, before content decoding; of a

@@ -17,7 +17,6 @@ use crate::fetch_failure::FetchFailure;
 /// on the stack only for those that do.
 const USUAL_FIELDS: usize = 32;
 
-/// What the head of a response says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) status: u16,
@@ -27,7 +26,6 @@ pub(crate) struct Head {
     pub(crate) location: Option<Box<[u8]>>,
     /// The content coding, if it is one that can be decoded.
     pub(crate) coding: Option<BodyCoding>,
-    /// How long a busy server asks to be left alone.
     pub(crate) retry_after_s: Option<u32>,
     pub(super) end: BodyEnd,
 }

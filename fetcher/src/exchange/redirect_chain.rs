@@ -15,30 +15,21 @@ pub(crate) fn is_redirect(status: u16) -> bool {
 /// Where a fetch is on its way from a URL to what that leads to.
 #[derive(Debug, Default)]
 pub(crate) struct RedirectChain {
-    target: Target,
+    /// Where the next request goes.
+    pub(crate) target: Target,
     /// The URL's own origin, once a redirect has led away from the URL.
     first_origin: Option<Box<UrlOrigin>>,
-    followed: u32,
+    /// Redirects so far.
+    pub(crate) followed: u32,
 }
 
 impl RedirectChain {
-    /// Begins at a URL.
     pub(crate) fn start(&mut self, url: &[u8]) -> Result<(), FetchFailure> {
         self.first_origin = None;
         self.followed = 0;
         self.target
             .set(url)
             .map_err(|error| FetchFailure::protocol(format!("the URL cannot be fetched: {error}")))
-    }
-
-    /// Where the next request goes.
-    pub(crate) fn target(&self) -> &Target {
-        &self.target
-    }
-
-    /// Whether no redirect was followed yet.
-    pub(crate) fn is_first(&self) -> bool {
-        self.followed == 0
     }
 
     /// Whether that is where the URL itself leads, and so where confidential

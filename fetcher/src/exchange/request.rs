@@ -90,7 +90,6 @@ impl Headers {
         Ok(Self { fields })
     }
 
-    /// Every field, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &(HeaderName, HeaderValue)> + Clone {
         self.fields.iter()
     }

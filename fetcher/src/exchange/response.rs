@@ -43,7 +43,8 @@ impl Response {
         }
     }
 
-    /// Whether no byte of this response, or of an interim one, has come.
+    /// Whether no byte of this response, or of an interim one, has come: on a
+    /// kept connection that ended, the request may then be sent on a new one.
     pub(crate) fn is_untouched(&self) -> bool {
         self.interim == 0 && self.blank == 0 && self.awaits_first_byte()
     }
@@ -190,7 +191,6 @@ impl Response {
     }
 }
 
-/// The length of the blank lines at the start.
 fn blank_lines(bytes: &[u8]) -> usize {
     let mut length = 0;
     loop {

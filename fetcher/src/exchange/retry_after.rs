@@ -19,7 +19,7 @@ pub(crate) fn seconds<'a>(
     let text = |name| std::str::from_utf8(field(name)?).ok().map(str::trim);
     let value = text("retry-after")?;
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // Whoever asks for more than a century is understood.
+        // More than a century is as good as never.
         return Some(value.parse().unwrap_or(u32::MAX));
     }
     let until = httpdate::parse_http_date(value).ok()?;

@@ -9,16 +9,12 @@ use url::Url;
 /// Why a text cannot be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TargetError {
-    /// Neither http nor https.
     #[error("the scheme '{0}' is neither http nor https")]
     Scheme(String),
-    /// Longer than [`URL_MAX_BYTES`].
     #[error("the URL is longer than {URL_MAX_BYTES} bytes")]
     TooLong,
-    /// Port 0 cannot be connected to.
     #[error("port 0 cannot be connected to")]
     PortZero,
-    /// Not a URL.
     #[error("not a URL: {0}")]
     Syntax(String),
 }
@@ -26,11 +22,9 @@ pub(crate) enum TargetError {
 /// A place to connect to: connections are kept and told apart by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UrlOrigin {
-    /// TLS or not.
     pub(crate) https: bool,
     /// A name or an address without brackets, in lower case.
     pub(crate) host: Box<str>,
-    /// The port, never 0.
     pub(crate) port: u16,
 }
 
@@ -183,17 +177,14 @@ impl Target {
         true
     }
 
-    /// The whole URL.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether TLS is needed.
     pub(crate) fn is_https(&self) -> bool {
         self.https
     }
 
-    /// The port to connect to.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
@@ -241,7 +232,6 @@ impl Target {
         self.port == origin.port && self.https == origin.https && *self.host() == *origin.host
     }
 
-    /// Where it is.
     pub(crate) fn origin(&self) -> UrlOrigin {
         UrlOrigin {
             https: self.https,

@@ -53,7 +53,6 @@ struct TasksState {
     queue: WorkQueue,
     /// Slots that wait for a URL, and their wakers, the longest waiting first.
     waiting: VecDeque<(u32, Waker)>,
-    /// Whether a slot is among those.
     waits: Vec<bool>,
 }
 

@@ -8,7 +8,7 @@ use crate::{
     exit_reason::ExitReason,
     instructions::Instruction,
     outbox::Due,
-    pipes::{Patience, Pipes},
+    pipes::Pipes,
     work_queue::{Take, WorkQueue},
 };
 
@@ -51,7 +51,7 @@ pub(crate) fn run(
                     pipes.send_all(queue.outbox.collect());
                 }
                 if leaves || now.saturating_duration_since(looked) >= LOOK_INTERVAL {
-                    pipes.wait(Patience::None, !queue.is_full(), None)?;
+                    pipes.wait(Some(Duration::ZERO), !queue.is_full(), None)?;
                     looked = now;
                 }
                 if assignment.is_early {
@@ -73,7 +73,7 @@ pub(crate) fn run(
                     pipes.send_all(queue.outbox.collect());
                 }
                 if queue.ready() == 0 {
-                    pipes.wait(Patience::Endless, !queue.is_full(), None)?;
+                    pipes.wait(None, !queue.is_full(), None)?;
                     now = Instant::now();
                 }
             }
@@ -91,6 +91,6 @@ fn wait_until(start: Instant, pipes: &mut Pipes) -> Result<Instant, ExitReason> 
         }
         // Only a hang-up is looked for: instructions can wait, and reading
         // them here would have no bound.
-        pipes.wait(Patience::For(start - now), false, None)?;
+        pipes.wait(Some(start - now), false, None)?;
     }
 }

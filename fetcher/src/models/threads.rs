@@ -4,7 +4,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -14,7 +14,7 @@ use crate::{
     client::BlockingClient,
     exit_reason::{ExitReason, SetupError},
     outbox::Due,
-    pipes::{Patience, Pipes},
+    pipes::Pipes,
     work::Work,
     work_queue::{Take, WorkQueue},
 };
@@ -112,7 +112,7 @@ pub(crate) fn run<C: BlockingClient + Send + 'static>(
             }
             shared.wake(&state);
         }
-        let (patience, full) = {
+        let (timeout, full) = {
             let mut state = shared.lock();
             if pipes.is_flushed() && state.queue.outbox.due().has_come() {
                 let outgoing = state.queue.outbox.collect();
@@ -122,11 +122,11 @@ pub(crate) fn run<C: BlockingClient + Send + 'static>(
                 state = shared.lock();
             }
             (
-                patience(state.queue.outbox.due(), pipes.is_flushed()),
+                timeout(state.queue.outbox.due(), pipes.is_flushed()),
                 state.queue.is_full(),
             )
         };
-        pipes.wait(patience, !full, Some(shared.main_wake.as_fd()))?;
+        pipes.wait(timeout, !full, Some(shared.main_wake.as_fd()))?;
         // Nothing to read means no wake, and no error.
         let _ = rustix::io::read(&shared.main_wake, &mut [0; 8]);
     }
@@ -150,13 +150,14 @@ fn end(
     }
 }
 
-fn patience(due: Due, flushed: bool) -> Patience {
+/// When to look again, if nothing happens.
+fn timeout(due: Due, flushed: bool) -> Option<Duration> {
     match due {
         // Only the worker's reading lets more be written.
-        _ if !flushed => Patience::Endless,
-        Due::Never => Patience::Endless,
-        Due::Now => Patience::None,
-        Due::At(at) => Patience::For(at.saturating_duration_since(Instant::now())),
+        _ if !flushed => None,
+        Due::Never => None,
+        Due::Now => Some(Duration::ZERO),
+        Due::At(at) => Some(at.saturating_duration_since(Instant::now())),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Lookups over real sockets, for whoever may block and for the event loop.
+//! Lookups over real sockets, for threads that may block and for the event loop.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -19,7 +19,6 @@ use super::{
 /// Largest datagram looked at; without EDNS a server sends 512 bytes at most.
 const DATAGRAM_BYTES: usize = 1500;
 
-/// Looks a name up and waits for it.
 pub(crate) fn blocking(
     config: &ResolverConfig,
     host: &str,
@@ -44,7 +43,6 @@ pub(crate) fn blocking(
     }
 }
 
-/// Looks a name up on the event loop.
 pub(crate) async fn on_loop(
     config: &ResolverConfig,
     host: &str,

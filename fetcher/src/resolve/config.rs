@@ -16,10 +16,8 @@ const SEARCH_MAX: usize = 6;
 const NDOTS_MAX: usize = 15;
 const TIMEOUT_MAX_S: u64 = 30;
 const ATTEMPTS_MAX: usize = 5;
-/// The port of DNS.
 const PORT: u16 = 53;
 
-/// How to ask for names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ResolverConfig {
     /// Whom to ask, in order.
@@ -28,7 +26,6 @@ pub(crate) struct ResolverConfig {
     pub(crate) search: Vec<String>,
     /// A name with fewer dots is looked up in the search domains first.
     pub(crate) ndots: usize,
-    /// How long a server may take to answer.
     pub(crate) timeout: Duration,
     /// How often all servers are asked.
     pub(crate) attempts: usize,

@@ -16,7 +16,6 @@ use super::config::ResolverConfig;
 
 /// Aliases followed within one answer.
 const ALIASES_MAX: usize = 16;
-/// Addresses kept of one host.
 const ADDRESSES_MAX: usize = 16;
 /// Once one family's addresses are there, the other's are waited for so much
 /// longer: the Resolution Delay of RFC 8305 section 3.
@@ -51,7 +50,6 @@ impl LookupError {
     }
 }
 
-/// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LookupStep {
     /// Send these to the server in datagrams, from a port of their own, and
@@ -67,7 +65,6 @@ pub(crate) enum LookupStep {
         query: Vec<u8>,
         wait: Duration,
     },
-    /// It is over.
     Done(Result<Vec<IpAddr>, LookupError>),
 }
 
@@ -109,7 +106,6 @@ pub(crate) struct Lookup<'a> {
     config: &'a ResolverConfig,
     host: &'a str,
     candidates: Vec<String>,
-    /// Position among `candidates`.
     candidate: usize,
     name: Name,
     attempt: usize,
@@ -181,7 +177,6 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    /// Questions whose answers did not fit into a datagram.
     pub(crate) fn truncated(&self) -> usize {
         self.questions
             .iter()

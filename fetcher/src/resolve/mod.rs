@@ -68,9 +68,8 @@ struct Flight {
 
 /// What a host's lookup comes to for the one who asks.
 enum LookupRole {
-    /// It is known.
     Known(LookupResult),
-    /// Somebody else is at it.
+    /// Another slot is at it.
     Wait(Arc<Flight>),
     /// It is for the one who asks to find it out and to tell the others.
     Lead(Arc<str>, Arc<Flight>),
@@ -96,7 +95,6 @@ impl Resolver {
         }
     }
 
-    /// The host's addresses; blocks until they are there.
     pub(crate) fn lookup_blocking(&self, host: &str, deadline: Instant) -> LookupResult {
         match literal(host) {
             Some(addresses) => self.admit_literal(host, addresses),
@@ -120,7 +118,6 @@ impl Resolver {
         }
     }
 
-    /// The host's addresses, on the event loop.
     pub(crate) async fn lookup(&self, host: &str, deadline: Instant) -> LookupResult {
         if let Some(addresses) = literal(host) {
             return self.admit_literal(host, addresses);
@@ -359,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_found_by_whoever_may_block() {
+    fn names_are_found_where_a_thread_may_block() {
         let (resolver, counters) = resolver();
         let lookup = |host| resolver.lookup_blocking(host, soon());
         assert_eq!(lookup("127.0.0.1"), ips(&["127.0.0.1"]));

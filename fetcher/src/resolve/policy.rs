@@ -8,10 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::LookupError;
 
-/// A worker's policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Policy {
-    /// Any address.
     #[default]
     Any,
     /// Only those that lead into the public internet.
@@ -19,7 +17,6 @@ pub(crate) enum Policy {
 }
 
 impl Policy {
-    /// By the setup's flag.
     pub(crate) fn new(deny_private: bool) -> Self {
         if deny_private {
             Self::PublicOnly
@@ -28,7 +25,6 @@ impl Policy {
         }
     }
 
-    /// Whether it may be connected to.
     pub(crate) fn allows(self, address: IpAddr) -> bool {
         self == Self::Any || is_public(address)
     }
@@ -98,7 +94,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         // Teredo, other protocol assignments, documentation.
         [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
         // Global unicast is all that is handed out; the rest is loopback, unique
-        // local, link-local, multicast, or nobody's.
+        // local, link-local, multicast, or not handed out.
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }

@@ -108,7 +108,7 @@ fn verdict(
             Ok(ExchangeProgress::Over { .. }) => break Ok(()),
             Err(failure) => break Err(failure),
         }
-        assert!(fetch.held_bytes() <= HELD_MAX_BYTES.max(2 * piece.len()));
+        assert!(fetch.response.held_bytes() <= HELD_MAX_BYTES.max(2 * piece.len()));
     };
     let drained = DRAIN_MAX_BYTES + longest_piece as u64;
     assert!(fetch.body_bytes() <= limit.max(drained));
