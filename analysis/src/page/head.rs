@@ -44,7 +44,7 @@ pub(super) fn verdict(view: &StudyView<'_>) -> Markup {
     let mut sentences = text::verdict(view.study);
     sentences.retain(|sentence| Some(sentence.as_str()) != noise(view.study));
     let names: Vec<&str> = view.rows.iter().map(|row| row.name()).collect();
-    // An arm that is alone in front lends the box its colour.
+    // A single leader gives the box its colour.
     let winner = leaders(view.study)
         .filter(|leaders| leaders.tied == 1)
         .and_then(|leaders| view.row(&leaders.ranked.first()?.arm.name));

@@ -5,7 +5,7 @@
 //! never coloured. The hues were chosen so that the worst pair under simulated
 //! protanopia, deuteranopia and tritanopia stays apart by an OKLab distance of
 //! 10 (light) and 12 (dark); every one has a contrast of 3 or more against its
-//! ground (WCAG 2.2, 1.4.11), which a test holds.
+//! background (WCAG 2.2, 1.4.11), which a test holds.
 
 use crate::record::Arm;
 
@@ -36,7 +36,7 @@ pub(super) enum Shape {
     Cross,
 }
 
-/// One colour, `#rrggbb` on a light and on a dark ground.
+/// One colour, `#rrggbb` on a light and on a dark background.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Colour {
     /// The CSS variable's name, without the dashes in front.
@@ -49,7 +49,7 @@ const fn colour(name: &'static str, light: &'static str, dark: &'static str) -> 
     Colour { name, light, dark }
 }
 
-/// The ground, the ink and everything between.
+/// Background, text and what stands between.
 pub(super) const BASE_COLOURS: [Colour; 7] = [
     colour("bg", "#ffffff", "#14171c"),
     colour("panel", "#f5f7f9", "#1c2128"),

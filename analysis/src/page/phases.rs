@@ -6,7 +6,7 @@ use super::{
     figures,
     svg::{
         Anchor, Px, onward,
-        plot::{Drawing, Room, Rows, for_both, unit_ticks, x_axis, x_title},
+        plot::{ChartRows, Drawing, Room, for_both, unit_ticks, x_axis, x_title},
         scale::{Scale, Unit, time_limit},
         swatch, text,
     },
@@ -78,7 +78,7 @@ fn bar<'a>(row: &'a ArmRow<'a>) -> Option<PhaseBar<'a>> {
 fn draw(bars: &[PhaseBar<'_>], limit: f64, room: Room) -> Drawing {
     let names = bars.iter().map(|bar| bar.row.name());
     let (size, margins) = room.pick(((40.0, 24.0), (8.0, 200.0)), ((54.0, 22.0), (24.0, 10.0)));
-    let rows = Rows::new(room, names, size, margins);
+    let rows = ChartRows::new(room, names, size, margins);
     let area = rows.area;
     let unit = Unit::of_seconds(limit);
     let is_cut = |bar: &PhaseBar<'_>| bar.total() > limit;

@@ -12,7 +12,7 @@ use super::{
     identity::description,
     svg::{
         Anchor, Path, Px, onward,
-        plot::{Area, Drawing, Room, Rows, for_both, unit_ticks, x_axis, x_title},
+        plot::{Area, ChartRows, Drawing, Room, for_both, unit_ticks, x_axis, x_title},
         scale::{Scale, Unit, time_limit},
         swatch, text, text_width,
     },
@@ -266,7 +266,7 @@ fn phases(request: &Request) -> [(&'static str, f64, f64); 3] {
 fn strips(runs: &[RecordedRun<'_>], end_s: f64, room: Room) -> Drawing {
     let names = runs.iter().map(|run| run.row.name());
     let (size, margins) = room.pick(((46.0, 34.0), (6.0, 150.0)), ((60.0, 32.0), (22.0, 14.0)));
-    let rows = Rows::new(room, names, size, margins);
+    let rows = ChartRows::new(room, names, size, margins);
     let area = rows.area;
     let x = Scale::linear((0.0, end_s), (area.left, area.right));
     let unit = Unit::of_seconds(end_s);
@@ -372,7 +372,7 @@ fn lanes(run: &RecordedRun<'_>, end_s: f64, px_per_s: f64, names_px: f64) -> Mar
     html! {
         p.lead {
             (swatch(run.row.identity)) b { (run.row.name()) } ": " (description(run.row.arm())) ". "
-            @if run.row.arm().processes > 1 && run.row.arm().concurrency > 1 { "Rows are process · slot. " }
+            @if run.row.arm().processes > 1 && run.row.arm().concurrency > 1 { "ChartRows are process · slot. " }
             "Block " (run.trial.block) ", " (format::count(count as u64)) " requests"
             @if run.lanes.len() > shown.len() { ", " (shown.len()) " of " (run.lanes.len()) " slots" }
             @if run.goes_on(end_s) { " of a run of " (format::duration(run.finished())) }

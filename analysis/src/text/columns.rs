@@ -1,4 +1,4 @@
-//! The table's figures, column by column, whoever draws it.
+//! The figures of the table, column by column, for terminal and Markdown.
 
 use crate::{
     format,

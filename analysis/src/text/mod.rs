@@ -1,7 +1,7 @@
 //! A study in words and tables, for people and machines.
 //!
-//! Everything that is said is made from the record; nothing is said that its
-//! intervals do not bear.
+//! Every sentence is made from the record; none says what the
+//! intervals do not support.
 
 mod between;
 mod columns;
@@ -28,7 +28,7 @@ pub use terminal::table;
 pub(crate) use verdict::verdict;
 pub(crate) use words::{counted, counted_were, ends, ends_in_brackets, listed, or_unknown};
 
-/// What is told below the table, a line each.
+/// The lines below the table.
 fn lines_below(study: &Study) -> Vec<String> {
     let lines = [sureness(study), coordination(study)].into_iter().flatten();
     let lines = lines.chain(open_loop::lines(study));

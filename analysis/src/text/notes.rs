@@ -33,7 +33,7 @@ pub(crate) fn sureness(study: &Study) -> Option<String> {
     (!parts.is_empty()).then(|| format!("How sure: {}.", parts.join("; ")))
 }
 
-/// The caveats that [`verdict`](crate::text::verdict()) has not told already.
+/// The caveats that [`verdict`](crate::text::verdict()) leaves out.
 pub(crate) fn caveats(study: &Study) -> Vec<&str> {
     let control = study.analysis.control.as_ref();
     let told = control.and_then(|control| control.too_noisy.as_ref());

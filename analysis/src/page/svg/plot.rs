@@ -142,7 +142,7 @@ fn rules(lines: impl Iterator<Item = ((f64, f64), (f64, f64))>) -> Markup {
 
 /// The area of a chart with a row per arm, one below the other.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Rows {
+pub(crate) struct ChartRows {
     pub(crate) area: Area,
     /// From the area's top to that of the first row.
     top: f64,
@@ -150,7 +150,7 @@ pub(crate) struct Rows {
     pub(crate) height: f64,
 }
 
-impl Rows {
+impl ChartRows {
     /// `pitch` and `height` of a row, and what stands right of it, wide and narrow.
     pub(crate) fn new<'a>(
         room: Room,
