@@ -13,7 +13,7 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    server::{OriginServer, ServerStartError},
+    server::{OriginServer, ServerError},
     spec::Delay,
     thread::ServerSettings,
     watch::watch,
@@ -149,7 +149,7 @@ pub fn run(args: &OriginArgs) -> ExitCode {
 #[derive(Debug, thiserror::Error)]
 enum RunError {
     #[error(transparent)]
-    Start(#[from] ServerStartError),
+    Start(#[from] ServerError),
     #[error("the certificate cannot be written to {path}: {source}")]
     Certificate { path: PathBuf, source: io::Error },
 }
@@ -194,17 +194,11 @@ fn serve(origin: &OriginServer, exit_with_stdin: bool) -> io::Result<()> {
         // Not before the signals are taken: the reader of the URLs may send one.
         announce(origin)?;
         let stop = origin.stop_token();
-        let input_ends = async {
-            match exit_with_stdin {
-                true => stdin_ends().await,
-                false => std::future::pending().await,
-            }
-        };
         tokio::select! {
             _ = terminate.recv() => Ok(()),
             _ = interrupt.recv() => Ok(()),
             () = stop.cancelled() => Ok(()),
-            result = input_ends => result,
+            result = stdin_ends(), if exit_with_stdin => result,
         }
     })
 }

@@ -28,7 +28,6 @@ use crate::{
 
 /// What a connection runs over: TCP, or TLS over TCP.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin {
-    /// The socket underneath.
     fn socket(&self) -> &TcpStream;
 }
 
@@ -250,7 +249,6 @@ impl<T: Transport> ServedConnection<'_, T> {
         poll_fn(|cx| idle.bound(poll_read_buf(Pin::new(&mut *transport), cx, input), cx)).await
     }
 
-    /// Ends the connection as the response asks.
     async fn end(&mut self, how: After) -> io::Result<()> {
         match how {
             After::KeepAlive | After::CutOff => Ok(()),

@@ -79,7 +79,6 @@ impl Piece {
     }
 }
 
-/// One body: its pieces in order.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Content {
     pieces: [Piece; 6],
@@ -102,12 +101,10 @@ impl Content {
         content
     }
 
-    /// The pieces that are not empty.
     pub(crate) fn pieces(&self) -> &[Piece] {
         &self.pieces[..self.count]
     }
 
-    /// Bytes in all.
     pub(crate) fn length(&self) -> u64 {
         self.pieces().iter().map(Piece::length).sum()
     }

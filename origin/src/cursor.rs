@@ -21,12 +21,10 @@ pub(crate) struct SendCursor {
 }
 
 impl SendCursor {
-    /// Whether all has been sent.
     pub(crate) fn at_end(&self, response: &RenderedResponse) -> bool {
         self.segment == response.segments.len()
     }
 
-    /// Bytes sent so far.
     pub(crate) fn sent(&self) -> u64 {
         self.sent
     }
@@ -88,7 +86,6 @@ impl SendCursor {
 /// How much of a paced response may be written at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stride {
-    /// Bytes, at most.
     pub(crate) bytes: u64,
     /// Time from the stride before to this one; `None`: no wait.
     pub(crate) interval: Option<Duration>,

@@ -45,7 +45,7 @@ mod visits;
 mod watch;
 
 pub use cli::{OriginArgs, run};
-pub use server::{OriginServer, ServerStartError, ServerStopError};
+pub use server::{OriginServer, ServerError};
 pub use stats::Stats;
 pub use thread::ServerSettings;
 pub use tls::TlsError;

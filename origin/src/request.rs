@@ -14,15 +14,11 @@ pub(crate) struct RequestHead<'b> {
     pub(crate) head_only: bool,
     /// Path, and query if there is one: the target without scheme and authority.
     pub(crate) path_and_query: &'b str,
-    /// HTTP/1.0 rather than 1.1.
     pub(crate) http10: bool,
-    /// The client would reuse the connection.
     pub(crate) keep_alive: bool,
     /// The client waits for 100 before it sends its body.
     pub(crate) expects_continue: bool,
-    /// Bytes of the head.
     pub(crate) head_length: usize,
-    /// Bytes of body that follow it.
     pub(crate) body_length: u64,
 }
 
@@ -57,7 +53,6 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// The status that says so.
     pub(crate) const fn status(self) -> u16 {
         match self {
             Self::Malformed(httparse::Error::Version) => 505,

@@ -19,9 +19,7 @@ use crate::{
 /// What happens to the connection when the response has been sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum After {
-    /// It serves the next request.
     KeepAlive,
-    /// It is closed, in order.
     Close,
     /// It is closed in order, after what the client still sends has been read
     /// for a while: closing over unread bytes would reset the connection and
@@ -29,7 +27,6 @@ pub(crate) enum After {
     Refuse,
     /// It is closed without a TLS close alert.
     CutOff,
-    /// It is reset.
     Reset,
     /// It stays open, and silent.
     Stall,
@@ -71,7 +68,6 @@ pub(crate) struct RenderedResponse {
     pub(crate) body_bytes: u64,
     /// How fast it leaves; at once without.
     pub(crate) pace: Option<SendPace>,
-    /// What comes then.
     pub(crate) after: After,
 }
 
@@ -79,9 +75,14 @@ pub(crate) struct RenderedResponse {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Segment {
     /// A range of the response's own text.
-    Text { start: usize, end: usize },
-    /// `length` bytes of `source`, repeated as needed.
-    Cycle { source: &'static [u8], length: u64 },
+    Text {
+        start: usize,
+        end: usize,
+    },
+    Cycle {
+        source: &'static [u8],
+        length: u64,
+    },
 }
 
 impl Segment {
@@ -94,7 +95,6 @@ impl Segment {
 }
 
 impl RenderedResponse {
-    /// An empty one.
     pub(crate) fn new() -> Self {
         Self::reusing(Vec::with_capacity(512), Vec::with_capacity(4))
     }
@@ -360,7 +360,6 @@ impl RenderedResponse {
         self.push_text(b"0\r\n\r\n");
     }
 
-    /// Ends the response early.
     fn cut(&mut self, stage: Stage, kind: CutKind) {
         let end = match stage {
             Stage::Before => 0,

@@ -22,9 +22,9 @@ use crate::{
     tls::{Identities, TlsError},
 };
 
-/// Why an origin does not start.
+/// Why an origin does not start, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
-pub enum ServerStartError {
+pub enum ServerError {
     /// An address cannot be bound.
     #[error("{address}: {source}{}", bind_hint(source))]
     Bind {
@@ -42,6 +42,12 @@ pub enum ServerStartError {
     /// The system has no thread or descriptor left.
     #[error("the system refused what the origin needs: {0}")]
     System(#[from] io::Error),
+    /// A thread met an error that it cannot go on after.
+    #[error("the origin stopped serving: {0}")]
+    Stopped(io::Error),
+    /// A thread panicked, which is a bug.
+    #[error("a thread of the origin panicked")]
+    Panicked,
 }
 
 fn bind_hint(error: &io::Error) -> &'static str {
@@ -53,17 +59,6 @@ fn bind_hint(error: &io::Error) -> &'static str {
         io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
         _ => "",
     }
-}
-
-/// Why an origin stopped by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerStopError {
-    /// A thread met an error that it cannot go on after.
-    #[error("the origin stopped serving: {0}")]
-    System(#[from] io::Error),
-    /// A thread panicked, which is a bug.
-    #[error("a thread of the origin panicked")]
-    Panicked,
 }
 
 /// A running origin. Dropping it stops it.
@@ -84,18 +79,18 @@ impl OriginServer {
     ///
     /// # Errors
     ///
-    /// [`ServerStartError`] when the system, or the TLS library, has not what is needed.
+    /// [`ServerError`] when the system, or the TLS library, has not what is needed.
     pub fn start(
         http: SocketAddr,
         https: Option<SocketAddr>,
         settings: &ServerSettings,
-    ) -> Result<Self, ServerStartError> {
+    ) -> Result<Self, ServerError> {
         let count = settings.threads.get();
         if count > THREADS_MAX {
-            return Err(ServerStartError::Threads(count));
+            return Err(ServerError::Threads(count));
         }
         let bind = |address| {
-            TcpListener::bind(address).map_err(|source| ServerStartError::Bind { address, source })
+            TcpListener::bind(address).map_err(|source| ServerError::Bind { address, source })
         };
         let (http, https) = (bind(http)?, https.map(bind).transpose()?);
         let counters = Arc::new(ServerCounters::new(count));
@@ -191,18 +186,18 @@ impl OriginServer {
     ///
     /// # Errors
     ///
-    /// [`ServerStopError`] if the origin had stopped by itself before.
-    pub fn stop(mut self) -> Result<(), ServerStopError> {
+    /// [`ServerError`] if the origin had stopped by itself before.
+    pub fn stop(mut self) -> Result<(), ServerError> {
         self.stop.cancel();
         self.join()
     }
 
-    fn join(&mut self) -> Result<(), ServerStopError> {
+    fn join(&mut self) -> Result<(), ServerError> {
         let mut result = Ok(());
         for thread in self.threads.drain(..) {
             let ended = match thread.join() {
-                Ok(ended) => ended.map_err(ServerStopError::from),
-                Err(_panic) => Err(ServerStopError::Panicked),
+                Ok(ended) => ended.map_err(ServerError::Stopped),
+                Err(_panic) => Err(ServerError::Panicked),
             };
             result = result.and(ended);
         }

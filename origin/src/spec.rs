@@ -11,16 +11,12 @@ use crate::{
 /// How long a response is held back: `5ms`, `1ms..20ms` or `lognormal:20ms:0.5`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Delay {
-    /// Always the same.
     Fixed(Duration),
-    /// Uniform between the two, both included.
     Uniform(Duration, Duration),
     /// Lognormal, given by its median and the standard deviation of its
     /// logarithm; the mean is median · exp(sigma² / 2).
     LogNormal {
-        /// Half of the delays are shorter.
         median: Duration,
-        /// Spread.
         sigma: f64,
     },
 }
@@ -40,7 +36,6 @@ impl Delay {
         }
     }
 
-    /// Whether every URL gets the same delay.
     pub(crate) const fn is_fixed(self) -> bool {
         matches!(self, Self::Fixed(_))
     }
@@ -76,14 +71,11 @@ impl FromStr for Delay {
 /// A body's size in bytes: `64`, `4k` or `1k..64k`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Size {
-    /// Always the same.
     Fixed(u64),
-    /// Uniform between the two, both included.
     Uniform(u64, u64),
 }
 
 impl Size {
-    /// This URL's size.
     pub(crate) fn sample(self, rng: &mut SeededRng) -> u64 {
         match self {
             Self::Fixed(size) => size,
@@ -91,7 +83,6 @@ impl Size {
         }
     }
 
-    /// Whether every URL gets the same size.
     pub(crate) const fn is_fixed(self) -> bool {
         matches!(self, Self::Fixed(_))
     }

@@ -168,7 +168,6 @@ impl ServerCounters {
         }
     }
 
-    /// One thread's view.
     pub(crate) fn tally(&self, thread: usize) -> Tally<'_> {
         Tally {
             counters: self,
@@ -260,14 +259,12 @@ impl<'c> Tally<'c> {
         }
     }
 
-    /// A response with this status begins.
     pub(crate) fn response(self, status: u16) {
         if let Some(counter) = self.shard.responses.0.get(usize::from(status)) {
             counter.fetch_add(1, Relaxed);
         }
     }
 
-    /// A response was held back.
     pub(crate) fn delay(self, requested: Duration, actual: Duration) {
         let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.shard.delays.fetch_add(1, Relaxed);
@@ -277,12 +274,10 @@ impl<'c> Tally<'c> {
         self.shard.overshoot_max_ns.fetch_max(overshoot, Relaxed);
     }
 
-    /// Bytes left.
     pub(crate) fn sent(self, bytes: u64) {
         self.shard.sent_bytes.fetch_add(bytes, Relaxed);
     }
 
-    /// A whole body left.
     pub(crate) fn body(self, bytes: u64) {
         self.shard.body_bytes.fetch_add(bytes, Relaxed);
     }
@@ -316,7 +311,6 @@ impl<'c> CountedConnection<'c> {
         OpenRequest(tally.counters)
     }
 
-    /// A request for the counters arrived.
     pub(crate) fn stats_request(&mut self) {
         if self.use_ == Use::None {
             self.use_ = Use::StatsOnly;

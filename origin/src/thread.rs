@@ -72,7 +72,6 @@ impl ServerThread {
         Ok((runtime, Arc::new(thread)))
     }
 
-    /// Where this thread counts.
     pub(crate) fn tally(&self) -> Tally<'_> {
         self.counters.tally(self.index)
     }

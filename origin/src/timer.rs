@@ -27,7 +27,6 @@ use tokio::io::unix::AsyncFd;
 
 use crate::watch::watch;
 
-/// One thread's waits.
 #[derive(Debug)]
 pub(crate) struct Timer {
     fd: AsyncFd<OwnedFd>,
@@ -44,10 +43,6 @@ struct TimerQueue {
 
 impl Timer {
     /// A timer on the current runtime.
-    ///
-    /// # Errors
-    ///
-    /// When the system has no descriptor left.
     pub(crate) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let fd = timerfd_create(TimerfdClockId::Monotonic, flags)?;
@@ -59,10 +54,6 @@ impl Timer {
 
     /// Wakes the waits that are due; the runtime's thread must run this as
     /// long as anybody waits.
-    ///
-    /// # Errors
-    ///
-    /// When the runtime shuts down or the system refuses to arm the timer.
     pub(crate) async fn drive(&self) -> io::Result<Infallible> {
         let mut due = Vec::new();
         loop {
@@ -132,7 +123,6 @@ impl Timer {
     }
 }
 
-/// One wait.
 #[derive(Debug)]
 pub(crate) struct Sleep<'t> {
     timer: &'t Timer,

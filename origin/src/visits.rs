@@ -8,7 +8,6 @@ use std::{
 
 use crate::limits::VISITS_MAX;
 
-/// Counts by URL; bounded.
 #[derive(Debug, Default)]
 pub(crate) struct Visits(Mutex<HashMap<u64, u32>>);
 
@@ -28,7 +27,6 @@ impl Visits {
         Some(*visits)
     }
 
-    /// Forgets all.
     pub(crate) fn reset(&self) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.clear();

@@ -5,10 +5,6 @@ use std::{io, os::fd::OwnedFd};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// Watches a descriptor until it can be read.
-///
-/// # Errors
-///
-/// When the descriptor is none that can be watched, such as a plain file.
 #[allow(
     deprecated,
     reason = "the successor is unsafe to call, for types that only lend a descriptor; \
