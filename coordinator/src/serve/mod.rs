@@ -85,22 +85,20 @@ pub(crate) async fn run(args: ServeArgs) -> Result<CommandExit, Failure> {
                 config.http_listen
             ))
         })?;
-    let (grpc_at, pages_at) = addresses(&server, &pages).map_err(Failure::usage)?;
+    let grpc_at = server.address().map_err(Failure::usage)?;
+    let pages_at = pages.local_addr().map_err(Failure::usage)?;
     let tls = config.tls.is_some();
     if let Some(tls) = config.tls {
         server = server.with_tls(tls);
     }
     let state = ServerState::new(jobs.clone(), server.roster(), config.origin);
-    let routes = routes(
-        &state,
-        Gate {
-            token: config.token.clone(),
-            refusals: server.refusals(),
-        },
-    )
-    .await?;
-    let shutdown = CancellationToken::new();
     let refusals = server.refusals();
+    let gate = Gate {
+        token: config.token.clone(),
+        refusals: refusals.clone(),
+    };
+    let routes = routes(&state, gate).await?;
+    let shutdown = CancellationToken::new();
     let (fleet, grpc) = server.start(routes, shutdown.clone());
     let mut grpc = tokio::spawn(grpc);
     let mut pages = tokio::spawn(pages::serve(
@@ -129,13 +127,6 @@ pub(crate) async fn run(args: ServeArgs) -> Result<CommandExit, Failure> {
         pages.abort();
     }
     ended
-}
-
-fn addresses(
-    server: &FleetServer,
-    pages: &TcpListener,
-) -> std::io::Result<(SocketAddr, SocketAddr)> {
-    Ok((server.address()?, pages.local_addr()?))
 }
 
 /// Where it is, on standard output: a program that starts it reads that.
@@ -207,26 +198,18 @@ async fn work(mut fleet: Fleet, jobs: &Jobs, mut signals: EndSignals) -> Command
             jobs.finish(&job, finished);
         }
     };
-    let end = async {
-        let exit = signals.next().await;
-        info!("ending");
-        jobs.close();
-        over.cancel();
-        exit
-    };
-    let quit = async |signals: &mut EndSignals| {
-        signals.next().await;
-        std::process::exit(CommandExit::Interrupted.code().into())
-    };
     let exit = {
         tokio::pin!(run);
         let exit = tokio::select! {
             () = &mut run => CommandExit::Done,
-            exit = end => exit,
+            exit = signals.next() => exit,
         };
+        info!("ending");
+        jobs.close();
+        over.cancel();
         tokio::select! {
             () = run => {}
-            () = quit(&mut signals) => {}
+            _ = signals.next() => std::process::exit(CommandExit::Interrupted.code().into()),
         }
         exit
     };
@@ -243,15 +226,13 @@ async fn run_job(job: &Arc<ServerJob>, plan: JobPlan, fleet: &mut Fleet) -> JobF
     };
     // Whatever it was read from is not needed any more.
     let _ = std::fs::remove_file(job.directory.join("list"));
-    match result {
-        Ok(exit) => JobFinished {
-            exit_code: exit.code(),
-            message: String::new(),
-        },
-        Err(failure) => JobFinished {
-            exit_code: failure.exit.code(),
-            message: failure.to_string(),
-        },
+    let (exit, message) = match result {
+        Ok(exit) => (exit, String::new()),
+        Err(failure) => (failure.exit, failure.to_string()),
+    };
+    JobFinished {
+        exit_code: exit.code(),
+        message,
     }
 }
 
