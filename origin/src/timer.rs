@@ -53,7 +53,7 @@ impl Timer {
     }
 
     /// Wakes the waits that are due; the runtime's thread must run this as
-    /// long as anybody waits.
+    /// long as there are waits.
     pub(crate) async fn drive(&self) -> io::Result<Infallible> {
         let mut due = Vec::new();
         loop {

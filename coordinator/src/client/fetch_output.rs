@@ -134,7 +134,9 @@ impl FetchOutput {
     pub(super) async fn discard(self) {
         match self.records {
             Records::Claimed(claimed) => {
-                claimed.map(Taken::discard);
+                if let Some(claimed) = claimed {
+                    claimed.discard();
+                }
             }
             Records::Written(written) => {
                 let _ = written.writer.finish(false, sleep(END_PATIENCE)).await;
@@ -153,7 +155,9 @@ impl FetchOutput {
         let WrittenRecords { writer, before, .. } = match self.records {
             Records::Written(written) => *written,
             Records::Claimed(claimed) => {
-                claimed.map(Taken::discard);
+                if let Some(claimed) = claimed {
+                    claimed.discard();
+                }
                 return Ok(None);
             }
         };
