@@ -372,7 +372,7 @@ fn lanes(run: &RecordedRun<'_>, end_s: f64, px_per_s: f64, names_px: f64) -> Mar
     html! {
         p.lead {
             (swatch(run.row.identity)) b { (run.row.name()) } ": " (description(run.row.arm())) ". "
-            @if run.row.arm().processes > 1 && run.row.arm().concurrency > 1 { "ChartRows are process · slot. " }
+            @if run.row.arm().processes > 1 && run.row.arm().concurrency > 1 { "Rows are process · slot. " }
             "Block " (run.trial.block) ", " (format::count(count as u64)) " requests"
             @if run.lanes.len() > shown.len() { ", " (shown.len()) " of " (run.lanes.len()) " slots" }
             @if run.goes_on(end_s) { " of a run of " (format::duration(run.finished())) }
