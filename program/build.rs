@@ -4,8 +4,6 @@
 //! Without a checkout (a tarball, a container's build context) the commit is what the variable
 //! `FANOUT_BUILD` says, which also outranks a checkout; without that it is unknown.
 
-#![expect(clippy::print_stdout, reason = "so a build script speaks to cargo")]
-
 use std::{env, fs, path::Path, process::Command};
 
 fn main() {

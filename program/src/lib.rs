@@ -83,5 +83,5 @@ pub fn raise_file_limit() {
 
 #[cfg(test)]
 #[path = "../build.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, clippy::print_stdout)]
 mod build;
