@@ -35,13 +35,13 @@ const REQUEST_PX: f64 = 24.0;
 const TRACK_AIR: f64 = 8.0;
 
 /// A slot: its fetcher's number and its own.
-type Slot = (u32, u32);
+type SlotOfFetcher = (u32, u32);
 
 /// One arm's trial.
 struct RecordedRun<'a> {
     row: &'a ArmRow<'a>,
     trial: &'a TrialRecord,
-    lanes: BTreeMap<Slot, Vec<&'a Request>>,
+    lanes: BTreeMap<SlotOfFetcher, Vec<&'a Request>>,
     /// Up to here every request is on record.
     known_s: f64,
     /// Whether that is the whole run.
@@ -114,7 +114,7 @@ impl<'a> RecordedRun<'a> {
         let counted = row.summary.trials.iter().copied().find(recorded);
         let trial = counted
             .or_else(|| trials.find(|trial| trial.arm == row.arm().name && recorded(trial)))?;
-        let mut lanes: BTreeMap<Slot, Vec<&Request>> = BTreeMap::new();
+        let mut lanes: BTreeMap<SlotOfFetcher, Vec<&Request>> = BTreeMap::new();
         let sane = |seconds: f64| seconds.is_finite() && seconds >= 0.0;
         for request in &trial.requests {
             if sane(request.start_s) && sane(request.duration_s) {
@@ -144,7 +144,7 @@ impl<'a> RecordedRun<'a> {
     }
 
     /// The lanes that are drawn.
-    fn shown(&self) -> impl Iterator<Item = (Slot, &[&'a Request])> {
+    fn shown(&self) -> impl Iterator<Item = (SlotOfFetcher, &[&'a Request])> {
         let lanes = self.lanes.iter().take(LANES_MAX);
         lanes.map(|(slot, lane)| (*slot, lane.as_slice()))
     }
@@ -196,7 +196,7 @@ impl<'a> RecordedRun<'a> {
     }
 
     /// What a lane is called.
-    fn lane_name(&self, (fetcher, slot): Slot) -> String {
+    fn lane_name(&self, (fetcher, slot): SlotOfFetcher) -> String {
         let arm = self.row.arm();
         let (fetcher, slot) = (fetcher.saturating_add(1), slot.saturating_add(1));
         match (arm.processes, arm.concurrency) {
@@ -337,7 +337,7 @@ fn strip(run: &RecordedRun<'_>, x: &Scale, y: f64, height: f64, room: Room) -> M
 
 /// Every request of one arm in its slot.
 fn lanes(run: &RecordedRun<'_>, end_s: f64, px_per_s: f64, names_px: f64) -> Markup {
-    let shown: Vec<(Slot, &[&Request])> = run.shown().collect();
+    let shown: Vec<(SlotOfFetcher, &[&Request])> = run.shown().collect();
     let pitch: f64 = match shown.len() {
         0..=8 => 24.0,
         9..=16 => 17.0,
