@@ -15,7 +15,7 @@ use http::{HeaderMap, StatusCode, header};
 use crate::{
     counters::Counters,
     exchange::{
-        body::{BodyCoding, BodySink},
+        body::{BodySink, ContentCoding},
         fetch::DRAIN_MAX_BYTES,
         redirect_chain::{RedirectChain, is_redirect},
         request::{HeaderError, Headers},
@@ -172,7 +172,7 @@ impl LibraryFetch {
         if self.location.is_none()
             && plan.decompress
             && let Some(coding) = last(header::CONTENT_ENCODING)
-                .and_then(|value| BodyCoding::from_field(value.as_bytes()))
+                .and_then(|value| ContentCoding::from_field(value.as_bytes()))
         {
             self.sink.decode(coding)?;
         }

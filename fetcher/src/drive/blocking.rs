@@ -11,7 +11,7 @@ use fanout_proto::completion::Outcome;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::{
-    ConnectLimits, Core, FetchNotes, Slot,
+    ConnectLimits, Core, CoreSlot, FetchNotes,
     connection::{self, Connection, Exchange, Socket, Trouble, TrySocket, advance},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub(crate) struct BlockingCore {
-    slot: Slot<DeadlineStream>,
+    slot: CoreSlot<DeadlineStream>,
     request: Vec<u8>,
     scratch: &'static mut [u8],
     watchdog: Option<Watchdog>,
@@ -32,7 +32,7 @@ impl BlockingCore {
         watchdog: Option<Watchdog>,
     ) -> Self {
         Self {
-            slot: Slot::new(core),
+            slot: CoreSlot::new(core),
             request: Vec::new(),
             scratch,
             watchdog,

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    ConnectLimits, Core, FetchNotes, READ_BYTES, Slot,
+    ConnectLimits, Core, CoreSlot, FetchNotes, READ_BYTES,
     connection::{self, Connection, Exchange, Socket, Trouble, TrySocket, advance},
 };
 use crate::{
@@ -35,7 +35,7 @@ thread_local! {
 }
 
 pub(crate) struct AsyncCore {
-    slot: Slot<TcpStream>,
+    slot: CoreSlot<TcpStream>,
     /// The slot's own timer, set anew for every URL: that is cheap as long as
     /// it never fires.
     timer: Pin<Box<Sleep>>,
@@ -45,7 +45,7 @@ impl AsyncCore {
     /// Must be called inside the runtime.
     pub(crate) fn new(core: Arc<Core>) -> Self {
         Self {
-            slot: Slot::new(core),
+            slot: CoreSlot::new(core),
             timer: Box::pin(sleep_until(Instant::now().into())),
         }
     }
@@ -81,7 +81,7 @@ impl AsyncCore {
         notes: &mut FetchNotes,
     ) -> Result<bool, Trouble> {
         let Self { slot, timer } = self;
-        let Slot { core, fetch, .. } = slot;
+        let CoreSlot { core, fetch, .. } = slot;
         // What a socket did not take of the request at once.
         let mut unsent: Option<Box<[u8]>> = None;
         let mut begun = false;

@@ -81,14 +81,14 @@ impl Core {
 }
 
 /// What a slot of the core client keeps from one exchange to the next.
-struct Slot<S> {
+struct CoreSlot<S> {
     core: Arc<Core>,
     fetch: FetchState,
     idle: IdleConnections<S>,
     may_reuse: bool,
 }
 
-impl<S: TrySocket> Slot<S> {
+impl<S: TrySocket> CoreSlot<S> {
     fn new(core: Arc<Core>) -> Self {
         Self {
             fetch: FetchState::new(&core.plan),

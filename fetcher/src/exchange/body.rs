@@ -15,16 +15,16 @@ const STEP_BYTES: usize = 4096;
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BodyCoding {
+pub(crate) enum ContentCoding {
     Gzip,
     Brotli,
     Zstd,
 }
 
-/// The Accept-Encoding field that asks for every [`BodyCoding`].
+/// The Accept-Encoding field that asks for every [`ContentCoding`].
 pub(crate) const ACCEPT_ENCODING: &str = "gzip, br, zstd";
 
-impl BodyCoding {
+impl ContentCoding {
     /// By the value of a Content-Encoding field. `None` for what was not asked
     /// for: such a body is counted as it is.
     pub(crate) fn from_field(value: &[u8]) -> Option<Self> {
@@ -74,7 +74,7 @@ impl BodySink {
     }
 
     /// From here on, bytes are in this coding.
-    pub(crate) fn decode(&mut self, coding: BodyCoding) -> Result<(), FetchFailure> {
+    pub(crate) fn decode(&mut self, coding: ContentCoding) -> Result<(), FetchFailure> {
         self.decoder = Some(Box::new(Decoder::new(coding, self.limit)?));
         Ok(())
     }
@@ -191,11 +191,11 @@ enum Decoder {
 
 impl Decoder {
     #[inline(never)]
-    fn new(coding: BodyCoding, limit: u64) -> Result<Self, FetchFailure> {
+    fn new(coding: ContentCoding, limit: u64) -> Result<Self, FetchFailure> {
         let counter = DecodedCounter { decoded: 0, limit };
         Ok(match coding {
-            BodyCoding::Gzip => Self::Gzip(MultiGzDecoder::new(counter)),
-            BodyCoding::Brotli => Self::Brotli {
+            ContentCoding::Gzip => Self::Gzip(MultiGzDecoder::new(counter)),
+            ContentCoding::Brotli => Self::Brotli {
                 state: Box::new(BrotliState::new_strict(
                     StandardAlloc::default(),
                     StandardAlloc::default(),
@@ -204,7 +204,7 @@ impl Decoder {
                 counter,
                 ended: false,
             },
-            BodyCoding::Zstd => {
+            ContentCoding::Zstd => {
                 let mut decoder = zstd::stream::raw::Decoder::new().map_err(broken)?;
                 decoder
                     .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX))
@@ -346,7 +346,7 @@ mod tests {
         stream
     }
 
-    fn verdict(coding: BodyCoding, limit: u64, pieces: &[&[u8]]) -> Result<u64, Outcome> {
+    fn verdict(coding: ContentCoding, limit: u64, pieces: &[&[u8]]) -> Result<u64, Outcome> {
         let mut sink = BodySink::new(limit);
         sink.decode(coding).unwrap();
         for piece in pieces {
@@ -356,11 +356,11 @@ mod tests {
         Ok(sink.received())
     }
 
-    fn streams(text: &[u8]) -> [(BodyCoding, Vec<u8>); 3] {
+    fn streams(text: &[u8]) -> [(ContentCoding, Vec<u8>); 3] {
         [
-            (BodyCoding::Gzip, gzip(text)),
-            (BodyCoding::Brotli, brotli(text)),
-            (BodyCoding::Zstd, zstd(text)),
+            (ContentCoding::Gzip, gzip(text)),
+            (ContentCoding::Brotli, brotli(text)),
+            (ContentCoding::Zstd, zstd(text)),
         ]
     }
 
@@ -381,8 +381,8 @@ mod tests {
     fn what_unfolds_past_the_limit_is_too_large() {
         let text = vec![0; 10_000_000];
         for (coding, stream) in [
-            (BodyCoding::Gzip, gzip(&text)),
-            (BodyCoding::Zstd, zstd(&text)),
+            (ContentCoding::Gzip, gzip(&text)),
+            (ContentCoding::Zstd, zstd(&text)),
         ] {
             assert_eq!(
                 verdict(coding, 9_999_999, &[&stream]),
@@ -391,7 +391,7 @@ mod tests {
             );
         }
         assert_eq!(
-            verdict(BodyCoding::Brotli, 59_999, &[&brotli(&[1; 60_000])]),
+            verdict(ContentCoding::Brotli, 59_999, &[&brotli(&[1; 60_000])]),
             Err(Outcome::TooLarge)
         );
     }
@@ -416,12 +416,12 @@ mod tests {
         let last = stream.len() - 10;
         stream[last] ^= 0xff;
         let mut sink = BodySink::new(1000);
-        sink.decode(BodyCoding::Gzip).unwrap();
+        sink.decode(ContentCoding::Gzip).unwrap();
         assert_eq!(sink.push(&stream[..last]), Ok(()));
         assert_eq!(sink.cut().unwrap_err().outcome, Outcome::TooLarge);
         for piece in [1, stream.len()] {
             let pieces: Vec<_> = stream.chunks(piece).collect();
-            let found = verdict(BodyCoding::Gzip, 1000, &pieces);
+            let found = verdict(ContentCoding::Gzip, 1000, &pieces);
             assert_eq!(found, Err(Outcome::TooLarge), "{piece}");
         }
     }
@@ -462,7 +462,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            for coding in [BodyCoding::Gzip, BodyCoding::Brotli, BodyCoding::Zstd] {
+            for coding in [ContentCoding::Gzip, ContentCoding::Brotli, ContentCoding::Zstd] {
                 let _ = verdict(coding, 1000, &[&bytes]);
             }
         }

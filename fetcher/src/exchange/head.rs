@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 use fanout_proto::{limits::HEADERS_MAX, setup::Method};
 use httparse::{Error, Header, ParserConfig, Status};
 
-use super::{body::BodyCoding, redirect_chain::is_redirect, retry_after};
+use super::{body::ContentCoding, redirect_chain::is_redirect, retry_after};
 use crate::fetch_failure::FetchFailure;
 
 /// Header fields that nearly no head exceeds. Room for [`HEADERS_MAX`] is taken
@@ -25,7 +25,7 @@ pub(crate) struct Head {
     /// Where a redirect leads, if the status is one's and it says so.
     pub(crate) location: Option<Box<[u8]>>,
     /// The content coding, if it is one that can be decoded.
-    pub(crate) coding: Option<BodyCoding>,
+    pub(crate) coding: Option<ContentCoding>,
     pub(crate) retry_after_s: Option<u32>,
     pub(super) end: BodyEnd,
 }
@@ -140,7 +140,7 @@ struct HeadFields {
     chunked: Option<bool>,
     close: bool,
     keep_alive: bool,
-    coding: Option<BodyCoding>,
+    coding: Option<ContentCoding>,
 }
 
 impl HeadFields {
@@ -163,7 +163,7 @@ impl HeadFields {
                         found.keep_alive |= element.eq_ignore_ascii_case(b"keep-alive");
                     }
                 }
-                16 if is("content-encoding") => found.coding = BodyCoding::from_field(value),
+                16 if is("content-encoding") => found.coding = ContentCoding::from_field(value),
                 _ => {}
             }
         }
@@ -346,7 +346,7 @@ mod tests {
                     (
                         end,
                         end != BodyEnd::Close && by_name.persists(status, old),
-                        coding.and_then(BodyCoding::from_field),
+                        coding.and_then(ContentCoding::from_field),
                     )
                 });
                 let found = parsed.map(|parsed| match parsed {
