@@ -118,8 +118,10 @@ async fn workers(count: usize, url: String) -> Result<(), Failure> {
         let channel = Endpoint::from_shared(url.clone())?.connect().await?;
         let hello = message::hello(&format!("made-up-{number}"), 1);
         let first = message::from_worker(from_worker::Message::Hello(hello));
-        tasks
-            .spawn(async move { Ok(ScriptedWorker::attach(channel, first).await?.oblige().await) });
+        tasks.spawn(async move {
+            ScriptedWorker::attach(channel, first).await?.oblige().await;
+            Ok(())
+        });
     }
     while let Some(ended) = tasks.join_next().await {
         ended?.map_err(|status: Status| status.message().to_owned())?;

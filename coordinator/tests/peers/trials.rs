@@ -227,7 +227,6 @@ async fn figures_past_all_sense_break_nothing() {
                 cpu_system_us: u64::MAX,
                 voluntary_switches: u64::MAX,
                 involuntary_switches: u64::MAX,
-                ..wire::ResourceUsage::default()
             });
         }
         of.worker.say(last).await;
