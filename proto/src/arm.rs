@@ -1,14 +1,263 @@
-//! Arms: `[P"x"]MODEL[":"C]["@"CLIENT]["/"W"w"]`, with braces that sweep.
+//! The one vocabulary of what is compared: models, clients, and arms made of
+//! them: `[P"x"]MODEL[":"C]["@"CLIENT]["/"W"w"]`, with braces that sweep.
 
-use std::{collections::BTreeSet, fmt, num::NonZeroU32};
+use std::{cmp::Ordering, collections::BTreeSet, fmt, num::NonZeroU32, str::FromStr};
 
-use crate::{
-    limits::{CONCURRENCY_MAX, FETCHERS_MAX},
-    setup::{Client, Model},
-};
+use crate::limits::{CONCURRENCY_MAX, FETCHERS_MAX};
 
 /// Arms that one study may compare.
 const ARMS_MAX: usize = 256;
+
+/// How one process waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Model {
+    /// Blocking, one URL at a time.
+    Sequential,
+    /// Blocking, a thread per URL in flight.
+    Threads,
+    /// One thread, one event loop.
+    Async,
+    /// tokio's work-stealing runtime.
+    AsyncMt,
+}
+
+impl Model {
+    /// Every model, in the order of the documentation.
+    pub const ALL: [Self; 4] = [Self::Sequential, Self::Threads, Self::Async, Self::AsyncMt];
+
+    /// The name in arms, JSON and documentation.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sequential => "sequential",
+            Self::Threads => "threads",
+            Self::Async => "async",
+            Self::AsyncMt => "async-mt",
+        }
+    }
+
+    /// Whether waiting blocks the thread that waits.
+    #[must_use]
+    pub const fn is_blocking(self) -> bool {
+        matches!(self, Self::Sequential | Self::Threads)
+    }
+
+    /// Whether it takes a concurrency; without one it has one URL in flight.
+    #[must_use]
+    pub const fn takes_concurrency(self) -> bool {
+        !matches!(self, Self::Sequential)
+    }
+
+    /// So many processes of it, with so many URLs in flight each, in everyday words.
+    #[must_use]
+    pub fn label(self, processes: u32, concurrency: u32) -> String {
+        let (p, c) = (processes, concurrency);
+        match (self, p > 1) {
+            (Self::Sequential, false) => "one URL after the other".to_owned(),
+            (Self::Sequential, true) => format!("{p} processes, one URL each"),
+            (Self::Threads, false) => format!("{c} threads, one URL each"),
+            (Self::Threads, true) => format!("{p} processes of {c} threads"),
+            (Self::Async, false) => format!("one event loop, {c} in flight"),
+            (Self::Async, true) => format!("{p} event loops, {c} in flight each"),
+            (Self::AsyncMt, false) => format!("loop on all cores, {c} in flight"),
+            (Self::AsyncMt, true) => format!("{p} loops on all cores, {c} each"),
+        }
+    }
+}
+
+/// What is known of an HTTP stack before it runs.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct ClientProperties {
+    /// The name in arms, JSON and documentation.
+    pub name: &'static str,
+    /// The models under which it runs; at least one.
+    pub models: &'static [Model],
+    /// Whether it fetches: one that does not shows what the machinery alone costs.
+    pub fetches: bool,
+    /// Whether fanout itself opens, keeps and counts its connections. Other
+    /// clients leave that to a library.
+    pub owns_connections: bool,
+    /// In everyday words, after the model's; empty where there is nothing to say.
+    pub label: &'static str,
+}
+
+/// An HTTP stack. Clients are open: besides those that are built in, a fetcher
+/// may declare one of its own.
+#[derive(Clone, Copy)]
+pub struct Client(&'static ClientProperties);
+
+impl Client {
+    /// One sans-IO HTTP/1.1 core under every model.
+    pub const CORE: Self = Self(&ClientProperties {
+        name: "core",
+        models: &Model::ALL,
+        fetches: true,
+        owns_connections: true,
+        label: "",
+    });
+    /// What people use for blocking requests.
+    pub const UREQ: Self = Self(&ClientProperties {
+        name: "ureq",
+        models: &[Model::Sequential, Model::Threads],
+        fetches: true,
+        owns_connections: false,
+        label: "ureq",
+    });
+    /// What people use for requests on an event loop.
+    pub const REQWEST: Self = Self(&ClientProperties {
+        name: "reqwest",
+        models: &[Model::Async, Model::AsyncMt],
+        fetches: true,
+        owns_connections: false,
+        label: "reqwest",
+    });
+    /// Completes without fetching: the machinery alone.
+    pub const NULL: Self = Self(&ClientProperties {
+        name: "null",
+        models: &Model::ALL,
+        fetches: false,
+        owns_connections: false,
+        label: "fetches nothing",
+    });
+
+    /// Those that are built in, in the order of the documentation.
+    pub const BUILT_IN: [Self; 4] = [Self::CORE, Self::UREQ, Self::REQWEST, Self::NULL];
+
+    /// A client that is not built in, as a fetcher declares it. Its properties
+    /// stay in memory until the process ends.
+    #[must_use]
+    pub fn declared(properties: ClientProperties) -> Self {
+        Self(Box::leak(Box::new(properties)))
+    }
+
+    /// The name in arms, JSON and documentation.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.0.name
+    }
+
+    /// What is known of it.
+    #[must_use]
+    pub const fn properties(self) -> &'static ClientProperties {
+        self.0
+    }
+
+    /// Whether this client can wait as `model` waits.
+    #[must_use]
+    pub fn runs_under(self, model: Model) -> bool {
+        self.0.models.contains(&model)
+    }
+
+    /// Whether an arm that names no client has this one.
+    #[must_use]
+    pub fn is_default(self) -> bool {
+        self == Self::CORE
+    }
+
+    /// Why it does not run under every model.
+    fn needs(self) -> &'static str {
+        match self.0.models.iter().any(|model| model.is_blocking()) {
+            true => "blocks the thread that waits",
+            false => "needs an event loop",
+        }
+    }
+
+    /// The model nearest to `model` under which it runs.
+    fn nearest_model(self, model: Model) -> Model {
+        let mut models = self.0.models.iter().filter(|m| m.takes_concurrency());
+        *models.next().or(self.0.models.first()).unwrap_or(&model)
+    }
+
+    /// Another client of people's that runs under `model`.
+    fn alternative(self, model: Model) -> Self {
+        Self::BUILT_IN
+            .into_iter()
+            .find(|other| !other.is_default() && other.runs_under(model))
+            .unwrap_or(Self::CORE)
+    }
+}
+
+// Two clients of one name are one client.
+impl PartialEq for Client {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Client {}
+
+impl std::hash::Hash for Client {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.name().hash(state);
+    }
+}
+
+impl PartialOrd for Client {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Client {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name().cmp(other.name())
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that is none of the known ones.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no {what} '{name}'; there are {}", known.join(", "))]
+pub struct UnknownName {
+    /// What kind of thing was named.
+    pub what: &'static str,
+    /// The name given.
+    pub name: String,
+    /// The names that exist.
+    pub known: Vec<&'static str>,
+}
+
+macro_rules! by_name {
+    ($type:ty, $what:literal, $all:expr) => {
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = UnknownName;
+
+            fn from_str(text: &str) -> Result<Self, UnknownName> {
+                let mut all = $all.into_iter();
+                all.find(|known| known.name() == text)
+                    .ok_or_else(|| UnknownName {
+                        what: $what,
+                        name: text.to_owned(),
+                        known: $all.iter().map(|known| known.name()).collect(),
+                    })
+            }
+        }
+    };
+}
+by_name!(Model, "model", Model::ALL);
+by_name!(Client, "client", Client::BUILT_IN);
+
+/// What of an arm may vary while the rest stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArmFactor {
+    /// P.
+    Processes,
+    /// C.
+    Concurrency,
+    /// W.
+    Workers,
+}
 
 /// One arrangement under study.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,7 +266,7 @@ pub struct Arm {
     pub processes: NonZeroU32,
     /// How each fetcher waits.
     pub model: Model,
-    /// C: URLs in flight in each fetcher; 1 under [`Model::Sequential`].
+    /// C: URLs in flight in each fetcher; 1 under a model that takes none.
     pub concurrency: NonZeroU32,
     /// The HTTP stack.
     pub client: Client,
@@ -27,30 +276,17 @@ pub struct Arm {
 
 impl fmt::Display for Arm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.processes.get() > 1 {
-            write!(f, "{}x", self.processes)?;
-        }
-        write!(f, "{}", self.model)?;
-        if self.model != Model::Sequential {
-            write!(f, ":{}", self.concurrency)?;
-        }
-        if self.client != Client::Core {
-            write!(f, "@{}", self.client)?;
-        }
-        if let Some(workers) = self.workers {
-            write!(f, "/{workers}w")?;
-        }
-        Ok(())
+        self.write(f, None)
     }
 }
 
 /// An arm that does not parse or makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("arm '{spec}': {reason}{}", mend.as_ref().map(|m| format!("; {m}")).unwrap_or_default())]
+#[error("arm '{spec}': {reason}{}", hint.as_ref().map(|h| format!("; {h}")).unwrap_or_default())]
 pub struct ArmError {
     spec: String,
     reason: String,
-    mend: Option<String>,
+    hint: Option<String>,
 }
 
 const GRAMMAR: &str = "an arm is [Px]MODEL[:C][@CLIENT][/Ww], for example async:32, 4xthreads:8@ureq or {1,2,4}xasync:16";
@@ -62,8 +298,51 @@ impl Arm {
         u64::from(self.processes.get()) * u64::from(self.concurrency.get())
     }
 
+    /// The name that it shares with arms that differ in `factor` only, with `N`
+    /// for what varies: `Nxasync:16`.
+    #[must_use]
+    pub fn family(&self, factor: ArmFactor) -> String {
+        let mut name = String::new();
+        // A String takes whatever is written.
+        let _ = self.write(&mut name, Some(factor));
+        name
+    }
+
+    /// Its name, with `N` in the place of what varies.
+    fn write(&self, to: &mut dyn fmt::Write, varies: Option<ArmFactor>) -> fmt::Result {
+        match varies {
+            Some(ArmFactor::Processes) => to.write_str("Nx")?,
+            _ if self.processes.get() > 1 => write!(to, "{}x", self.processes)?,
+            _ => {}
+        }
+        write!(to, "{}", self.model)?;
+        match varies {
+            Some(ArmFactor::Concurrency) => to.write_str(":N")?,
+            _ if self.model.takes_concurrency() => write!(to, ":{}", self.concurrency)?,
+            _ => {}
+        }
+        if !self.client.is_default() {
+            write!(to, "@{}", self.client)?;
+        }
+        match (varies, self.workers) {
+            (Some(ArmFactor::Workers), _) => to.write_str("/Nw"),
+            (_, Some(workers)) => write!(to, "/{workers}w"),
+            (_, None) => Ok(()),
+        }
+    }
+
     /// Parses one spec, which may sweep, into its arms; `concurrency` holds
     /// where the spec names none.
+    ///
+    /// ```
+    /// use std::num::NonZeroU32;
+    /// use fanout_proto::arm::Arm;
+    ///
+    /// let arms = Arm::parse_sweep("{1,4}xasync@reqwest", NonZeroU32::new(32).unwrap())?;
+    /// let names: Vec<_> = arms.iter().map(Arm::to_string).collect();
+    /// assert_eq!(names, ["async:32@reqwest", "4xasync:32@reqwest"]);
+    /// # Ok::<(), fanout_proto::arm::ArmError>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -95,7 +374,7 @@ impl Arm {
                     return Err(ArmError {
                         spec: spec.as_ref().to_owned(),
                         reason: format!("this makes more than {ARMS_MAX} arms"),
-                        mend: Some("narrow the sweeps".to_owned()),
+                        hint: Some("narrow the sweeps".to_owned()),
                     });
                 }
             }
@@ -109,42 +388,32 @@ impl Arm {
     ///
     /// As [`Arm::parse_sweep`].
     pub fn parse(spec: &str, concurrency: NonZeroU32) -> Result<Self, ArmError> {
-        let fail = |reason: String, mend: Option<String>| ArmError {
-            spec: spec.to_owned(),
-            reason,
-            mend,
-        };
-        let number = |text: &str, what: &str, max: u32| {
-            text.parse::<NonZeroU32>()
-                .ok()
-                .filter(|n| n.get() <= max && !text.starts_with('+'))
-                .ok_or_else(|| {
-                    fail(
-                        format!("{what} is '{text}', not a number from 1 to {max}"),
-                        None,
-                    )
-                })
-        };
-        if spec.trim().is_empty() {
-            return Err(fail("it is empty".to_owned(), Some(GRAMMAR.to_owned())));
-        }
+        let (arm, own_concurrency) = Self::read(spec, concurrency).map_err(|flaw| flaw.of(spec))?;
+        arm.check(own_concurrency, concurrency)
+            .map_err(|flaw| flaw.of(spec))?;
+        Ok(arm)
+    }
+
+    /// Takes a spec apart; answers with the concurrency that it names itself, too.
+    fn read(spec: &str, concurrency: NonZeroU32) -> Result<(Self, Option<NonZeroU32>), Flaw> {
         let mut rest = spec.trim();
+        if rest.is_empty() {
+            return Err(Flaw::of_grammar("it is empty".to_owned()));
+        }
         let mut workers = None;
         if let Some((before, after)) = rest.rsplit_once('/') {
-            let count = after.strip_suffix('w').ok_or_else(|| {
-                fail(
-                    format!("'/{after}' does not end in w"),
-                    Some(GRAMMAR.to_owned()),
-                )
-            })?;
+            let count = after
+                .strip_suffix('w')
+                .ok_or_else(|| Flaw::of_grammar(format!("'/{after}' does not end in w")))?;
             workers = Some(number(count, "the number of workers", FETCHERS_MAX)?);
             rest = before;
         }
-        let mut client = Client::Core;
+        let mut client = Client::CORE;
         if let Some((before, after)) = rest.split_once('@') {
-            client = after
-                .parse()
-                .map_err(|error: crate::setup::UnknownName| fail(error.to_string(), None))?;
+            client = after.parse().map_err(|error: UnknownName| Flaw {
+                reason: error.to_string(),
+                hint: None,
+            })?;
             rest = before;
         }
         let mut own_concurrency = None;
@@ -156,78 +425,107 @@ impl Arm {
         if rest.starts_with(|c: char| c.is_ascii_digit()) {
             let (count, model) = rest
                 .split_once('x')
-                .ok_or_else(|| fail("no model is named".to_owned(), Some(GRAMMAR.to_owned())))?;
+                .ok_or_else(|| Flaw::of_grammar("no model is named".to_owned()))?;
             processes = number(count, "the number of processes", FETCHERS_MAX)?;
             rest = model;
         }
-        let model: Model = rest.parse().map_err(|error: crate::setup::UnknownName| {
-            fail(error.to_string(), Some(GRAMMAR.to_owned()))
-        })?;
-        let mut arm = Self {
+        let model: Model = rest
+            .parse()
+            .map_err(|error: UnknownName| Flaw::of_grammar(error.to_string()))?;
+        let arm = Self {
             processes,
             model,
-            concurrency: own_concurrency.unwrap_or(concurrency),
+            concurrency: match model.takes_concurrency() {
+                true => own_concurrency.unwrap_or(concurrency),
+                false => NonZeroU32::MIN,
+            },
             client,
             workers,
         };
-        if model == Model::Sequential {
-            arm.concurrency = NonZeroU32::MIN;
-            if let Some(c) = own_concurrency {
-                let nearest = Self {
-                    processes: NonZeroU32::new(
-                        processes.get().saturating_mul(c.get()).min(FETCHERS_MAX),
-                    )
-                    .unwrap_or(NonZeroU32::MIN),
-                    ..arm
-                };
-                return Err(fail(
-                    "sequential has one URL in flight, so it takes no :C".to_owned(),
-                    Some(format!(
-                        "for {c} at a time use {nearest} (as many processes) or threads:{c}"
-                    )),
-                ));
-            }
+        Ok((arm, own_concurrency))
+    }
+
+    /// Whether its parts fit each other.
+    fn check(&self, own: Option<NonZeroU32>, default: NonZeroU32) -> Result<(), Flaw> {
+        let Self {
+            processes,
+            model,
+            client,
+            ..
+        } = *self;
+        if let Some(c) = own.filter(|_| !model.takes_concurrency()) {
+            let many = processes.saturating_mul(c).get().min(FETCHERS_MAX);
+            let nearest = Self {
+                processes: NonZeroU32::new(many).unwrap_or(NonZeroU32::MIN),
+                ..*self
+            };
+            return Err(Flaw {
+                reason: format!("{model} has one URL in flight, so it takes no :C"),
+                hint: Some(format!(
+                    "for {c} at a time use {nearest} (as many processes) or threads:{c}"
+                )),
+            });
         }
         if !client.runs_under(model) {
-            let (other_model, other_client, how) = match client {
-                Client::Reqwest => (Model::Async, Client::Ureq, "needs an event loop"),
-                Client::Ureq => (
-                    Model::Threads,
-                    Client::Reqwest,
-                    "blocks the thread that waits",
-                ),
-                Client::Core | Client::Null => (Model::Async, Client::Core, "runs anywhere"),
+            let with_client = Self {
+                client: client.alternative(model),
+                ..*self
             };
             let with_model = Self {
-                model: other_model,
-                concurrency: own_concurrency.unwrap_or(concurrency),
-                ..arm
+                model: client.nearest_model(model),
+                concurrency: own.unwrap_or(default),
+                ..*self
             };
-            let with_client = Self {
-                client: other_client,
-                ..arm
-            };
-            return Err(fail(
-                format!("{client} {how}, and {model} is not that"),
-                Some(format!("use {with_client} or {with_model}")),
-            ));
+            return Err(Flaw {
+                reason: format!("{client} {}, and {model} is not that", client.needs()),
+                hint: Some(format!("use {with_client} or {with_model}")),
+            });
         }
-        if let Some(workers) = workers
-            && workers > processes
-        {
-            return Err(fail(
-                format!("{processes} fetcher(s) cannot be spread over {workers} workers"),
-                Some(format!(
+        match self.workers {
+            Some(workers) if workers > processes => Err(Flaw {
+                reason: format!("{processes} fetcher(s) cannot be spread over {workers} workers"),
+                hint: Some(format!(
                     "use {}",
                     Self {
                         processes: workers,
-                        ..arm
+                        ..*self
                     }
                 )),
-            ));
+            }),
+            _ => Ok(()),
         }
-        Ok(arm)
     }
+}
+
+/// What is wrong with a spec, and perhaps what would be right.
+struct Flaw {
+    reason: String,
+    hint: Option<String>,
+}
+
+impl Flaw {
+    fn of_grammar(reason: String) -> Self {
+        let hint = Some(GRAMMAR.to_owned());
+        Self { reason, hint }
+    }
+
+    fn of(self, spec: &str) -> ArmError {
+        ArmError {
+            spec: spec.to_owned(),
+            reason: self.reason,
+            hint: self.hint,
+        }
+    }
+}
+
+fn number(text: &str, what: &str, max: u32) -> Result<NonZeroU32, Flaw> {
+    text.parse::<NonZeroU32>()
+        .ok()
+        .filter(|n| n.get() <= max && !text.starts_with('+'))
+        .ok_or_else(|| Flaw {
+            reason: format!("{what} is '{text}', not a number from 1 to {max}"),
+            hint: None,
+        })
 }
 
 /// Expands every brace: `{1,2}xasync:{4,8}` makes four.
@@ -235,7 +533,7 @@ fn expand(spec: &str) -> Result<Vec<String>, ArmError> {
     let fail = |reason: &str| ArmError {
         spec: spec.to_owned(),
         reason: reason.to_owned(),
-        mend: Some("braces sweep over values, as in {1,2,4}xasync:16".to_owned()),
+        hint: Some("braces sweep over values, as in {1,2,4}xasync:16".to_owned()),
     };
     let mut done = vec![String::new()];
     let mut rest = spec;
@@ -362,9 +660,64 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_family_has_n_for_what_varies() {
+        let arm = Arm::parse("4xasync:16@reqwest/2w", C).unwrap();
+        let families = [
+            ArmFactor::Processes,
+            ArmFactor::Concurrency,
+            ArmFactor::Workers,
+        ];
+        let names = families.map(|factor| arm.family(factor));
+        assert_eq!(
+            names,
+            [
+                "Nxasync:16@reqwest/2w",
+                "4xasync:N@reqwest/2w",
+                "4xasync:16@reqwest/Nw"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_client_may_be_declared() {
+        let curl = Client::declared(ClientProperties {
+            name: "curl",
+            models: &[Model::Async],
+            fetches: true,
+            owns_connections: false,
+            label: "libcurl",
+        });
+        let arm = Arm {
+            client: curl,
+            ..Arm::parse("async:8", C).unwrap()
+        };
+        assert_eq!(arm.to_string(), "async:8@curl");
+        assert!(arm.check(None, C).is_ok());
+        let wrong = Arm {
+            model: Model::Threads,
+            ..arm
+        };
+        assert_eq!(
+            wrong.check(None, C).unwrap_err().of("x").to_string(),
+            "arm 'x': curl needs an event loop, and threads is not that; use threads:8@ureq or async:32@curl"
+        );
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        for model in Model::ALL {
+            assert_eq!(model.name().parse(), Ok(model));
+        }
+        assert_eq!(
+            "fibers".parse::<Model>().unwrap_err().to_string(),
+            "there is no model 'fibers'; there are sequential, threads, async, async-mt"
+        );
+    }
+
     proptest! {
         #[test]
-        fn a_name_parses_to_its_arm(p in 1_u32..100, model in prop::sample::select(Model::ALL.to_vec()), c in 1_u32..100, client in prop::sample::select(Client::ALL.to_vec()), w in prop::option::of(1_u32..4)) {
+        fn a_name_parses_to_its_arm(p in 1_u32..100, model in prop::sample::select(Model::ALL.to_vec()), c in 1_u32..100, client in prop::sample::select(Client::BUILT_IN.to_vec()), w in prop::option::of(1_u32..4)) {
             let arm = Arm {
                 processes: NonZeroU32::new(p).unwrap(),
                 model,

@@ -29,7 +29,7 @@ pub mod wire {
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/fanout.bin"));
 
 /// Raised whenever a peer of the previous version could misunderstand.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// A message from a peer that does not make sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,126 +1,14 @@
 //! What a fetcher is told before it starts.
 
-use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
+use std::{num::NonZeroU32, time::Duration};
 
 use crate::{
     WireError,
+    arm::{Client, Model},
     limits::{CONCURRENCY_MAX, TIMEOUT_MAX},
     time::{micros, nanos},
     wire,
 };
-
-/// How one process waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Model {
-    /// Blocking, one URL at a time.
-    Sequential,
-    /// Blocking, a thread per URL in flight.
-    Threads,
-    /// One thread, one event loop.
-    Async,
-    /// tokio's work-stealing runtime.
-    AsyncMt,
-}
-
-impl Model {
-    /// Every model, in the order of the documentation.
-    pub const ALL: [Self; 4] = [Self::Sequential, Self::Threads, Self::Async, Self::AsyncMt];
-
-    /// The name in arms, JSON and documentation.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Sequential => "sequential",
-            Self::Threads => "threads",
-            Self::Async => "async",
-            Self::AsyncMt => "async-mt",
-        }
-    }
-
-    /// Whether waiting blocks the thread that waits.
-    #[must_use]
-    pub const fn is_blocking(self) -> bool {
-        matches!(self, Self::Sequential | Self::Threads)
-    }
-}
-
-/// The HTTP stack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Client {
-    /// One sans-IO HTTP/1.1 core under every model.
-    Core,
-    /// What people use for blocking requests.
-    Ureq,
-    /// What people use for requests on an event loop.
-    Reqwest,
-    /// Completes without fetching: the machinery alone.
-    Null,
-}
-
-impl Client {
-    /// Every client, in the order of the documentation.
-    pub const ALL: [Self; 4] = [Self::Core, Self::Ureq, Self::Reqwest, Self::Null];
-
-    /// The name in arms, JSON and documentation.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Core => "core",
-            Self::Ureq => "ureq",
-            Self::Reqwest => "reqwest",
-            Self::Null => "null",
-        }
-    }
-
-    /// Whether this client can wait as `model` waits.
-    #[must_use]
-    pub const fn runs_under(self, model: Model) -> bool {
-        match self {
-            Self::Core | Self::Null => true,
-            Self::Ureq => model.is_blocking(),
-            Self::Reqwest => !model.is_blocking(),
-        }
-    }
-}
-
-macro_rules! by_name {
-    ($type:ty, $what:literal) => {
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.name())
-            }
-        }
-
-        impl FromStr for $type {
-            type Err = UnknownName;
-
-            fn from_str(text: &str) -> Result<Self, UnknownName> {
-                Self::ALL
-                    .into_iter()
-                    .find(|known| known.name() == text)
-                    .ok_or_else(|| UnknownName {
-                        what: $what,
-                        name: text.to_owned(),
-                        known: Self::ALL.iter().map(|known| known.name()).collect(),
-                    })
-            }
-        }
-    };
-}
-by_name!(Model, "model");
-by_name!(Client, "client");
-
-/// A name that is none of the known ones.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no {what} '{name}'; there are {}", known.join(", "))]
-pub struct UnknownName {
-    /// What kind of thing was named.
-    pub what: &'static str,
-    /// The name given.
-    pub name: String,
-    /// The names that exist.
-    pub known: Vec<&'static str>,
-}
 
 /// The request method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -217,21 +105,9 @@ impl From<&Setup> for wire::Setup {
     fn from(setup: &Setup) -> Self {
         let http = &setup.http;
         Self {
-            model: match setup.model {
-                Model::Sequential => wire::Model::Sequential,
-                Model::Threads => wire::Model::Threads,
-                Model::Async => wire::Model::Async,
-                Model::AsyncMt => wire::Model::AsyncMt,
-            }
-            .into(),
+            model: setup.model.name().to_owned(),
             concurrency: setup.concurrency.get(),
-            client: match setup.client {
-                Client::Core => wire::Client::Core,
-                Client::Ureq => wire::Client::Ureq,
-                Client::Reqwest => wire::Client::Reqwest,
-                Client::Null => wire::Client::Null,
-            }
-            .into(),
+            client: setup.client.name().to_owned(),
             method: match http.method {
                 Method::Get => wire::Method::Get,
                 Method::Head => wire::Method::Head,
@@ -283,20 +159,14 @@ impl TryFrom<wire::Setup> for Setup {
             field,
             value: value.into(),
         };
-        let model = match wire::Model::try_from(setup.model) {
-            Ok(wire::Model::Sequential) => Model::Sequential,
-            Ok(wire::Model::Threads) => Model::Threads,
-            Ok(wire::Model::Async) => Model::Async,
-            Ok(wire::Model::AsyncMt) => Model::AsyncMt,
-            Ok(wire::Model::Unspecified) | Err(_) => return Err(unknown("model", setup.model)),
-        };
-        let client = match wire::Client::try_from(setup.client) {
-            Ok(wire::Client::Core) => Client::Core,
-            Ok(wire::Client::Ureq) => Client::Ureq,
-            Ok(wire::Client::Reqwest) => Client::Reqwest,
-            Ok(wire::Client::Null) => Client::Null,
-            Ok(wire::Client::Unspecified) | Err(_) => return Err(unknown("client", setup.client)),
-        };
+        let model: Model = setup.model.parse().map_err(|_| WireError::Invalid {
+            field: "model",
+            reason: "this version has no model of that name",
+        })?;
+        let client: Client = setup.client.parse().map_err(|_| WireError::Invalid {
+            field: "client",
+            reason: "this version has no client of that name",
+        })?;
         let method = match wire::Method::try_from(setup.method) {
             Ok(wire::Method::Get) => Method::Get,
             Ok(wire::Method::Head) => Method::Head,
@@ -309,7 +179,7 @@ impl TryFrom<wire::Setup> for Setup {
                 value: setup.concurrency.into(),
                 range: "1 to 65536",
             })?;
-        if model == Model::Sequential && concurrency.get() != 1 {
+        if !model.takes_concurrency() && concurrency.get() != 1 {
             return Err(WireError::Inconsistent(
                 "the sequential model has a concurrency of 1",
             ));
@@ -360,7 +230,7 @@ mod tests {
         Setup {
             model: Model::Async,
             concurrency: NonZeroU32::new(32).unwrap(),
-            client: Client::Core,
+            client: Client::CORE,
             http: HttpSettings {
                 headers: vec![("x-a".into(), "b".into())],
                 ..HttpSettings::default()
@@ -388,7 +258,18 @@ mod tests {
             change(&mut message);
             Setup::try_from(message).unwrap_err().to_string()
         };
-        assert_eq!(refused(|m| m.model = 9), "model holds the unknown value 9");
+        assert_eq!(
+            refused(|m| m.model = "fibers".into()),
+            "model is not valid: this version has no model of that name"
+        );
+        assert_eq!(
+            refused(|m| m.client = "curl".into()),
+            "client is not valid: this version has no client of that name"
+        );
+        assert_eq!(
+            refused(|m| m.method = 9),
+            "method holds the unknown value 9"
+        );
         assert_eq!(
             refused(|m| m.concurrency = 0),
             "concurrency is 0, outside 1 to 65536"
@@ -398,23 +279,12 @@ mod tests {
             "timeout is 0, outside 1 µs to 1 h"
         );
         assert_eq!(
-            refused(|m| m.client = wire::Client::Ureq.into()),
+            refused(|m| m.client = "ureq".into()),
             "the client does not run under the model"
         );
         assert_eq!(
-            refused(|m| m.model = wire::Model::Sequential.into()),
+            refused(|m| m.model = "sequential".into()),
             "the sequential model has a concurrency of 1"
-        );
-    }
-
-    #[test]
-    fn names_are_read_back() {
-        for model in Model::ALL {
-            assert_eq!(model.name().parse(), Ok(model));
-        }
-        assert_eq!(
-            "fibers".parse::<Model>().unwrap_err().to_string(),
-            "there is no model 'fibers'; there are sequential, threads, async, async-mt"
         );
     }
 }
