@@ -21,10 +21,11 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use fanout_proto::{
+    arm::{Client, Model},
     completion::{CompletionBatch, Outcome},
     frame,
     report::FetcherReport,
-    setup::{Client, HttpSettings, Model, Setup},
+    setup::{HttpSettings, Setup},
     wire::{self, from_fetcher, to_fetcher},
 };
 use prost::Message as _;
@@ -50,7 +51,7 @@ impl Options {
         let mut options = Self {
             url: "http://127.0.0.1:8080/".into(),
             model: Model::Async,
-            client: Client::Core,
+            client: Client::CORE,
             concurrency: 64,
             count: 100_000,
             cpu: None,

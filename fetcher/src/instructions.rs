@@ -136,7 +136,10 @@ fn decode(message: Bytes) -> Result<Instruction, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fanout_proto::setup::{Client, HttpSettings, Model};
+    use fanout_proto::{
+        arm::{Client, Model},
+        setup::HttpSettings,
+    };
     use proptest::prelude::*;
     use std::{num::NonZeroU32, time::Duration};
 
@@ -144,7 +147,7 @@ mod tests {
         Message::Setup(wire::Setup::from(&Setup {
             model: Model::Async,
             concurrency: NonZeroU32::MIN,
-            client: Client::Null,
+            client: Client::NULL,
             http: HttpSettings::default(),
             report_starts: false,
             cpu_work: Duration::ZERO,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanout_proto::setup::Model;
+use fanout_proto::arm::Model;
 
 use crate::{exit_reason::ExitReason, pipes::is_hung_up};
 

@@ -280,9 +280,10 @@ mod tests {
     use super::*;
     use crate::outbox::Due;
     use fanout_proto::{
+        arm::{Client, Model},
         lease::LeaseBatchBuilder,
         limits::BATCH_MAX_URLS,
-        setup::{Client, HttpSettings, Model},
+        setup::HttpSettings,
     };
     use proptest::prelude::*;
     use std::num::NonZeroU32;
@@ -291,7 +292,7 @@ mod tests {
         Setup {
             model: Model::Async,
             concurrency: NonZeroU32::MIN,
-            client: Client::Core,
+            client: Client::CORE,
             http: HttpSettings::default(),
             report_starts,
             cpu_work: Duration::ZERO,

@@ -1,7 +1,7 @@
 //! The one vocabulary of what is compared: models, clients, and arms made of
 //! them: `[P"x"]MODEL[":"C]["@"CLIENT]["/"W"w"]`, with braces that sweep.
 
-use std::{cmp::Ordering, collections::BTreeSet, fmt, num::NonZeroU32, str::FromStr};
+use std::{collections::BTreeSet, fmt, num::NonZeroU32, str::FromStr};
 
 use crate::limits::{CONCURRENCY_MAX, FETCHERS_MAX};
 
@@ -66,7 +66,7 @@ impl Model {
 }
 
 /// What is known of an HTTP stack before it runs.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientProperties {
     /// The name in arms, JSON and documentation.
     pub name: &'static str,
@@ -83,7 +83,7 @@ pub struct ClientProperties {
 
 /// An HTTP stack. Clients are open: besides those that are built in, a fetcher
 /// may declare one of its own.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Client(&'static ClientProperties);
 
 impl Client {
@@ -174,39 +174,6 @@ impl Client {
             .into_iter()
             .find(|other| !other.is_default() && other.runs_under(model))
             .unwrap_or(Self::CORE)
-    }
-}
-
-// Two clients of one name are one client.
-impl PartialEq for Client {
-    fn eq(&self, other: &Self) -> bool {
-        self.name() == other.name()
-    }
-}
-
-impl Eq for Client {}
-
-impl std::hash::Hash for Client {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.name().hash(state);
-    }
-}
-
-impl PartialOrd for Client {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Client {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.name().cmp(other.name())
-    }
-}
-
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 

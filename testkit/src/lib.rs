@@ -11,7 +11,10 @@ mod worker;
 
 use std::{num::NonZeroU32, time::Duration};
 
-use fanout_proto::setup::{Client, HttpSettings, Model, Setup};
+use fanout_proto::{
+    arm::{Client, Model},
+    setup::{HttpSettings, Setup},
+};
 
 pub use worker::ScriptedWorker;
 
@@ -21,7 +24,7 @@ pub fn setup(concurrency: u32) -> Setup {
     Setup {
         model: Model::Async,
         concurrency: NonZeroU32::new(concurrency).unwrap(),
-        client: Client::Null,
+        client: Client::NULL,
         http: HttpSettings::default(),
         report_starts: false,
         cpu_work: Duration::ZERO,

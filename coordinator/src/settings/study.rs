@@ -5,9 +5,8 @@ use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 use clap::Args;
 use fanout_engine::politeness::Limits;
 use fanout_proto::{
-    arm::Arm,
+    arm::{Arm, Model},
     limits::{CONCURRENCY_MAX, FETCHERS_MAX},
-    setup::Model,
 };
 
 use crate::{

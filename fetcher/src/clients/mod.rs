@@ -8,7 +8,8 @@ mod reqwest;
 mod ureq;
 
 use fanout_proto::{
-    setup::{Client, Setup},
+    arm::Client,
+    setup::Setup,
     wire::{SetupFailed, from_fetcher::Message},
 };
 
@@ -35,7 +36,7 @@ struct BuiltIn {
 
 const CLIENTS: [BuiltIn; 4] = [
     BuiltIn {
-        client: Client::Core,
+        client: Client::CORE,
         connections_per_slot: 1,
         run_blocking: Some(core::run_blocking),
         run_on_loop: Some(core::run_on_loop),
@@ -43,19 +44,19 @@ const CLIENTS: [BuiltIn; 4] = [
     // The libraries pool connections by host: besides the one in use, an idle
     // one per slot.
     BuiltIn {
-        client: Client::Ureq,
+        client: Client::UREQ,
         connections_per_slot: 2,
         run_blocking: Some(ureq::run),
         run_on_loop: None,
     },
     BuiltIn {
-        client: Client::Reqwest,
+        client: Client::REQWEST,
         connections_per_slot: 2,
         run_blocking: None,
         run_on_loop: Some(reqwest::run),
     },
     BuiltIn {
-        client: Client::Null,
+        client: Client::NULL,
         connections_per_slot: 0,
         run_blocking: Some(|subject, pipes| models::run_blocking(subject, pipes, || null::Null)),
         run_on_loop: Some(|subject, pipes| models::run_on_loop(subject, pipes, || null::Null)),

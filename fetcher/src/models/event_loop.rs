@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use fanout_proto::setup::Model;
+use fanout_proto::arm::Model;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::unix::pipe,

@@ -6,7 +6,7 @@ mod sequential;
 mod subject;
 pub(crate) mod threads;
 
-use fanout_proto::setup::Model;
+use fanout_proto::arm::Model;
 pub(crate) use subject::Subject;
 
 use crate::{

@@ -11,12 +11,13 @@ use std::{
 
 use bytes::BytesMut;
 use fanout_proto::{
+    arm::{Client, Model},
     completion::{Completion, CompletionBatch, Outcome, StartedBatch},
     frame,
     id::UrlId,
     lease::LeaseBatchBuilder,
     report::FetcherReport,
-    setup::{Client, HttpSettings, Model, Setup},
+    setup::{HttpSettings, Setup},
     wire::{self, from_fetcher::Message as From, to_fetcher::Message as To},
 };
 use prost::Message as _;
@@ -28,10 +29,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) type Arm = (Model, u32, Client);
 
 pub(crate) const CORE: [Arm; 4] = [
-    (Model::Sequential, 1, Client::Core),
-    (Model::Threads, 4, Client::Core),
-    (Model::Async, 4, Client::Core),
-    (Model::AsyncMt, 4, Client::Core),
+    (Model::Sequential, 1, Client::CORE),
+    (Model::Threads, 4, Client::CORE),
+    (Model::Async, 4, Client::CORE),
+    (Model::AsyncMt, 4, Client::CORE),
 ];
 
 pub(crate) const ALL: [Arm; 8] = [
@@ -39,10 +40,10 @@ pub(crate) const ALL: [Arm; 8] = [
     CORE[1],
     CORE[2],
     CORE[3],
-    (Model::Sequential, 1, Client::Ureq),
-    (Model::Threads, 4, Client::Ureq),
-    (Model::Async, 4, Client::Reqwest),
-    (Model::AsyncMt, 4, Client::Reqwest),
+    (Model::Sequential, 1, Client::UREQ),
+    (Model::Threads, 4, Client::UREQ),
+    (Model::Async, 4, Client::REQWEST),
+    (Model::AsyncMt, 4, Client::REQWEST),
 ];
 
 pub(crate) fn name((model, concurrency, client): Arm) -> String {

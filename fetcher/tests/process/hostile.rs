@@ -11,10 +11,7 @@ use std::{
 };
 
 use fanout_origin::{OriginServer, ServerSettings};
-use fanout_proto::{
-    completion::Outcome,
-    setup::{Client, Setup},
-};
+use fanout_proto::{arm::Client, completion::Outcome, setup::Setup};
 use libtest_mimic::Trial;
 
 use crate::{
@@ -192,8 +189,8 @@ impl Mischief {
 
     fn expected(&self, client: Client) -> &'static [Outcome] {
         match client {
-            Client::Ureq => self.ureq,
-            Client::Reqwest => self.reqwest,
+            Client::UREQ => self.ureq,
+            Client::REQWEST => self.reqwest,
             _ => self.core,
         }
     }
@@ -333,7 +330,7 @@ fn stale(arm: Arm) {
             }
         }
         assert!(worst.is_empty(), "{}: {worst:#?}", row.what);
-        if setup.client == Client::Core && !matches!(row.at, Http("idle-close")) {
+        if setup.client == Client::CORE && !matches!(row.at, Http("idle-close")) {
             // Each slot's first URL found no connection to use again.
             let slots = u64::from(setup.concurrency.get());
             let least = TIMES as u64 - slots;

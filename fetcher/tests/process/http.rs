@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 
 use fanout_proto::{
+    arm::Client,
     completion::Outcome,
-    setup::{Client, Method, Setup},
+    setup::{Method, Setup},
 };
 use libtest_mimic::Trial;
 
@@ -115,7 +116,7 @@ fn responses(setup: &Setup) {
             "{path}: {detail}"
         );
         // A library may hand out less of what it could not finish.
-        if outcome == Outcome::Ok || setup.client == Client::Core {
+        if outcome == Outcome::Ok || setup.client == Client::CORE {
             assert_eq!(*found_bytes, bytes, "{path}");
         }
         assert_eq!(
@@ -344,7 +345,7 @@ fn keep_alive(mut setup: Setup) {
 pub(crate) fn most_connections(setup: &Setup) -> usize {
     let slots = setup.concurrency.get() as usize;
     match setup.client {
-        Client::Reqwest => 4 * slots,
+        Client::REQWEST => 4 * slots,
         _ => slots,
     }
 }

@@ -10,8 +10,9 @@ use std::{
 };
 
 use fanout_proto::{
+    arm::{Client, Model},
     completion::Outcome,
-    setup::{Client, Model, Pace},
+    setup::Pace,
     wire::{self, from_fetcher::Message as From, to_fetcher::Message as To},
 };
 use libtest_mimic::Trial;
@@ -23,10 +24,10 @@ use crate::{
 };
 
 const NULL: [Arm; 4] = [
-    (Model::Sequential, 1, Client::Null),
-    (Model::Threads, 8, Client::Null),
-    (Model::Async, 8, Client::Null),
-    (Model::AsyncMt, 8, Client::Null),
+    (Model::Sequential, 1, Client::NULL),
+    (Model::Threads, 8, Client::NULL),
+    (Model::Async, 8, Client::NULL),
+    (Model::AsyncMt, 8, Client::NULL),
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -42,7 +43,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         let of = |what: &str| format!("life::{what}::{}", name(arm));
         trials.push(trial(of("threads"), move || threads(arm)));
         // A library in the only thread cannot be interrupted before its timeout.
-        if (arm.0, arm.2) != (Model::Sequential, Client::Ureq) {
+        if (arm.0, arm.2) != (Model::Sequential, Client::UREQ) {
             trials.push(trial(of("end_of_input"), move || end_of_input(arm)));
         }
         trials.push(trial(of("exit_at_once"), move || exit_at_once(arm)));
@@ -179,7 +180,7 @@ fn death_of_the_parent() {
     let mut pid = String::new();
     let stderr = parent.child.stderr.as_mut().unwrap();
     BufReader::new(stderr).read_line(&mut pid).unwrap();
-    let setup = setup((Model::Sequential, 1, Client::Core));
+    let setup = setup((Model::Sequential, 1, Client::CORE));
     parent.send(To::Setup((&setup).into()));
     assert!(matches!(parent.receive(), Some(From::Ready(_))));
     parent.lease([(0, server.url("/"))]);
@@ -325,7 +326,7 @@ fn nonsense() {
 
 fn too_many_descriptors() {
     let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
-    let most = setup((Model::Async, 65_536, Client::Core));
+    let most = setup((Model::Async, 65_536, Client::CORE));
     let needed = fanout_fetcher::descriptors_needed(&most);
     if hard.is_none_or(|hard| hard >= needed) {
         // This machine can do with all that can be asked for.

@@ -10,7 +10,8 @@ use std::{
 
 use clap::Parser;
 use fanout_proto::{
-    setup::{Client, HttpSettings, Model, Setup},
+    arm::{Client, Model},
+    setup::{HttpSettings, Setup},
     wire::{self, exit::How, to_fetcher, to_worker},
 };
 use fanout_worker::WorkerArgs;
@@ -341,7 +342,7 @@ fn binary() {
         let setup = Setup {
             model: Model::Async,
             concurrency: NonZeroU32::MIN,
-            client: Client::Null,
+            client: Client::NULL,
             http: HttpSettings::default(),
             report_starts: false,
             cpu_work: Duration::ZERO,
