@@ -4,8 +4,9 @@
 //! so that their figures fit together: the gauge agrees with Little's law, the
 //! histogram with the percentiles, the picture of requests with the makespan.
 
-use std::{cmp::Reverse, collections::BinaryHeap, sync::LazyLock};
+use std::{cmp::Reverse, collections::BinaryHeap, num::NonZeroU32, sync::LazyLock};
 
+use fanout_proto::arm::Arm;
 use rand::{RngExt as _, SeedableRng as _, seq::SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -13,8 +14,8 @@ use crate::{
     conclude,
     latency::Latency,
     record::{
-        Arm, Coordination, Http, Machine, Manifest, MemoryPoint, Origin, OriginMetrics, Phases,
-        Request, SCHEMA_VERSION, Study, TrialRecord, Worker, WorkerShare,
+        ArmRecord, Coordination, Http, Machine, Manifest, MemoryPoint, Origin, OriginMetrics,
+        Phases, Request, SCHEMA_VERSION, Study, TrialRecord, Worker, WorkerShare,
     },
 };
 
@@ -166,7 +167,7 @@ impl StudyBuilder {
     pub fn build_raw(&self) -> Study {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let delays_us = self.delays(&mut rng);
-        let mut arms: Vec<Arm> = self.arms.iter().map(|name| arm(name)).collect();
+        let mut arms: Vec<ArmRecord> = self.arms.iter().map(|name| arm(name)).collect();
         let baseline = arms
             .iter()
             .position(|arm| arm.name == "async:32")
@@ -293,7 +294,13 @@ impl StudyBuilder {
         }
     }
 
-    fn trial(&self, arm: &Arm, delays_us: &[u64], speed: f64, rng: &mut ChaCha8Rng) -> TrialRecord {
+    fn trial(
+        &self,
+        arm: &ArmRecord,
+        delays_us: &[u64],
+        speed: f64,
+        rng: &mut ChaCha8Rng,
+    ) -> TrialRecord {
         let cost = Cost::of(arm);
         let run = run(arm, &cost, delays_us, speed, self.cores);
         let urls = u64::from(self.urls);
@@ -409,40 +416,11 @@ fn lose_a_trial(study: &mut Study) {
     }
 }
 
-/// Reads an arm's name; for tests only, so a name that is none panics.
-fn arm(name: &str) -> Arm {
-    let (rest, workers) = match name.rsplit_once('/') {
-        Some((rest, workers)) => (
-            rest,
-            Some(number(workers.strip_suffix('w').unwrap_or(workers))),
-        ),
-        None => (name, None),
-    };
-    let (rest, client) = rest.split_once('@').unwrap_or((rest, "core"));
-    let (rest, concurrency) = match rest.split_once(':') {
-        Some((rest, c)) => (rest, number(c)),
-        None => (rest, if rest.ends_with("sequential") { 1 } else { 32 }),
-    };
-    let (processes, model) = match rest.split_once('x') {
-        Some((p, model)) if p.bytes().all(|b| b.is_ascii_digit()) && !p.is_empty() => {
-            (number(p), model)
-        }
-        _ => (1, rest),
-    };
-    Arm {
-        name: name.to_owned(),
-        processes,
-        model: model.to_owned(),
-        concurrency,
-        client: client.to_owned(),
-        workers,
-        control: false,
-        shortened: None,
-    }
-}
-
-fn number(text: &str) -> u32 {
-    text.parse().expect("a number in an arm's name")
+/// Reads an arm's name; a name that is none panics.
+pub(crate) fn arm(name: &str) -> ArmRecord {
+    let concurrency = NonZeroU32::new(32).expect("not zero");
+    let arm = Arm::parse(name, concurrency).expect("an arm's name");
+    ArmRecord::new(&arm, name.to_owned())
 }
 
 /// What an arm's requests cost.
@@ -453,7 +431,7 @@ struct Cost {
 }
 
 impl Cost {
-    fn of(arm: &Arm) -> Self {
+    fn of(arm: &ArmRecord) -> Self {
         let (cpu_us, switches, slot_kib) = match arm.model.as_str() {
             "sequential" => (62.0, 3.1, 8),
             "threads" => (58.0, 3.2, 22),
@@ -473,7 +451,7 @@ impl Cost {
         }
     }
 
-    fn pss_bytes(&self, arm: &Arm, rng: &mut ChaCha8Rng) -> u64 {
+    fn pss_bytes(&self, arm: &ArmRecord, rng: &mut ChaCha8Rng) -> u64 {
         let processes = u64::from(arm.processes);
         let shared = 2 * MIB;
         let own = MIB + MIB / 3 + self.per_slot_bytes * u64::from(arm.concurrency);
@@ -494,7 +472,7 @@ struct Run {
 }
 
 /// Slots take URLs up in turn; responses wait for a processor.
-fn run(arm: &Arm, cost: &Cost, delays_us: &[u64], speed: f64, cores: u32) -> Run {
+fn run(arm: &ArmRecord, cost: &Cost, delays_us: &[u64], speed: f64, cores: u32) -> Run {
     let null = arm.client == "null";
     let slots = (arm.processes * arm.concurrency) as usize;
     let lanes = match arm.model.as_str() {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::record::{Arm, ScalingFactor, Study};
+use fanout_proto::arm::ArmFactor;
+
+use crate::record::{ArmRecord, ScalingFactor, Study};
 
 /// Arms that differ in one thing only, by rising amount of it.
 #[derive(Debug, Clone)]
@@ -10,7 +12,7 @@ pub(crate) struct Group<'a> {
     pub(crate) factor: ScalingFactor,
     /// The arms' common name, with `N` for what varies.
     pub(crate) family: String,
-    pub(crate) arms: Vec<(u32, &'a Arm)>,
+    pub(crate) arms: Vec<(u32, &'a ArmRecord)>,
 }
 
 /// Every group of two arms or more, for each thing that may vary. Controls and
@@ -18,31 +20,35 @@ pub(crate) struct Group<'a> {
 pub(crate) fn groups(study: &Study) -> Vec<Group<'_>> {
     let all_workers = u32::try_from(study.manifest.workers.len()).unwrap_or(u32::MAX);
     let mut found = Vec::new();
-    for factor in [
-        ScalingFactor::Processes,
-        ScalingFactor::Concurrency,
-        ScalingFactor::Workers,
+    for (factor, varies) in [
+        (ScalingFactor::Processes, ArmFactor::Processes),
+        (ScalingFactor::Concurrency, ArmFactor::Concurrency),
+        (ScalingFactor::Workers, ArmFactor::Workers),
     ] {
-        let mut families: BTreeMap<String, BTreeMap<u32, &Arm>> = BTreeMap::new();
+        let mut families: BTreeMap<String, BTreeMap<u32, &ArmRecord>> = BTreeMap::new();
         let mut seen: Vec<String> = Vec::new();
-        for arm in &study.arms {
-            if arm.control || arm.client == "null" {
+        for record in &study.arms {
+            let Some(arm) = record.arm().filter(|_| !record.control && record.fetches()) else {
                 continue;
-            }
-            // Blocking, one at a time: there is no concurrency to vary.
-            if factor == ScalingFactor::Concurrency && arm.model == "sequential" {
-                continue;
-            }
-            let n = match factor {
-                ScalingFactor::Processes => arm.processes,
-                ScalingFactor::Concurrency => arm.concurrency,
-                ScalingFactor::Workers => arm.workers.unwrap_or(all_workers),
             };
-            let family = family(arm, factor);
+            // One URL at a time: there is no concurrency to vary.
+            if varies == ArmFactor::Concurrency && !arm.model.takes_concurrency() {
+                continue;
+            }
+            let n = match varies {
+                ArmFactor::Processes => record.processes,
+                ArmFactor::Concurrency => record.concurrency,
+                ArmFactor::Workers => record.workers.unwrap_or(all_workers),
+            };
+            let family = arm.family(varies);
             if !seen.contains(&family) {
                 seen.push(family.clone());
             }
-            families.entry(family).or_default().entry(n).or_insert(arm);
+            families
+                .entry(family)
+                .or_default()
+                .entry(n)
+                .or_insert(record);
         }
         // In the order in which the arms were given.
         for family in seen {
@@ -57,31 +63,6 @@ pub(crate) fn groups(study: &Study) -> Vec<Group<'_>> {
         }
     }
     found
-}
-
-/// The arm's name with `N` in the place of what varies.
-fn family(arm: &Arm, factor: ScalingFactor) -> String {
-    let processes = match (factor, arm.processes) {
-        (ScalingFactor::Processes, _) => "Nx".to_owned(),
-        (_, 1) => String::new(),
-        (_, n) => format!("{n}x"),
-    };
-    let concurrency = match factor {
-        ScalingFactor::Concurrency => ":N".to_owned(),
-        _ if arm.model == "sequential" => String::new(),
-        _ => format!(":{}", arm.concurrency),
-    };
-    let client = if arm.client == "core" {
-        String::new()
-    } else {
-        format!("@{}", arm.client)
-    };
-    let workers = match (factor, arm.workers) {
-        (ScalingFactor::Workers, _) => "/Nw".to_owned(),
-        (_, None) => String::new(),
-        (_, Some(n)) => format!("/{n}w"),
-    };
-    format!("{processes}{}{concurrency}{client}{workers}", arm.model)
 }
 
 #[cfg(test)]

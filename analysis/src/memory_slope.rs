@@ -124,7 +124,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::{fixture::normal, record::Arm};
+    use crate::{fixture::normal, record::ArmRecord};
 
     /// 4 KiB per URL in flight on 3 MiB, with noise shared by a block and
     /// noise of each trial's own.
@@ -132,13 +132,13 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut study = Study {
             arms: [100, 1_000, 4_000]
-                .map(|concurrency| Arm {
+                .map(|concurrency| ArmRecord {
                     name: format!("async:{concurrency}"),
                     processes: 1,
                     model: "async".into(),
                     concurrency,
                     client: "core".into(),
-                    ..Arm::default()
+                    ..ArmRecord::default()
                 })
                 .into(),
             ..Study::default()

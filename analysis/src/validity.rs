@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     format,
-    record::{Arm, Manifest, Study, TrialRecord},
+    record::{ArmRecord, Manifest, Study, TrialRecord},
     text::{counted, counted_were, listed},
     vote::{FOREIGN_TOLERANCE, disagreements},
 };
@@ -23,7 +23,7 @@ const SUSPENDED_S: f64 = 0.01;
 /// Why a trial may not be compared, from what it shows alone: for the
 /// coordinator to repeat it at once. Empty when nothing speaks against it.
 #[must_use]
-pub fn gates(trial: &TrialRecord, arm: &Arm, manifest: &Manifest) -> Vec<String> {
+pub fn gates(trial: &TrialRecord, arm: &ArmRecord, manifest: &Manifest) -> Vec<String> {
     [
         lost(trial),
         abandoned(trial),
@@ -90,12 +90,12 @@ fn unfinished(trial: &TrialRecord, manifest: &Manifest) -> Option<String> {
 }
 
 /// The origin saw more connections than slots and replacements explain.
-fn connections(trial: &TrialRecord, arm: &Arm, manifest: &Manifest) -> Option<String> {
+fn connections(trial: &TrialRecord, arm: &ArmRecord, manifest: &Manifest) -> Option<String> {
     let origin = trial.origin?;
     // The core's slots own their connections. A client with a pool may dial
     // while a connection is on its way back to it; what it may not do is keep
     // more requests under way, which `concurrency` sees to.
-    let dials_ahead = if arm.client == "core" { 1 } else { 2 };
+    let dials_ahead = if arm.owns_connections() { 1 } else { 2 };
     let slots = arm.slots() * base_urls(manifest) * dials_ahead;
     if manifest.http.no_keepalive {
         let requests = trial.requests_sent.unwrap_or(origin.requests);
@@ -139,7 +139,7 @@ fn connections(trial: &TrialRecord, arm: &Arm, manifest: &Manifest) -> Option<St
 }
 
 /// The origin saw more requests at a time than the arm may have in flight.
-fn concurrency(trial: &TrialRecord, arm: &Arm, manifest: &Manifest) -> Option<String> {
+fn concurrency(trial: &TrialRecord, arm: &ArmRecord, manifest: &Manifest) -> Option<String> {
     let seen = trial.origin?.concurrent_peak;
     let slots = arm.slots();
     if let Some(limit) = manifest.max_per_host {
@@ -171,8 +171,8 @@ fn concurrency(trial: &TrialRecord, arm: &Arm, manifest: &Manifest) -> Option<St
 
 /// L = λW (Little 1961): URLs in flight, from a gauge of its own, against
 /// completions per second times mean latency.
-fn little(trial: &TrialRecord, arm: &Arm) -> Option<String> {
-    if arm.client == "null" {
+fn little(trial: &TrialRecord, arm: &ArmRecord) -> Option<String> {
+    if !arm.fetches() {
         return None; // nothing is ever in flight
     }
     let gauge = trial.in_flight_mean?;
@@ -205,7 +205,7 @@ fn base_urls(manifest: &Manifest) -> u64 {
 /// Marks every trial that may not be compared, with the reasons. Trials that
 /// were marked before keep their marks.
 pub(crate) fn mark(study: &mut Study) {
-    let arms: BTreeMap<&str, &Arm> = study
+    let arms: BTreeMap<&str, &ArmRecord> = study
         .arms
         .iter()
         .map(|arm| (arm.name.as_str(), arm))
@@ -248,7 +248,7 @@ mod tests {
             .build_raw()
     }
 
-    fn arm<'a>(study: &'a Study, name: &str) -> &'a Arm {
+    fn arm<'a>(study: &'a Study, name: &str) -> &'a ArmRecord {
         study.arms.iter().find(|arm| arm.name == name).unwrap()
     }
 

@@ -36,7 +36,7 @@ pub fn outvoted(study: &Study) -> Vec<(usize, String)> {
 fn fetched(study: &Study) -> Vec<(usize, &TrialRecord)> {
     let fetches = |trial: &TrialRecord| {
         let arm = study.arms.iter().find(|arm| arm.name == trial.arm);
-        arm.is_some_and(|arm| arm.client != "null")
+        arm.is_some_and(|arm| arm.fetches())
     };
     let trials = study.trials.iter().enumerate();
     trials

@@ -7,7 +7,9 @@
 //! 10 (light) and 12 (dark); every one has a contrast of 3 or more against its
 //! background (WCAG 2.2, 1.4.11), which a test holds.
 
-use crate::record::Arm;
+use fanout_proto::arm::Model;
+
+use crate::record::ArmRecord;
 
 /// What the model of an arm is, as far as drawing goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,16 +84,15 @@ impl ArmKind {
         Self::Other,
     ];
 
-    /// The kind of an arrangement; `model` as in [`Arm::model`].
-    fn of(processes: u32, model: &str) -> Self {
-        match (model, processes > 1) {
-            ("sequential", false) => Self::Sequential,
-            ("sequential", true) => Self::MultiProcess,
-            ("threads", false) => Self::Threads,
-            ("async", false) => Self::Async,
-            ("async-mt", false) => Self::AsyncMt,
-            ("threads" | "async" | "async-mt", true) => Self::Hybrid,
-            _ => Self::Other,
+    fn of(arm: &ArmRecord) -> Self {
+        match (arm.known_model(), arm.processes > 1) {
+            (Some(Model::Sequential), false) => Self::Sequential,
+            (Some(Model::Sequential), true) => Self::MultiProcess,
+            (Some(Model::Threads), false) => Self::Threads,
+            (Some(Model::Async), false) => Self::Async,
+            (Some(Model::AsyncMt), false) => Self::AsyncMt,
+            (Some(_), true) => Self::Hybrid,
+            (None, _) => Self::Other,
         }
     }
 
@@ -136,21 +137,21 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// That of an arrangement on its own; lines are full.
-    pub(super) fn of(processes: u32, model: &str, client: &str) -> Self {
+    /// That of an arm on its own; lines are full.
+    pub(super) fn of(arm: &ArmRecord) -> Self {
         Self {
-            kind: ArmKind::of(processes, model),
-            hollow: client != "core",
+            kind: ArmKind::of(arm),
+            hollow: !arm.has_default_client(),
             dashes: 0,
         }
     }
 
     /// Those of arms that are drawn together, in the same order: lines of one
     /// kind get different dashes. The A/A control is drawn like its baseline.
-    pub(super) fn of_all(arms: &[Arm]) -> Vec<Self> {
+    pub(super) fn of_all(arms: &[ArmRecord]) -> Vec<Self> {
         let mut seen: Vec<ArmKind> = Vec::with_capacity(arms.len());
-        let identity = |arm: &Arm| {
-            let mut identity = Self::of(arm.processes, &arm.model, &arm.client);
+        let identity = |arm: &ArmRecord| {
+            let mut identity = Self::of(arm);
             identity.dashes = seen.iter().filter(|kind| **kind == identity.kind).count();
             if !arm.control {
                 seen.push(identity.kind);
@@ -169,22 +170,14 @@ impl Identity {
 }
 
 /// An arm in everyday words: `32 threads, one URL each`.
-pub(super) fn description(arm: &Arm) -> String {
-    let (p, c) = (arm.processes, arm.concurrency);
-    let model = match (arm.model.as_str(), p > 1) {
-        ("sequential", false) => "one URL after the other".to_owned(),
-        ("sequential", true) => format!("{p} processes, one URL each"),
-        ("threads", false) => format!("{c} threads, one URL each"),
-        ("threads", true) => format!("{p} processes of {c} threads"),
-        ("async", false) => format!("one event loop, {c} in flight"),
-        ("async", true) => format!("{p} event loops, {c} in flight each"),
-        ("async-mt", false) => format!("loop on all cores, {c} in flight"),
-        ("async-mt", true) => format!("{p} loops on all cores, {c} each"),
-        (other, _) => other.to_owned(),
+pub(super) fn description(arm: &ArmRecord) -> String {
+    let model = match arm.known_model() {
+        Some(model) => model.label(arm.processes, arm.concurrency),
+        None => arm.model.clone(),
     };
-    match arm.client.as_str() {
-        "core" | "" => model,
-        "null" => format!("{model}; fetches nothing"),
+    let client = arm.known_client().map(|client| client.properties().label);
+    match client.unwrap_or(&arm.client) {
+        "" => model,
         client => format!("{model}; {client}"),
     }
 }
@@ -193,13 +186,13 @@ pub(super) fn description(arm: &Arm) -> String {
 mod tests {
     use super::*;
 
-    fn arm(processes: u32, model: &str, client: &str) -> Arm {
-        Arm {
+    fn arm(processes: u32, model: &str, client: &str) -> ArmRecord {
+        ArmRecord {
             processes,
             model: model.into(),
             client: client.into(),
             concurrency: 16,
-            ..Arm::default()
+            ..ArmRecord::default()
         }
     }
 
@@ -248,15 +241,18 @@ mod tests {
 
     #[test]
     fn an_arm_looks_like_its_model_and_a_foreign_client_is_hollow() {
-        assert_eq!(Identity::of(1, "async", "core").kind, ArmKind::Async);
+        assert_eq!(Identity::of(&arm(1, "async", "core")).kind, ArmKind::Async);
         assert_eq!(
-            Identity::of(32, "sequential", "core").kind,
+            Identity::of(&arm(32, "sequential", "core")).kind,
             ArmKind::MultiProcess
         );
-        assert_eq!(Identity::of(2, "threads", "core").kind, ArmKind::Hybrid);
-        assert_eq!(Identity::of(1, "fibres", "core").kind, ArmKind::Other);
-        assert!(!Identity::of(1, "async", "core").hollow);
-        assert!(Identity::of(1, "async", "reqwest").hollow);
+        assert_eq!(
+            Identity::of(&arm(2, "threads", "core")).kind,
+            ArmKind::Hybrid
+        );
+        assert_eq!(Identity::of(&arm(1, "fibres", "core")).kind, ArmKind::Other);
+        assert!(!Identity::of(&arm(1, "async", "core")).hollow);
+        assert!(Identity::of(&arm(1, "async", "reqwest")).hollow);
     }
 
     #[test]
@@ -265,7 +261,7 @@ mod tests {
             arm(1, "async", "core"),
             arm(1, "threads", "core"),
             arm(1, "async", "reqwest"),
-            Arm {
+            ArmRecord {
                 control: true,
                 ..arm(1, "async", "core")
             },

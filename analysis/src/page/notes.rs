@@ -37,7 +37,7 @@ pub(super) fn limits(study: &Study) -> Markup {
             }
             li { b { "Other amounts of URLs." } " A run took up " (counted(manifest.urls, "URL")) ". What costs time only once, such as starting processes and connecting, weighs less in a longer list." }
             li { b { "Other languages." } " Every model is written in Rust. A runtime with an interpreter lock or a garbage collector pays for threads and loops differently." }
-            @if study.arms.iter().any(|arm| arm.client != "core") {
+            @if study.arms.iter().any(|arm| !arm.has_default_client()) {
                 li { b { "Models alone, where a mark is hollow." } " Such an arm has another HTTP client: its difference is the client's as well as the model's." }
             }
             @if manifest.http.insecure { li { b { "Trust." } " Any certificate was accepted." } }

@@ -3,7 +3,7 @@
 
 use super::{identity::Identity, svg::plot::LineEnd};
 use crate::{
-    record::{Arm, Study, TrialRecord, Verdict},
+    record::{ArmRecord, Study, TrialRecord, Verdict},
     statistics::{ArmSummary, summaries},
 };
 
@@ -88,7 +88,7 @@ impl<'a> StudyView<'a> {
 }
 
 impl<'a> ArmRow<'a> {
-    pub(super) fn arm(&self) -> &'a Arm {
+    pub(super) fn arm(&self) -> &'a ArmRecord {
         self.summary.arm
     }
 
@@ -196,14 +196,14 @@ mod tests {
         }
     }
 
-    fn arm(name: &str) -> Arm {
-        Arm {
+    fn arm(name: &str) -> ArmRecord {
+        ArmRecord {
             name: name.into(),
             processes: 1,
             model: name.into(),
             concurrency: 4,
             client: "core".into(),
-            ..Arm::default()
+            ..ArmRecord::default()
         }
     }
 

@@ -1,7 +1,8 @@
 //! Under which conditions a study ran.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU32};
 
+use fanout_proto::arm::{Arm, Client, Model};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -144,7 +145,8 @@ pub struct Origin {
 
 /// One arrangement under study.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Arm {
+#[schemars(rename = "Arm")]
+pub struct ArmRecord {
     /// The arm's canonical name; the A/A control has ` (again)` at its end.
     pub name: String,
     /// Fetchers, each a process.
@@ -163,7 +165,58 @@ pub struct Arm {
     pub shortened: Option<String>,
 }
 
-impl Arm {
+impl ArmRecord {
+    /// What is recorded of an arm that is called `name` in its study.
+    #[must_use]
+    pub fn new(arm: &Arm, name: String) -> Self {
+        Self {
+            name,
+            processes: arm.processes.get(),
+            model: arm.model.name().to_owned(),
+            concurrency: arm.concurrency.get(),
+            client: arm.client.name().to_owned(),
+            workers: arm.workers.map(NonZeroU32::get),
+            control: false,
+            shortened: None,
+        }
+    }
+
+    /// The arm in the words of this version; `None` where it does not know them all.
+    pub(crate) fn arm(&self) -> Option<Arm> {
+        Some(Arm {
+            processes: NonZeroU32::new(self.processes)?,
+            model: self.known_model()?,
+            concurrency: NonZeroU32::new(self.concurrency)?,
+            client: self.known_client()?,
+            workers: self.workers.and_then(NonZeroU32::new),
+        })
+    }
+
+    pub(crate) fn known_model(&self) -> Option<Model> {
+        self.model.parse().ok()
+    }
+
+    pub(crate) fn known_client(&self) -> Option<Client> {
+        self.client.parse().ok()
+    }
+
+    /// Whether it fetches, as a client that this version does not know must.
+    pub(crate) fn fetches(&self) -> bool {
+        self.known_client()
+            .is_none_or(|client| client.properties().fetches)
+    }
+
+    /// Whether fanout itself keeps and counts its connections.
+    pub(crate) fn owns_connections(&self) -> bool {
+        self.known_client()
+            .is_some_and(|client| client.properties().owns_connections)
+    }
+
+    /// Whether its client is the one under every model.
+    pub(crate) fn has_default_client(&self) -> bool {
+        self.known_client().is_some_and(Client::is_default)
+    }
+
     /// URLs in flight in all its fetchers.
     pub(crate) fn slots(&self) -> u64 {
         u64::from(self.processes) * u64::from(self.concurrency)

@@ -14,7 +14,7 @@ pub use analysis::{
     Analysis, Comparison, ControlRecord, CurvePoint, Interval, MemorySlope, Peak, Scaling,
     ScalingFactor, ScalingFit, ScalingModel, ScalingPoint, Verdict,
 };
-pub use manifest::{Arm, Http, Machine, Manifest, Origin, Worker};
+pub use manifest::{ArmRecord, Http, Machine, Manifest, Origin, Worker};
 pub use trial::{
     Coordination, MemoryPoint, OriginMetrics, Percentiles, Phases, Request, TrialRecord,
     WorkerShare,
@@ -31,7 +31,7 @@ pub struct Study {
     /// Under which conditions the study ran.
     pub manifest: Manifest,
     /// What was compared, in the order given; the A/A control comes last.
-    pub arms: Vec<Arm>,
+    pub arms: Vec<ArmRecord>,
     /// Every trial, in the order in which they ran; none is left out.
     pub trials: Vec<TrialRecord>,
     /// Arms against the baseline, one entry per arm and metric.

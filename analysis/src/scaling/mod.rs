@@ -125,7 +125,7 @@ mod tests {
     use super::{least_squares::Usl, *};
     use crate::{
         fixture::{self, normal},
-        record::{Arm, ScalingModel},
+        record::{ArmRecord, ScalingModel},
     };
 
     const NS: [u32; 6] = [1, 2, 4, 8, 16, 32];
@@ -134,13 +134,13 @@ mod tests {
     /// this noise within blocks and more of it between them.
     fn simulated(seed: u64, blocks: u32, noise: f64, truth: impl Fn(f64) -> f64) -> Study {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let arms = NS.map(|processes| Arm {
+        let arms = NS.map(|processes| ArmRecord {
             name: format!("{processes}xasync:16"),
             processes,
             model: "async".into(),
             concurrency: 16,
             client: "core".into(),
-            ..Arm::default()
+            ..ArmRecord::default()
         });
         let mut study = Study {
             arms: arms.into(),

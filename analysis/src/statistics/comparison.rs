@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     format,
-    record::{Analysis, Arm, Comparison, ControlRecord, Study, Verdict},
+    record::{Analysis, ArmRecord, Comparison, ControlRecord, Study, Verdict},
     statistics::{
         ALPHA, CONFIDENCE, Metric, PRIMARY, Sample, blocks_needed, holm, log_ratios,
         usable_by_block,
@@ -40,7 +40,7 @@ pub(crate) fn compare(study: &Study, margin: f64) -> (Vec<Comparison>, Analysis)
                     continue;
                 }
                 comparisons.push(estimate(arm, baseline, metric, &sample));
-                if metric.name == PRIMARY.name && arm.client != "null" {
+                if metric.name == PRIMARY.name && arm.fetches() {
                     let entry = Tested {
                         at: comparisons.len() - 1,
                         sample,
@@ -88,7 +88,7 @@ fn values_by_block(study: &Study, arm: &str) -> Vec<BTreeMap<u32, f64>> {
         .collect()
 }
 
-fn estimate(arm: &Arm, baseline: &str, metric: &Metric, sample: &Sample) -> Comparison {
+fn estimate(arm: &ArmRecord, baseline: &str, metric: &Metric, sample: &Sample) -> Comparison {
     let ratio = sample.exp_interval(CONFIDENCE);
     Comparison {
         arm: arm.name.clone(),
@@ -241,12 +241,12 @@ mod tests {
     /// control: drift within and between blocks, and heavy tails.
     fn simulated(seed: u64, ratios: &[f64], blocks: u32, noise: f64) -> Study {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let arm = |name: String, control: bool| Arm {
+        let arm = |name: String, control: bool| ArmRecord {
             name,
             control,
-            ..Arm::default()
+            ..ArmRecord::default()
         };
-        let mut arms: Vec<Arm> = (0..ratios.len())
+        let mut arms: Vec<ArmRecord> = (0..ratios.len())
             .map(|i| arm(format!("arm{i}"), false))
             .collect();
         arms.push(arm("arm0 (again)".into(), true));

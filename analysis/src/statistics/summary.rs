@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    record::{Arm, Comparison, Study, TrialRecord},
+    record::{ArmRecord, Comparison, Study, TrialRecord},
     statistics::{Metric, PRIMARY},
 };
 
@@ -71,7 +71,7 @@ impl Spread {
 #[derive(Debug, Clone)]
 pub struct ArmSummary<'a> {
     /// The arm.
-    pub arm: &'a Arm,
+    pub arm: &'a ArmRecord,
     /// Whether the others are compared with it.
     pub baseline: bool,
     /// Usable trials, one a block.
@@ -111,7 +111,7 @@ impl ArmSummary<'_> {
     /// Whether the arm fetches: with the `null` client only the machinery runs.
     #[must_use]
     pub fn fetches(&self) -> bool {
-        self.arm.client != "null"
+        self.arm.fetches()
     }
 
     /// Whether the arm may be called the fastest: it fetches, is no control,

@@ -40,7 +40,7 @@ pub(crate) fn verdict(study: &Study) -> Vec<String> {
 fn nothing(study: &Study) -> String {
     let fetching = |trial: &&TrialRecord| {
         let arm = study.arms.iter().find(|arm| arm.name == trial.arm);
-        arm.is_some_and(|arm| arm.client != "null")
+        arm.is_some_and(|arm| arm.fetches())
     };
     let mut trials = study.trials.iter().filter(fetching);
     match trials.find_map(|trial| trial.invalid_reasons.first()) {

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 use clap::Args;
 use fanout_engine::politeness::Limits;
 use fanout_proto::{
-    arm::{Arm, Model},
+    arm::Arm,
     limits::{CONCURRENCY_MAX, FETCHERS_MAX},
 };
 
@@ -294,7 +294,7 @@ fn slope_arms(specs: &[String]) -> Result<Vec<Arm>, SettingsError> {
     for concurrency in SLOPE_CONCURRENCIES {
         let concurrency = NonZeroU32::new(concurrency).unwrap_or(NonZeroU32::MIN);
         for arm in Arm::parse_all(specs, concurrency)? {
-            if arm.model == Model::Sequential {
+            if !arm.model.takes_concurrency() {
                 return Err(value(
                     "--memory-slope",
                     arm,

@@ -179,7 +179,8 @@ async fn conclude_and_show(
 /// Whether every arm has a valid trial.
 fn comparable(study: &Study) -> bool {
     let abandoned = study.trials.iter().any(|t| t.valid && t.abandoned > 0);
-    let measured = |arm: &record::Arm| study.trials.iter().any(|t| t.valid && t.arm == arm.name);
+    let measured =
+        |arm: &record::ArmRecord| study.trials.iter().any(|t| t.valid && t.arm == arm.name);
     !abandoned && study.arms.iter().all(measured)
 }
 

@@ -1,6 +1,6 @@
 //! One study: its blocks, and the trials in them.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::time::Duration;
 
 use fanout_analysis::{
     record::{self, SCHEMA_VERSION, Study},
@@ -343,16 +343,9 @@ fn entries(settings: &StudySettings, inject: Duration) -> Vec<StudyArm> {
     entries
 }
 
-fn record_arm(entry: &StudyArm) -> record::Arm {
-    let arm = &entry.arm;
-    record::Arm {
-        name: entry.name.clone(),
-        processes: arm.processes.get(),
-        model: arm.model.name().to_owned(),
-        concurrency: arm.concurrency.get(),
-        client: arm.client.name().to_owned(),
-        workers: arm.workers.map(NonZeroU32::get),
+fn record_arm(entry: &StudyArm) -> record::ArmRecord {
+    record::ArmRecord {
         control: entry.control,
-        shortened: None,
+        ..record::ArmRecord::new(&entry.arm, entry.name.clone())
     }
 }

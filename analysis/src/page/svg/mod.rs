@@ -237,16 +237,23 @@ mod tests {
 
     #[test]
     fn a_mark_is_one_path_with_its_title_escaped() {
-        let identity = Identity::of(1, "async", "core");
+        let identity = Identity::of(&crate::fixture::arm("async:32"));
         let drawn = mark(identity, 10.0, 20.0, 4.0, Some("<async> & \"co\"")).into_string();
         insta::assert_snapshot!(drawn, @r#"<path class="mark" d="M10 15.4L14.6 23.4L5.4 23.4Z"><title>&lt;async&gt; &amp; &quot;co&quot;</title></path>"#);
-        let hollow = mark(Identity::of(1, "threads", "ureq"), 10.0, 20.0, 4.6, None).into_string();
+        let hollow = mark(
+            Identity::of(&crate::fixture::arm("threads:32@ureq")),
+            10.0,
+            20.0,
+            4.6,
+            None,
+        )
+        .into_string();
         insta::assert_snapshot!(hollow, @r#"<path class="mark hollow" d="M6 20a4 4 0 1 0 8 0a4 4 0 1 0 -8 0Z"></path>"#);
     }
 
     #[test]
     fn a_swatch_takes_its_colour_from_its_class() {
-        let drawn = swatch(Identity::of(32, "sequential", "core")).into_string();
+        let drawn = swatch(Identity::of(&crate::fixture::arm("32xsequential"))).into_string();
         insta::assert_snapshot!(drawn, @r#"<svg class="swatch mpr" viewBox="0 0 18 18" width="18" height="18" aria-hidden="true"><path class="mark" d="M9 1.5L16.5 9L9 16.5L1.5 9Z"></path></svg>"#);
     }
 

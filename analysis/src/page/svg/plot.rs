@@ -315,7 +315,7 @@ mod tests {
         let end = |name: &str| LineEnd {
             x: 90.0,
             y: 20.0,
-            identity: Identity::of(1, "async", "core"),
+            identity: Identity::of(&crate::fixture::arm("async:32")),
             class: "arm".into(),
             name: name.into(),
             value: String::new(),
