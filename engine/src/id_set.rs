@@ -1,7 +1,5 @@
 //! A set of URL ids, one bit each.
 
-use std::io::{self, Read};
-
 use fanout_proto::id::UrlId;
 
 /// Ids below a total that is known when the set is made.
@@ -73,7 +71,7 @@ impl IdSet {
 
     /// The first id from `from` on that is not in it, if there is one below `end`.
     #[must_use]
-    pub fn first_absent(&self, from: u64, end: u64) -> Option<u64> {
+    pub(crate) fn first_absent(&self, from: u64, end: u64) -> Option<u64> {
         let end = end.min(self.total);
         let mut id = from;
         while id < end {
@@ -90,7 +88,7 @@ impl IdSet {
 
     /// How many ids of a range are not in it.
     #[must_use]
-    pub fn absent_in(&self, range: &std::ops::Range<u64>) -> u64 {
+    pub(crate) fn absent_in(&self, range: &std::ops::Range<u64>) -> u64 {
         if self.is_empty() {
             return range.end.saturating_sub(range.start);
         }
@@ -116,39 +114,34 @@ impl IdSet {
         bytes.take(length)
     }
 
-    /// Reads a set of ids below `total`; `None` if the bytes are too few or too
-    /// many, or hold an id beyond the total.
+    /// A set of ids below `total` of its bits; `None` if the bytes are too few or
+    /// too many, or hold an id beyond the total.
     ///
     /// # Errors
     ///
-    /// When they cannot be read.
-    pub fn from_bytes(total: u64, mut input: impl Read) -> io::Result<Option<Self>> {
+    /// That of a byte.
+    pub fn from_bytes<E>(
+        total: u64,
+        bytes: impl IntoIterator<Item = Result<u8, E>>,
+    ) -> Result<Option<Self>, E> {
         let mut set = Self::new(total);
-        let mut bytes = Vec::with_capacity(1 << 16);
+        let mut bytes = bytes.into_iter();
         let mut left = total.div_ceil(8);
-        let mut words = set.words.iter_mut();
-        while left > 0 {
-            let part = left.min(1 << 16);
-            bytes.clear();
-            let count = Read::take(&mut input, part).read_to_end(&mut bytes)?;
-            if count as u64 != part {
-                return Ok(None);
-            }
-            left -= part;
-            for (bytes, word) in bytes.chunks(8).zip(&mut words) {
-                let mut whole = [0; 8];
-                whole[..bytes.len()].copy_from_slice(bytes);
-                *word = u64::from_le_bytes(whole);
+        for word in &mut set.words {
+            for shift in (0..64).step_by(8) {
+                if left == 0 {
+                    break;
+                }
+                let Some(byte) = bytes.next().transpose()? else {
+                    return Ok(None);
+                };
+                *word |= u64::from(byte) << shift;
+                left -= 1;
             }
         }
-        let more = Read::take(&mut input, 1).read_to_end(&mut bytes)?;
         let spare = set.words.len() as u64 * 64 - total;
-        let beyond = spare > 0
-            && set
-                .words
-                .last()
-                .is_some_and(|last| last >> (64 - spare) != 0);
-        if more > 0 || beyond {
+        let beyond = |last: &u64| spare > 0 && last >> (64 - spare) != 0;
+        if bytes.next().transpose()?.is_some() || set.words.last().is_some_and(beyond) {
             return Ok(None);
         }
         set.len = set.words.iter().map(|w| u64::from(w.count_ones())).sum();
@@ -160,7 +153,12 @@ impl IdSet {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, convert::Infallible};
+
+    fn read(total: u64, bytes: &[u8]) -> Option<IdSet> {
+        let Ok(set) = IdSet::from_bytes(total, bytes.iter().copied().map(Ok::<_, Infallible>));
+        set
+    }
 
     proptest! {
         #[test]
@@ -177,13 +175,13 @@ mod tests {
             prop_assert_eq!(set.first_absent(range.start, range.end), absent.first().copied());
             prop_assert_eq!(set.absent_in(&range), absent.len() as u64);
             let bytes: Vec<u8> = set.bytes().collect();
-            prop_assert_eq!(IdSet::from_bytes(total, &bytes[..]).unwrap(), Some(set));
+            prop_assert_eq!(read(total, &bytes), Some(set));
         }
     }
 
     #[test]
     fn bytes_of_another_length_or_with_ids_beyond_are_no_set() {
-        let read = |total, bytes: &[u8]| IdSet::from_bytes(total, bytes).unwrap().is_some();
+        let read = |total, bytes: &[u8]| read(total, bytes).is_some();
         assert!(read(9, &[255, 1]));
         assert!(!read(9, &[255, 2]));
         assert!(!read(9, &[255]));

@@ -8,7 +8,7 @@ use std::{io, time::Duration};
 
 use fanout_engine::{
     id_set::IdSet,
-    trial::{AbortReason, End},
+    trial::{AbortReason, TrialEnd},
 };
 use tokio::time::sleep;
 
@@ -224,10 +224,10 @@ impl<'a> PreparedFetch<'a> {
                 };
             }
         };
-        let complete = outcome.end == End::Done;
+        let complete = outcome.end == TrialEnd::Done;
         let examples = results.examples();
         let finished = results.finish(complete, patience(stop)).await;
-        if !matches!(outcome.end, End::Aborted(AbortReason::Setup(_))) {
+        if !matches!(outcome.end, TrialEnd::Aborted(AbortReason::Setup(_))) {
             summarise(list, &outcome, &examples, reporter);
         }
         if !complete || finished.is_err() {
@@ -242,13 +242,17 @@ impl<'a> PreparedFetch<'a> {
             Ok(()) => {}
         }
         Ok(match outcome.end {
-            End::Done if outcome.counts.abandoned + before.counts.abandoned > 0 => {
+            TrialEnd::Done if outcome.counts.abandoned + before.counts.abandoned > 0 => {
                 CommandExit::Incomplete
             }
-            End::Done => CommandExit::Done,
-            End::Aborted(AbortReason::Cancelled) => CommandExit::Interrupted,
-            End::Aborted(reason @ AbortReason::Setup(_)) => return Err(Failure::usage(reason)),
-            End::Aborted(reason @ (AbortReason::AllLost(_) | AbortReason::NotReady { .. })) => {
+            TrialEnd::Done => CommandExit::Done,
+            TrialEnd::Aborted(AbortReason::Cancelled) => CommandExit::Interrupted,
+            TrialEnd::Aborted(reason @ AbortReason::Setup(_)) => {
+                return Err(Failure::usage(reason));
+            }
+            TrialEnd::Aborted(
+                reason @ (AbortReason::AllLost(_) | AbortReason::NotReady { .. }),
+            ) => {
                 return Err(Failure::no_fleet(reason));
             }
         })

@@ -20,7 +20,7 @@ use fanout_engine::{
     id_set::IdSet,
     ledger::{Counts, Split},
     politeness::{HostName, Limits},
-    trial::{Accepted, Command, End, Event, Plan, Trial},
+    trial::{Accepted, Command, Event, Trial, TrialEnd, TrialPlan},
 };
 use fanout_proto::{
     completion::StartedBatch,
@@ -208,7 +208,7 @@ pub struct TrialRequest<'a> {
 #[derive(Debug)]
 pub struct Outcome {
     /// How it ended.
-    pub end: End,
+    pub end: TrialEnd,
     /// Its figures.
     pub trial: record::TrialRecord,
     /// The account.
@@ -264,7 +264,7 @@ struct Drive<'a, S> {
 impl<'a, S: Sink> Drive<'a, S> {
     fn new(fleet: &'a mut Fleet, mut request: TrialRequest<'a>, sink: &'a mut S) -> Self {
         let concurrency = request.setup.concurrency;
-        let plan = Plan {
+        let plan = TrialPlan {
             urls: request.list.len(),
             split: request.split,
             concurrency: concurrency.get(),
@@ -298,7 +298,7 @@ impl<'a, S: Sink> Drive<'a, S> {
         }
     }
 
-    async fn run(&mut self, stop: &Stop) -> Result<End, DriveError> {
+    async fn run(&mut self, stop: &Stop) -> Result<TrialEnd, DriveError> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let first = std::mem::take(&mut self.first);
@@ -360,9 +360,8 @@ impl<'a, S: Sink> Drive<'a, S> {
         }
     }
 
-    fn step(&mut self, event: Event) -> Result<Option<End>, DriveError> {
-        let mut commands = Vec::new();
-        self.trial.on(self.began.elapsed(), event, &mut commands);
+    fn step(&mut self, event: Event) -> Result<Option<TrialEnd>, DriveError> {
+        let commands = self.trial.on(self.began.elapsed(), event);
         self.obey(commands)
     }
 
@@ -442,7 +441,7 @@ impl<'a, S: Sink> Drive<'a, S> {
     }
 
     /// Carries commands out; new ones may come of it.
-    fn obey(&mut self, commands: Vec<Command>) -> Result<Option<End>, DriveError> {
+    fn obey(&mut self, commands: Vec<Command>) -> Result<Option<TrialEnd>, DriveError> {
         let trial = self.request.id.0;
         let mut gone = Vec::new();
         let mut commands = VecDeque::from(commands);
@@ -453,10 +452,8 @@ impl<'a, S: Sink> Drive<'a, S> {
                     self.request
                         .list
                         .look_up(ids, |id, url| found.push((id, HostName::of(url))))?;
-                    let mut more = Vec::new();
                     let event = Event::Hosts(found);
-                    self.trial.on(self.began.elapsed(), event, &mut more);
-                    commands.extend(more);
+                    commands.extend(self.trial.on(self.began.elapsed(), event));
                     continue;
                 }
                 Command::Prepare(worker, fetcher) => {
@@ -629,7 +626,7 @@ impl<'a, S: Sink> Drive<'a, S> {
         }
     }
 
-    fn finish(self, end: End) -> Outcome {
+    fn finish(self, end: TrialEnd) -> Outcome {
         let counts = self.trial.counts();
         let makespan_s = self.trial.makespan().map(|m| m.as_secs_f64());
         let names = self.names;

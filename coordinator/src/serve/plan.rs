@@ -4,7 +4,8 @@
 
 use std::{
     cell::RefCell,
-    fs, io,
+    fs,
+    io::{self, BufReader, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -223,7 +224,8 @@ impl Received {
                 ours: Box::new(ours),
             }));
         }
-        let read = fs::File::open(path).and_then(|file| IdSet::from_bytes(ours.urls, file));
+        let read = fs::File::open(path)
+            .and_then(|file| IdSet::from_bytes(ours.urls, BufReader::new(file).bytes()));
         let done = read.map_err(|error| cannot_keep(&error))?;
         // It was read into memory.
         let _ = fs::remove_file(path);

@@ -6,7 +6,7 @@ use fanout_analysis::{
     record::{self, SCHEMA_VERSION, Study},
     validity, vote,
 };
-use fanout_engine::trial::{AbortReason, End};
+use fanout_engine::trial::{AbortReason, TrialEnd};
 use fanout_proto::arm::Arm;
 use tokio::time::Instant;
 use tracing::warn;
@@ -150,7 +150,7 @@ impl Runner<'_, '_> {
             let limit = limit.map(|limit| limit.max(Duration::from_millis(200)));
             for retry in 0..=RETRIES {
                 let (outcome, mut trial) = self.trial(block, arm, limit).await?;
-                let cancelled = matches!(outcome.end, End::Aborted(AbortReason::Cancelled));
+                let cancelled = matches!(outcome.end, TrialEnd::Aborted(AbortReason::Cancelled));
                 if cancelled && self.on.stop.cancel.is_cancelled() {
                     return Ok(false);
                 }
@@ -159,7 +159,7 @@ impl Runner<'_, '_> {
                 self.study.trials.push(trial);
                 let latest = self.study.trials.len() - 1;
                 self.turn_away_outvoted(|at, _| at == latest);
-                let lost = !cancelled && outcome.end != End::Done;
+                let lost = !cancelled && outcome.end != TrialEnd::Done;
                 if self.study.trials[latest].valid || (block == 0 && !lost) {
                     break;
                 }
@@ -171,26 +171,28 @@ impl Runner<'_, '_> {
     /// What speaks against a trial that ended like this.
     fn check(
         &self,
-        end: &End,
+        end: &TrialEnd,
         trial: &record::TrialRecord,
         arm: usize,
         may_retry: bool,
     ) -> Result<Vec<String>, Failure> {
         let failed = |reason| format!("{}: {reason}", trial.arm);
         match end {
-            End::Done => {
+            TrialEnd::Done => {
                 let arm = &self.study.arms[arm];
                 Ok(validity::gates(trial, arm, &self.study.manifest))
             }
-            End::Aborted(AbortReason::Cancelled) => Ok(vec![format!(
+            TrialEnd::Aborted(AbortReason::Cancelled) => Ok(vec![format!(
                 "stopped: it took more than {SLOW_FACTOR}× the baseline"
             )]),
-            End::Aborted(reason @ AbortReason::Setup(_)) => Err(Failure::usage(failed(reason))),
+            TrialEnd::Aborted(reason @ AbortReason::Setup(_)) => {
+                Err(Failure::usage(failed(reason)))
+            }
             // On a fleet, workers come back.
-            End::Aborted(reason) if self.on.environment.patience.is_some() && may_retry => {
+            TrialEnd::Aborted(reason) if self.on.environment.patience.is_some() && may_retry => {
                 Ok(vec![reason.to_string()])
             }
-            End::Aborted(reason) => Err(Failure::no_fleet(failed(reason))),
+            TrialEnd::Aborted(reason) => Err(Failure::no_fleet(failed(reason))),
         }
     }
 

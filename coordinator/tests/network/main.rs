@@ -32,7 +32,7 @@ use fanout_coordinator::{
 };
 use fanout_engine::{
     ledger::Split,
-    trial::{Accepted, End},
+    trial::{Accepted, TrialEnd},
 };
 use fanout_proto::id::UrlId;
 use rand::{RngExt as _, SeedableRng as _};
@@ -247,7 +247,7 @@ fn simulate(seed: u64) -> Tally {
     }
     let (outcome, records) = over.borrow_mut().take().expect("it is over");
     let (counts, trial) = (outcome.counts, &outcome.trial);
-    assert_eq!(outcome.end, End::Done);
+    assert_eq!(outcome.end, TrialEnd::Done);
     assert!(records.times.values().all(|times| *times == 1));
     assert_eq!(records.times.len() as u64, URLS);
     assert_eq!(counts.done(), URLS);

@@ -1,6 +1,6 @@
 //! A trial on two workers of which one is hostile.
 
-use fanout_engine::trial::{AbortReason, End};
+use fanout_engine::trial::{AbortReason, TrialEnd};
 use fanout_proto::{
     limits::BATCH_MAX_URLS,
     wire::{self, from_fetcher::Message as Fetched},
@@ -75,7 +75,7 @@ where
         hostile(Let::go(worker).await).await;
     });
     let outcome = outcome.unwrap();
-    assert_eq!(outcome.end, End::Done);
+    assert_eq!(outcome.end, TrialEnd::Done);
     assert_eq!(outcome.counts.completed, URLS);
     assert_eq!(outcome.counts.done(), URLS);
     assert!(account.0.values().all(|times| *times == 1));
@@ -337,10 +337,10 @@ fn any_order_of_messages_leads_to_an_end_and_an_exact_account() {
         prop_assert!(account.0.values().all(|times| *times == 1));
         prop_assert_eq!(account.0.len() as u64, outcome.counts.done());
         match outcome.end {
-            End::Done => prop_assert_eq!(outcome.counts.done(), FEW),
+            TrialEnd::Done => prop_assert_eq!(outcome.counts.done(), FEW),
             // It may say that it could not start its fetcher.
-            End::Aborted(AbortReason::Setup(_)) => {}
-            End::Aborted(other) => prop_assert!(false, "{}", other),
+            TrialEnd::Aborted(AbortReason::Setup(_)) => {}
+            TrialEnd::Aborted(other) => prop_assert!(false, "{}", other),
         }
         Ok(())
     });

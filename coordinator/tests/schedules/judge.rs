@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
 use fanout_engine::{
-    ledger::{AGAIN_MAX, LOSSES_MAX, Split},
-    trial::{AbortReason, Command, End, Plan, Trial},
+    ledger::{LOSSES_MAX, RETRY_BATCH_MAX, Split},
+    trial::{AbortReason, Command, Trial, TrialEnd, TrialPlan},
 };
 use fanout_proto::{
     completion::Outcome,
@@ -58,7 +58,7 @@ pub(crate) enum Told {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Judge {
-    plan: Plan,
+    plan: TrialPlan,
     max_per_host: Option<u32>,
     hosts: u64,
     urls: Vec<Url>,
@@ -83,7 +83,7 @@ pub(crate) struct Judge {
     cancelled: bool,
     /// Completions of this step that must count.
     owed: BTreeMap<UrlId, Outcome>,
-    pub(crate) end: Option<End>,
+    pub(crate) end: Option<TrialEnd>,
 }
 
 impl Judge {
@@ -336,7 +336,10 @@ impl Judge {
             assert_eq!(place, Place::Pending, "URL {url} is leased");
             self.url(*url).place = Place::Leased(id);
             if losses == 1 {
-                assert!(count <= AGAIN_MAX, "a batch of {count} that were lost");
+                assert!(
+                    count <= RETRY_BATCH_MAX,
+                    "a batch of {count} that were lost"
+                );
             }
             if losses == 2 {
                 assert_eq!((count, held_before), (1, 0), "a suspect is tried alone");
@@ -381,17 +384,17 @@ impl Judge {
         self.recovering += first;
     }
 
-    fn see_end(&mut self, end: &End) {
+    fn see_end(&mut self, end: &TrialEnd) {
         let left = self.pending + self.leased;
         match end {
-            End::Done => assert_eq!(left, 0, "done, and {left} URLs are not"),
-            End::Aborted(AbortReason::Cancelled) => {
+            TrialEnd::Done => assert_eq!(left, 0, "done, and {left} URLs are not"),
+            TrialEnd::Aborted(AbortReason::Cancelled) => {
                 assert!(self.drained || self.cancelled, "nobody asked for it");
             }
-            End::Aborted(AbortReason::AllLost(_)) => {
+            TrialEnd::Aborted(AbortReason::AllLost(_)) => {
                 assert!(left > 0, "nothing was left to lose");
             }
-            End::Aborted(_) => assert!(left > 0),
+            TrialEnd::Aborted(_) => assert!(left > 0),
         }
         self.end = Some(end.clone());
     }
@@ -402,11 +405,11 @@ impl Judge {
         let done = self.urls.iter().filter(|url| url.place == Place::Done);
         let done = done.count() as u64;
         assert_eq!(done, self.completed + self.failed + self.abandoned);
-        if *end == End::Done {
+        if *end == TrialEnd::Done {
             assert_eq!(done, self.plan.urls);
         }
         let dynamic = self.plan.split == Split::Dynamic;
-        let all_lost = matches!(end, End::Aborted(AbortReason::AllLost(_)));
+        let all_lost = matches!(end, TrialEnd::Aborted(AbortReason::AllLost(_)));
         if all_lost && dynamic {
             let living = self.fetchers.values().filter(|f| !f.lost).count();
             assert_eq!(living, 0, "given up with fetchers at hand");

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, num::NonZeroU32, time::Duration};
 
-use fanout_engine::{ledger::Split, politeness::Limits, trial::Plan};
+use fanout_engine::{ledger::Split, politeness::Limits, trial::TrialPlan};
 use fanout_proto::id::{UrlId, WorkerId};
 use rand::{RngExt as _, SeedableRng as _, seq::IndexedRandom as _};
 use rand_chacha::ChaCha8Rng;
@@ -48,7 +48,7 @@ pub(crate) enum Fault {
     FreezeCoordinator(u64),
     /// Lease no more, and end within this time.
     Drain(u64),
-    /// End at once.
+    /// TrialEnd at once.
     Cancel,
 }
 
@@ -63,7 +63,7 @@ pub(crate) enum Direction {
 #[derive(Debug, Clone)]
 pub(crate) struct Schedule {
     pub(crate) seed: u64,
-    pub(crate) plan: Plan,
+    pub(crate) plan: TrialPlan,
     /// A fetcher that takes one of these up dies.
     pub(crate) poison: BTreeSet<UrlId>,
     /// URLs that end as failures.
@@ -96,7 +96,7 @@ impl Schedule {
             .collect();
         let concurrency = rng.random_range(1..=4);
         let unlimited = rng.random_ratio(1, 2);
-        let plan = Plan {
+        let plan = TrialPlan {
             urls,
             split: *[Split::Dynamic, Split::Dynamic, Split::Static]
                 .choose(rng)

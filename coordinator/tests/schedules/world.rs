@@ -12,7 +12,7 @@ use std::{
 
 use fanout_engine::{
     politeness::HostName,
-    trial::{Command, End, Event, Trial},
+    trial::{Command, Event, Trial, TrialEnd},
 };
 use fanout_proto::{
     completion::{Completion, CompletionBatch, Outcome},
@@ -287,10 +287,10 @@ impl World {
         use fanout_engine::trial::AbortReason as Reason;
         let is = |yes| u64::from(yes);
         let aborted =
-            |reason: fn(&Reason) -> bool| is(matches!(&end, End::Aborted(why) if reason(why)));
+            |reason: fn(&Reason) -> bool| is(matches!(&end, TrialEnd::Aborted(why) if reason(why)));
         Tally {
             steps: self.steps,
-            done: is(end == End::Done),
+            done: is(end == TrialEnd::Done),
             cancelled: aborted(|why| matches!(why, Reason::Cancelled)),
             all_lost: aborted(|why| matches!(why, Reason::AllLost(_))),
             setup: aborted(|why| matches!(why, Reason::Setup(_))),
@@ -369,9 +369,8 @@ impl World {
 
     fn tell(&mut self, event: Event, told: &Told) {
         self.judge.hear(told);
-        let mut commands = Vec::new();
         let now = self.at();
-        self.trial.on(now, event, &mut commands);
+        let commands = self.trial.on(now, event);
         self.judge.see(now, &commands, &self.trial);
         self.obey(commands);
     }

@@ -113,7 +113,7 @@ impl HostName {
 
 /// What became of a request, as far as its host's patience goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum HostAnswer {
     /// 429 or 503, perhaps with how long to wait.
     Busy(Option<Duration>),
     /// Another status.
@@ -122,7 +122,7 @@ pub enum Answer {
     Nothing,
 }
 
-impl Answer {
+impl HostAnswer {
     /// The answer in a status, if there was one.
     #[must_use]
     pub fn of(status: Option<u16>, retry_after: Option<Duration>) -> Self {
@@ -148,7 +148,7 @@ pub struct Waiting {
 struct HostId(u64);
 
 #[derive(Debug, Clone, Copy)]
-struct Known {
+struct KnownUrl {
     host: HostId,
     asked_again: u8,
     holder: Option<FetcherId>,
@@ -156,7 +156,7 @@ struct Known {
 
 /// Where a host stands; see the picture above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Standing {
     Resting,
     /// To be forgotten then.
     Fading(Duration),
@@ -166,7 +166,7 @@ enum Place {
 }
 
 #[derive(Debug)]
-struct Host {
+struct HostState {
     name: HostName,
     queue: VecDeque<UrlId>,
     /// Of which something is kept.
@@ -178,10 +178,10 @@ struct Host {
     paused_until: Duration,
     /// In a row.
     pauses: u32,
-    place: Place,
+    standing: Standing,
 }
 
-impl Host {
+impl HostState {
     fn moment(&self) -> Duration {
         self.next_at.unwrap_or_default().max(self.paused_until)
     }
@@ -195,10 +195,10 @@ pub struct Politeness {
     spacing: Duration,
     /// Of the pauses' jitter.
     seed: u64,
-    hosts: FxHashMap<HostId, Host>,
+    hosts: FxHashMap<HostId, HostState>,
     by_name: HashMap<HostName, HostId>,
     next_host: u64,
-    urls: FxHashMap<UrlId, Known>,
+    urls: FxHashMap<UrlId, KnownUrl>,
     ready: BTreeMap<u64, HostId>,
     next_turn: u64,
     asleep: BTreeSet<(Duration, HostId)>,
@@ -260,7 +260,7 @@ impl Politeness {
             Entry::Vacant(new) => {
                 let id = HostId(self.next_host);
                 self.next_host += 1;
-                let host = Host {
+                let host = HostState {
                     name: new.key().clone(),
                     queue: VecDeque::new(),
                     urls: 0,
@@ -268,13 +268,13 @@ impl Politeness {
                     next_at: None,
                     paused_until: Duration::ZERO,
                     pauses: 0,
-                    place: Place::Resting,
+                    standing: Standing::Resting,
                 };
                 self.hosts.insert(id, host);
                 *new.insert(id)
             }
         };
-        let known = Known {
+        let known = KnownUrl {
             host,
             asked_again: 0,
             holder: None,
@@ -321,13 +321,13 @@ impl Politeness {
 
     /// Whether a URL with this answer is to be asked for again.
     #[must_use]
-    pub fn asks_again(&self, id: UrlId, answer: Answer) -> bool {
-        let patient = |known: &Known| {
+    pub fn asks_again(&self, id: UrlId, answer: HostAnswer) -> bool {
+        let patient = |known: &KnownUrl| {
             let pauses = self.hosts.get(&known.host).map_or(0, |host| host.pauses);
             known.asked_again < ASKED_AGAIN_MAX && pauses < PATIENCE_PAUSES
         };
         self.limits.polite
-            && matches!(answer, Answer::Busy(_))
+            && matches!(answer, HostAnswer::Busy(_))
             && self.urls.get(&id).is_some_and(patient)
     }
 
@@ -338,7 +338,7 @@ impl Politeness {
     }
 
     /// A leased URL was answered, and is asked for again when it may be.
-    pub fn postpone(&mut self, now: Duration, id: UrlId, answer: Answer) {
+    pub fn postpone(&mut self, now: Duration, id: UrlId, answer: HostAnswer) {
         let Some(known) = self.urls.get_mut(&id) else {
             return;
         };
@@ -351,7 +351,7 @@ impl Politeness {
     }
 
     /// A leased URL is done.
-    pub fn done(&mut self, now: Duration, id: UrlId, answer: Answer) {
+    pub fn done(&mut self, now: Duration, id: UrlId, answer: HostAnswer) {
         let Some(known) = self.urls.remove(&id) else {
             return;
         };
@@ -427,7 +427,7 @@ impl Politeness {
         }
     }
 
-    fn cap(&self, host: &Host) -> u32 {
+    fn cap(&self, host: &HostState) -> u32 {
         if host.pauses > 0 {
             return 1;
         }
@@ -475,7 +475,7 @@ impl Politeness {
         self.settle(now, host);
     }
 
-    fn heard(&mut self, now: Duration, host: HostId, answer: Answer) {
+    fn heard(&mut self, now: Duration, host: HostId, answer: HostAnswer) {
         if !self.limits.polite {
             return;
         }
@@ -483,9 +483,9 @@ impl Politeness {
             return;
         };
         match answer {
-            Answer::Nothing => {}
-            Answer::Response => of.pauses = 0,
-            Answer::Busy(asked) => {
+            HostAnswer::Nothing => {}
+            HostAnswer::Response => of.pauses = 0,
+            HostAnswer::Busy(asked) => {
                 let asked = asked.map(|asked| asked.clamp(PAUSE_MIN, PAUSE_MAX));
                 // Of several requests that meet the same bad moment one counts.
                 if of.paused_until <= now {
@@ -503,15 +503,15 @@ impl Politeness {
         let Some(of) = self.hosts.get_mut(&host) else {
             return;
         };
-        match std::mem::replace(&mut of.place, Place::Resting) {
-            Place::Resting => {}
-            Place::Fading(at) => {
+        match std::mem::replace(&mut of.standing, Standing::Resting) {
+            Standing::Resting => {}
+            Standing::Fading(at) => {
                 self.fading.remove(&(at, host));
             }
-            Place::Asleep(at) => {
+            Standing::Asleep(at) => {
                 self.asleep.remove(&(at, host));
             }
-            Place::Ready(turn) => {
+            Standing::Ready(turn) => {
                 self.ready.remove(&turn);
             }
         }
@@ -524,7 +524,7 @@ impl Politeness {
         };
         let moment = of.moment();
         let is_ready = !of.queue.is_empty() && of.out < self.cap(of) && moment <= now;
-        if is_ready && matches!(of.place, Place::Ready(_)) {
+        if is_ready && matches!(of.standing, Standing::Ready(_)) {
             return; // it keeps its place in the line
         }
         let forgettable = of.urls == 0 && of.out == 0;
@@ -534,10 +534,10 @@ impl Politeness {
             let turn = self.next_turn;
             self.next_turn += 1;
             self.ready.insert(turn, host);
-            Place::Ready(turn)
+            Standing::Ready(turn)
         } else if waits {
             self.asleep.insert((moment, host));
-            Place::Asleep(moment)
+            Standing::Asleep(moment)
         } else if forgettable && moment <= now {
             if let Some(gone) = self.hosts.remove(&host) {
                 self.by_name.remove(&gone.name);
@@ -545,12 +545,12 @@ impl Politeness {
             return;
         } else if forgettable {
             self.fading.insert((moment, host));
-            Place::Fading(moment)
+            Standing::Fading(moment)
         } else {
-            Place::Resting
+            Standing::Resting
         };
         if let Some(of) = self.hosts.get_mut(&host) {
-            of.place = place;
+            of.standing = place;
         }
     }
 }

@@ -63,10 +63,10 @@ fn no_more_than_the_limit_are_out_and_a_busy_host_blocks_nobody() {
             next_at: None
         }
     );
-    p.done(ms(5), UrlId(1), Answer::Response);
+    p.done(ms(5), UrlId(1), HostAnswer::Response);
     assert_eq!(leased(&mut p, ms(5)), [2], "first come, first served");
-    p.done(ms(6), UrlId(0), Answer::Nothing);
-    p.done(ms(6), UrlId(2), Answer::Response);
+    p.done(ms(6), UrlId(0), HostAnswer::Nothing);
+    p.done(ms(6), UrlId(2), HostAnswer::Response);
     assert_eq!(leased(&mut p, ms(6)), [4]);
 }
 
@@ -91,20 +91,20 @@ fn leases_of_a_host_keep_their_distance_and_catch_up_a_little() {
 fn a_busy_host_is_left_alone_as_long_as_it_asks_then_probed() {
     let mut p = with(limits(3, 0.0, true), &["a", "a", "a", "a", "b"]);
     assert_eq!(leased(&mut p, ms(0)), [0, 4, 1, 2]);
-    let busy = Answer::of(Some(503), Some(secs(5)));
+    let busy = HostAnswer::of(Some(503), Some(secs(5)));
     assert!(p.asks_again(UrlId(0), busy));
     p.postpone(secs(1), UrlId(0), busy);
     // A second answer to the same bad moment counts only if it asks for more.
-    p.postpone(secs(2), UrlId(1), Answer::of(Some(429), Some(secs(3))));
-    p.done(secs(2), UrlId(2), Answer::Busy(None));
+    p.postpone(secs(2), UrlId(1), HostAnswer::of(Some(429), Some(secs(3))));
+    p.done(secs(2), UrlId(2), HostAnswer::Busy(None));
     assert_eq!(p.wake_at(), Some(secs(6)));
     assert_eq!(leased(&mut p, ms(5_999)), NOTHING);
     assert_eq!(leased(&mut p, secs(6)), [3], "one at a time");
     assert_eq!(p.wake_at(), None);
-    p.done(secs(7), UrlId(3), Answer::Nothing);
+    p.done(secs(7), UrlId(3), HostAnswer::Nothing);
     assert_eq!(leased(&mut p, secs(7)), [0], "no answer proves nothing");
     assert_eq!(p.asked_again(UrlId(0)), 1);
-    p.done(secs(8), UrlId(0), Answer::Response);
+    p.done(secs(8), UrlId(0), HostAnswer::Response);
     assert_eq!(leased(&mut p, secs(8)), [1]);
 }
 
@@ -114,7 +114,7 @@ fn pauses_double_and_a_url_is_asked_for_so_often_and_no_more() {
     let mut now = ms(0);
     for pause in [1, 2, 4] {
         assert_eq!(leased(&mut p, now), [0]);
-        let busy = Answer::Busy(None);
+        let busy = HostAnswer::Busy(None);
         assert!(p.asks_again(UrlId(0), busy));
         p.postpone(now, UrlId(0), busy);
         let until = p.wake_at().unwrap();
@@ -126,9 +126,9 @@ fn pauses_double_and_a_url_is_asked_for_so_often_and_no_more() {
         now = until;
     }
     assert_eq!(leased(&mut p, now), [0]);
-    assert!(!p.asks_again(UrlId(0), Answer::Busy(None)));
-    assert!(!p.asks_again(UrlId(0), Answer::Response));
-    p.done(now, UrlId(0), Answer::Busy(None));
+    assert!(!p.asks_again(UrlId(0), HostAnswer::Busy(None)));
+    assert!(!p.asks_again(UrlId(0), HostAnswer::Response));
+    p.done(now, UrlId(0), HostAnswer::Busy(None));
     assert_eq!(p.hosts.len(), 1, "its pause goes on");
     p.advance(now + secs(1_000));
     assert_eq!((p.hosts.len(), p.by_name.len()), (0, 0));
@@ -141,7 +141,7 @@ fn a_host_that_is_always_busy_tires_everybody() {
     let mut asked = 0;
     while let Some(id) = p.next(now, F) {
         asked += 1;
-        let busy = Answer::Busy(Some(Duration::ZERO));
+        let busy = HostAnswer::Busy(Some(Duration::ZERO));
         if p.asks_again(id, busy) {
             p.postpone(now, id, busy);
         } else {
@@ -160,7 +160,7 @@ fn what_a_host_asks_for_has_an_end() {
     p.postpone(
         ms(0),
         UrlId(0),
-        Answer::Busy(Some(secs(u64::from(u32::MAX)))),
+        HostAnswer::Busy(Some(secs(u64::from(u32::MAX)))),
     );
     assert_eq!(p.wake_at(), Some(PAUSE_MAX));
 }
@@ -169,8 +169,8 @@ fn what_a_host_asks_for_has_an_end() {
 fn only_who_is_polite_heeds_busy_hosts() {
     let mut p = with(limits(1, 0.0, false), &["a", "a"]);
     leased(&mut p, ms(0));
-    assert!(!p.asks_again(UrlId(0), Answer::Busy(Some(secs(9)))));
-    p.done(ms(0), UrlId(0), Answer::Busy(Some(secs(9))));
+    assert!(!p.asks_again(UrlId(0), HostAnswer::Busy(Some(secs(9)))));
+    p.done(ms(0), UrlId(0), HostAnswer::Busy(Some(secs(9))));
     assert_eq!(leased(&mut p, ms(0)), [1]);
 }
 
@@ -188,7 +188,7 @@ fn requests_of_a_lost_fetcher_count_as_long_as_they_may_last() {
     assert!(p.lease_this(secs(31), UrlId(0), F), "reaped: surely over");
     assert_eq!(p.welcome(secs(31), vec![UrlId(1), UrlId(9)]), [UrlId(9)]);
     assert_eq!(leased(&mut p, secs(31)), NOTHING);
-    p.done(secs(32), UrlId(0), Answer::Response);
+    p.done(secs(32), UrlId(0), HostAnswer::Response);
     assert_eq!(leased(&mut p, secs(32)), [1]);
 }
 
@@ -199,7 +199,7 @@ fn hosts_are_forgotten_when_nothing_is_kept_of_them() {
     let mut p = with(limits(1, 1.0, true), &names);
     assert_eq!(leased(&mut p, ms(0)).len(), 1000);
     for id in 0..1000 {
-        p.done(ms(500), UrlId(id), Answer::Response);
+        p.done(ms(500), UrlId(id), HostAnswer::Response);
     }
     assert_eq!(p.hosts.len(), 1000, "their next moment is still to come");
     p.advance(ms(1_001));
@@ -233,14 +233,14 @@ fn the_window_has_an_end() {
 #[derive(Debug, Clone, Copy)]
 struct Served {
     takes: Duration,
-    answer: Answer,
+    answer: HostAnswer,
 }
 
 fn served() -> impl Strategy<Value = Served> {
     let answer = prop_oneof![
-        6 => Just(Answer::Response),
-        1 => Just(Answer::Nothing),
-        2 => prop::option::of(0_u64..20).prop_map(|s| Answer::Busy(s.map(secs))),
+        6 => Just(HostAnswer::Response),
+        1 => Just(HostAnswer::Nothing),
+        2 => prop::option::of(0_u64..20).prop_map(|s| HostAnswer::Busy(s.map(secs))),
     ];
     (1_u64..3_000, answer).prop_map(|(takes, answer)| Served {
         takes: ms(takes),
@@ -271,7 +271,7 @@ proptest! {
         let host_of = |id: UrlId| hosts[usize::try_from(id.0).unwrap()];
         let mut now = ms(0);
         // (end, url, what became of it); None: its fetcher is lost then.
-        let mut under_way: Vec<(Duration, UrlId, Option<Answer>)> = Vec::new();
+        let mut under_way: Vec<(Duration, UrlId, Option<HostAnswer>)> = Vec::new();
         let mut ghosts: Vec<(Duration, usize)> = Vec::new();
         let mut leases: Vec<Vec<Duration>> = vec![Vec::new(); 6];
         let mut paused: [Duration; 6] = [ms(0); 6];
@@ -306,7 +306,7 @@ proptest! {
                 let host = host_of(id);
                 match answer {
                     Some(answer) => {
-                        if polite && let Answer::Busy(after) = answer {
+                        if polite && let HostAnswer::Busy(after) = answer {
                             let least = after.map_or(secs(1), |after| after.clamp(PAUSE_MIN, PAUSE_MAX));
                             // What a pause without a length adds to one that
                             // goes on is nothing.

@@ -2,16 +2,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fanout_proto::{
     completion::Outcome,
-    report::{Exit, FetcherReport, HeldFigures},
+    report::{Exit, FetcherExited, FetcherReport, HeldFigures},
 };
 use proptest::prelude::*;
 
-use super::*;
+use super::{losses::REAP_DEADLINE, *};
+use crate::politeness::HostName;
 
 const W: WorkerId = WorkerId(1);
 
-fn plan(urls: u64, fetchers: usize, concurrency: u32) -> Plan {
-    Plan {
+fn plan(urls: u64, fetchers: usize, concurrency: u32) -> TrialPlan {
+    TrialPlan {
         urls,
         split: Split::Dynamic,
         concurrency,
@@ -80,7 +81,7 @@ struct World {
     /// URLs whose hosts are to be found out.
     look_up: Vec<UrlId>,
     attempts: BTreeMap<UrlId, u8>,
-    end: Option<End>,
+    end: Option<TrialEnd>,
 }
 
 impl World {
@@ -150,7 +151,7 @@ struct Harness {
 }
 
 impl Harness {
-    fn new(plan: Plan) -> Self {
+    fn new(plan: TrialPlan) -> Self {
         let (trial, commands) = Trial::new(plan);
         Self::of(trial, commands)
     }
@@ -167,7 +168,7 @@ impl Harness {
     }
 
     /// With these limits per host; URL i is at host i modulo `hosts`.
-    fn limited(plan: Plan, limits: Limits, hosts: u64) -> Self {
+    fn limited(plan: TrialPlan, limits: Limits, hosts: u64) -> Self {
         let mut harness = Self::new(plan);
         harness.trial.limit_hosts(limits, 1);
         harness.hosts = hosts;
@@ -175,8 +176,7 @@ impl Harness {
     }
 
     fn send(&mut self, event: Event) {
-        let mut commands = Vec::new();
-        self.trial.on(self.now, event, &mut commands);
+        let commands = self.trial.on(self.now, event);
         self.world.obey(commands);
         while !self.world.look_up.is_empty() {
             let ids = std::mem::take(&mut self.world.look_up);
@@ -184,8 +184,7 @@ impl Harness {
             let hosts = self.hosts;
             let name = |id: UrlId| HostName::of(format!("http://h{}/", id.0 % hosts).as_bytes());
             let found = ids.into_iter().map(|id| (id, name(id))).collect();
-            let mut commands = Vec::new();
-            self.trial.on(self.now, Event::Hosts(found), &mut commands);
+            let commands = self.trial.on(self.now, Event::Hosts(found));
             self.world.obey(commands);
         }
         let ledger = self.trial.ledger();
@@ -241,7 +240,7 @@ fn a_trial_goes_from_ready_to_done() {
     assert!(h.world.finishing.contains(&W));
     assert_eq!(h.world.end, None);
     h.finish();
-    assert_eq!(h.world.end, Some(End::Done));
+    assert_eq!(h.world.end, Some(TrialEnd::Done));
     assert!(!h.trial.is_degraded());
     assert!(h.trial.makespan().unwrap() > Duration::ZERO);
 }
@@ -308,7 +307,7 @@ fn a_poisonous_url_abandons_only_itself() {
     assert_eq!((counts.completed, counts.abandoned), (199, 1));
     assert!(h.trial.is_degraded());
     h.finish();
-    assert_eq!(h.world.end, Some(End::Done));
+    assert_eq!(h.world.end, Some(TrialEnd::Done));
 }
 
 #[test]
@@ -336,7 +335,7 @@ fn setup_failures_end_the_trial_with_the_reason() {
     h.send(Event::Exited(failed));
     assert_eq!(
         h.world.end,
-        Some(End::Aborted(AbortReason::Setup(
+        Some(TrialEnd::Aborted(AbortReason::Setup(
             "no descriptors".to_owned()
         )))
     );
@@ -355,11 +354,11 @@ fn a_fetcher_that_is_killed_at_its_start_is_started_again_a_few_times() {
     once_more.all_ready();
     once_more.complete(FetcherId(1), 3);
     once_more.finish();
-    assert_eq!(once_more.world.end, Some(End::Done));
+    assert_eq!(once_more.world.end, Some(TrialEnd::Done));
     h.send(Event::Exited(exited(FetcherId(4), false)));
     assert!(matches!(
         h.world.end,
-        Some(End::Aborted(AbortReason::Setup(_)))
+        Some(TrialEnd::Aborted(AbortReason::Setup(_)))
     ));
 }
 
@@ -377,7 +376,7 @@ fn a_killed_fetcher_that_is_never_reaped_is_not_waited_for_for_ever() {
     h.send(Event::Tick);
     assert!(matches!(
         h.world.end,
-        Some(End::Aborted(AbortReason::AllLost(_)))
+        Some(TrialEnd::Aborted(AbortReason::AllLost(_)))
     ));
 }
 
@@ -397,7 +396,7 @@ fn fetchers_that_only_ever_die_end_the_trial() {
     }
     assert!(matches!(
         h.world.end,
-        Some(End::Aborted(AbortReason::AllLost(_)))
+        Some(TrialEnd::Aborted(AbortReason::AllLost(_)))
     ));
 }
 
@@ -416,7 +415,7 @@ fn a_drain_waits_for_what_is_in_hand_and_no_longer_than_its_deadline() {
     );
     h.now = ms(500);
     h.send(Event::Tick);
-    assert_eq!(h.world.end, Some(End::Aborted(AbortReason::Cancelled)));
+    assert_eq!(h.world.end, Some(TrialEnd::Aborted(AbortReason::Cancelled)));
 }
 
 #[test]
@@ -458,7 +457,7 @@ fn urls_that_were_done_before_are_not_leased() {
         h.complete(FetcherId(0), 1);
     }
     h.finish();
-    assert_eq!(h.world.end, Some(End::Done));
+    assert_eq!(h.world.end, Some(TrialEnd::Done));
     let recorded: Vec<_> = h.world.recorded.keys().map(|id| id.0).collect();
     assert_eq!(recorded, [3, 4, 6, 7, 8]);
     assert_eq!((h.trial.counts().before, h.trial.counts().done()), (5, 10));
@@ -466,7 +465,7 @@ fn urls_that_were_done_before_are_not_leased() {
 
 #[test]
 fn static_shards_outlive_their_fetchers() {
-    let mut h = Harness::new(Plan {
+    let mut h = Harness::new(TrialPlan {
         split: Split::Static,
         placement: vec![WorkerId(1), WorkerId(2)],
         ..plan(100, 2, 4)
@@ -479,14 +478,14 @@ fn static_shards_outlive_their_fetchers() {
     }
     assert_eq!(h.trial.counts().completed, 100);
     h.finish();
-    assert_eq!(h.world.end, Some(End::Done));
+    assert_eq!(h.world.end, Some(TrialEnd::Done));
 }
 
 #[test]
 fn a_lost_worker_costs_a_url_one_lease_only() {
     let two = WorkerId(2);
     // So short a list that each fetcher may hold more when there are fewer.
-    let mut h = Harness::new(Plan {
+    let mut h = Harness::new(TrialPlan {
         placement: vec![W, W, W, W, two],
         ..plan(20, 5, 4)
     });
@@ -505,12 +504,12 @@ fn a_lost_worker_costs_a_url_one_lease_only() {
     }
     assert_eq!(h.trial.losses().recovery, Some(ms(70)));
     h.finish();
-    assert_eq!(h.world.end, Some(End::Done));
+    assert_eq!(h.world.end, Some(TrialEnd::Done));
 }
 
 #[test]
 fn what_is_lost_before_the_barrier_goes_to_those_that_wait_there() {
-    let mut h = Harness::new(Plan {
+    let mut h = Harness::new(TrialPlan {
         placement: vec![WorkerId(2), W, W],
         ..plan(1, 3, 4)
     });
@@ -522,7 +521,7 @@ fn what_is_lost_before_the_barrier_goes_to_those_that_wait_there() {
     h.send(Event::Ready(FetcherId(2)));
     h.complete(FetcherId(1), 1);
     h.finish();
-    assert_eq!(h.world.end, Some(End::Done));
+    assert_eq!(h.world.end, Some(TrialEnd::Done));
 }
 
 fn per_host(max: u32) -> Limits {
@@ -570,7 +569,7 @@ fn limits_per_host_hold_over_all_fetchers_and_nothing_is_preloaded() {
     }
     assert!(h.trial.held_by_hosts().unwrap() > Duration::ZERO);
     h.finish();
-    assert_eq!(h.world.end, Some(End::Done));
+    assert_eq!(h.world.end, Some(TrialEnd::Done));
 }
 
 #[test]
@@ -602,7 +601,7 @@ fn a_list_longer_than_what_is_looked_at_ends() {
         assert!(h.world.held[&FetcherId(0)].len() <= 16);
     }
     h.finish();
-    assert_eq!(h.world.end, Some(End::Done));
+    assert_eq!(h.world.end, Some(TrialEnd::Done));
 }
 
 #[test]
@@ -682,7 +681,7 @@ fn a_busy_answer_is_not_recorded_until_there_is_no_more_patience() {
     );
     assert!(!h.trial.is_degraded());
     h.finish();
-    assert_eq!(h.world.end, Some(End::Done));
+    assert_eq!(h.world.end, Some(TrialEnd::Done));
 }
 
 #[test]
@@ -693,13 +692,13 @@ fn a_drain_does_not_wait_for_hosts() {
         deadline: ms(9_000),
     });
     h.complete(FetcherId(0), 1);
-    assert_eq!(h.world.end, Some(End::Aborted(AbortReason::Cancelled)));
+    assert_eq!(h.world.end, Some(TrialEnd::Aborted(AbortReason::Cancelled)));
 }
 
 #[test]
 fn the_requests_of_a_lost_worker_count_until_they_must_be_over() {
     let mut h = Harness::limited(
-        Plan {
+        TrialPlan {
             placement: vec![WorkerId(1), WorkerId(2)],
             ..plan(10, 2, 4)
         },
@@ -742,7 +741,7 @@ fn a_poisonous_url_abandons_only_itself_under_limits_too() {
 
 #[test]
 fn a_killed_fetcher_that_is_never_reaped_keeps_no_shard_back() {
-    let mut h = Harness::new(Plan {
+    let mut h = Harness::new(TrialPlan {
         split: Split::Static,
         placement: vec![WorkerId(1), WorkerId(2)],
         ..plan(100, 2, 4)
@@ -775,7 +774,7 @@ fn the_last_fetcher_killed_and_never_reaped_ends_the_trial() {
     h.now += REAP_DEADLINE + ms(1);
     h.send(Event::Tick);
     let lost = AbortReason::AllLost("nonsense".to_owned());
-    assert_eq!(h.world.end, Some(End::Aborted(lost)));
+    assert_eq!(h.world.end, Some(TrialEnd::Aborted(lost)));
 }
 
 #[test]
@@ -795,7 +794,7 @@ fn whoever_is_not_ready_in_time_holds_nobody_up() {
     h.now = PREPARE_DEADLINE + ms(1);
     h.send(Event::Tick);
     let reason = AbortReason::NotReady { missing: 2, all: 2 };
-    assert_eq!(h.world.end, Some(End::Aborted(reason)));
+    assert_eq!(h.world.end, Some(TrialEnd::Aborted(reason)));
 }
 
 #[derive(Debug, Clone)]
@@ -832,7 +831,7 @@ proptest! {
         faults in prop::collection::vec(fault(), 0..120),
     ) {
         let fixed = fixed && hosts.is_none();
-        let mut h = Harness::new(Plan {
+        let mut h = Harness::new(TrialPlan {
             urls,
             split: if fixed { Split::Static } else { Split::Dynamic },
             concurrency,
@@ -890,7 +889,7 @@ proptest! {
         prop_assert!(h.world.recorded.values().all(|times| *times == 1));
         let done = h.world.recorded.len() as u64;
         prop_assert_eq!(done, h.trial.counts().done());
-        if h.world.end == Some(End::Done) {
+        if h.world.end == Some(TrialEnd::Done) {
             prop_assert_eq!(done, urls);
         }
     }
