@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::{
-    scrolling,
+    elements::scrolling,
     svg::{
         Path, Px,
         plot::{

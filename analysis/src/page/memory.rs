@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::{
-    figures,
+    elements::figures,
     lines::{thinned, up_to},
     svg::{
         Path,

@@ -5,6 +5,7 @@
 //! what a pointer over a mark shows, and unfolds what is folded before
 //! printing.
 
+mod elements;
 mod forest;
 mod head;
 mod identity;
@@ -22,9 +23,9 @@ mod tests;
 mod view;
 mod waits;
 
-use maud::{DOCTYPE, Markup, html};
+use maud::{DOCTYPE, html};
 
-use self::view::StudyView;
+use self::{elements::section, view::StudyView};
 use crate::record::Study;
 
 /// What the page may load: nothing but what stands in it.
@@ -74,35 +75,4 @@ pub fn page(study: &Study) -> String {
         }
     }
     .into_string()
-}
-
-/// A section: a question, and what answers it.
-fn section(id: &str, question: &str, body: &Markup) -> Markup {
-    html! {
-        section id=(id) aria-labelledby={ (id) "-q" } {
-            h2 id={ (id) "-q" } { (question) }
-            (body)
-        }
-    }
-}
-
-/// A table that scrolls sideways where it must; its columns by name and note.
-fn figures(label: &str, heads: &[(&str, &str)], rows: &Markup) -> Markup {
-    scrolling(label, Some("figures"), heads, rows)
-}
-
-/// The same with other classes.
-fn scrolling(label: &str, class: Option<&str>, heads: &[(&str, &str)], rows: &Markup) -> Markup {
-    html! {
-        div.scroll tabindex="0" role="region" aria-label=(label) {
-            table class=[class] {
-                thead { tr {
-                    @for (name, note) in heads {
-                        th scope="col" { (name) @if !note.is_empty() { small { (note) } } }
-                    }
-                } }
-                tbody { (rows) }
-            }
-        }
-    }
 }

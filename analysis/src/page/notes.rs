@@ -3,7 +3,7 @@
 
 use maud::{Markup, html};
 
-use super::{scrolling, svg::scale::trimmed, view::StudyView};
+use super::{elements::scrolling, svg::scale::trimmed, view::StudyView};
 use crate::{
     format,
     record::{Machine, Manifest, Study, TrialRecord},

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::{
-    figures,
+    elements::figures,
     svg::{
         Anchor, Px, onward,
         plot::{ChartRows, Drawing, Room, for_both, unit_ticks, x_axis, x_title},

@@ -3,9 +3,8 @@
 use maud::{Markup, html};
 
 use super::{
-    figures,
+    elements::{figures, section},
     identity::Identity,
-    section,
     svg::{
         Anchor, Path, mark,
         plot::{
