@@ -51,6 +51,23 @@ impl AsRef<[u8]> for Prefix {
 
 /// Takes the next whole frame's message out of `buffer`; `None` until it is there.
 ///
+/// ```
+/// use bytes::BytesMut;
+/// use fanout_proto::{frame, wire};
+/// use prost::Message;
+///
+/// let mut sent = Vec::new();
+/// let failed = wire::SetupFailed { reason: "no such model".into() };
+/// frame::encode(&failed, &mut sent);
+///
+/// let mut pipe = BytesMut::from(&sent[..5]);
+/// assert_eq!(frame::take(&mut pipe)?, None, "half a frame");
+/// pipe.extend_from_slice(&sent[5..]);
+/// let message = frame::take(&mut pipe)?.expect("a whole frame");
+/// assert_eq!(wire::SetupFailed::decode(message).unwrap(), failed);
+/// # Ok::<(), frame::FrameError>(())
+/// ```
+///
 /// # Errors
 ///
 /// [`FrameError`] when the bytes cannot be a frame; the stream is then lost.
