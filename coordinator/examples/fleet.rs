@@ -15,7 +15,7 @@ use std::{
 };
 
 use fanout_coordinator::{
-    fleet::FleetServer,
+    fleet::{FleetServer, assign::assign},
     run::{self, Stop, TrialRequest},
     url_list::{Source, UrlList},
 };
@@ -72,13 +72,14 @@ async fn coordinator(workers: usize, urls: usize) -> Result<(), Failure> {
         list: &list,
         setup: &setup,
         pace: &|_| None,
-        placement: run::place(&fleet, processes, None, |_| true)?,
+        placement: assign(&fleet, processes, None, |_| true)?,
         cpus: &[],
         split: Split::Dynamic,
         done: None,
         memory_interval: None,
         limit: None,
         hosts: Limits::default(),
+        observe: &|_| Ok(()),
     };
     let outcome = run::run(&mut fleet, request, &Stop::default(), &mut ()).await?;
     let trial = &outcome.trial;

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use crate::{
     cli::exit::{CommandExit, Failure},
     fetch::summary::{summarise, unwritten},
+    fleet::assign::assign,
     local::{
         environment::{Environment, LocalEnvironment},
         signals::RunSignals,
@@ -25,7 +26,7 @@ use crate::{
     terminal::{
         Terminal,
         announce::announce,
-        reporter::{Report, Reporter, WithProgress},
+        reporter::{Report, Reporter},
     },
     url_list::UrlList,
 };
@@ -158,7 +159,7 @@ impl<'a> PreparedFetch<'a> {
         let (settings, list, reporter) = (self.settings, self.list, self.reporter);
         let (common, arm) = (&settings.common, &settings.arm);
         let fleet = environment.fleet;
-        let placement = match run::place(fleet, arm.processes.get(), arm.workers, |_| true) {
+        let placement = match assign(fleet, arm.processes.get(), arm.workers, |_| true) {
             Ok(placement) => placement,
             Err(error) => {
                 self.give_up(stop).await;
@@ -181,12 +182,13 @@ impl<'a> PreparedFetch<'a> {
             memory_interval: Some(run::MEMORY_INTERVAL),
             limit: None,
             hosts: common.hosts,
+            observe: &|progress| {
+                shown.map_or(Ok(()), |reporter| {
+                    reporter.report(Report::Progress(progress))
+                })
+            },
         };
-        let mut sink = WithProgress {
-            sink: &mut self.results,
-            reporter: shown,
-        };
-        let outcome = run::run(fleet, request, stop, &mut sink).await;
+        let outcome = run::run(fleet, request, stop, &mut self.results).await;
         reporter.tell(Report::Idle);
         self.finish(outcome, stop).await
     }

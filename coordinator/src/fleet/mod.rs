@@ -6,6 +6,7 @@
 //! fetchers; a worker whose queue is full all the same does not read any more
 //! and is cut off.
 
+pub mod assign;
 mod message;
 mod roster;
 mod server;

@@ -33,7 +33,7 @@ use self::{
     writer_thread::Outlet,
 };
 use crate::{
-    run::{Progress, Sink, Who},
+    run::{Sink, Who},
     terminal::reporter::Reporter,
     url_list::{ListError, UrlList},
 };
@@ -607,8 +607,8 @@ impl Sink for Results<'_> {
         Ok(())
     }
 
-    fn progress(&mut self, _: &Progress) -> io::Result<()> {
-        // Whoever watches the file sees it grow.
+    fn flush(&mut self) -> io::Result<()> {
+        // Who watches the file sees it grow.
         self.output.hand_over()
     }
 

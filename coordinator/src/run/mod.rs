@@ -3,6 +3,7 @@
 //! to the figures and the sink. Every way out ends the trial on every worker.
 
 pub mod metrics;
+mod sink;
 pub mod usage;
 
 use std::{
@@ -10,7 +11,6 @@ use std::{
     hash::{BuildHasher, RandomState},
     io,
     num::NonZeroU32,
-    sync::Arc,
     time::Duration,
 };
 
@@ -20,10 +20,9 @@ use fanout_engine::{
     id_set::IdSet,
     ledger::{Counts, Split},
     politeness::{HostName, Limits},
-    trial::{Accepted, Command, Event, Trial, TrialEnd, TrialPlan},
+    trial::{Command, Event, Trial, TrialEnd, TrialPlan},
 };
 use fanout_proto::{
-    completion::StartedBatch,
     control::HostsWaited,
     id::{FetcherId, TrialId, UrlId, WorkerId},
     lease::LeaseBatchBuilder,
@@ -38,6 +37,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+pub use self::sink::{Progress, Sink, Who};
 use crate::{
     fleet::{Fleet, FleetEvent, WorkerMessage},
     run::{metrics::Figures, usage::SelfUsage},
@@ -52,122 +52,6 @@ pub const MEMORY_INTERVAL: Duration = Duration::from_millis(100);
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 /// Cursors into the list that are kept open; a static split reads at many places.
 const CURSORS_MAX: usize = 256;
-
-impl<S: Sink + ?Sized> Sink for &mut S {
-    fn started(&mut self, who: &Who<'_>, batch: &StartedBatch) -> io::Result<()> {
-        (**self).started(who, batch)
-    }
-
-    fn record(
-        &mut self,
-        who: &Who<'_>,
-        accepted: &[Accepted],
-        details: &[(u32, String)],
-    ) -> io::Result<()> {
-        (**self).record(who, accepted, details)
-    }
-
-    fn abandoned(&mut self, ids: &[UrlId]) -> io::Result<()> {
-        (**self).abandoned(ids)
-    }
-
-    fn lost(&mut self, who: &Who<'_>, reason: &str) {
-        (**self).lost(who, reason);
-    }
-
-    fn progress(&mut self, progress: &Progress) -> io::Result<()> {
-        (**self).progress(progress)
-    }
-
-    fn full(&self) -> Option<Arc<Notify>> {
-        (**self).full()
-    }
-}
-
-/// Takes what a trial produces while it runs.
-pub trait Sink {
-    /// URLs were taken up; only where the setup asks for it.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be written; the trial then ends.
-    fn started(&mut self, who: &Who<'_>, batch: &StartedBatch) -> io::Result<()> {
-        let _ = (who, batch);
-        Ok(())
-    }
-
-    /// Completions that count.
-    ///
-    /// # Errors
-    ///
-    /// As [`Sink::started`].
-    fn record(
-        &mut self,
-        who: &Who<'_>,
-        accepted: &[Accepted],
-        details: &[(u32, String)],
-    ) -> io::Result<()> {
-        let _ = (who, accepted, details);
-        Ok(())
-    }
-
-    /// URLs that were given up.
-    ///
-    /// # Errors
-    ///
-    /// As [`Sink::started`].
-    fn abandoned(&mut self, ids: &[UrlId]) -> io::Result<()> {
-        let _ = ids;
-        Ok(())
-    }
-
-    /// A fetcher was lost.
-    fn lost(&mut self, who: &Who<'_>, reason: &str) {
-        let _ = (who, reason);
-    }
-
-    /// Called about ten times a second.
-    ///
-    /// # Errors
-    ///
-    /// As [`Sink::started`].
-    fn progress(&mut self, progress: &Progress) -> io::Result<()> {
-        let _ = progress;
-        Ok(())
-    }
-
-    /// When it can take no more for now: what tells that it may have room
-    /// again. Until then nothing is taken from the workers, who wait in turn.
-    /// Whoever never is says `None`; there is no default that a sink around
-    /// another one could forget.
-    fn full(&self) -> Option<Arc<Notify>>;
-}
-
-/// Whose completions these are.
-#[derive(Debug, Clone, Copy)]
-pub struct Who<'a> {
-    /// The worker's name.
-    pub worker: &'a str,
-    /// The fetcher's number.
-    pub fetcher: FetcherId,
-    /// When it went, since the first fetchers did; above 0 for replacements.
-    pub went: Duration,
-}
-
-/// How far a trial has come.
-#[derive(Debug, Clone, Copy)]
-pub struct Progress {
-    /// The account.
-    pub counts: Counts,
-    /// URLs in all.
-    pub total: u64,
-    /// Bytes of bodies.
-    pub bytes: u64,
-    /// Since Go; `None` before.
-    pub elapsed: Option<Duration>,
-    /// Where slots are free, and the limits per host let them wait.
-    pub waiting: Option<HostsWaited>,
-}
 
 /// How a trial can be ended from outside.
 #[derive(Debug, Clone, Default)]
@@ -202,6 +86,8 @@ pub struct TrialRequest<'a> {
     pub limit: Option<Duration>,
     /// What each host is to be spared.
     pub hosts: Limits,
+    /// Is told about ten times a second how far the trial is; an error ends it.
+    pub observe: &'a dyn Fn(&Progress) -> io::Result<()>,
 }
 
 /// What became of a trial.
@@ -323,7 +209,8 @@ impl<'a, S: Sink> Drive<'a, S> {
                 () = until(wake_at), if full.is_none() => Some(Event::Tick),
                 _ = ticks.tick() => {
                     let progress = self.progress();
-                    self.sink.progress(&progress)?;
+                    (self.request.observe)(&progress)?;
+                    self.sink.flush()?;
                     let over = self.request.limit.zip(progress.elapsed);
                     if over.is_some_and(|(limit, elapsed)| elapsed > limit) {
                         Some(Event::Cancel)
@@ -529,11 +416,11 @@ impl<'a, S: Sink> Drive<'a, S> {
                     let worker = self.trial.worker_of(fetcher).unwrap_or_default();
                     let who = who(&self.names, &self.went, worker, fetcher);
                     warn!(worker = who.worker, %fetcher, reason, "a fetcher was lost");
-                    self.sink.lost(&who, &reason);
                     continue;
                 }
                 Command::Ended(end) => {
-                    self.sink.progress(&self.progress())?;
+                    (self.request.observe)(&self.progress())?;
+                    self.sink.flush()?;
                     return Ok(Some(end));
                 }
             };
@@ -703,120 +590,4 @@ fn credit_max(list: &UrlList, concurrency: NonZeroU32) -> u32 {
     u32::try_from(urls)
         .unwrap_or(u32::MAX)
         .max(concurrency.get().saturating_mul(2))
-}
-
-/// Spreads `processes` fetchers evenly over the workers that `may` take some,
-/// within their slots.
-///
-/// # Errors
-///
-/// [`PlacementError`] when there are too few workers or slots.
-pub fn place(
-    fleet: &Fleet,
-    processes: u32,
-    workers: Option<NonZeroU32>,
-    may: impl Fn(WorkerId) -> bool,
-) -> Result<Vec<WorkerId>, PlacementError> {
-    let slots: Vec<_> = fleet
-        .workers()
-        .iter()
-        .filter(|(id, _)| may(**id))
-        .map(|(id, worker)| (*id, worker.hello.slots))
-        .collect();
-    place_on(&slots, processes, workers)
-}
-
-/// Fetchers that find no place.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PlacementError {
-    /// Fewer workers than the arm asks for.
-    #[error(
-        "the arm asks for {wanted} workers and {present} are attached; start more, or lower /{wanted}w"
-    )]
-    Workers {
-        /// What the arm asks for.
-        wanted: u32,
-        /// What there is.
-        present: usize,
-    },
-    /// Fewer slots than processes.
-    #[error(
-        "the arm has {wanted} processes and the workers have {slots} slots; start more workers, \
-         or raise their --slots"
-    )]
-    Slots {
-        /// Processes.
-        wanted: u32,
-        /// Slots of the workers that would take part.
-        slots: u64,
-    },
-}
-
-fn place_on(
-    slots: &[(WorkerId, u32)],
-    processes: u32,
-    workers: Option<NonZeroU32>,
-) -> Result<Vec<WorkerId>, PlacementError> {
-    let mut free = slots.to_vec();
-    if let Some(wanted) = workers {
-        let count = usize::try_from(wanted.get()).unwrap_or(usize::MAX);
-        if free.len() < count {
-            return Err(PlacementError::Workers {
-                wanted: wanted.get(),
-                present: free.len(),
-            });
-        }
-        // Those with the most slots, the earliest first.
-        free.sort_by_key(|(id, slots)| (std::cmp::Reverse(*slots), *id));
-        free.truncate(count);
-        free.sort_unstable();
-    }
-    let total: u64 = free.iter().map(|(_, slots)| u64::from(*slots)).sum();
-    if total < u64::from(processes) {
-        return Err(PlacementError::Slots {
-            wanted: processes,
-            slots: total,
-        });
-    }
-    let mut placement = Vec::new();
-    while placement.len() < usize::try_from(processes).unwrap_or(usize::MAX) {
-        for (id, slots) in &mut free {
-            if *slots > 0 && placement.len() < usize::try_from(processes).unwrap_or(usize::MAX) {
-                *slots -= 1;
-                placement.push(*id);
-            }
-        }
-    }
-    Ok(placement)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn placed(slots: &[u32], processes: u32, workers: u32) -> Result<Vec<u32>, PlacementError> {
-        let slots: Vec<_> = slots
-            .iter()
-            .zip(1..)
-            .map(|(s, id)| (WorkerId(id), *s))
-            .collect();
-        place_on(&slots, processes, NonZeroU32::new(workers))
-            .map(|ids| ids.into_iter().map(|id| id.0).collect())
-    }
-
-    #[test]
-    fn fetchers_are_spread_evenly_within_the_slots() {
-        assert_eq!(placed(&[64, 64], 4, 0).unwrap(), [1, 2, 1, 2]);
-        assert_eq!(placed(&[1, 64], 4, 0).unwrap(), [1, 2, 2, 2]);
-        assert_eq!(placed(&[64, 64, 64], 4, 1).unwrap(), [1, 1, 1, 1]);
-        assert_eq!(placed(&[2, 64, 64], 3, 2).unwrap(), [2, 3, 2]);
-        assert!(matches!(
-            placed(&[2, 2], 5, 0),
-            Err(PlacementError::Slots { slots: 4, .. })
-        ));
-        assert!(matches!(
-            placed(&[2, 2], 4, 3),
-            Err(PlacementError::Workers { present: 2, .. })
-        ));
-    }
 }

@@ -10,9 +10,12 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     cli::exit::Failure,
-    fleet::Fleet,
+    fleet::{
+        Fleet,
+        assign::{AssignError, assign},
+    },
     local::environment::Environment,
-    run::{self, Stop},
+    run::Stop,
     study::manifest,
 };
 
@@ -85,8 +88,8 @@ impl BlockWorkers {
         }
     }
 
-    fn try_assign(&self, arm: &Arm, fleet: &Fleet) -> Result<Vec<WorkerId>, run::PlacementError> {
-        run::place(fleet, arm.processes.get(), arm.workers, |id| {
+    fn try_assign(&self, arm: &Arm, fleet: &Fleet) -> Result<Vec<WorkerId>, AssignError> {
+        assign(fleet, arm.processes.get(), arm.workers, |id| {
             self.members.contains(&id)
         })
     }

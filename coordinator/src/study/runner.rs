@@ -20,7 +20,7 @@ use crate::{
         block_workers::BlockWorkers, manifest, origin::OriginProbe, schedule::BlockOrder,
         store::Store,
     },
-    terminal::reporter::{Report, Reporter, WithProgress},
+    terminal::reporter::{Report, Reporter},
     url_list::UrlList,
 };
 
@@ -272,12 +272,9 @@ impl Runner<'_, '_> {
             memory_interval: entry.sampled.then_some(run::MEMORY_INTERVAL),
             limit,
             hosts: common.hosts,
+            observe: &|progress| self.on.reporter.report(Report::Progress(progress)),
         };
-        let mut sink = WithProgress {
-            sink: (),
-            reporter: Some(self.on.reporter),
-        };
-        let mut outcome = run::run(environment.fleet, request, self.on.stop, &mut sink)
+        let mut outcome = run::run(environment.fleet, request, self.on.stop, &mut ())
             .await
             .map_err(Failure::incomplete)?;
         self.workers

@@ -1,14 +1,11 @@
 //! To whom a run reports: the person at this terminal, or those who follow a
 //! job of the server.
 
-use std::{io, os::fd::OwnedFd, path::Path, sync::Arc};
+use std::{io, os::fd::OwnedFd, path::Path};
 
 use fanout_analysis::record::Study;
-use fanout_engine::trial::Accepted;
-use fanout_proto::{completion::StartedBatch, id::UrlId};
-use tokio::sync::Notify;
 
-use crate::run::{Progress, Sink, Who};
+use crate::run::Progress;
 
 /// What a run reports.
 #[derive(Debug, Clone, Copy)]
@@ -50,51 +47,5 @@ pub(crate) trait Reporter {
 
     fn say(&self, text: &str) {
         self.tell(Report::Line(text));
-    }
-}
-
-/// A sink whose progress is reported.
-pub(crate) struct WithProgress<'a, S> {
-    pub(crate) sink: S,
-    pub(crate) reporter: Option<&'a dyn Reporter>,
-}
-
-impl<S: Sink> Sink for WithProgress<'_, S> {
-    fn started(&mut self, who: &Who<'_>, batch: &StartedBatch) -> io::Result<()> {
-        self.sink.started(who, batch)
-    }
-
-    fn record(
-        &mut self,
-        who: &Who<'_>,
-        accepted: &[Accepted],
-        details: &[(u32, String)],
-    ) -> io::Result<()> {
-        self.sink.record(who, accepted, details)
-    }
-
-    fn abandoned(&mut self, ids: &[UrlId]) -> io::Result<()> {
-        self.sink.abandoned(ids)
-    }
-
-    fn lost(&mut self, who: &Who<'_>, reason: &str) {
-        self.sink.lost(who, reason);
-    }
-
-    fn progress(&mut self, progress: &Progress) -> io::Result<()> {
-        if let Some(reporter) = self.reporter {
-            reporter.report(Report::Progress(progress))?;
-        }
-        self.sink.progress(progress)
-    }
-
-    fn full(&self) -> Option<Arc<Notify>> {
-        self.sink.full()
-    }
-}
-
-impl Sink for () {
-    fn full(&self) -> Option<Arc<Notify>> {
-        None
     }
 }

@@ -26,7 +26,7 @@ use std::{
 };
 
 use fanout_coordinator::{
-    fleet::FleetServer,
+    fleet::{FleetServer, assign::assign},
     run::{self, Outcome, Sink, Stop, TrialRequest, Who},
     url_list::{Source, UrlList},
 };
@@ -163,13 +163,14 @@ async fn coordinator(over: Rc<RefCell<Option<(Outcome, Records)>>>) -> turmoil::
         list: &list,
         setup: &setup,
         pace: &|_| None,
-        placement: run::place(&fleet, 6, None, |_| true)?,
+        placement: assign(&fleet, 6, None, |_| true)?,
         cpus: &[],
         split: Split::Dynamic,
         memory_interval: None,
         limit: None,
         done: None,
         hosts: fanout_engine::politeness::Limits::default(),
+        observe: &|_| Ok(()),
     };
     let mut records = Records::default();
     let outcome = run::run(&mut fleet, request, &Stop::default(), &mut records).await?;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use fanout_coordinator::{
-    fleet::{Fleet, FleetServer, ServeError},
+    fleet::{Fleet, FleetServer, ServeError, assign::assign},
     run::{self, DriveError, Outcome, Sink, Stop, TrialRequest, Who},
     url_list::{Source, UrlList},
 };
@@ -102,13 +102,14 @@ impl Coordinator {
             list: &list,
             setup: &setup,
             pace: &|_| None,
-            placement: run::place(&self.fleet, processes, None, |_| true).unwrap(),
+            placement: assign(&self.fleet, processes, None, |_| true).unwrap(),
             cpus: &[],
             split: Split::Dynamic,
             memory_interval: None,
             limit: None,
             done: None,
             hosts: fanout_engine::politeness::Limits::default(),
+            observe: &|_| Ok(()),
         };
         let stop = Stop::default();
         let run = run::run(&mut self.fleet, request, &stop, sink);
