@@ -10,21 +10,16 @@
 
 use crate::{
     groups::{Group, groups},
-    record::{Interval, MemorySlope, ScalingFactor, Study, TrialRecord},
+    record::{Interval, MemorySlope, Metric, ScalingFactor, Study, TrialRecord},
     statistics::{CONFIDENCE, Sample, usable_by_block},
 };
 
-/// Reads an amount of memory from a trial.
-type MemoryMetric = fn(&TrialRecord) -> Option<u64>;
-
-/// What grows with URLs in flight, by its name in the record.
-const METRICS: [(&str, MemoryMetric); 4] = [
-    ("pss_peak_bytes", |trial| trial.pss_peak_bytes),
-    ("uss_peak_bytes", |trial| trial.uss_peak_bytes),
-    ("cgroup_sock_bytes", |trial| trial.cgroup_sock_bytes),
-    ("cgroup_kernel_stack_bytes", |trial| {
-        trial.cgroup_kernel_stack_bytes
-    }),
+/// What grows with URLs in flight.
+const METRICS: [&str; 4] = [
+    "pss_peak_bytes",
+    "uss_peak_bytes",
+    "cgroup_sock_bytes",
+    "cgroup_kernel_stack_bytes",
 ];
 
 /// Lines through the arms of a group, one a block.
@@ -43,16 +38,17 @@ pub(crate) fn memory_slopes(study: &Study) -> Vec<MemorySlope> {
         .filter(|group| group.factor == ScalingFactor::Concurrency);
     by_concurrency
         .flat_map(|group| {
-            METRICS.iter().filter_map(move |(metric, bytes)| {
+            METRICS.iter().filter_map(move |name| {
+                let metric = Metric::named(name)?;
                 let processes = group.arms.first()?.1.processes;
                 let slopes = slope_by_block(study, group, |n, trial| {
                     // A short list never fills all slots: the gauge knows.
                     let in_flight = trial.in_flight_peak.unwrap_or(n.saturating_mul(processes));
-                    Some((f64::from(in_flight), bytes(trial)? as f64))
+                    Some((f64::from(in_flight), (metric.of)(trial)?))
                 })?;
                 Some(MemorySlope {
                     family: group.family.clone(),
-                    metric: (*metric).to_owned(),
+                    metric: metric.name.to_owned(),
                     blocks: u32::try_from(slopes.blocks).unwrap_or(u32::MAX),
                     in_flight: [whole(slopes.range.0), whole(slopes.range.1)],
                     bytes_per_request: slopes.slope,

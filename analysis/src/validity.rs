@@ -237,8 +237,7 @@ mod tests {
     use crate::{
         conclude,
         fixture::{self, StudyBuilder},
-        record::{OriginMetrics, Verdict},
-        statistics::PRIMARY,
+        record::{OriginMetrics, PRIMARY, Verdict},
     };
 
     fn study() -> Study {

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::{elements::scrolling, svg::scale::trimmed, view::StudyView};
 use crate::{
     format,
-    record::{Machine, Manifest, Study, TrialRecord},
+    record::{Machine, Manifest, Metric, Study, TrialRecord},
     text::{counted, or_unknown},
 };
 
@@ -232,28 +232,21 @@ fn machine(machine: &Machine) -> String {
     parts.join(", ")
 }
 
-/// A figure of a trial: its head, how it is read and how it is written.
-type TrialColumn = (
-    &'static str,
-    fn(&TrialRecord) -> Option<f64>,
-    fn(f64) -> String,
-);
-
-#[rustfmt::skip]
-const FIGURES: [TrialColumn; 8] = [
-    ("total time", |t| t.makespan_s, format::duration),
-    ("fetching", |t| t.fetch_makespan_s, format::duration),
-    ("URLs/s", |t| t.requests_per_s, format::rate),
-    ("1 in 2 slower", |t| Some(t.latency_s?.p50), format::duration),
-    ("1 in 100 slower", |t| t.latency_s?.p99, format::duration),
-    ("memory peak", |t| Some(t.pss_peak_bytes? as f64), format::bytes),
-    ("CPU", |t| Some(t.cpu_user_s? + t.cpu_system_s?), format::duration),
-    ("switches", |t| Some(t.voluntary_switches?.saturating_add(t.involuntary_switches?) as f64), format::rate),
+/// Columns of the trials: a head and a metric.
+const FIGURES: [(&str, &str); 8] = [
+    ("total time", "makespan_s"),
+    ("fetching", "fetch_makespan_s"),
+    ("URLs/s", "requests_per_s"),
+    ("1 in 2 slower", "latency_s.p50"),
+    ("1 in 100 slower", "latency_s.p99"),
+    ("memory peak", "pss_peak_bytes"),
+    ("CPU", "cpu_s"),
+    ("switches", "switches"),
 ];
 
 fn trials(study: &Study) -> Markup {
     let names = ["arm", "order", "block"].into_iter();
-    let names = names.chain(FIGURES.map(|(name, ..)| name));
+    let names = names.chain(FIGURES.map(|(head, _)| head));
     let names = names.chain(["ok", "failed", "counts?"]);
     let heads: Vec<(&str, &str)> = names.map(|name| (name, "")).collect();
     let rows = html! { @for trial in &study.trials { (trial_row(study, trial)) } };
@@ -273,7 +266,9 @@ fn trial_row(study: &Study, trial: &TrialRecord) -> Markup {
             th scope="row" { (trial.arm) }
             td { (trial.order) }
             td { (trial.block) }
-            @for (_, figure, say) in FIGURES { td { (or_unknown(figure(trial), say)) } }
+            @for metric in FIGURES.iter().filter_map(|(_, name)| Metric::named(name)) {
+                td { (metric.say((metric.of)(trial))) }
+            }
             td { (format::count(trial.completed)) }
             td { (format::count(trial.failed + trial.abandoned)) }
             td.why { (counts.as_deref().unwrap_or("yes")) }

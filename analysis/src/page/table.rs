@@ -7,65 +7,37 @@ use super::{
     svg::swatch,
     view::{ArmRow, StudyView},
 };
-use crate::{format, record::TrialRecord, statistics::Metric};
+use crate::{
+    format,
+    record::{Better, Metric},
+};
 
-/// A column of figures.
-struct PageColumn {
-    head: &'static str,
-    /// What the head means, below it.
-    note: &'static str,
-    figure: fn(&ArmRow<'_>) -> Option<f64>,
-    say: fn(f64) -> String,
-    /// Of two figures the better.
-    better: fn(f64, f64) -> f64,
-}
+/// Head, what it means below it, and the metric.
+type PageColumn = (&'static str, &'static str, &'static str);
 
-const fn column(
-    head: &'static str,
-    note: &'static str,
-    figure: fn(&ArmRow<'_>) -> Option<f64>,
-    say: fn(f64) -> String,
-    better: fn(f64, f64) -> f64,
-) -> PageColumn {
-    PageColumn {
-        head,
-        note,
-        figure,
-        say,
-        better,
-    }
-}
-
-fn per_thousand_urls(row: &ArmRow<'_>, name: &str) -> Option<f64> {
-    row.summary.per_thousand_urls(&Metric::named(name)?)
-}
-
-fn median(row: &ArmRow<'_>, figure: fn(&TrialRecord) -> Option<f64>) -> Option<f64> {
-    row.summary.median(figure)
-}
-
-#[rustfmt::skip]
 const COLUMNS: [PageColumn; 7] = [
-    column("total time", "median run", |row| row.makespan_s(), format::duration, f64::min),
-    column("URLs/s", "fetched", |row| median(row, |t| t.requests_per_s), format::rate, f64::max),
-    column("usual URL", "1 in 2 slower", |row| median(row, |t| Some(t.latency_s?.p50)), format::duration, f64::min),
-    column("unlucky URL", "1 in 100 slower", |row| median(row, |t| t.latency_s?.p99), format::duration, f64::min),
-    column("memory", "peak", |row| median(row, |t| Some(t.pss_peak_bytes? as f64)), format::bytes, f64::min),
-    column("CPU", "per 1,000", |row| per_thousand_urls(row, "cpu_s"), format::duration, f64::min),
-    column("switches", "per 1,000", |row| per_thousand_urls(row, "switches"), format::rate, f64::min),
+    ("total time", "median run", "makespan_s"),
+    ("URLs/s", "fetched", "requests_per_s"),
+    ("usual URL", "1 in 2 slower", "latency_s.p50"),
+    ("unlucky URL", "1 in 100 slower", "latency_s.p99"),
+    ("memory", "peak", "pss_peak_bytes"),
+    ("CPU", "per 1,000", "cpu_s"),
+    ("switches", "per 1,000", "switches"),
 ];
 
 pub(super) fn table(view: &StudyView<'_>) -> Markup {
-    let best: Vec<Option<String>> = COLUMNS.iter().map(|column| best(view, column)).collect();
+    let metrics = COLUMNS.iter().filter_map(|(.., name)| Metric::named(name));
+    let columns: Vec<(&Metric, Option<String>)> =
+        metrics.map(|metric| (metric, best(view, metric))).collect();
     let mut heads = vec![("arm", "")];
-    heads.extend(COLUMNS.iter().map(|column| (column.head, column.note)));
+    heads.extend(COLUMNS.iter().map(|(head, note, _)| (*head, *note)));
     heads.extend([("failed", "all runs"), ("runs", "kept")]);
     let rows = html! {
         @for row in &view.rows {
             tr class={ (row.class()) @if row.arm().control { " control" } } {
                 th scope="row" { (swatch(row.identity)) (row.name()) }
-                @for (column, best) in COLUMNS.iter().zip(&best) {
-                    (cell(row, column, best.as_deref()))
+                @for (metric, best) in &columns {
+                    (cell(row, metric, best.as_deref()))
                 }
                 td { (format::count(row.summary.trials.iter().map(|trial| trial.failed + trial.abandoned).sum())) }
                 td { (row.summary.trials.len()) "/" (row.summary.attempts) }
@@ -84,18 +56,25 @@ pub(super) fn table(view: &StudyView<'_>) -> Markup {
 }
 
 /// The best figure of a column, as it reads: arms that read alike share it.
-fn best(view: &StudyView<'_>, column: &PageColumn) -> Option<String> {
+fn best(view: &StudyView<'_>, metric: &Metric) -> Option<String> {
     let competing = view.rows.iter().filter(|row| row.summary.competes());
     let figures: Vec<f64> = competing
-        .filter_map(column.figure)
+        .filter_map(|row| row.summary.value(metric))
         .filter(|figure| figure.is_finite())
         .collect();
-    let best = figures.iter().copied().reduce(column.better);
-    best.filter(|_| figures.len() > 1).map(column.say)
+    let best = figures.iter().copied().reduce(match metric.better {
+        Better::More => f64::max,
+        Better::Less | Better::Neither => f64::min,
+    });
+    best.filter(|_| figures.len() > 1)
+        .map(|best| metric.say(Some(best)))
 }
 
-fn cell(row: &ArmRow<'_>, column: &PageColumn, best: Option<&str>) -> Markup {
-    let figure = (column.figure)(row).map(column.say);
+fn cell(row: &ArmRow<'_>, metric: &Metric, best: Option<&str>) -> Markup {
+    let figure = row
+        .summary
+        .value(metric)
+        .map(|value| metric.say(Some(value)));
     let is_best = row.summary.competes() && figure.is_some() && figure.as_deref() == best;
     html! {
         td.best[is_best] {

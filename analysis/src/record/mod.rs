@@ -1,6 +1,6 @@
 //! The record of a study: what `study.json` holds.
 //!
-//! Units stand last in a name. What could not be read is `None` (`null`),
+//! MetricUnits stand last in a name. What could not be read is `None` (`null`),
 //! never 0. Fields are only ever added within one [`SCHEMA_VERSION`].
 
 mod analysis;
@@ -16,8 +16,8 @@ pub use analysis::{
 };
 pub use manifest::{ArmRecord, Http, Machine, Manifest, Origin, Worker};
 pub use trial::{
-    Coordination, MemoryPoint, OriginMetrics, Percentiles, Phases, Request, TrialRecord,
-    WorkerShare,
+    Better, Coordination, MemoryPoint, Metric, MetricUnit, OriginMetrics, PRIMARY, Per,
+    Percentiles, Phases, Request, TrialRecord, WorkerShare,
 };
 
 /// The version of this record; raised when a field changes its meaning.

@@ -1,9 +1,14 @@
-//! One trial, and every metric of it.
+//! One trial, and the one table of its metrics.
+//!
+//! A new metric gets a field here, whose doc becomes the schema's, and a row in
+//! [`FIELDS`]; from both follow `trials.csv`, comparisons, columns and notes.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::format;
 
 /// One arm over the whole list, once.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -272,4 +277,276 @@ pub struct Request {
     pub duration_s: f64,
     /// Whether the outcome was `ok`.
     pub ok: bool,
+}
+
+/// What a metric counts in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricUnit {
+    /// Seconds.
+    Seconds,
+    /// Bytes.
+    Bytes,
+    /// Bytes, held for so many seconds.
+    ByteSeconds,
+    /// So many per second.
+    PerSecond,
+    /// So many.
+    Count,
+    /// A share of one.
+    Share,
+}
+
+/// Which way is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    /// Less is.
+    Less,
+    /// More is.
+    More,
+    /// Neither: it tells what happened.
+    Neither,
+}
+
+/// What a metric is divided by where arms are shown side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Per {
+    /// Nothing: it is the whole trial's.
+    Trial,
+    /// The trial's URLs, in thousands.
+    ThousandUrls,
+}
+
+/// A number that a trial gives.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Its path in the record, which `trials.csv` writes with `_`; or the name of
+    /// a sum of two fields. Every arm fetches the same list, so that the ratio of
+    /// sums is also the ratio per URL.
+    pub name: &'static str,
+    /// What it counts in.
+    pub unit: MetricUnit,
+    /// Which way is better.
+    pub better: Better,
+    /// What it is divided by.
+    pub per: Per,
+    /// Reads it; `None` where it is not known.
+    pub of: fn(&TrialRecord) -> Option<f64>,
+}
+
+/// A field that may be unknown, as a number.
+trait Known {
+    fn known(self) -> Option<f64>;
+}
+
+impl Known for f64 {
+    fn known(self) -> Option<f64> {
+        Some(self)
+    }
+}
+
+impl Known for u32 {
+    fn known(self) -> Option<f64> {
+        Some(self.into())
+    }
+}
+
+impl Known for u64 {
+    fn known(self) -> Option<f64> {
+        Some(self as f64)
+    }
+}
+
+impl<T: Known> Known for Option<T> {
+    fn known(self) -> Option<f64> {
+        self?.known()
+    }
+}
+
+/// A row of the table: the field's path, its unit, which way is better. A part
+/// with `?` may be missing.
+macro_rules! metric {
+    ($part:ident ? . $field:ident, $unit:ident, $better:ident) => {
+        Metric {
+            name: concat!(stringify!($part), ".", stringify!($field)),
+            unit: MetricUnit::$unit,
+            better: Better::$better,
+            per: Per::Trial,
+            of: |trial| trial.$part?.$field.known(),
+        }
+    };
+    ($first:ident $(. $rest:ident)?, $unit:ident, $better:ident) => {
+        Metric {
+            name: concat!(stringify!($first) $(, ".", stringify!($rest))?),
+            unit: MetricUnit::$unit,
+            better: Better::$better,
+            per: Per::Trial,
+            of: |trial| trial.$first $(.$rest)?.known(),
+        }
+    };
+}
+
+macro_rules! percentiles {
+    ($part:ident) => {
+        [
+            metric!($part?.p50, Seconds, Less),
+            metric!($part?.p90, Seconds, Less),
+            metric!($part?.p99, Seconds, Less),
+            metric!($part?.max, Seconds, Less),
+            metric!($part?.mean, Seconds, Less),
+            metric!($part?.count, Count, Neither),
+        ]
+    };
+}
+
+/// Every metric that has a field, in the order of `trials.csv`.
+const FIELDS: [&[Metric]; 7] = [
+    &[
+        metric!(makespan_s, Seconds, Less),
+        metric!(fetch_makespan_s, Seconds, Less),
+        metric!(spawn_s, Seconds, Less),
+        metric!(completed, Count, More),
+        metric!(failed, Count, Less),
+        metric!(abandoned, Count, Less),
+        metric!(requeued, Count, Less),
+        metric!(duplicates_ignored, Count, Less),
+        metric!(fetchers_lost, Count, Less),
+        metric!(notice_s, Seconds, Less),
+        metric!(recovery_s, Seconds, Less),
+        metric!(asked_again, Count, Less),
+        metric!(bytes, Bytes, Neither),
+        metric!(requests_per_s, PerSecond, More),
+        metric!(cpu_user_s, Seconds, Less),
+        metric!(cpu_system_s, Seconds, Less),
+        metric!(voluntary_switches, Count, Less),
+        metric!(involuntary_switches, Count, Less),
+        metric!(run_queue_wait_s, Seconds, Less),
+        metric!(threads_peak, Count, Less),
+        metric!(pss_peak_bytes, Bytes, Less),
+        metric!(uss_peak_bytes, Bytes, Less),
+        metric!(hwm_sum_bytes, Bytes, Less),
+        metric!(pss_byte_s, ByteSeconds, Less),
+        metric!(cgroup_peak_bytes, Bytes, Less),
+        metric!(cgroup_sock_bytes, Bytes, Less),
+        metric!(cgroup_kernel_stack_bytes, Bytes, Less),
+        metric!(in_flight_mean, Count, Neither),
+        metric!(in_flight_peak, Count, Neither),
+        metric!(connections_opened, Count, Less),
+        metric!(requests_sent, Count, Less),
+        metric!(stale_retries, Count, Less),
+        metric!(suspended_s, Seconds, Less),
+        metric!(late_starts, Count, Less),
+        metric!(host_wait_s, Seconds, Less),
+    ],
+    &percentiles!(latency_s),
+    &percentiles!(first_byte_s),
+    &percentiles!(connect_s),
+    &percentiles!(queue_wait_s),
+    &percentiles!(sojourn_s),
+    &[
+        metric!(phases.connect_s, Seconds, Less),
+        metric!(phases.wait_s, Seconds, Less),
+        metric!(phases.body_s, Seconds, Less),
+        metric!(phases.idle_s, Seconds, Less),
+        metric!(coordination.overhead_s, Seconds, Less),
+        metric!(coordination.lag_mean_s, Seconds, Less),
+        metric!(coordination.barrier_s, Seconds, Less),
+        metric!(coordination.coordinator_cpu_s, Seconds, Less),
+        metric!(coordination.worker_cpu_s, Seconds, Less),
+        metric!(coordination.pipe_bytes_sent, Bytes, Less),
+        metric!(coordination.pipe_bytes_received, Bytes, Less),
+        metric!(coordination.grpc_bytes_sent, Bytes, Less),
+        metric!(coordination.grpc_bytes_received, Bytes, Less),
+        metric!(coordination.grpc_messages_sent, Count, Less),
+        metric!(coordination.grpc_messages_received, Count, Less),
+        metric!(origin?.requests, Count, Neither),
+        metric!(origin?.connections, Count, Neither),
+        metric!(origin?.connections_peak, Count, Neither),
+        metric!(origin?.concurrent_peak, Count, Neither),
+        metric!(origin?.cpu_s, Seconds, Less),
+        metric!(origin?.busy, Share, Less),
+        metric!(origin?.delay_error_mean_s, Seconds, Less),
+        metric!(origin?.connections_closed, Count, Neither),
+    ],
+];
+
+/// Metrics that are sums of two fields.
+const SUMS: [Metric; 2] = [
+    Metric {
+        name: "cpu_s",
+        unit: MetricUnit::Seconds,
+        better: Better::Less,
+        per: Per::ThousandUrls,
+        of: |trial| Some(trial.cpu_user_s? + trial.cpu_system_s?),
+    },
+    Metric {
+        name: "switches",
+        unit: MetricUnit::Count,
+        better: Better::Less,
+        per: Per::ThousandUrls,
+        of: |trial| {
+            let (own, forced) = (trial.voluntary_switches?, trial.involuntary_switches?);
+            own.saturating_add(forced).known()
+        },
+    },
+];
+
+/// The outcome that verdicts are about, named before any trial.
+pub const PRIMARY: &Metric = &FIELDS[0][0];
+
+/// What arms are compared with the baseline on, the primary metric first.
+const COMPARED: [&str; 8] = [
+    PRIMARY.name,
+    "requests_per_s",
+    "pss_peak_bytes",
+    "uss_peak_bytes",
+    "cpu_s",
+    "switches",
+    "latency_s.p50",
+    "latency_s.p99",
+];
+
+impl Metric {
+    /// Every metric that has a field, in the order of `trials.csv`.
+    pub(crate) fn fields() -> impl Iterator<Item = &'static Self> {
+        FIELDS.iter().copied().flatten()
+    }
+
+    /// The metric of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        Self::fields()
+            .chain(&SUMS)
+            .find(|metric| metric.name == name)
+    }
+
+    /// What arms are compared with the baseline on, the primary metric first.
+    pub(crate) fn compared() -> impl Iterator<Item = &'static Self> {
+        COMPARED.iter().filter_map(|name| Self::named(name))
+    }
+
+    /// A value in words, in its unit.
+    #[must_use]
+    pub fn say(&self, value: Option<f64>) -> String {
+        let Some(value) = value else {
+            return format::UNKNOWN.to_owned();
+        };
+        match self.unit {
+            MetricUnit::Seconds => format::duration(value),
+            MetricUnit::Bytes => format::bytes(value),
+            MetricUnit::ByteSeconds => format!("{}·s", format::bytes(value)),
+            MetricUnit::PerSecond | MetricUnit::Count => format::rate(value),
+            MetricUnit::Share => format::percent(value),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_that_is_compared_is_in_the_table() {
+        assert_eq!(PRIMARY.name, "makespan_s");
+        assert_eq!(Metric::compared().count(), COMPARED.len());
+    }
 }

@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use crate::{
     groups::{Group, groups},
     memory_slope::slope_by_block,
-    record::{Interval, Scaling, ScalingPoint, Study, TrialRecord},
-    statistics::{CONFIDENCE, Metric, Sample, by_block, log_ratios, median, usable_by_block},
+    record::{Interval, Metric, Scaling, ScalingPoint, Study, TrialRecord},
+    statistics::{CONFIDENCE, Sample, by_block, log_ratios, median, usable_by_block},
 };
 use bootstrap::Rows;
 use fitted::{ARMS_MIN, Fitted, whole};

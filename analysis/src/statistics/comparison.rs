@@ -4,11 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::{
     format,
-    record::{Analysis, ArmRecord, Comparison, ControlRecord, Study, Verdict},
-    statistics::{
-        ALPHA, CONFIDENCE, Metric, PRIMARY, Sample, blocks_needed, holm, log_ratios,
-        usable_by_block,
-    },
+    record::{Analysis, ArmRecord, Comparison, ControlRecord, Metric, PRIMARY, Study, Verdict},
+    statistics::{ALPHA, CONFIDENCE, Sample, blocks_needed, holm, log_ratios, usable_by_block},
 };
 
 /// The primary metric's log ratios of one arm.
@@ -34,7 +31,7 @@ pub(crate) fn compare(study: &Study, margin: f64) -> (Vec<Comparison>, Analysis)
     if let Some(base) = values.get(baseline) {
         for arm in study.arms.iter().filter(|arm| arm.name != baseline) {
             let own = &values[arm.name.as_str()];
-            for (metric, (own, base)) in Metric::ALL.iter().zip(own.iter().zip(base)) {
+            for (metric, (own, base)) in Metric::compared().zip(own.iter().zip(base)) {
                 let sample = log_ratios(own, base);
                 if sample.is_empty() {
                     continue;
@@ -77,8 +74,7 @@ pub(crate) fn compare(study: &Study, margin: f64) -> (Vec<Comparison>, Analysis)
 /// An arm's usable figures by block, one map per metric.
 fn values_by_block(study: &Study, arm: &str) -> Vec<BTreeMap<u32, f64>> {
     let trials = usable_by_block(study, arm);
-    Metric::ALL
-        .iter()
+    Metric::compared()
         .map(|metric| {
             trials
                 .iter()

@@ -1,8 +1,8 @@
 //! Who finished first, and who cannot be told from the first.
 
 use crate::{
-    record::{Study, Verdict},
-    statistics::{ALPHA, ArmSummary, PRIMARY, by_block, log_ratios, summaries},
+    record::{PRIMARY, Study, Verdict},
+    statistics::{ALPHA, ArmSummary, by_block, log_ratios, summaries},
 };
 
 /// The arm with the lowest median makespan, and those that may be as fast.
@@ -29,13 +29,13 @@ pub fn leaders(study: &Study) -> Option<Leaders<'_>> {
     ranked.retain(ArmSummary::competes);
     let first = ranked.first()?;
     let confidence = 1.0 - ALPHA / (ranked.len() - 1).max(1) as f64;
-    let leading = by_block(study, &first.arm.name, &PRIMARY);
+    let leading = by_block(study, &first.arm.name, PRIMARY);
     let margin = study.analysis.margin;
     let (mut behind, mut level, mut equivalent) = (Vec::new(), Vec::new(), true);
     let mut rest = ranked.into_iter();
     level.extend(rest.next());
     for arm in rest {
-        let sample = log_ratios(&by_block(study, &arm.arm.name, &PRIMARY), &leading);
+        let sample = log_ratios(&by_block(study, &arm.arm.name, PRIMARY), &leading);
         let interval = sample.exp_interval(confidence);
         // A verdict on the pair itself, where there is one, is not contradicted.
         let undecided = pair_verdict(study, &level[0], &arm)

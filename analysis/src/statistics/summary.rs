@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
-    record::{ArmRecord, Comparison, Study, TrialRecord},
-    statistics::{Metric, PRIMARY},
-};
+use crate::record::{ArmRecord, Comparison, Metric, PRIMARY, Per, Study, TrialRecord};
 
 /// Whether a trial may enter a comparison.
 pub(crate) fn usable(trial: &TrialRecord) -> bool {
@@ -97,15 +94,26 @@ impl ArmSummary<'_> {
         self.spread(metric).map(|spread| spread.median)
     }
 
-    /// The median of a metric per 1,000 URLs of the trial.
+    /// The median of a metric over the usable trials, at its scale.
     #[must_use]
-    pub fn per_thousand_urls(&self, metric: &Metric) -> Option<f64> {
-        Spread::of(self.trials.iter().filter_map(|trial| {
-            let urls = trial.completed + trial.failed + trial.abandoned;
-            (urls > 0).then_some(())?;
-            Some((metric.of)(trial)? / urls as f64 * 1e3)
+    pub fn value(&self, metric: &Metric) -> Option<f64> {
+        median(self.trials.iter().filter_map(|trial| {
+            let value = (metric.of)(trial)?;
+            match metric.per {
+                Per::Trial => Some(value),
+                Per::ThousandUrls => {
+                    let urls = trial.completed + trial.failed + trial.abandoned;
+                    (urls > 0).then(|| value / urls as f64 * 1e3)
+                }
+            }
         }))
-        .map(|spread| spread.median)
+    }
+
+    /// The median of the metric of that name, in words.
+    #[must_use]
+    pub fn say(&self, name: &str) -> String {
+        let metric = Metric::named(name);
+        metric.map_or_else(String::new, |metric| metric.say(self.value(metric)))
     }
 
     /// Whether the arm fetches: with the `null` client only the machinery runs.

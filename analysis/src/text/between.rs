@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use crate::{
     format,
-    record::{Interval, Machine, Manifest, Study, TrialRecord},
-    statistics::{ArmSummary, CONFIDENCE, PRIMARY, Sample, by_block, log_ratios, summaries},
+    record::{Interval, Machine, Manifest, PRIMARY, Study, TrialRecord},
+    statistics::{ArmSummary, CONFIDENCE, Sample, by_block, log_ratios, summaries},
     text::words::{aligned, chars, or_unknown},
 };
 
@@ -124,13 +124,13 @@ fn row((a, one): (&Study, &ArmSummary<'_>), (b, other): (&Study, &ArmSummary<'_>
 }
 
 fn makespans(study: &Study, arm: &str) -> Sample {
-    let seconds = by_block(study, arm, &PRIMARY).into_values();
+    let seconds = by_block(study, arm, PRIMARY).into_values();
     Sample::new(seconds.filter(|s| *s > 0.0).map(f64::ln).collect())
 }
 
 fn ratios_to_baseline(study: &Study, arm: &str) -> Sample {
-    let baseline = by_block(study, &study.manifest.baseline, &PRIMARY);
-    log_ratios(&by_block(study, arm, &PRIMARY), &baseline)
+    let baseline = by_block(study, &study.manifest.baseline, PRIMARY);
+    log_ratios(&by_block(study, arm, PRIMARY), &baseline)
 }
 
 /// What makes two studies' figures mean different things.

@@ -2,9 +2,9 @@
 
 use crate::{
     format,
-    record::{Study, TrialRecord, Verdict},
-    statistics::{ArmSummary, Metric, summaries},
-    text::words::{or_unknown, range},
+    record::{Study, Verdict},
+    statistics::{ArmSummary, summaries},
+    text::words::range,
 };
 
 /// One figure, and what stands beside or below it.
@@ -83,18 +83,8 @@ fn makespan(summary: &ArmSummary<'_>) -> Cell {
     Cell::detailed(format::duration(spread.median), range)
 }
 
-fn median(
-    summary: &ArmSummary<'_>,
-    metric: fn(&TrialRecord) -> Option<f64>,
-    figure: fn(f64) -> String,
-) -> Cell {
-    Cell::new(or_unknown(summary.median(metric), figure))
-}
-
-fn per_thousand(summary: &ArmSummary<'_>, name: &str, figure: fn(f64) -> String) -> Cell {
-    let metric = Metric::named(name);
-    let value = metric.and_then(|metric| summary.per_thousand_urls(&metric));
-    Cell::new(or_unknown(value, figure))
+fn metric(summary: &ArmSummary<'_>, name: &str) -> Cell {
+    Cell::new(summary.say(name))
 }
 
 impl Columns {
@@ -108,12 +98,12 @@ impl Columns {
             ("makespan", 0, makespan),
             (&versus, 0, against_baseline),
             ("verdict", 3, |s| Cell::new(verdict_name(s))),
-            ("requests/s", 6, |s| median(s, |t| t.requests_per_s, format::rate)),
-            ("p50", 7, |s| median(s, |t| Some(t.latency_s?.p50), format::duration)),
-            ("p99", 4, |s| median(s, |t| t.latency_s?.p99, format::duration)),
-            ("memory", 1, |s| median(s, |t| Some(t.pss_peak_bytes? as f64), format::bytes)),
-            ("CPU", 2, |s| per_thousand(s, "cpu_s", format::duration)),
-            ("switches", 5, |s| per_thousand(s, "switches", format::rate)),
+            ("requests/s", 6, |s| metric(s, "requests_per_s")),
+            ("p50", 7, |s| metric(s, "latency_s.p50")),
+            ("p99", 4, |s| metric(s, "latency_s.p99")),
+            ("memory", 1, |s| metric(s, "pss_peak_bytes")),
+            ("CPU", 2, |s| metric(s, "cpu_s")),
+            ("switches", 5, |s| metric(s, "switches")),
             ("failed", 8, |s| Cell::new(format::count(s.trials.iter().map(|trial| trial.failed).sum()))),
             ("trials", 9, |s| Cell::new(format!("{}/{}", s.trials.len(), s.attempts))),
         ];

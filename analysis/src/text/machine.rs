@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::record::{Study, TrialRecord};
+use crate::record::{Metric, Study, TrialRecord};
 
 /// The whole record as `study.json` holds it: indented, keys in the order of
 /// the record, a newline at the end.
@@ -16,32 +16,17 @@ pub fn json(study: &Study) -> String {
 
 /// The columns of `trials.csv`, in order, named as in the record, with `_`
 /// between a part and its figure.
-#[rustfmt::skip]
-const COLUMNS: &[&str] = &[
-    "arm", "block", "order", "discarded", "valid", "invalid_reasons", "degraded", "makespan_s",
-    "fetch_makespan_s", "spawn_s", "completed", "failed", "abandoned", "requeued",
-    "duplicates_ignored", "fetchers_lost", "notice_s", "recovery_s", "asked_again", "bytes",
-    "requests_per_s", "cpu_user_s", "cpu_system_s", "voluntary_switches",
-    "involuntary_switches", "run_queue_wait_s", "threads_peak", "pss_peak_bytes",
-    "uss_peak_bytes", "hwm_sum_bytes", "pss_byte_s", "cgroup_peak_bytes", "cgroup_sock_bytes",
-    "cgroup_kernel_stack_bytes", "in_flight_mean", "in_flight_peak", "connections_opened",
-    "requests_sent", "stale_retries", "suspended_s", "late_starts", "host_wait_s",
-    "latency_s_p50", "latency_s_p90", "latency_s_p99", "latency_s_max", "latency_s_mean",
-    "latency_s_count", "first_byte_s_p50", "first_byte_s_p90", "first_byte_s_p99",
-    "first_byte_s_max", "first_byte_s_mean", "first_byte_s_count", "connect_s_p50",
-    "connect_s_p90", "connect_s_p99", "connect_s_max", "connect_s_mean", "connect_s_count",
-    "queue_wait_s_p50", "queue_wait_s_p90", "queue_wait_s_p99", "queue_wait_s_max",
-    "queue_wait_s_mean", "queue_wait_s_count", "sojourn_s_p50", "sojourn_s_p90",
-    "sojourn_s_p99", "sojourn_s_max", "sojourn_s_mean", "sojourn_s_count", "phases_connect_s",
-    "phases_wait_s", "phases_body_s", "phases_idle_s", "coordination_overhead_s",
-    "coordination_lag_mean_s", "coordination_barrier_s", "coordination_coordinator_cpu_s",
-    "coordination_worker_cpu_s", "coordination_pipe_bytes_sent",
-    "coordination_pipe_bytes_received", "coordination_grpc_bytes_sent",
-    "coordination_grpc_bytes_received", "coordination_grpc_messages_sent",
-    "coordination_grpc_messages_received", "outcomes", "statuses", "origin_requests",
-    "origin_connections", "origin_connections_peak", "origin_concurrent_peak", "origin_cpu_s",
-    "origin_busy", "origin_delay_error_mean_s", "origin_connections_closed",
-];
+fn columns() -> Vec<String> {
+    #[rustfmt::skip]
+    let identity = ["arm", "block", "order", "discarded", "valid", "invalid_reasons", "degraded"];
+    let metrics = Metric::fields().map(|metric| metric.name.replace('.', "_"));
+    let (of_origin, own): (Vec<_>, Vec<_>) = metrics.partition(|name| name.starts_with("origin_"));
+    let mut columns: Vec<String> = identity.map(str::to_owned).into();
+    columns.extend(own);
+    columns.extend(["outcomes", "statuses"].map(str::to_owned));
+    columns.extend(of_origin);
+    columns
+}
 
 /// A trial's figures by the names of their columns: an unknown one is empty,
 /// counts by name read `200=997 404=3`, and of the series nothing stands here.
@@ -85,12 +70,13 @@ fn flatten(name: &str, value: &Value, into: &mut BTreeMap<String, String>) {
 pub fn csv(study: &Study) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let impossible = "writing equally long records into memory cannot fail";
-    writer.write_record(COLUMNS).expect(impossible);
+    let columns = columns();
+    writer.write_record(&columns).expect(impossible);
     for trial in &study.trials {
         let fields = fields(trial);
-        let row = COLUMNS
+        let row = columns
             .iter()
-            .map(|name| fields.get(*name).map_or("", String::as_str));
+            .map(|name| fields.get(name).map_or("", String::as_str));
         writer.write_record(row).expect(impossible);
     }
     let bytes = writer.into_inner().expect(impossible);
@@ -127,9 +113,9 @@ mod tests {
         }
         // Empty maps flatten to nothing.
         record.extend(["outcomes".to_owned(), "statuses".to_owned()]);
-        let table: BTreeSet<String> = COLUMNS.iter().map(|name| (*name).to_owned()).collect();
+        let table: BTreeSet<String> = columns().into_iter().collect();
         assert_eq!(record, table);
-        assert_eq!(COLUMNS.len(), table.len(), "a name stands twice");
+        assert_eq!(columns().len(), table.len(), "a name stands twice");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use crate::{
     format,
-    record::{Comparison, Study, TrialRecord, Verdict},
-    statistics::{ArmSummary, Leaders, Metric, leaders},
+    record::{Comparison, Metric, Study, TrialRecord, Verdict},
+    statistics::{ArmSummary, Leaders, leaders},
     text::{
         counted,
         words::{listed, or_unknown},
@@ -159,7 +159,7 @@ impl Resource {
     fn of(self, arm: &ArmSummary<'_>) -> Option<f64> {
         match self {
             Self::Memory => arm.median(|trial| Some(trial.pss_peak_bytes? as f64)),
-            Self::Cpu => arm.per_thousand_urls(&Metric::named("cpu_s")?),
+            Self::Cpu => arm.value(Metric::named("cpu_s")?),
             Self::Tail => arm.median(|trial| trial.latency_s?.p99),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanout_analysis::{statistics, text};
+use fanout_analysis::{record, statistics, text};
 
 use crate::{
     cli::exit::{CommandExit, Failure},
@@ -41,7 +41,7 @@ pub(super) async fn calibrate(
         let control = study
             .comparisons
             .iter()
-            .find(|c| c.metric == statistics::PRIMARY.name && c.arm.ends_with(CONTROL_SUFFIX));
+            .find(|c| c.metric == record::PRIMARY.name && c.arm.ends_with(CONTROL_SUFFIX));
         if let Some(control) = control {
             on.reporter.say(&format!(
                 "study {number} of {studies}: {:.3}× {:?}",
