@@ -1,16 +1,16 @@
-//! A trial's figures, gathered while it runs.
+//! A trial's metrics, gathered while it runs.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use fanout_analysis::{
     latency::Latency,
-    record::{Coordination, MemoryPoint, Phases, Request, TrialRecord, WorkerShare},
+    record::{MemoryPoint, Phases, Request, TrialRecord, WorkerShare},
 };
 use fanout_engine::trial::Accepted;
 use fanout_proto::{
     completion::Outcome,
     id::{FetcherId, UrlId, WorkerId},
-    report::{FetcherExited, MemorySample, WorkerUsage},
+    report::{FetcherExited, FetcherReport, HeldFigures, MemorySample, ResourceUsage, WorkerUsage},
     time::{micros, seconds},
 };
 
@@ -27,7 +27,7 @@ const STATUSES: usize = 1000;
 
 /// What one fetcher did.
 #[derive(Debug, Default)]
-struct FetcherFigures {
+struct FetcherMetrics {
     worker: WorkerId,
     urls: u64,
     spawn: Option<Duration>,
@@ -37,11 +37,11 @@ struct FetcherFigures {
     exited: Option<FetcherExited>,
 }
 
-/// Gathers one trial's figures.
-#[derive(Debug)]
-pub struct Figures {
+/// Gathers one trial's metrics.
+#[derive(Debug, Default)]
+pub struct TrialMetrics {
     concurrency: u32,
-    fetchers: BTreeMap<FetcherId, FetcherFigures>,
+    fetchers: BTreeMap<FetcherId, FetcherMetrics>,
     memory: BTreeMap<WorkerId, Vec<MemorySample>>,
     usage: BTreeMap<WorkerId, WorkerUsage>,
     outcomes: BTreeMap<Outcome, u64>,
@@ -62,32 +62,32 @@ pub struct Figures {
     lag_us: u64,
 }
 
-/// What a sum is made of. Peers' figures are theirs: a sum that would overflow
+/// What a sum is made of. Peers' numbers are theirs: a sum that would overflow
 /// stays at the largest number.
-trait Part: Copy {
+trait Summand: Copy {
     fn plus(self, other: Self) -> Self;
 }
 
-impl Part for u32 {
+impl Summand for u32 {
     fn plus(self, other: Self) -> Self {
         self.saturating_add(other)
     }
 }
 
-impl Part for u64 {
+impl Summand for u64 {
     fn plus(self, other: Self) -> Self {
         self.saturating_add(other)
     }
 }
 
-impl Part for f64 {
+impl Summand for f64 {
     fn plus(self, other: Self) -> Self {
         self + other
     }
 }
 
 /// The sum, if every part is known and there is at least one.
-fn sum<T: Part>(parts: impl Iterator<Item = Option<T>>) -> Option<T> {
+fn sum<T: Summand>(parts: impl Iterator<Item = Option<T>>) -> Option<T> {
     let parts: Option<Vec<T>> = parts.collect();
     parts?.into_iter().reduce(T::plus)
 }
@@ -102,31 +102,14 @@ fn held_over_time(memory: &[MemoryPoint]) -> Option<f64> {
     sum(pieces)
 }
 
-impl Figures {
+impl TrialMetrics {
     /// Nothing yet.
     #[must_use]
     pub fn new(concurrency: u32) -> Self {
         Self {
             concurrency,
-            fetchers: BTreeMap::new(),
-            memory: BTreeMap::new(),
-            usage: BTreeMap::new(),
-            outcomes: BTreeMap::new(),
             statuses: vec![0; STATUSES],
-            bytes: 0,
-            latency: Latency::new(),
-            first_byte: Latency::new(),
-            connect: Latency::new(),
-            queue_wait: Latency::new(),
-            sojourn: Latency::new(),
-            late_starts: 0,
-            connect_us: 0,
-            wait_us: 0,
-            body_us: 0,
-            requests: Vec::new(),
-            requests_of_slot: BTreeMap::new(),
-            lost_workers: Vec::new(),
-            lag_us: 0,
+            ..Self::default()
         }
     }
 
@@ -249,99 +232,19 @@ impl Figures {
         self.bytes
     }
 
-    /// The figures as a trial's record; what only the coordinator knows
+    /// The metrics as a trial's record; what only the coordinator knows
     /// (makespan, counts, its own CPU) is the caller's to fill in.
     #[must_use]
     pub fn finish(self, name_of: impl Fn(WorkerId) -> String) -> TrialRecord {
-        let reports: Vec<_> = self
-            .fetchers
-            .values()
-            .map(|f| f.exited.as_ref().and_then(|e| e.report))
-            .collect();
-        let held = || {
-            self.fetchers
-                .values()
-                .map(|f| f.exited.as_ref().map(|e| e.held))
-        };
-        let usage = || {
-            self.fetchers
-                .values()
-                .map(|f| f.exited.as_ref().and_then(|e| e.usage))
-        };
-        let fetch_makespan_us = self.fetchers.values().map(|f| f.last_end_us).max();
-        let fetch_makespan_s = fetch_makespan_us.filter(|us| *us > 0).map(seconds);
-        let memory = self.memory_points();
-        let held_pss = sum(held().map(|h| h.and_then(|h| h.pss_bytes)));
-        let held_uss = sum(held().map(|h| h.and_then(|h| h.uss_bytes)));
-        let held_threads = sum(held().map(|h| h.and_then(|h| h.threads)));
-        let workers = self.shares(&name_of);
-        let in_flight = sum(reports.iter().map(|r| r.map(|r| r.in_flight.as_secs_f64())));
-        let slots_s: f64 = self
-            .fetchers
-            .values()
-            .map(|f| f64::from(f.slots.max(self.concurrency)) * fetch_makespan_s.unwrap_or(0.0))
-            .sum();
-        let busy_s: f64 = self.fetchers.values().map(|f| seconds(f.busy_us)).sum();
-        let usages = || self.usage.values();
-        let peak = |held: Option<u64>, of: fn(&MemoryPoint) -> Option<u64>| {
-            memory.iter().filter_map(of).chain(held).max()
-        };
-        TrialRecord {
-            fetch_makespan_s,
-            spawn_s: sum(self
-                .fetchers
-                .values()
-                .map(|f| f.spawn.map(|s| s.as_secs_f64())))
-            .and(self.fetchers.values().filter_map(|f| f.spawn).max())
-            .map(|spawn| spawn.as_secs_f64()),
+        let mut trial = TrialRecord {
             bytes: self.bytes,
-            cpu_user_s: sum(usage().map(|u| u.map(|u| u.cpu_user.as_secs_f64()))),
-            cpu_system_s: sum(usage().map(|u| u.map(|u| u.cpu_system.as_secs_f64()))),
-            voluntary_switches: sum(usage().map(|u| u.map(|u| u.voluntary_switches))),
-            involuntary_switches: sum(usage().map(|u| u.map(|u| u.involuntary_switches))),
-            run_queue_wait_s: sum(
-                held().map(|h| h.and_then(|h| h.run_queue_wait).map(|w| w.as_secs_f64()))
-            ),
-            threads_peak: self.threads_peak().into_iter().chain(held_threads).max(),
-            pss_peak_bytes: peak(held_pss, |p| p.pss_bytes),
-            uss_peak_bytes: peak(held_uss, |p| p.uss_bytes),
-            hwm_sum_bytes: sum(held().map(|h| h.and_then(|h| h.hwm_bytes))),
-            pss_byte_s: held_over_time(&memory),
-            cgroup_peak_bytes: sum(usages().map(|u| u.cgroup_peak_bytes)),
-            cgroup_sock_bytes: sum(usages().map(|u| u.cgroup_sock_bytes)),
-            cgroup_kernel_stack_bytes: sum(usages().map(|u| u.cgroup_kernel_stack_bytes)),
-            in_flight_mean: in_flight
-                .zip(fetch_makespan_s)
-                .map(|(integral, makespan)| integral / makespan),
-            in_flight_peak: sum(reports.iter().map(|r| r.map(|r| r.in_flight_peak))),
-            connections_opened: sum(reports.iter().map(|r| r.map(|r| r.connections_opened))),
-            stale_retries: sum(reports.iter().map(|r| r.map(|r| r.stale_retries))),
-            requests_sent: sum(reports.iter().map(|r| r.map(|r| r.requests_sent))),
             latency_s: self.latency.percentiles(),
             queue_wait_s: self.queue_wait.percentiles(),
             sojourn_s: self.sojourn.percentiles(),
             late_starts: (self.queue_wait.count() > 0).then_some(self.late_starts),
             first_byte_s: self.first_byte.percentiles(),
             connect_s: self.connect.percentiles(),
-            phases: Phases {
-                connect_s: seconds(self.connect_us),
-                wait_s: seconds(self.wait_us),
-                body_s: seconds(self.body_us),
-                idle_s: (slots_s - busy_s).max(0.0),
-            },
-            coordination: Coordination {
-                lag_mean_s: Duration::from_micros(self.lag_us)
-                    .checked_div(u32::try_from(self.latency.count()).unwrap_or(u32::MAX))
-                    .map(|lag| lag.as_secs_f64()),
-                barrier_s: usages().map(|u| u.barrier).max().map(|b| b.as_secs_f64()),
-                worker_cpu_s: sum(
-                    usages().map(|u| Some((u.cpu_user? + u.cpu_system?).as_secs_f64()))
-                ),
-                pipe_bytes_sent: sum(usages().map(|u| Some(u.pipe_bytes_to_fetchers))).unwrap_or(0),
-                pipe_bytes_received: sum(usages().map(|u| Some(u.pipe_bytes_from_fetchers)))
-                    .unwrap_or(0),
-                ..Coordination::default()
-            },
+            latency_histogram: (self.latency.count() > 0).then(|| self.latency.encode()),
             outcomes: self
                 .outcomes
                 .iter()
@@ -354,12 +257,107 @@ impl Figures {
                 .filter(|(_, count)| **count > 0)
                 .map(|(status, count)| (status.to_string(), *count))
                 .collect(),
-            latency_histogram: (self.latency.count() > 0).then(|| self.latency.encode()),
-            memory,
-            workers,
-            requests: self.requests,
+            workers: self.shares(&name_of),
             ..TrialRecord::default()
-        }
+        };
+        self.add_times(&mut trial);
+        self.add_reports(&mut trial);
+        self.add_usage(&mut trial);
+        self.add_memory(&mut trial);
+        self.add_workers(&mut trial);
+        trial.requests = self.requests;
+        trial
+    }
+
+    /// From completions: how long it took, and where the slots' time went.
+    fn add_times(&self, trial: &mut TrialRecord) {
+        let fetchers = || self.fetchers.values();
+        let spawns: Option<Vec<Duration>> = fetchers().map(|f| f.spawn).collect();
+        let slowest = spawns.and_then(|spawns| spawns.into_iter().max());
+        trial.spawn_s = slowest.map(|spawn| spawn.as_secs_f64());
+        let last_end_us = fetchers().map(|f| f.last_end_us).max();
+        trial.fetch_makespan_s = last_end_us.filter(|us| *us > 0).map(seconds);
+        let makespan_s = trial.fetch_makespan_s.unwrap_or(0.0);
+        let slots_s: f64 = fetchers()
+            .map(|f| f64::from(f.slots.max(self.concurrency)) * makespan_s)
+            .sum();
+        let busy_s: f64 = fetchers().map(|f| seconds(f.busy_us)).sum();
+        trial.phases = Phases {
+            connect_s: seconds(self.connect_us),
+            wait_s: seconds(self.wait_us),
+            body_s: seconds(self.body_us),
+            idle_s: (slots_s - busy_s).max(0.0),
+        };
+        trial.coordination.lag_mean_s = Duration::from_micros(self.lag_us)
+            .checked_div(u32::try_from(self.latency.count()).unwrap_or(u32::MAX))
+            .map(|lag| lag.as_secs_f64());
+    }
+
+    /// From the counters that fetchers report.
+    fn add_reports(&self, trial: &mut TrialRecord) {
+        let in_flight_s = self.reported(|r| r.in_flight.as_secs_f64());
+        trial.in_flight_mean = in_flight_s
+            .zip(trial.fetch_makespan_s)
+            .map(|(integral, makespan)| integral / makespan);
+        trial.in_flight_peak = self.reported(|r| r.in_flight_peak);
+        trial.connections_opened = self.reported(|r| r.connections_opened);
+        trial.requests_sent = self.reported(|r| r.requests_sent);
+        trial.stale_retries = self.reported(|r| r.stale_retries);
+    }
+
+    /// From what the kernel says of reaped fetchers.
+    fn add_usage(&self, trial: &mut TrialRecord) {
+        trial.cpu_user_s = self.used(|u| u.cpu_user.as_secs_f64());
+        trial.cpu_system_s = self.used(|u| u.cpu_system.as_secs_f64());
+        trial.voluntary_switches = self.used(|u| u.voluntary_switches);
+        trial.involuntary_switches = self.used(|u| u.involuntary_switches);
+    }
+
+    /// From samples, and from what was read while fetchers held.
+    fn add_memory(&self, trial: &mut TrialRecord) {
+        trial.run_queue_wait_s = self.held(|h| h.run_queue_wait.map(|w| w.as_secs_f64()));
+        trial.hwm_sum_bytes = self.held(|h| h.hwm_bytes);
+        let threads = self.threads_peak().into_iter();
+        trial.threads_peak = threads.chain(self.held(|h| h.threads)).max();
+        let memory = self.memory_points();
+        let pss = memory.iter().filter_map(|p| p.pss_bytes);
+        trial.pss_peak_bytes = pss.chain(self.held(|h| h.pss_bytes)).max();
+        let uss = memory.iter().filter_map(|p| p.uss_bytes);
+        trial.uss_peak_bytes = uss.chain(self.held(|h| h.uss_bytes)).max();
+        trial.pss_byte_s = held_over_time(&memory);
+        trial.memory = memory;
+    }
+
+    /// From the workers' own cost.
+    fn add_workers(&self, trial: &mut TrialRecord) {
+        let usage = || self.usage.values();
+        trial.cgroup_peak_bytes = sum(usage().map(|u| u.cgroup_peak_bytes));
+        trial.cgroup_sock_bytes = sum(usage().map(|u| u.cgroup_sock_bytes));
+        trial.cgroup_kernel_stack_bytes = sum(usage().map(|u| u.cgroup_kernel_stack_bytes));
+        let cost = &mut trial.coordination;
+        cost.barrier_s = usage().map(|u| u.barrier).max().map(|b| b.as_secs_f64());
+        cost.worker_cpu_s = sum(usage().map(|u| Some((u.cpu_user? + u.cpu_system?).as_secs_f64())));
+        let pipe_bytes =
+            |of: fn(&WorkerUsage) -> u64| sum(usage().map(|u| Some(of(u)))).unwrap_or(0);
+        cost.pipe_bytes_sent = pipe_bytes(|u| u.pipe_bytes_to_fetchers);
+        cost.pipe_bytes_received = pipe_bytes(|u| u.pipe_bytes_from_fetchers);
+    }
+
+    /// A counter of all fetchers, if every one reported.
+    fn reported<T: Summand>(&self, of: fn(&FetcherReport) -> T) -> Option<T> {
+        let fetchers = self.fetchers.values();
+        sum(fetchers.map(|f| f.exited.as_ref()?.report.as_ref().map(of)))
+    }
+
+    /// What all fetchers used, if every one was reaped.
+    fn used<T: Summand>(&self, of: fn(&ResourceUsage) -> T) -> Option<T> {
+        let fetchers = self.fetchers.values();
+        sum(fetchers.map(|f| f.exited.as_ref()?.usage.as_ref().map(of)))
+    }
+
+    /// What all fetchers had at the hold, if it is known of every one.
+    fn held<T: Summand>(&self, of: fn(&HeldFigures) -> Option<T>) -> Option<T> {
+        sum(self.fetchers.values().map(|f| of(&f.exited.as_ref()?.held)))
     }
 
     fn shares(&self, name_of: &impl Fn(WorkerId) -> String) -> Vec<WorkerShare> {

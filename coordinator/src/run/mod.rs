@@ -1,6 +1,6 @@
 //! The drive loop: the one owner of a running trial. It carries events from
 //! the fleet to the pure [`Trial`] and its commands back, and hands what counts
-//! to the figures and the sink. Every way out ends the trial on every worker.
+//! to the metrics and the sink. Every way out ends the trial on every worker.
 
 pub mod metrics;
 mod sink;
@@ -40,7 +40,7 @@ use tracing::{debug, warn};
 pub use self::sink::{Progress, Sink, Who};
 use crate::{
     fleet::{Fleet, FleetEvent, WorkerMessage},
-    run::{metrics::Figures, usage::SelfUsage},
+    run::{metrics::TrialMetrics, usage::SelfUsage},
     url_list::{Cursor, ListError, UrlList},
 };
 
@@ -95,7 +95,7 @@ pub struct TrialRequest<'a> {
 pub struct Outcome {
     /// How it ended.
     pub end: TrialEnd,
-    /// Its figures.
+    /// Its metrics.
     pub trial: record::TrialRecord,
     /// The account.
     pub counts: Counts,
@@ -138,7 +138,7 @@ struct Drive<'a, S> {
     sink: &'a mut S,
     trial: Trial,
     first: Vec<Command>,
-    figures: Figures,
+    metrics: TrialMetrics,
     cursors: Vec<Cursor<'a>>,
     went: BTreeMap<FetcherId, Duration>,
     names: BTreeMap<WorkerId, String>,
@@ -171,7 +171,7 @@ impl<'a, S: Sink> Drive<'a, S> {
         Self {
             trial,
             first,
-            figures: Figures::new(concurrency.get()),
+            metrics: TrialMetrics::new(concurrency.get()),
             cursors: Vec::new(),
             went: BTreeMap::new(),
             names,
@@ -233,7 +233,7 @@ impl<'a, S: Sink> Drive<'a, S> {
         Progress {
             counts: self.trial.counts(),
             total: self.request.list.len(),
-            bytes: self.figures.bytes(),
+            bytes: self.metrics.bytes(),
             elapsed: self
                 .trial
                 .went()
@@ -262,7 +262,7 @@ impl<'a, S: Sink> Drive<'a, S> {
                     return Ok(None);
                 }
                 warn!(worker = %id, reason, "a worker left during a trial");
-                self.figures.worker_lost(id);
+                self.metrics.worker_lost(id);
                 return Ok(Some(Event::WorkerLost(id)));
             }
             FleetEvent::Message(id, message) => (id, message),
@@ -274,7 +274,7 @@ impl<'a, S: Sink> Drive<'a, S> {
             let reason = "it speaks for a fetcher that is not its own";
             self.fleet.cut_off(worker, reason);
             return Ok(self.trial.takes_part(worker).then(|| {
-                self.figures.worker_lost(worker);
+                self.metrics.worker_lost(worker);
                 Event::WorkerLost(worker)
             }));
         }
@@ -284,7 +284,7 @@ impl<'a, S: Sink> Drive<'a, S> {
         }
         Ok(match message {
             WorkerMessage::Ready { fetcher, spawn, .. } => {
-                self.figures.ready(fetcher, spawn);
+                self.metrics.ready(fetcher, spawn);
                 Some(Event::Ready(fetcher))
             }
             WorkerMessage::Completions(_, fetcher, batch) => {
@@ -303,15 +303,15 @@ impl<'a, S: Sink> Drive<'a, S> {
                 Some(Event::Misbehaved(fetcher, reason))
             }
             WorkerMessage::Memory(_, sample) => {
-                self.figures.memory(worker, sample);
+                self.metrics.memory(worker, sample);
                 None
             }
             WorkerMessage::Exited(_, exited) => {
-                self.figures.exited((*exited).clone());
+                self.metrics.exited((*exited).clone());
                 Some(Event::Exited(exited))
             }
             WorkerMessage::Usage(_, usage) => {
-                self.figures.usage(worker, usage);
+                self.metrics.usage(worker, usage);
                 Some(Event::WorkerDone(worker))
             }
             // Sessions keep these to themselves.
@@ -344,7 +344,7 @@ impl<'a, S: Sink> Drive<'a, S> {
                     continue;
                 }
                 Command::Prepare(worker, fetcher) => {
-                    self.figures.started(fetcher, worker);
+                    self.metrics.started(fetcher, worker);
                     let prepare = wire::Prepare {
                         trial,
                         fetchers: vec![wire::FetcherSpec {
@@ -401,14 +401,14 @@ impl<'a, S: Sink> Drive<'a, S> {
                         .began
                         .elapsed()
                         .saturating_sub(self.trial.went().unwrap_or_default() + went);
-                    self.figures.record(fetcher, &accepted, since_go);
+                    self.metrics.record(fetcher, &accepted, since_go);
                     let worker = self.trial.worker_of(fetcher).unwrap_or_default();
                     let who = who(&self.names, &self.went, worker, fetcher);
                     self.sink.record(&who, &accepted, &details)?;
                     continue;
                 }
                 Command::Abandoned(ids) => {
-                    self.figures.abandoned(&ids);
+                    self.metrics.abandoned(&ids);
                     self.sink.abandoned(&ids)?;
                     continue;
                 }
@@ -430,7 +430,7 @@ impl<'a, S: Sink> Drive<'a, S> {
         }
         gone.dedup();
         for worker in gone {
-            self.figures.worker_lost(worker);
+            self.metrics.worker_lost(worker);
             if let Some(end) = self.step(Event::WorkerLost(worker))? {
                 return Ok(Some(end));
             }
@@ -518,7 +518,7 @@ impl<'a, S: Sink> Drive<'a, S> {
         let makespan_s = self.trial.makespan().map(|m| m.as_secs_f64());
         let names = self.names;
         let mut trial = self
-            .figures
+            .metrics
             .finish(|worker| names.get(&worker).cloned().unwrap_or_default());
         trial.degraded = self.trial.is_degraded();
         trial.makespan_s = makespan_s.filter(|s| *s > 0.0);
