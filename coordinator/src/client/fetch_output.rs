@@ -10,7 +10,7 @@ use super::lines::LineBuffer;
 use crate::{
     cli::exit::{CommandExit, Failure},
     fetch::{cannot_write, patience},
-    results::{Before, Destination, Form, Taken, Writer, id_of, part_name},
+    results::{ClaimedOutput, Destination, Form, Resumed, WriterThread, id_of, part_name},
     run::Stop,
     terminal::{
         Terminal,
@@ -30,14 +30,14 @@ pub(super) struct FetchOutput {
 
 enum Records {
     /// Which list they will be of is not known yet.
-    Claimed(Option<Taken>),
+    Claimed(Option<ClaimedOutput>),
     Written(Box<WrittenRecords>),
 }
 
 /// Records that are being written.
 struct WrittenRecords {
-    writer: Writer,
-    before: Before,
+    writer: WriterThread,
+    before: Resumed,
     /// The list that they are of.
     list: ListIdentity,
     /// Bytes of the job's results before the first record, which stand here already.
@@ -47,7 +47,7 @@ struct WrittenRecords {
 
 impl FetchOutput {
     /// A fetch that goes on knows its list already.
-    pub(super) fn new(destination: Destination, claimed: Taken) -> Result<Self, Failure> {
+    pub(super) fn new(destination: Destination, claimed: ClaimedOutput) -> Result<Self, Failure> {
         let list = claimed.list().cloned();
         let mut output = Self {
             destination,

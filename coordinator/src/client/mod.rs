@@ -35,7 +35,7 @@ use crate::{
     },
     fetch::{NOTHING_BEFORE, complete_already},
     local::signals::RunSignals,
-    results::{Destination, Taken, part_name},
+    results::{ClaimedOutput, Destination, part_name},
     run::Stop,
     settings::{self, FetchArgs, FleetArgs, StudyArgs},
     terminal::print::{self, Format},
@@ -56,15 +56,15 @@ pub(crate) async fn fetch(args: &FetchArgs) -> Result<CommandExit, Failure> {
     let list = List::open(Some(&args.urls))?;
     let certificates = certificates(args.http.cacert.as_deref())?;
     let destination = destination(args.out.as_deref())?;
-    let taken = Taken::of(&destination, args.resume).map_err(Failure::usage)?;
-    let Some(taken) = taken else {
+    let claimed = ClaimedOutput::of(&destination, args.resume).map_err(Failure::usage)?;
+    let Some(claimed) = claimed else {
         eprintln!("{}", complete_already(&destination));
         return Ok(CommandExit::Done);
     };
-    if args.resume && taken.list().is_none() {
+    if args.resume && claimed.list().is_none() {
         eprintln!("{NOTHING_BEFORE}");
     }
-    let output = fetch_output(destination, taken)?;
+    let output = fetch_output(destination, claimed)?;
     run(&coordinator, list, certificates, output, true).await
 }
 
@@ -77,7 +77,7 @@ fn study_output(
     Ok(ClientOutput::new(JobResults::Study(output)))
 }
 
-fn fetch_output(destination: Destination, claimed: Taken) -> Result<ClientOutput, Failure> {
+fn fetch_output(destination: Destination, claimed: ClaimedOutput) -> Result<ClientOutput, Failure> {
     let output = FetchOutput::new(destination, claimed)?;
     Ok(ClientOutput::new(JobResults::Fetch(output)))
 }
@@ -211,9 +211,9 @@ fn output_of(job: &JobDescription, args: &AttachArgs) -> Result<ClientOutput, Fa
                 Destination::File(path, _) => part_name(path).exists(),
                 Destination::Stdout => false,
             };
-            let taken = Taken::of(&destination, begun).map_err(Failure::usage)?;
-            match taken {
-                Some(taken) => fetch_output(destination, taken),
+            let claimed = ClaimedOutput::of(&destination, begun).map_err(Failure::usage)?;
+            match claimed {
+                Some(claimed) => fetch_output(destination, claimed),
                 None => Err(Failure::usage(complete_already(&destination))),
             }
         }

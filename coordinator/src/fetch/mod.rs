@@ -20,7 +20,7 @@ use crate::{
         environment::{Environment, LocalEnvironment},
         signals::RunSignals,
     },
-    results::{Before, Destination, Results, Taken, part_name},
+    results::{ClaimedOutput, Destination, Narrator, Results, Resumed, part_name},
     run::{self, DriveError, Stop, TrialRequest},
     settings::FetchSettings,
     terminal::{
@@ -35,22 +35,23 @@ use crate::{
 pub(crate) async fn run(settings: FetchSettings) -> Result<CommandExit, Failure> {
     let reporter = Terminal::default();
     // Before the list is read, which may take long and be possible only once.
-    let taken = Taken::of(&settings.destination, settings.resume).map_err(Failure::usage)?;
-    let Some(taken) = taken else {
+    let claimed =
+        ClaimedOutput::of(&settings.destination, settings.resume).map_err(Failure::usage)?;
+    let Some(claimed) = claimed else {
         reporter.say(&complete_already(&settings.destination));
         return Ok(CommandExit::Done);
     };
-    if settings.resume && taken.list().is_none() {
+    if settings.resume && claimed.list().is_none() {
         reporter.say(NOTHING_BEFORE);
     }
     let list = match open(&settings) {
         Ok(list) => list,
         Err(failure) => {
-            taken.discard();
+            claimed.discard();
             return Err(failure);
         }
     };
-    let fetch = PreparedFetch::new(&settings, &list, taken, None, &reporter)?;
+    let fetch = PreparedFetch::new(&settings, &list, claimed, None, &reporter)?;
     let signals = RunSignals::listen(true).map_err(Failure::incomplete)?;
     if fetch.nothing_left() {
         return fetch.conclude(&signals.stop).await;
@@ -95,7 +96,7 @@ pub(crate) struct PreparedFetch<'a> {
     settings: &'a FetchSettings,
     list: &'a UrlList,
     results: Results<'a>,
-    before: Before,
+    before: Resumed,
     reporter: &'a dyn Reporter,
 }
 
@@ -105,12 +106,14 @@ impl<'a> PreparedFetch<'a> {
     pub(crate) fn new(
         settings: &'a FetchSettings,
         list: &'a UrlList,
-        taken: Taken,
+        claimed: ClaimedOutput,
         done: Option<IdSet>,
         reporter: &'a dyn Reporter,
     ) -> Result<Self, Failure> {
-        let told = settings.verbose.then_some(reporter);
-        let (writer, mut before) = taken.open(&list.identity()).map_err(Failure::usage)?;
+        let narrator = settings
+            .verbose
+            .then(|| Narrator::new(|lines| reporter.say(lines), reporter.may_block()));
+        let (writer, mut before) = claimed.open(&list.identity()).map_err(Failure::usage)?;
         if let Some(done) = done {
             before.done = done;
         }
@@ -122,7 +125,7 @@ impl<'a> PreparedFetch<'a> {
         Ok(Self {
             settings,
             list,
-            results: Results::new(writer, &settings.destination, list, told),
+            results: Results::new(writer, &settings.destination, list, narrator),
             before,
             reporter,
         })

@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 /// Names of files.
 pub(crate) trait Files: std::fmt::Debug + Send + 'static {
     /// An open file.
-    type File: Bytes;
+    type File: OpenFile;
 
     /// Opens a file to read and write; makes an empty one if there is none.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
@@ -24,7 +24,7 @@ pub(crate) trait Files: std::fmt::Debug + Send + 'static {
     /// Whether `file` still has that name.
     fn is_called(&self, file: &Self::File, path: &Path) -> io::Result<bool>;
 
-    /// Gives a file another name, and takes the name from whoever had it.
+    /// Gives a file another name, and takes the name from the file that had it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Takes a file away; one that is not there is no error.
@@ -35,7 +35,7 @@ pub(crate) trait Files: std::fmt::Debug + Send + 'static {
 }
 
 /// An open file.
-pub(crate) trait Bytes: std::fmt::Debug + Send + 'static {
+pub(crate) trait OpenFile: std::fmt::Debug + Send + 'static {
     /// Keeps other processes out, until the file is closed; `false`: another one
     /// was first.
     fn lock(&self) -> io::Result<bool>;
@@ -106,12 +106,12 @@ impl Files for System {
     }
 }
 
-impl Bytes for File {
+impl OpenFile for File {
     fn lock(&self) -> io::Result<bool> {
         match flock(self, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
-            // Some network file systems have no locks: there everybody is alone.
+            // Some network file systems have no locks: there every process is alone.
             Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::NOLCK) => Ok(true),
             Err(error) => Err(error.into()),
         }
@@ -140,14 +140,14 @@ impl Bytes for File {
 
 /// Reads on from an offset of its own.
 #[derive(Debug)]
-pub(crate) struct From<'a, F> {
+pub(crate) struct ReadFrom<'a, F> {
     /// What is read.
     pub(crate) file: &'a F,
     /// The next byte.
     pub(crate) offset: u64,
 }
 
-impl<F: Bytes> io::Read for From<'_, F> {
+impl<F: OpenFile> io::Read for ReadFrom<'_, F> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read_at(bytes, self.offset)?;
         self.offset += count as u64;

@@ -16,7 +16,7 @@ use fanout_proto::{control::ListIdentity, limits::URLS_MAX};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::Form;
+use super::form::Form;
 
 /// The version of this format, of parts and journals.
 const VERSION: u32 = 1;
@@ -63,7 +63,7 @@ pub enum JournalError {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Line {
+struct HeaderLine {
     fanout_journal: u32,
     form: String,
     list: String,
@@ -95,7 +95,7 @@ pub(crate) fn header(header: &Header) -> Vec<u8> {
         .chars()
         .filter(|c| !c.is_control())
         .collect();
-    let line = Line {
+    let line = HeaderLine {
         fanout_journal: VERSION,
         form: header.form.extension().to_owned(),
         list: name[..name.floor_char_boundary(NAME_MAX_BYTES)].to_owned(),
@@ -145,7 +145,7 @@ pub fn read(bytes: &[u8]) -> Result<Journal, JournalError> {
     let damaged = JournalError::Damaged;
     let first = bytes.get(..HEADER_BYTES).ok_or(damaged)?;
     let text = std::str::from_utf8(first).map_err(|_| damaged)?;
-    let line: Line =
+    let line: HeaderLine =
         serde_json::from_str(checked(text.trim_end()).ok_or(damaged)?).map_err(|_| damaged)?;
     if line.fanout_journal != VERSION {
         return Err(JournalError::Version(line.fanout_journal));

@@ -1,288 +1,49 @@
 //! Results files: a record for every URL, while the run goes on.
 
+mod destination;
 mod files;
+mod form;
 mod journal;
+mod narrator;
+mod output;
 mod part;
 mod records;
 mod writer_thread;
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    fmt::Write as _,
-    fs::File,
-    io,
-    os::fd::AsFd,
-    path::{Path, PathBuf},
-    pin::pin,
-    sync::Arc,
-};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _, io, pin::pin, sync::Arc};
 
-use fanout_engine::{id_set::IdSet, ledger::Counts, trial::Accepted};
+use fanout_engine::trial::Accepted;
 use fanout_proto::{
     completion::{Outcome, StartedBatch},
-    control::ListIdentity,
     id::UrlId,
     time::{micros, seconds},
 };
 use tokio::sync::Notify;
 
-use self::{
-    part::{Claim, Claimed},
-    records::Record,
-    writer_thread::Outlet,
+use self::records::Record;
+pub(crate) use self::{
+    destination::{Destination, UnknownForm, part_name},
+    narrator::Narrator,
+    output::{ClaimedOutput, Resumed},
+    part::PartError,
+    records::id_of,
+    writer_thread::WriterThread,
+};
+pub use self::{
+    form::Form,
+    journal::{Header, Journal, JournalError, read as read_journal},
+    records::{RecoverError, Recovered, recover},
 };
 use crate::{
     run::{Sink, Who},
-    terminal::reporter::Reporter,
     url_list::{ListError, UrlList},
 };
-
-pub use journal::{Header, Journal, JournalError, read as read_journal};
-pub use part::PartError;
-pub(crate) use records::id_of;
-pub use records::{RecoverError, Recovered, recover};
 
 /// Bytes gathered before they are written.
 const BUFFER_BYTES: usize = 256 * 1024;
 
 /// So many of the URLs that were given up are named at the end.
-const ABANDONED_TOLD: usize = 5;
-
-/// The form of a results file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// A JSON object a line.
-    Jsonl,
-    /// Comma-separated, with a header line.
-    Csv,
-}
-
-impl Form {
-    /// The usual end of a file's name.
-    #[must_use]
-    pub const fn extension(self) -> &'static str {
-        match self {
-            Self::Jsonl => "jsonl",
-            Self::Csv => "csv",
-        }
-    }
-
-    /// What stands before the first record.
-    #[must_use]
-    pub const fn head(self) -> &'static [u8] {
-        match self {
-            Self::Jsonl => b"",
-            Self::Csv => records::CSV_HEADER,
-        }
-    }
-
-    /// For people.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Jsonl => "JSON lines",
-            Self::Csv => "CSV",
-        }
-    }
-}
-
-/// Where results go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Destination {
-    /// Standard output, as JSON lines.
-    Stdout,
-    /// A file; it is called `NAME.part` until it is whole.
-    File(PathBuf, Form),
-}
-
-/// A name that says no form.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("--out {0}: the name must end in .jsonl or .csv, which says the form")]
-pub struct UnknownForm(String);
-
-impl Destination {
-    /// Takes the form from the name's end.
-    ///
-    /// # Errors
-    ///
-    /// [`UnknownForm`].
-    pub fn from_path(path: &Path) -> Result<Self, UnknownForm> {
-        let form = match path.extension().and_then(|e| e.to_str()) {
-            Some("jsonl" | "ndjson") => Form::Jsonl,
-            Some("csv") => Form::Csv,
-            _ => return Err(UnknownForm(path.display().to_string())),
-        };
-        Ok(Self::File(path.to_owned(), form))
-    }
-}
-
-/// The name of a file that still grows.
-#[must_use]
-pub fn part_name(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".part");
-    name.into()
-}
-
-/// Where results go, taken for this process: nobody else writes there.
-#[derive(Debug)]
-pub struct Taken(Place);
-
-#[derive(Debug)]
-enum Place {
-    Stdout,
-    File(Box<Claimed>),
-}
-
-impl Taken {
-    /// Takes the destination. `None`: the fetch is to go on, and it is complete.
-    ///
-    /// # Errors
-    ///
-    /// [`PartError`].
-    pub fn of(destination: &Destination, resume: bool) -> Result<Option<Self>, PartError> {
-        Ok(match destination {
-            Destination::Stdout => Some(Self(Place::Stdout)),
-            Destination::File(path, form) => match Claim::of(files::System, path, *form, resume)? {
-                Claimed::Whole => None,
-                claimed => Some(Self(Place::File(Box::new(claimed)))),
-            },
-        })
-    }
-
-    /// The list that the records there are of, if there are any.
-    #[must_use]
-    pub fn list(&self) -> Option<&ListIdentity> {
-        match &self.0 {
-            Place::File(claimed) => match &**claimed {
-                Claimed::Begun(_, journal) => Some(&journal.header.list),
-                Claimed::Fresh(_) | Claimed::Whole => None,
-            },
-            Place::Stdout => None,
-        }
-    }
-
-    /// Gives it back: nothing will be written.
-    pub fn discard(self) {
-        if let Place::File(claimed) = self.0
-            && let Claimed::Fresh(claim) = *claimed
-        {
-            // An empty file that stays does no harm.
-            let _ = claim.discard();
-        }
-    }
-
-    /// Starts to write records of `list` there, behind those that are there.
-    ///
-    /// # Errors
-    ///
-    /// [`PartError`], also when those are of another list.
-    pub fn open(self, list: &ListIdentity) -> Result<(Writer, Before), PartError> {
-        let started = |path: &str, outlet: io::Result<Outlet>| {
-            outlet.map_err(|error| PartError::Open {
-                path: path.to_owned(),
-                error,
-            })
-        };
-        let claimed = match self.0 {
-            Place::Stdout => {
-                let stdout = || {
-                    let ours = io::stdout().as_fd().try_clone_to_owned()?;
-                    Outlet::start(File::from(ours))
-                };
-                let outlet = started("standard output", stdout())?;
-                return Ok((Writer(outlet), Before::none(list)));
-            }
-            Place::File(claimed) => *claimed,
-        };
-        let (path, part, before) = match claimed {
-            Claimed::Fresh(claim) => (claim.part_path(), claim.begin(list)?, Before::none(list)),
-            Claimed::Begun(claim, journal) => {
-                let path = claim.part_path();
-                if !journal.header.list.is_same(list) {
-                    return Err(PartError::OtherList {
-                        part: path.display().to_string(),
-                        theirs: Box::new(journal.header.list),
-                        ours: Box::new(list.clone()),
-                    });
-                }
-                let (part, recovered) = claim.go_on(&journal)?;
-                let before = Before {
-                    done: recovered.done,
-                    counts: recovered.counts,
-                };
-                (path, part, before)
-            }
-            Claimed::Whole => unreachable!("it was not taken"),
-        };
-        let outlet = started(&path.display().to_string(), Outlet::start(part))?;
-        Ok((Writer(outlet), before))
-    }
-}
-
-/// What was recorded by earlier runs.
-#[derive(Debug)]
-pub struct Before {
-    /// Which URLs.
-    pub done: IdSet,
-    /// How they ended.
-    pub counts: Counts,
-}
-
-impl Before {
-    fn none(list: &ListIdentity) -> Self {
-        Self {
-            done: IdSet::new(list.urls),
-            counts: Counts::default(),
-        }
-    }
-}
-
-/// Writes bytes of records on a thread of its own, and acknowledges them.
-#[derive(Debug)]
-pub struct Writer(Outlet);
-
-impl Writer {
-    /// Hands records over, and gets an empty buffer for the next ones.
-    ///
-    /// # Errors
-    ///
-    /// What was met while earlier ones were written.
-    pub fn push(&self, records: Vec<u8>) -> io::Result<Vec<u8>> {
-        self.0.push(records)
-    }
-
-    /// What was met while earlier records were written, if nobody was told yet.
-    ///
-    /// # Errors
-    ///
-    /// That.
-    pub fn check(&self) -> io::Result<()> {
-        self.0.check()
-    }
-
-    /// When so much waits to be written that no more is to come: what tells
-    /// that there may be room again.
-    #[must_use]
-    pub fn full(&self) -> Option<Arc<Notify>> {
-        self.0.full()
-    }
-
-    /// Writes what is left, and gives a complete file its name. After
-    /// `patience` nothing more is waited for.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be written; the part stays.
-    pub async fn finish(
-        self,
-        complete: bool,
-        patience: impl Future<Output = ()>,
-    ) -> io::Result<()> {
-        self.0.finish(complete, patience).await
-    }
-}
+const ABANDONED_NAMED_MAX: usize = 5;
 
 /// Records are put together in memory and written in large pieces: a call
 /// for every field would cost more than the record.
@@ -329,13 +90,13 @@ impl Gathered {
 }
 
 /// Puts records together and hands them to the writer.
-struct Output {
+struct RecordOutput {
     form: Form,
     gathered: Gathered,
-    writer: Writer,
+    writer: WriterThread,
 }
 
-impl Output {
+impl RecordOutput {
     fn push(&mut self, record: &Record<'_>) -> io::Result<()> {
         if self.gathered.push(record)? >= BUFFER_BYTES {
             self.hand_over()?;
@@ -357,55 +118,19 @@ impl Output {
     }
 }
 
-/// Whom starts and ends are told, one by one.
-enum Told<'a> {
-    Nobody,
-    /// Somebody who never keeps us waiting.
-    Voice(&'a dyn Reporter),
-    /// Somebody at a terminal or behind a pipe.
-    Outlet(Outlet),
-}
-
-impl<'a> Told<'a> {
-    fn of(reporter: Option<&'a dyn Reporter>) -> Self {
-        let Some(reporter) = reporter else {
-            return Self::Nobody;
-        };
-        let outlet = reporter
-            .may_block()
-            .and_then(|fd| Outlet::start(File::from(fd)).ok());
-        outlet.map_or(Self::Voice(reporter), Self::Outlet)
-    }
-
-    fn is_somebody(&self) -> bool {
-        !matches!(self, Self::Nobody)
-    }
-
-    /// Whether anybody listens does not matter to the results.
-    fn say(&self, lines: &str) {
-        match self {
-            Self::Nobody => {}
-            Self::Voice(reporter) => reporter.say(lines),
-            Self::Outlet(outlet) => {
-                let _ = outlet.push(lines.as_bytes().to_vec());
-            }
-        }
-    }
-}
-
 /// Writes a record for every URL.
-pub struct Results<'a> {
+pub(crate) struct Results<'a> {
     list: &'a UrlList,
-    output: Output,
-    told: Told<'a>,
+    output: RecordOutput,
+    narrator: Option<Narrator<'a>>,
     order: Vec<u32>,
     text: String,
     spans: Vec<(usize, usize)>,
     lines: String,
     /// Of every kind of failure, the first one in words.
     examples: BTreeMap<Outcome, String>,
-    /// URLs among the examples that were given up.
-    abandoned_told: usize,
+    /// URLs that were given up and are named among the examples.
+    abandoned_named: usize,
 }
 
 fn to_io(error: ListError) -> io::Error {
@@ -413,13 +138,12 @@ fn to_io(error: ListError) -> io::Error {
 }
 
 impl<'a> Results<'a> {
-    /// Writes in the destination's form; starts and ends are `told` one by one.
-    #[must_use]
+    /// Writes in the destination's form.
     pub(crate) fn new(
-        writer: Writer,
+        writer: WriterThread,
         destination: &Destination,
         list: &'a UrlList,
-        told: Option<&'a dyn Reporter>,
+        narrator: Option<Narrator<'a>>,
     ) -> Self {
         let form = match destination {
             Destination::Stdout => Form::Jsonl,
@@ -427,18 +151,18 @@ impl<'a> Results<'a> {
         };
         Self {
             list,
-            output: Output {
+            output: RecordOutput {
                 form,
                 gathered: Gathered::new(form, Vec::new()),
                 writer,
             },
-            told: Told::of(told),
+            narrator,
             order: Vec::new(),
             text: String::new(),
             spans: Vec::new(),
             lines: String::new(),
             examples: BTreeMap::new(),
-            abandoned_told: 0,
+            abandoned_named: 0,
         }
     }
 
@@ -471,9 +195,14 @@ impl<'a> Results<'a> {
             .map_err(to_io)
     }
 
+    fn narrate(&self) {
+        if let Some(narrator) = &self.narrator {
+            narrator.say(&self.lines);
+        }
+    }
+
     /// Of every kind of failure, one in words.
-    #[must_use]
-    pub fn examples(&self) -> Vec<(String, String)> {
+    pub(crate) fn examples(&self) -> Vec<(String, String)> {
         self.examples
             .iter()
             .map(|(outcome, text)| (outcome.to_string(), text.clone()))
@@ -481,12 +210,8 @@ impl<'a> Results<'a> {
     }
 
     /// Writes what is left, and gives a complete file its name. After
-    /// `patience` nothing more is waited for.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be written; the part stays.
-    pub async fn finish(
+    /// `patience` nothing more is waited for, and the part stays.
+    pub(crate) async fn finish(
         mut self,
         complete: bool,
         patience: impl Future<Output = ()>,
@@ -496,8 +221,8 @@ impl<'a> Results<'a> {
         let mut patience = pin!(patience);
         let writer = self.output.writer;
         let finished = writer.finish(complete, patience.as_mut()).await;
-        if let Told::Outlet(outlet) = self.told {
-            let _ = outlet.finish(complete, patience).await;
+        if let Some(narrator) = self.narrator {
+            let _ = narrator.finish(patience).await;
         }
         handed_over.and(finished)
     }
@@ -505,7 +230,7 @@ impl<'a> Results<'a> {
 
 impl Sink for Results<'_> {
     fn started(&mut self, _: &Who<'_>, batch: &StartedBatch) -> io::Result<()> {
-        if !self.told.is_somebody() {
+        if self.narrator.is_none() {
             return Ok(());
         }
         self.look_up(batch.starts.iter().map(|(id, _)| *id))?;
@@ -513,7 +238,7 @@ impl Sink for Results<'_> {
         for ((id, _), (start, end)) in batch.starts.iter().zip(&self.spans) {
             let _ = writeln!(self.lines, "start {id} {}", &self.text[*start..*end]);
         }
-        self.told.say(&self.lines);
+        self.narrate();
         Ok(())
     }
 
@@ -547,19 +272,14 @@ impl Sink for Results<'_> {
             };
             self.output.push(&record)?;
             let failed = c.outcome != Outcome::Ok;
-            let detail = if failed {
-                details
-                    .iter()
-                    .find(|(position, _)| *position == one.position)
-            } else {
-                None
-            };
+            let of_this = |(position, _): &&(u32, String)| *position == one.position;
+            let detail = details.iter().find(of_this).filter(|_| failed);
             if let Some((_, detail)) = detail {
                 self.examples
                     .entry(c.outcome)
                     .or_insert_with(|| format!("{url}: {detail}"));
             }
-            if self.told.is_somebody() {
+            if self.narrator.is_some() {
                 let detail = detail.map_or(String::new(), |(_, text)| format!(" ({text})"));
                 let status = c.status.map_or(String::new(), |s| format!(" {s}"));
                 let _ = writeln!(
@@ -572,9 +292,7 @@ impl Sink for Results<'_> {
                 );
             }
         }
-        if self.told.is_somebody() {
-            self.told.say(&self.lines);
-        }
+        self.narrate();
         Ok(())
     }
 
@@ -595,8 +313,8 @@ impl Sink for Results<'_> {
                 attempt: fanout_engine::ledger::LOSSES_MAX,
             };
             self.output.push(&record)?;
-            if self.abandoned_told < ABANDONED_TOLD {
-                self.abandoned_told += 1;
+            if self.abandoned_named < ABANDONED_NAMED_MAX {
+                self.abandoned_named += 1;
                 let told = self.examples.entry(Outcome::Abandoned).or_default();
                 if !told.is_empty() {
                     told.push_str(", ");
@@ -613,10 +331,8 @@ impl Sink for Results<'_> {
     }
 
     fn full(&self) -> Option<Arc<Notify>> {
-        self.output.writer.full().or_else(|| match &self.told {
-            Told::Outlet(outlet) => outlet.full(),
-            _ => None,
-        })
+        let narrator = || self.narrator.as_ref()?.thread()?.full();
+        self.output.writer.full().or_else(narrator)
     }
 }
 
@@ -632,15 +348,15 @@ mod tests {
         let place = tempfile::TempDir::new().expect("a directory");
         let path = place.path().join("got.jsonl");
         let destination = Destination::File(path.clone(), Form::Jsonl);
-        let taken = Taken::of(&destination, false).expect("a directory");
-        let opened = taken.expect("nothing yet").open(&list.identity());
+        let claimed = ClaimedOutput::of(&destination, false).expect("a directory");
+        let opened = claimed.expect("nothing yet").open(&list.identity());
         let (writer, _) = opened.expect("a file");
         let mut results = Results::new(writer, &destination, &list, None);
         results.abandoned(&[UrlId(1)]).expect("written");
         let more: Vec<_> = (2..9).map(UrlId).collect();
         results.abandoned(&more).expect("written");
         let examples = results.examples();
-        let urls = (1..=ABANDONED_TOLD).map(|i| format!("http://a.example/{i}"));
+        let urls = (1..=ABANDONED_NAMED_MAX).map(|i| format!("http://a.example/{i}"));
         let told = urls.collect::<Vec<_>>().join(", ");
         assert_eq!(examples, [("abandoned".to_owned(), told)]);
         let never = std::future::pending();

@@ -7,11 +7,8 @@ use fanout_engine::{id_set::IdSet, ledger::Counts};
 use fanout_proto::{completion::Outcome, id::UrlId, limits::URL_MAX_BYTES};
 use serde::{Deserialize, Serialize};
 
-use super::Form;
+use super::form::{CSV_HEADER, Form};
 
-/// The names of a record's fields, as [`Record`] writes them.
-pub(crate) const CSV_HEADER: &[u8] =
-    b"id,url,outcome,status,bytes,start_s,first_byte_s,end_s,worker,fetcher,attempt\n";
 /// Fields of a record.
 const FIELDS: usize = 11;
 /// No record is longer: the URL with every byte escaped, and the rest.
@@ -124,7 +121,7 @@ struct Reader {
     form: Form,
     line: Vec<u8>,
     first: bool,
-    fields: Fields,
+    fields: CsvFields,
 }
 
 impl Reader {
@@ -133,7 +130,7 @@ impl Reader {
             form,
             line: Vec::new(),
             first: true,
-            fields: Fields::default(),
+            fields: CsvFields::default(),
         }
     }
 
@@ -158,10 +155,10 @@ impl Reader {
 
 /// The id of a whole record's line, without its end.
 pub(crate) fn id_of(form: Form, line: &[u8]) -> Option<UrlId> {
-    parse(form, line, &mut Fields::default()).map(|(id, _)| id)
+    parse(form, line, &mut CsvFields::default()).map(|(id, _)| id)
 }
 
-fn parse(form: Form, line: &[u8], fields: &mut Fields) -> Option<(UrlId, Outcome)> {
+fn parse(form: Form, line: &[u8], fields: &mut CsvFields) -> Option<(UrlId, Outcome)> {
     let (id, outcome) = match form {
         Form::Jsonl => {
             let record: Record<'_> = serde_json::from_slice(line).ok()?;
@@ -201,13 +198,13 @@ fn outcome(name: &str) -> Option<Outcome> {
 }
 
 /// Splits a line of CSV.
-struct Fields {
+struct CsvFields {
     reader: csv_core::Reader,
     text: Vec<u8>,
     ends: [usize; FIELDS + 1],
 }
 
-impl Default for Fields {
+impl Default for CsvFields {
     fn default() -> Self {
         Self {
             reader: csv_core::Reader::new(),
@@ -217,7 +214,7 @@ impl Default for Fields {
     }
 }
 
-impl Fields {
+impl CsvFields {
     /// The fields of a line that has as many as a record.
     fn split(&mut self, line: &[u8]) -> Option<[&str; FIELDS]> {
         use csv_core::ReadRecordResult as R;

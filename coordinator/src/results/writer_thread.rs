@@ -1,9 +1,9 @@
 //! The thread that writes results, so that a slow disk or reader never keeps
 //! the drive loop from its workers.
 //!
-//! Pieces wait in a queue. When more than [`QUEUE_MAX_BYTES`] wait, the outlet
-//! says that it is full; whoever drives the trial then takes nothing in until
-//! there is room, and that slows everything before it down to the source.
+//! Pieces wait in a queue. When more than [`QUEUE_MAX_BYTES`] wait, the thread
+//! says that it is full; the drive loop then takes nothing in until there is
+//! room, and that slows everything before it down to the source.
 
 use std::{
     collections::VecDeque,
@@ -17,8 +17,6 @@ use std::{
 use tokio::sync::Notify;
 use tracing::warn;
 
-use super::{files::Files, part::Part};
-
 /// Bytes that may wait before no more is taken in.
 const QUEUE_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Records are acknowledged at the latest this long after they were written …
@@ -28,8 +26,8 @@ const SYNC_AFTER_BYTES: u64 = 64 * 1024 * 1024;
 /// Empty buffers that are kept to be used again.
 const SPARE_MAX: usize = 4;
 
-/// Where an outlet's bytes go.
-pub(crate) trait Drain: Send + 'static {
+/// Where the bytes go.
+pub(crate) trait RecordSink: Send + 'static {
     /// Takes a piece.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
@@ -43,26 +41,8 @@ pub(crate) trait Drain: Send + 'static {
     fn finish(self, complete: bool) -> io::Result<()>;
 }
 
-impl<F: Files> Drain for Part<F> {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.append(bytes)
-    }
-
-    fn unsynced(&self) -> u64 {
-        self.unsynced()
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.sync()
-    }
-
-    fn finish(self, complete: bool) -> io::Result<()> {
-        self.finish(complete)
-    }
-}
-
-/// A pipe, a terminal, or whatever standard output is: nothing is acknowledged there.
-impl Drain for File {
+/// A pipe, a terminal, a file as standard output: nothing is acknowledged there.
+impl RecordSink for File {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write_all(bytes)
     }
@@ -81,7 +61,7 @@ impl Drain for File {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct WriterState {
     queue: VecDeque<Vec<u8>>,
     /// Of the queue, and of the piece that is being written.
     bytes: usize,
@@ -93,16 +73,16 @@ struct State {
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct WriterShared {
+    state: Mutex<WriterState>,
     /// Something came.
     work: Condvar,
     /// Something was written, failed or ended.
     done: Arc<Notify>,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl WriterShared {
+    fn lock(&self) -> MutexGuard<'_, WriterState> {
         // Nothing that can panic runs while it is held.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -110,24 +90,20 @@ impl Shared {
 
 /// A queue and the thread behind it.
 #[derive(Debug)]
-pub(crate) struct Outlet {
-    shared: Arc<Shared>,
+pub(crate) struct WriterThread {
+    shared: Arc<WriterShared>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Outlet {
+impl WriterThread {
     /// Starts the thread.
-    ///
-    /// # Errors
-    ///
-    /// When the system has none left.
-    pub(crate) fn start(drain: impl Drain) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+    pub(crate) fn start(sink: impl RecordSink) -> io::Result<Self> {
+        let shared = Arc::new(WriterShared::default());
         let thread = {
             let shared = shared.clone();
             std::thread::Builder::new()
                 .name("results".to_owned())
-                .spawn(move || write(&shared, drain))?
+                .spawn(move || write(&shared, sink))?
         };
         Ok(Self {
             shared,
@@ -135,11 +111,8 @@ impl Outlet {
         })
     }
 
-    /// Hands a piece over, and gets an empty buffer for the next.
-    ///
-    /// # Errors
-    ///
-    /// What an earlier piece met; told once.
+    /// Hands a piece over, and gets an empty buffer for the next; or the error that
+    /// an earlier piece met, once.
     pub(crate) fn push(&self, piece: Vec<u8>) -> io::Result<Vec<u8>> {
         let mut state = self.shared.lock();
         if let Some(error) = state.failed.take() {
@@ -154,11 +127,7 @@ impl Outlet {
         Ok(state.spare.pop().unwrap_or_default())
     }
 
-    /// What an earlier piece met, if nobody was told yet.
-    ///
-    /// # Errors
-    ///
-    /// That.
+    /// What an earlier piece met, unless it was told already.
     pub(crate) fn check(&self) -> io::Result<()> {
         self.shared.lock().failed.take().map_or(Ok(()), Err)
     }
@@ -170,11 +139,8 @@ impl Outlet {
         full.then(|| self.shared.done.clone())
     }
 
-    /// Waits until everything is written, or `patience` is over.
-    ///
-    /// # Errors
-    ///
-    /// What the last pieces met. With `TimedOut` the thread is left behind.
+    /// Writes what is left, and gives a complete file its name. When `patience` is
+    /// over it fails with `TimedOut`, and the thread is left behind.
     pub(crate) async fn finish(
         mut self,
         complete: bool,
@@ -201,9 +167,8 @@ impl Outlet {
     }
 }
 
-impl Drop for Outlet {
-    /// Whoever gives up early still gets what was handed over written, unless
-    /// somebody finished already.
+impl Drop for WriterThread {
+    /// What was handed over is written still, unless it was finished already.
     fn drop(&mut self) {
         self.shared.lock().ending.get_or_insert(false);
         self.shared.work.notify_one();
@@ -211,29 +176,29 @@ impl Drop for Outlet {
 }
 
 /// Writes what comes until nothing more will.
-fn write(shared: &Shared, mut drain: impl Drain) {
+fn write(shared: &WriterShared, mut sink: impl RecordSink) {
     let mut unsynced_since = None;
     let result = loop {
         let piece = match next(shared, unsynced_since) {
             Next::Piece(piece) => Some(piece),
             Next::Sync => None,
-            Next::End(complete) => break drain.finish(complete),
+            Next::End(complete) => break sink.finish(complete),
         };
         let length = piece.as_ref().map_or(0, Vec::len);
-        let mut result = piece.as_deref().map_or(Ok(()), |piece| drain.append(piece));
-        if drain.unsynced() == 0 {
+        let mut result = piece.as_deref().map_or(Ok(()), |piece| sink.append(piece));
+        if sink.unsynced() == 0 {
             unsynced_since = None;
         } else {
             let since = *unsynced_since.get_or_insert_with(Instant::now);
-            let due = since.elapsed() >= SYNC_AFTER || drain.unsynced() >= SYNC_AFTER_BYTES;
+            let due = since.elapsed() >= SYNC_AFTER || sink.unsynced() >= SYNC_AFTER_BYTES;
             if result.is_ok() && due {
-                result = drain.sync();
+                result = sink.sync();
                 unsynced_since = None;
             }
         }
         if let Err(error) = result {
             // What is whole stays so; the first error is the one that counts.
-            if let Err(error) = drain.finish(false) {
+            if let Err(error) = sink.finish(false) {
                 warn!(%error, "cannot sync the results");
             }
             break Err(error);
@@ -263,7 +228,7 @@ enum Next {
     End(bool),
 }
 
-fn next(shared: &Shared, unsynced_since: Option<Instant>) -> Next {
+fn next(shared: &WriterShared, unsynced_since: Option<Instant>) -> Next {
     let mut state = shared.lock();
     loop {
         if let Some(piece) = state.queue.pop_front() {
@@ -300,7 +265,7 @@ mod tests {
         took: mpsc::Sender<Vec<u8>>,
     }
 
-    impl Drain for Slow {
+    impl RecordSink for Slow {
         fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
             self.allowed.recv().unwrap_or(Ok(()))?;
             let _ = self.took.send(bytes.to_vec());
@@ -322,30 +287,34 @@ mod tests {
     }
 
     fn slow() -> (
-        Outlet,
+        WriterThread,
         mpsc::Sender<io::Result<()>>,
         mpsc::Receiver<Vec<u8>>,
     ) {
         let (allow, allowed) = mpsc::channel();
         let (took, taken) = mpsc::channel();
-        (Outlet::start(Slow { allowed, took }).unwrap(), allow, taken)
+        (
+            WriterThread::start(Slow { allowed, took }).unwrap(),
+            allow,
+            taken,
+        )
     }
 
     #[tokio::test]
     async fn a_slow_drain_is_full_until_it_has_taken_enough() {
-        let (outlet, allow, taken) = slow();
+        let (thread, allow, taken) = slow();
         let piece = vec![7; QUEUE_MAX_BYTES / 2];
-        outlet.push(piece.clone()).unwrap();
-        outlet.push(piece.clone()).unwrap();
-        assert!(outlet.full().is_none());
-        outlet.push(piece.clone()).unwrap();
-        let full = outlet.full().unwrap();
+        thread.push(piece.clone()).unwrap();
+        thread.push(piece.clone()).unwrap();
+        assert!(thread.full().is_none());
+        thread.push(piece.clone()).unwrap();
+        let full = thread.full().unwrap();
         allow.send(Ok(())).unwrap();
-        while outlet.full().is_some() {
+        while thread.full().is_some() {
             full.notified().await;
         }
         drop(allow);
-        outlet.finish(true, std::future::pending()).await.unwrap();
+        thread.finish(true, std::future::pending()).await.unwrap();
         let taken: Vec<_> = taken.into_iter().collect();
         assert_eq!(taken.len(), 4);
         assert_eq!(taken[3], [1]);
@@ -353,23 +322,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_drain_that_fails_is_told_of_and_is_never_full() {
-        let (outlet, allow, taken) = slow();
-        outlet.push(vec![0; QUEUE_MAX_BYTES + 1]).unwrap();
-        let full = outlet.full().unwrap();
+        let (thread, allow, taken) = slow();
+        thread.push(vec![0; QUEUE_MAX_BYTES + 1]).unwrap();
+        let full = thread.full().unwrap();
         allow.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
         full.notified().await;
-        assert!(outlet.full().is_none());
-        let error = outlet.check().unwrap_err();
+        assert!(thread.full().is_none());
+        let error = thread.check().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         assert_eq!(taken.recv().unwrap(), [0], "it was finished, not complete");
-        outlet.finish(false, std::future::pending()).await.unwrap();
+        thread.finish(false, std::future::pending()).await.unwrap();
     }
 
     #[tokio::test]
     async fn nobody_waits_for_ever_for_a_drain_that_takes_nothing() {
-        let (outlet, allow, _taken) = slow();
-        outlet.push(vec![1]).unwrap();
-        let error = outlet.finish(true, std::future::ready(())).await;
+        let (thread, allow, _taken) = slow();
+        thread.push(vec![1]).unwrap();
+        let error = thread.finish(true, std::future::ready(())).await;
         assert_eq!(error.unwrap_err().kind(), io::ErrorKind::TimedOut);
         drop(allow);
     }

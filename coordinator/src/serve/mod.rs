@@ -54,7 +54,7 @@ use crate::{
     fetch::PreparedFetch,
     fleet::{Fleet, FleetServer},
     local::environment::{Environment, EnvironmentOrigin, machine},
-    results::Taken,
+    results::ClaimedOutput,
     run::Stop,
 };
 
@@ -265,10 +265,10 @@ async fn carry_out(
                 }
                 _ => failure,
             };
-            let taken = Taken::of(&settings.destination, false)
+            let claimed = ClaimedOutput::of(&settings.destination, false)
                 .map_err(|error| here(Failure::incomplete(error)))?
                 .ok_or_else(|| Failure::incomplete("the job has its results already"))?;
-            let fetch = PreparedFetch::new(&settings, &list, taken, done, output)
+            let fetch = PreparedFetch::new(&settings, &list, claimed, done, output)
                 .map_err(|failure| here(Failure::incomplete(failure)))?;
             let ended = match fetch.nothing_left() {
                 true => fetch.conclude(&job.stop).await,

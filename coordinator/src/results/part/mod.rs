@@ -14,11 +14,12 @@ use std::{
 use fanout_proto::control::ListIdentity;
 
 use super::{
-    Form,
-    files::{self, Bytes, Files, System},
+    destination::part_name,
+    files::{Files, OpenFile, ReadFrom, System},
+    form::Form,
     journal::{self, Header, JOURNAL_BYTES, Journal, JournalError},
-    part_name,
     records::{RecoverError, Recovered, recover},
+    writer_thread::RecordSink,
 };
 
 /// Bytes of a part that are read at a time.
@@ -26,7 +27,7 @@ const READ_BYTES: usize = 256 * 1024;
 
 /// A part that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum PartError {
+pub(crate) enum PartError {
     /// The system does not let us.
     #[error("cannot write {path}: {error}; name another file with --out")]
     Open {
@@ -40,7 +41,7 @@ pub enum PartError {
         "another fetch writes {0} at this moment; wait for its end, or name another file with --out"
     )]
     Taken(String),
-    /// Records that somebody may want.
+    /// Records that may be wanted.
     #[error(
         "{0} holds the records of a fetch that did not come to its end: go on with it by adding --resume, \
          or remove it to start from the beginning"
@@ -110,7 +111,7 @@ pub(crate) enum Claimed<F: Files = System> {
     Whole,
 }
 
-/// A part that nobody else writes while this value lives.
+/// A part that no other process writes while this value lives.
 #[derive(Debug)]
 pub(crate) struct Claim<F: Files = System> {
     files: F,
@@ -147,7 +148,7 @@ impl<F: Files> Claim<F> {
             if !part.lock().map_err(failed)? {
                 return Err(PartError::Taken(shown(&name)));
             }
-            // Whoever held the lock may have given it its final name meanwhile.
+            // The one that held the lock may have given it its final name meanwhile.
             if files.is_called(&part, &name).map_err(failed)? {
                 let length = part.length().map_err(failed)?;
                 break (part, length);
@@ -189,7 +190,7 @@ impl<F: Files> Claim<F> {
             }
             let mut bytes = Vec::new();
             let file = self.files.open(&name)?;
-            let all = files::From {
+            let all = ReadFrom {
                 file: &file,
                 offset: 0,
             };
@@ -251,7 +252,7 @@ impl<F: Files> Claim<F> {
             path: shown(&name),
             error,
         };
-        let input = files::From {
+        let input = ReadFrom {
             file: &self.part,
             offset: 0,
         };
@@ -324,13 +325,10 @@ pub(crate) struct Part<F: Files = System> {
     sequence: u64,
 }
 
-impl<F: Files> Part<F> {
+impl<F: Files> RecordSink for Part<F> {
     /// Adds records; the bytes may end within one.
-    ///
-    /// # Errors
-    ///
-    /// When not all could be written; the part then ends behind a whole record.
-    pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// When not all could be written, the part ends behind a whole record.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let (written, failed) = match write_all(&self.part, bytes, self.length) {
             Ok(()) => (bytes.len(), None),
             Err((error, written)) => (written, Some(error)),
@@ -349,17 +347,12 @@ impl<F: Files> Part<F> {
         Ok(())
     }
 
-    /// Bytes since the last sync.
-    pub(crate) fn unsynced(&self) -> u64 {
+    fn unsynced(&self) -> u64 {
         self.whole - self.synced
     }
 
     /// Acknowledges the records that are whole by now.
-    ///
-    /// # Errors
-    ///
-    /// When the system cannot say so; then nothing is acknowledged.
-    pub(crate) fn sync(&mut self) -> io::Result<()> {
+    fn sync(&mut self) -> io::Result<()> {
         if self.whole == self.synced {
             return Ok(());
         }
@@ -373,12 +366,8 @@ impl<F: Files> Part<F> {
     }
 
     /// Nothing more will come. A complete part gets its final name; one without
-    /// a record goes away.
-    ///
-    /// # Errors
-    ///
-    /// As [`Part::sync`]; the part then stays.
-    pub(crate) fn finish(mut self, complete: bool) -> io::Result<()> {
+    /// a record goes away. After an error it stays.
+    fn finish(mut self, complete: bool) -> io::Result<()> {
         let (part, journal) = (part_name(&self.path), journal_name(&self.path));
         if !complete && self.length > self.empty {
             return self.sync();
@@ -395,7 +384,7 @@ impl<F: Files> Part<F> {
 }
 
 /// Writes at a place of its own; an error comes with how much was written.
-fn write_all(file: &impl Bytes, bytes: &[u8], offset: u64) -> Result<(), (io::Error, usize)> {
+fn write_all(file: &impl OpenFile, bytes: &[u8], offset: u64) -> Result<(), (io::Error, usize)> {
     let mut written = 0;
     while written < bytes.len() {
         match file.write_at(&bytes[written..], offset + written as u64) {

@@ -248,7 +248,7 @@ impl Files for Disk {
     }
 }
 
-impl Bytes for Open {
+impl OpenFile for Open {
     fn lock(&self) -> io::Result<bool> {
         Ok(true)
     }
