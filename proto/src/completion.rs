@@ -229,107 +229,134 @@ impl TryFrom<wire::CompletionBatch> for CompletionBatch {
     type Error = WireError;
 
     fn try_from(m: wire::CompletionBatch) -> Result<Self, WireError> {
+        check_columns(&m)?;
         let count = m.outcomes.len();
-        if count == 0 || count > BATCH_MAX_URLS {
-            return Err(WireError::OutOfRange {
-                field: "outcomes",
-                value: count as u64,
-                range: "1 to 4096 completions",
-            });
-        }
-        let lengths = [
-            m.id_deltas.len(),
-            m.statuses.len(),
-            m.body_bytes.len(),
-            m.starts_us.len(),
-            m.connects_us.len(),
-            m.first_bytes_us.len(),
-            m.durations_us.len(),
-            m.slots.len(),
-        ];
-        if lengths.iter().any(|length| *length != count) {
-            return Err(WireError::Inconsistent(
-                "the columns of a completion batch differ in length",
-            ));
-        }
-        if !m.waits_us.is_empty() && m.waits_us.len() != count {
-            return Err(WireError::Inconsistent(
-                "the waits of a completion batch differ in length",
-            ));
-        }
-        times("starts_us", &m.starts_us)?;
-        times("connects_us", &m.connects_us)?;
-        times("first_bytes_us", &m.first_bytes_us)?;
-        times("durations_us", &m.durations_us)?;
-        times("waits_us", &m.waits_us)?;
-        at_most("body_bytes", &m.body_bytes, BODY_MAX_BYTES, "0 to 2^48")?;
-        let mut id = 0_u64;
-        let mut completions = Vec::with_capacity(count);
-        for i in 0..count {
-            id = id.wrapping_add(m.id_deltas[i].cast_unsigned());
-            let outcome = Outcome::from_code(m.outcomes[i])
-                .filter(|outcome| *outcome != Outcome::Abandoned)
-                .ok_or(WireError::Unknown {
-                    field: "outcomes",
-                    value: m.outcomes[i].into(),
-                })?;
-            let status = match u16::try_from(m.statuses[i]) {
-                Ok(0) => None,
-                Ok(status @ 100..=999) => Some(status),
-                _ => {
-                    return Err(WireError::OutOfRange {
-                        field: "statuses",
-                        value: m.statuses[i].into(),
-                        range: "0, 100 to 999",
-                    });
-                }
-            };
-            completions.push(Completion {
-                id: UrlId(id),
-                outcome,
-                status,
-                body_bytes: m.body_bytes[i],
-                start_us: m.starts_us[i],
-                connect_us: m.connects_us[i],
-                first_byte_us: Some(m.first_bytes_us[i]).filter(|us| *us != 0),
-                duration_us: m.durations_us[i],
-                slot: m.slots[i],
-                wait_us: m.waits_us.get(i).copied(),
-            });
-        }
-        if m.details.len() > DETAILS_MAX {
-            return Err(WireError::Inconsistent("a batch holds too many details"));
-        }
-        let mut details = Vec::with_capacity(m.details.len());
-        for detail in m.details {
-            if detail.index as usize >= count {
-                return Err(WireError::OutOfRange {
-                    field: "details.index",
-                    value: detail.index.into(),
-                    range: "the batch",
-                });
-            }
-            details.push((detail.index, plain(&detail.text, DETAIL_MAX_BYTES)));
-        }
-        let mut retry_afters = Vec::with_capacity(m.retry_afters.len().min(count));
-        let mut next = 0;
-        for answer in m.retry_afters {
-            if answer.index < next || answer.index as usize >= count {
-                return Err(WireError::OutOfRange {
-                    field: "retry_afters.index",
-                    value: answer.index.into(),
-                    range: "the batch, in ascending order",
-                });
-            }
-            next = answer.index + 1;
-            retry_afters.push((answer.index, Duration::from_secs(answer.seconds.into())));
-        }
         Ok(Self {
-            completions,
-            details,
-            retry_afters,
+            completions: completions(&m)?,
+            details: details(m.details, count)?,
+            retry_afters: retry_afters(m.retry_afters, count)?,
         })
     }
+}
+
+/// Afterwards every column has an entry for each outcome; only waits may be absent.
+fn check_columns(m: &wire::CompletionBatch) -> Result<(), WireError> {
+    let count = m.outcomes.len();
+    if count == 0 || count > BATCH_MAX_URLS {
+        return Err(WireError::OutOfRange {
+            field: "outcomes",
+            value: count as u64,
+            range: "1 to 4096 completions",
+        });
+    }
+    let lengths = [
+        m.id_deltas.len(),
+        m.statuses.len(),
+        m.body_bytes.len(),
+        m.starts_us.len(),
+        m.connects_us.len(),
+        m.first_bytes_us.len(),
+        m.durations_us.len(),
+        m.slots.len(),
+    ];
+    if lengths.iter().any(|length| *length != count) {
+        return Err(WireError::Inconsistent(
+            "the columns of a completion batch differ in length",
+        ));
+    }
+    if !m.waits_us.is_empty() && m.waits_us.len() != count {
+        return Err(WireError::Inconsistent(
+            "the waits of a completion batch differ in length",
+        ));
+    }
+    times("starts_us", &m.starts_us)?;
+    times("connects_us", &m.connects_us)?;
+    times("first_bytes_us", &m.first_bytes_us)?;
+    times("durations_us", &m.durations_us)?;
+    times("waits_us", &m.waits_us)?;
+    at_most("body_bytes", &m.body_bytes, BODY_MAX_BYTES, "0 to 2^48")
+}
+
+fn completions(m: &wire::CompletionBatch) -> Result<Vec<Completion>, WireError> {
+    let mut id = 0_u64;
+    let mut completions = Vec::with_capacity(m.outcomes.len());
+    for i in 0..m.outcomes.len() {
+        id = id.wrapping_add(m.id_deltas[i].cast_unsigned());
+        completions.push(Completion {
+            id: UrlId(id),
+            outcome: outcome(m.outcomes[i])?,
+            status: status(m.statuses[i])?,
+            body_bytes: m.body_bytes[i],
+            start_us: m.starts_us[i],
+            connect_us: m.connects_us[i],
+            first_byte_us: Some(m.first_bytes_us[i]).filter(|us| *us != 0),
+            duration_us: m.durations_us[i],
+            slot: m.slots[i],
+            wait_us: m.waits_us.get(i).copied(),
+        });
+    }
+    Ok(completions)
+}
+
+/// A fetcher gives no URL up: that is the coordinator's decision.
+fn outcome(code: u8) -> Result<Outcome, WireError> {
+    Outcome::from_code(code)
+        .filter(|outcome| *outcome != Outcome::Abandoned)
+        .ok_or(WireError::Unknown {
+            field: "outcomes",
+            value: code.into(),
+        })
+}
+
+fn status(code: u32) -> Result<Option<u16>, WireError> {
+    match u16::try_from(code) {
+        Ok(0) => Ok(None),
+        Ok(status @ 100..=999) => Ok(Some(status)),
+        _ => Err(WireError::OutOfRange {
+            field: "statuses",
+            value: code.into(),
+            range: "0, 100 to 999",
+        }),
+    }
+}
+
+fn details(
+    details: Vec<wire::FailureDetail>,
+    count: usize,
+) -> Result<Vec<(u32, String)>, WireError> {
+    if details.len() > DETAILS_MAX {
+        return Err(WireError::Inconsistent("a batch holds too many details"));
+    }
+    let detail = |detail: wire::FailureDetail| {
+        if detail.index as usize >= count {
+            return Err(WireError::OutOfRange {
+                field: "details.index",
+                value: detail.index.into(),
+                range: "the batch",
+            });
+        }
+        Ok((detail.index, plain(&detail.text, DETAIL_MAX_BYTES)))
+    };
+    details.into_iter().map(detail).collect()
+}
+
+fn retry_afters(
+    answers: Vec<wire::RetryAfter>,
+    count: usize,
+) -> Result<Vec<(u32, Duration)>, WireError> {
+    let mut next = 0;
+    let answer = |answer: wire::RetryAfter| {
+        if answer.index < next || answer.index as usize >= count {
+            return Err(WireError::OutOfRange {
+                field: "retry_afters.index",
+                value: answer.index.into(),
+                range: "the batch, in ascending order",
+            });
+        }
+        next = answer.index + 1;
+        Ok((answer.index, Duration::from_secs(answer.seconds.into())))
+    };
+    answers.into_iter().map(answer).collect()
 }
 
 /// URLs that were taken up, in order; only where starts are reported.
