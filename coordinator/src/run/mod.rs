@@ -41,7 +41,7 @@ pub use self::sink::{Progress, Sink, Who};
 use crate::{
     fleet::{Fleet, FleetEvent, WorkerMessage},
     run::{metrics::TrialMetrics, usage::SelfUsage},
-    url_list::{Cursor, ListError, UrlList},
+    url_list::{ListCursor, ListError, UrlList},
 };
 
 /// How often deadlines are looked at and progress is shown.
@@ -139,7 +139,7 @@ struct Drive<'a, S> {
     trial: Trial,
     first: Vec<Command>,
     metrics: TrialMetrics,
-    cursors: Vec<Cursor<'a>>,
+    cursors: Vec<ListCursor<'a>>,
     went: BTreeMap<FetcherId, Duration>,
     names: BTreeMap<WorkerId, String>,
     began: Instant,

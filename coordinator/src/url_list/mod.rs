@@ -7,33 +7,29 @@
 //! lines cost 625 KiB. Anything that cannot be read twice is copied to an
 //! unnamed temporary file while it is checked.
 
+mod check;
+mod error;
+mod lines;
+mod spool;
+
 use std::{
-    collections::HashMap,
     fmt,
     fs::File,
-    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
-    os::unix::fs::FileExt,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
-use fanout_proto::{
-    control::ListIdentity,
-    id::UrlId,
-    limits::{URL_MAX_BYTES, URLS_MAX},
-};
-use sha2::{Digest, Sha256};
-use url::{Host, Url};
+use fanout_proto::{control::ListIdentity, id::UrlId};
 
-/// URLs between two remembered offsets.
-const PAGE: u64 = 128;
-/// Bytes read from the list at a time.
-const READ_BYTES: usize = 64 * 1024;
-/// Errors spelled out before the rest are only counted.
-const ERRORS_SHOWN: usize = 5;
-/// Hosts counted one by one; the rest are counted together.
-const HOSTS_COUNTED: usize = 10_000;
-/// Bytes of a bad line that an error repeats.
-const EXCERPT_BYTES: usize = 60;
+pub use self::{
+    check::HostCount,
+    error::{BadLine, LineError, ListError},
+};
+use self::{
+    check::{Checked, PAGE},
+    lines::{LinesError, ListLines},
+    spool::{FileAt, Spool},
+};
 
 /// Where a list comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,112 +60,6 @@ impl fmt::Display for Source {
     }
 }
 
-/// Why a line is not a URL that can be fetched.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LineError {
-    /// Nothing before `://`.
-    #[error("it has no scheme; write https://{0}")]
-    NoScheme(String),
-    /// Something other than http or https.
-    #[error("the scheme '{0}' cannot be fetched; only http and https can")]
-    Scheme(String),
-    /// A space or tab within the URL.
-    #[error("it holds a space; write %20, and one URL a line")]
-    Space,
-    /// A control character.
-    #[error("it holds the control character U+{0:04X}")]
-    Control(u32),
-    /// Not UTF-8.
-    #[error("it is not valid UTF-8; percent-encode other bytes")]
-    NotUtf8,
-    /// Longer than a URL may be.
-    #[error("it is longer than the {URL_MAX_BYTES} bytes that a URL may have")]
-    TooLong,
-    /// Port 0.
-    #[error("port 0 cannot be connected to")]
-    PortZero,
-    /// What the URL parser says.
-    #[error("{0}")]
-    Malformed(url::ParseError),
-}
-
-/// A list that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ListError {
-    /// It could not be read.
-    #[error("cannot read the URL list {list}: {error}")]
-    Read {
-        /// The list's name.
-        list: String,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// The copy of a list that cannot be read twice failed.
-    #[error(
-        "cannot keep a copy of the URL list in the temporary folder: {0}; set TMPDIR to one with room"
-    )]
-    Spool(io::Error),
-    /// Lines that are no URLs.
-    #[error("{}", describe_lines(.list, .first, *.count))]
-    Lines {
-        /// The list's name.
-        list: String,
-        /// The first bad lines: number, beginning, reason.
-        first: Vec<BadLine>,
-        /// How many there are.
-        count: u64,
-    },
-    /// No URL in it.
-    #[error("the URL list {0} holds no URL; give one a line, starting with http:// or https://")]
-    Empty(String),
-    /// It became another list while it was used.
-    #[error("the URL list {0} changed while it was being fetched; use a copy that stays as it is")]
-    Changed(String),
-    /// `--repeat` makes more ids than there are.
-    #[error(
-        "the list, {0} times over, has more than the {URLS_MAX} URLs that a list may have; lower --repeat"
-    )]
-    TooMany(u64),
-}
-
-/// One line that is no URL.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadLine {
-    number: u64,
-    excerpt: String,
-    reason: LineError,
-}
-
-fn describe_lines(list: &str, first: &[BadLine], count: u64) -> String {
-    use std::fmt::Write;
-    let mut text = format!(
-        "the URL list {list} holds {count} line{} that cannot be fetched:",
-        if count == 1 { "" } else { "s" }
-    );
-    for line in first {
-        let _ = write!(
-            text,
-            "\n  line {}: {:?}: {}",
-            line.number, line.excerpt, line.reason
-        );
-    }
-    let more = count - first.len() as u64;
-    if more > 0 {
-        let _ = write!(text, "\n  and {more} more");
-    }
-    text.push_str("\nmend them, or pass --skip-invalid to go on without them");
-    text
-}
-
-/// How many requests a host gets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostCount {
-    /// Host and port.
-    pub host: String,
-    /// URLs there, repeats counted.
-    pub urls: u64,
-}
-
 /// A checked list.
 #[derive(Debug)]
 pub struct UrlList {
@@ -198,15 +88,17 @@ impl UrlList {
                 let file = open_file(path)?;
                 // Pipes and devices can be read only once.
                 let again = file.metadata().is_ok_and(|m| m.is_file());
-                Self::check(source.clone(), file, again, repeat, skip_invalid)
+                let original = again.then(|| file.try_clone()).transpose();
+                let original = original.map_err(|error| ListError::Read {
+                    list: source.to_string(),
+                    error,
+                })?;
+                Self::check(source.clone(), file, original, repeat, skip_invalid)
             }
-            Source::Stdin => Self::check(
-                source.clone(),
-                io::stdin().lock(),
-                false,
-                repeat,
-                skip_invalid,
-            ),
+            Source::Stdin => {
+                let stdin = io::stdin().lock();
+                Self::check(source.clone(), stdin, None, repeat, skip_invalid)
+            }
             Source::BuiltIn => unreachable!("the built-in list is made by `from_lines`"),
         }
     }
@@ -226,92 +118,40 @@ impl UrlList {
             text.extend_from_slice(line.as_bytes());
             text.push(b'\n');
         }
-        Self::check(source, &text[..], false, repeat, false)
+        Self::check(source, &text[..], None, repeat, false)
     }
 
+    /// Reads the list through; `original` is what can be read again.
     fn check(
         source: Source,
-        input: impl Read + MaybeFile,
-        again: bool,
+        input: impl Read,
+        original: Option<File>,
         repeat: u64,
         skip_invalid: bool,
     ) -> Result<Self, ListError> {
         let name = source.to_string();
-        let read_error = |error| ListError::Read {
-            list: name.clone(),
-            error,
+        let original = original.filter(|_| !skip_invalid);
+        let (checked, file) = match original {
+            Some(original) => (Checked::read(input, &name, None), Ok(original)),
+            None => {
+                let mut copy = Spool::new().map_err(ListError::Spool)?;
+                let checked = Checked::read(input, &name, Some(&mut copy));
+                (checked, copy.finish().map_err(ListError::Spool))
+            }
         };
-        let original = if again { input.file() } else { None };
-        // A copy holds only what is fetched: no comments, no bad lines.
-        let mut spool = (original.is_none() || skip_invalid)
-            .then(Spool::new)
-            .transpose()
-            .map_err(ListError::Spool)?;
-        let mut checked = Checked::default();
-        let mut lines = Lines::new(input);
-        loop {
-            let line = match lines.next() {
-                Ok(Some(line)) => line,
-                Ok(None) => break,
-                Err(LinesError::Read(error)) => return Err(read_error(error)),
-                Err(LinesError::TooLong { number, excerpt }) => {
-                    checked.bad(number, &excerpt, LineError::TooLong);
-                    continue;
-                }
-            };
-            let url = match parse(line.text) {
-                Ok(url) => url,
-                Err(reason) => {
-                    checked.bad(line.number, line.text, reason);
-                    continue;
-                }
-            };
-            let offset = match &mut spool {
-                Some(spool) => spool.push(line.text).map_err(ListError::Spool)?,
-                None => line.offset,
-            };
-            checked.good(offset, line.text, &url);
-        }
-        if checked.bad_count > 0 && !skip_invalid {
-            return Err(ListError::Lines {
-                list: name,
-                first: checked.bad_first,
-                count: checked.bad_count,
-            });
-        }
-        if checked.count == 0 {
-            return Err(ListError::Empty(name));
-        }
-        checked
-            .count
-            .checked_mul(repeat)
-            .filter(|total| *total <= URLS_MAX)
-            .ok_or(ListError::TooMany(repeat))?;
-        let file = match (spool, original) {
-            (Some(spool), _) => spool.finish().map_err(ListError::Spool)?,
-            (None, Some(file)) => file.map_err(read_error)?,
-            (None, None) => unreachable!("without an original there is a copy"),
-        };
-        let mut beyond_loopback: Vec<_> = checked
-            .hosts
-            .into_iter()
-            .map(|(host, urls)| HostCount {
-                host,
-                urls: urls.saturating_mul(repeat),
-            })
-            .collect();
-        beyond_loopback.sort_by(|a, b| b.urls.cmp(&a.urls).then_with(|| a.host.cmp(&b.host)));
+        let mut checked = checked?;
+        checked.refuse(name, repeat, skip_invalid)?;
         Ok(Self {
             source,
-            file,
-            pages: checked.pages,
+            file: file?,
             once: checked.count,
             longest_bytes: checked.longest_bytes,
             repeat,
             skipped_lines: checked.bad_count,
-            sha256: hex(&checked.hash.finalize()),
-            beyond_loopback,
+            sha256: checked.sha256(),
+            beyond_loopback: checked.hosts(repeat),
             other_hosts: checked.other_hosts.saturating_mul(repeat),
+            pages: checked.pages,
         })
     }
 
@@ -374,8 +214,8 @@ impl UrlList {
     /// # Errors
     ///
     /// [`ListError`] when the file cannot be read or has changed.
-    pub fn cursor(&self, id: UrlId) -> Result<Cursor<'_>, ListError> {
-        let mut cursor = Cursor {
+    pub fn cursor(&self, id: UrlId) -> Result<ListCursor<'_>, ListError> {
+        let mut cursor = ListCursor {
             list: self,
             lines: self.lines_at(id)?,
             next: UrlId(id.0 - id.0 % self.once % PAGE),
@@ -397,7 +237,7 @@ impl UrlList {
         ids: impl IntoIterator<Item = UrlId>,
         mut found: impl FnMut(UrlId, &[u8]),
     ) -> Result<(), ListError> {
-        let mut cursor: Option<Cursor<'_>> = None;
+        let mut cursor: Option<ListCursor<'_>> = None;
         for id in ids {
             let near = cursor
                 .as_ref()
@@ -414,10 +254,10 @@ impl UrlList {
         Ok(())
     }
 
-    fn lines_at(&self, id: UrlId) -> Result<Lines<FileAt<'_>>, ListError> {
+    fn lines_at(&self, id: UrlId) -> Result<ListLines<FileAt<'_>>, ListError> {
         let page = usize::try_from(id.0 % self.once / PAGE).unwrap_or(usize::MAX);
         let offset = *self.pages.get(page).ok_or_else(|| self.changed())?;
-        Ok(Lines::new(FileAt {
+        Ok(ListLines::new(FileAt {
             file: &self.file,
             offset,
         }))
@@ -430,13 +270,13 @@ impl UrlList {
 
 /// Reads URLs in the order of their ids.
 #[derive(Debug)]
-pub struct Cursor<'a> {
+pub struct ListCursor<'a> {
     list: &'a UrlList,
-    lines: Lines<FileAt<'a>>,
+    lines: ListLines<FileAt<'a>>,
     next: UrlId,
 }
 
-impl Cursor<'_> {
+impl ListCursor<'_> {
     /// The id that comes next.
     #[must_use]
     pub fn position(&self) -> UrlId {
@@ -451,7 +291,7 @@ impl Cursor<'_> {
     pub fn read(&mut self, found: impl FnOnce(UrlId, &[u8])) -> Result<(), ListError> {
         let line = match self.lines.next() {
             Ok(Some(line)) => line,
-            Ok(None) | Err(LinesError::TooLong { .. }) => return Err(self.list.changed()),
+            Ok(None) | Err(LinesError::TooLong(..)) => return Err(self.list.changed()),
             Err(LinesError::Read(error)) => {
                 return Err(ListError::Read {
                     list: self.list.source.to_string(),
@@ -482,277 +322,19 @@ fn open_file(path: &Path) -> Result<File, ListError> {
         })
 }
 
-/// What the first reading finds out.
-#[derive(Default)]
-struct Checked {
-    count: u64,
-    longest_bytes: usize,
-    pages: Vec<u64>,
-    hash: Sha256,
-    hosts: HashMap<String, u64>,
-    other_hosts: u64,
-    bad_first: Vec<BadLine>,
-    bad_count: u64,
-}
-
-impl Checked {
-    fn good(&mut self, offset: u64, text: &[u8], url: &Url) {
-        if self.count.is_multiple_of(PAGE) {
-            self.pages.push(offset);
-        }
-        self.count += 1;
-        self.longest_bytes = self.longest_bytes.max(text.len());
-        self.hash.update(text);
-        self.hash.update(b"\n");
-        if is_loopback(url) {
-            return;
-        }
-        let host = url.host_str().unwrap_or_default();
-        let host = match url.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_owned(),
-        };
-        if self.hosts.len() < HOSTS_COUNTED || self.hosts.contains_key(&host) {
-            *self.hosts.entry(host).or_default() += 1;
-        } else {
-            self.other_hosts += 1;
-        }
-    }
-
-    fn bad(&mut self, number: u64, text: &[u8], reason: LineError) {
-        self.bad_count += 1;
-        if self.bad_first.len() < ERRORS_SHOWN {
-            let mut excerpt =
-                String::from_utf8_lossy(&text[..text.len().min(EXCERPT_BYTES)]).into_owned();
-            if text.len() > EXCERPT_BYTES {
-                excerpt.push('…');
-            }
-            self.bad_first.push(BadLine {
-                number,
-                excerpt,
-                reason,
-            });
-        }
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        None => false,
-    }
-}
-
-fn parse(text: &[u8]) -> Result<Url, LineError> {
-    let text = std::str::from_utf8(text).map_err(|_| LineError::NotUtf8)?;
-    if let Some(c) = text.chars().find(|c| c.is_control() && *c != '\t') {
-        return Err(LineError::Control(c.into()));
-    }
-    if text.contains(char::is_whitespace) {
-        return Err(LineError::Space);
-    }
-    match Url::parse(text) {
-        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
-            // `example.com:80/x` parses with the scheme `example.com`.
-            if url.scheme().contains('.') || url.scheme() == "localhost" {
-                return Err(LineError::NoScheme(excerpt(text)));
-            }
-            Err(LineError::Scheme(url.scheme().to_owned()))
-        }
-        Ok(url) if url.port() == Some(0) => Err(LineError::PortZero),
-        Ok(url) => Ok(url),
-        Err(url::ParseError::RelativeUrlWithoutBase) => Err(LineError::NoScheme(excerpt(
-            text.trim_start_matches(['/', ':']),
-        ))),
-        Err(error) => Err(LineError::Malformed(error)),
-    }
-}
-
-fn excerpt(text: &str) -> String {
-    let cut = text.floor_char_boundary(EXCERPT_BYTES);
-    let dots = if cut < text.len() { "…" } else { "" };
-    format!("{}{dots}", &text[..cut])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// Only a file can be read again.
-trait MaybeFile {
-    fn file(&self) -> Option<io::Result<File>> {
-        None
-    }
-}
-
-impl MaybeFile for File {
-    fn file(&self) -> Option<io::Result<File>> {
-        Some(self.try_clone())
-    }
-}
-impl MaybeFile for io::StdinLock<'_> {}
-impl MaybeFile for &[u8] {}
-
-/// The copy of a list that cannot be read twice.
-struct Spool {
-    out: io::BufWriter<File>,
-    offset: u64,
-}
-
-impl Spool {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            out: io::BufWriter::with_capacity(READ_BYTES, tempfile::tempfile()?),
-            offset: 0,
-        })
-    }
-
-    fn push(&mut self, line: &[u8]) -> io::Result<u64> {
-        let at = self.offset;
-        self.out.write_all(line)?;
-        self.out.write_all(b"\n")?;
-        self.offset += line.len() as u64 + 1;
-        Ok(at)
-    }
-
-    fn finish(self) -> io::Result<File> {
-        let mut file = self
-            .out
-            .into_inner()
-            .map_err(io::IntoInnerError::into_error)?;
-        file.seek(SeekFrom::Start(0))?;
-        Ok(file)
-    }
-}
-
-/// Reads a file from an offset of its own.
-#[derive(Debug)]
-struct FileAt<'a> {
-    file: &'a File,
-    offset: u64,
-}
-
-impl Read for FileAt<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(buffer, self.offset)?;
-        self.offset += count as u64;
-        Ok(count)
-    }
-}
-
-struct Line<'a> {
-    /// From 1.
-    number: u64,
-    /// Of its first byte after leading blanks.
-    offset: u64,
-    text: &'a [u8],
-}
-
-#[derive(Debug)]
-enum LinesError {
-    Read(io::Error),
-    TooLong { number: u64, excerpt: Vec<u8> },
-}
-
-/// Lines that hold a URL, or should; never more than one in memory.
-#[derive(Debug)]
-struct Lines<R> {
-    input: BufReader<R>,
-    line: Vec<u8>,
-    number: u64,
-    offset: u64,
-}
-
-impl<R: Read> Lines<R> {
-    fn new(input: R) -> Self {
-        Self {
-            input: BufReader::with_capacity(READ_BYTES.min(16 * 1024), input),
-            line: Vec::new(),
-            number: 0,
-            offset: 0,
-        }
-    }
-
-    fn next(&mut self) -> Result<Option<Line<'_>>, LinesError> {
-        loop {
-            self.line.clear();
-            let begin = self.offset;
-            // One byte more than allowed tells a long line from one that just fits;
-            // blanks around the URL have to fit in as well.
-            let limit = URL_MAX_BYTES as u64 + 64;
-            let count = (&mut self.input)
-                .take(limit)
-                .read_until(b'\n', &mut self.line)
-                .map_err(LinesError::Read)?;
-            if count == 0 {
-                return Ok(None);
-            }
-            self.number += 1;
-            self.offset += count as u64;
-            let cut = self.line.last() != Some(&b'\n') && count as u64 == limit;
-            if cut {
-                self.offset += skip_line(&mut self.input).map_err(LinesError::Read)?;
-            }
-            let mut text = &self.line[..];
-            if begin == 0 {
-                text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-            }
-            let lead = self.line.len() - text.trim_ascii_start().len();
-            let text = text.trim_ascii();
-            if text.is_empty() && !cut || text.first() == Some(&b'#') {
-                continue;
-            }
-            if cut || text.len() > URL_MAX_BYTES {
-                return Err(LinesError::TooLong {
-                    number: self.number,
-                    excerpt: text[..text.len().min(EXCERPT_BYTES + 1)].to_vec(),
-                });
-            }
-            let length = text.len();
-            return Ok(Some(Line {
-                number: self.number,
-                offset: begin + lead as u64,
-                text: &self.line[lead..lead + length],
-            }));
-        }
-    }
-}
-
-/// Reads past the rest of a line without keeping it.
-fn skip_line(input: &mut impl BufRead) -> io::Result<u64> {
-    let mut skipped = 0;
-    loop {
-        let buffer = input.fill_buf()?;
-        if buffer.is_empty() {
-            return Ok(skipped);
-        }
-        let end = buffer.iter().position(|byte| *byte == b'\n');
-        let used = end.map_or(buffer.len(), |position| position + 1);
-        input.consume(used);
-        skipped += used as u64;
-        if end.is_some() {
-            return Ok(skipped);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::io::Write;
 
+    use fanout_proto::limits::URL_MAX_BYTES;
+
     fn list_of(text: &[u8], repeat: u64, skip: bool) -> Result<UrlList, ListError> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text).unwrap();
         let in_place = UrlList::open(&Source::File(file.path().into()), repeat, skip);
-        let copied = UrlList::check(Source::Stdin, text, false, repeat, skip);
+        let copied = UrlList::check(Source::Stdin, text, None, repeat, skip);
         if let (Ok(a), Ok(b)) = (&in_place, &copied) {
             assert_eq!(all(a), all(b));
             assert_eq!(a.sha256(), b.sha256());
