@@ -7,7 +7,7 @@ mod sink;
 pub mod usage;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     hash::{BuildHasher, RandomState},
     io,
     num::NonZeroU32,
@@ -20,7 +20,7 @@ use fanout_engine::{
     id_set::IdSet,
     ledger::{Counts, Split},
     politeness::{HostName, Limits},
-    trial::{Command, Event, Trial, TrialEnd, TrialPlan},
+    trial::{Accepted, Command, Event, Trial, TrialEnd, TrialPlan},
 };
 use fanout_proto::{
     control::HostsWaited,
@@ -343,68 +343,23 @@ impl<'a, S: Sink> Drive<'a, S> {
                     commands.extend(self.trial.on(self.began.elapsed(), event));
                     continue;
                 }
-                Command::Prepare(worker, fetcher) => {
-                    self.metrics.started(fetcher, worker);
-                    let prepare = wire::Prepare {
-                        trial,
-                        fetchers: vec![wire::FetcherSpec {
-                            fetcher: fetcher.0,
-                            setup: self.setup_frame(fetcher),
-                            cpus: self.request.cpus.to_vec(),
-                        }],
-                        memory_interval_ms: self
-                            .request
-                            .memory_interval
-                            .map_or(0, |i| u32::try_from(i.as_millis()).unwrap_or(u32::MAX)),
-                    };
-                    (
-                        worker,
-                        self.fleet
-                            .send(worker, to_worker::Message::Prepare(prepare)),
-                    )
-                }
+                Command::Prepare(worker, fetcher) => (worker, self.prepare(worker, fetcher)),
                 Command::Lease(worker, fetcher, ids) => {
                     (worker, self.lease(worker, fetcher, &ids)?)
                 }
-                Command::Go(worker) => {
-                    let now = self.began.elapsed();
-                    let went = now.saturating_sub(self.trial.went().unwrap_or(now));
-                    for (fetcher, of) in self.trial.fetchers() {
-                        if of == worker {
-                            self.went.entry(fetcher).or_insert(went);
-                        }
-                    }
-                    (
-                        worker,
-                        self.fleet
-                            .send(worker, to_worker::Message::Go(wire::Go { trial })),
-                    )
-                }
+                Command::Go(worker) => (worker, self.go(worker)),
                 Command::Finish(worker) => {
                     let finish = to_worker::Message::Finish(wire::Finish { trial });
                     (worker, self.fleet.send(worker, finish))
                 }
                 Command::Kill(worker, fetcher) => {
-                    let kill = to_worker::Message::Kill(wire::Kill {
-                        trial,
-                        fetcher: fetcher.0,
-                    });
+                    let fetcher = fetcher.0;
+                    let kill = to_worker::Message::Kill(wire::Kill { trial, fetcher });
                     (worker, self.fleet.send(worker, kill))
                 }
-                Command::Abort(worker) => {
-                    let abort = to_worker::Message::Abort(wire::Abort { trial });
-                    (worker, self.fleet.send(worker, abort))
-                }
+                Command::Abort(worker) => (worker, self.abort(worker)),
                 Command::Record(fetcher, accepted, details) => {
-                    let went = self.went.get(&fetcher).copied().unwrap_or_default();
-                    let since_go = self
-                        .began
-                        .elapsed()
-                        .saturating_sub(self.trial.went().unwrap_or_default() + went);
-                    self.metrics.record(fetcher, &accepted, since_go);
-                    let worker = self.trial.worker_of(fetcher).unwrap_or_default();
-                    let who = who(&self.names, &self.went, worker, fetcher);
-                    self.sink.record(&who, &accepted, &details)?;
+                    self.record(fetcher, &accepted, &details)?;
                     continue;
                 }
                 Command::Abandoned(ids) => {
@@ -414,8 +369,8 @@ impl<'a, S: Sink> Drive<'a, S> {
                 }
                 Command::Lost(fetcher, reason) => {
                     let worker = self.trial.worker_of(fetcher).unwrap_or_default();
-                    let who = who(&self.names, &self.went, worker, fetcher);
-                    warn!(worker = who.worker, %fetcher, reason, "a fetcher was lost");
+                    let worker = who(&self.names, &self.went, worker, fetcher).worker;
+                    warn!(worker, %fetcher, reason, "a fetcher was lost");
                     continue;
                 }
                 Command::Ended(end) => {
@@ -436,6 +391,56 @@ impl<'a, S: Sink> Drive<'a, S> {
             }
         }
         Ok(None)
+    }
+
+    fn prepare(&mut self, worker: WorkerId, fetcher: FetcherId) -> bool {
+        self.metrics.started(fetcher, worker);
+        let interval_ms = |i: Duration| u32::try_from(i.as_millis()).unwrap_or(u32::MAX);
+        let prepare = wire::Prepare {
+            trial: self.request.id.0,
+            fetchers: vec![wire::FetcherSpec {
+                fetcher: fetcher.0,
+                setup: self.setup_frame(fetcher),
+                cpus: self.request.cpus.to_vec(),
+            }],
+            memory_interval_ms: self.request.memory_interval.map_or(0, interval_ms),
+        };
+        self.fleet
+            .send(worker, to_worker::Message::Prepare(prepare))
+    }
+
+    fn go(&mut self, worker: WorkerId) -> bool {
+        let now = self.began.elapsed();
+        let went = now.saturating_sub(self.trial.went().unwrap_or(now));
+        for (fetcher, of) in self.trial.fetchers() {
+            if of == worker {
+                self.went.entry(fetcher).or_insert(went);
+            }
+        }
+        let trial = self.request.id.0;
+        self.fleet
+            .send(worker, to_worker::Message::Go(wire::Go { trial }))
+    }
+
+    fn abort(&mut self, worker: WorkerId) -> bool {
+        let trial = self.request.id.0;
+        self.fleet
+            .send(worker, to_worker::Message::Abort(wire::Abort { trial }))
+    }
+
+    fn record(
+        &mut self,
+        fetcher: FetcherId,
+        accepted: &[Accepted],
+        details: &[(u32, String)],
+    ) -> io::Result<()> {
+        let went = self.went.get(&fetcher).copied().unwrap_or_default();
+        let went = self.trial.went().unwrap_or_default() + went;
+        let since_go = self.began.elapsed().saturating_sub(went);
+        self.metrics.record(fetcher, accepted, since_go);
+        let worker = self.trial.worker_of(fetcher).unwrap_or_default();
+        let who = who(&self.names, &self.went, worker, fetcher);
+        self.sink.record(&who, accepted, details)
     }
 
     fn setup_frame(&self, fetcher: FetcherId) -> Bytes {
@@ -503,13 +508,9 @@ impl<'a, S: Sink> Drive<'a, S> {
     }
 
     fn abort_everywhere(&mut self) {
-        let trial = self.request.id.0;
-        let mut workers = self.request.placement.clone();
-        workers.sort_unstable();
-        workers.dedup();
+        let workers: BTreeSet<_> = self.request.placement.iter().copied().collect();
         for worker in workers {
-            self.fleet
-                .send(worker, to_worker::Message::Abort(wire::Abort { trial }));
+            self.abort(worker);
         }
     }
 

@@ -21,11 +21,11 @@ const HOSTS_COUNTED: usize = 10_000;
 
 /// How many requests a host gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostCount {
+pub(crate) struct HostCount {
     /// Host and port.
-    pub host: String,
+    pub(crate) host: String,
     /// URLs there, repeats counted.
-    pub urls: u64,
+    pub(crate) urls: u64,
 }
 
 /// What the first reading finds out.

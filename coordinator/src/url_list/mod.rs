@@ -21,12 +21,9 @@ use std::{
 
 use fanout_proto::{control::ListIdentity, id::UrlId};
 
-pub use self::{
-    check::HostCount,
-    error::{BadLine, LineError, ListError},
-};
+pub use self::error::{BadLine, LineError, ListError};
 use self::{
-    check::{Checked, PAGE},
+    check::{Checked, HostCount, PAGE},
     lines::{LinesError, ListLines},
     spool::{FileAt, Spool},
 };
@@ -168,14 +165,12 @@ impl UrlList {
     }
 
     /// Bytes of the longest URL.
-    #[must_use]
-    pub fn longest_bytes(&self) -> usize {
+    pub(crate) fn longest_bytes(&self) -> usize {
         self.longest_bytes
     }
 
     /// Where it came from.
-    #[must_use]
-    pub fn source(&self) -> &Source {
+    pub(crate) fn source(&self) -> &Source {
         &self.source
     }
 
@@ -186,8 +181,7 @@ impl UrlList {
     }
 
     /// SHA-256 over the URLs, each followed by a newline, once.
-    #[must_use]
-    pub fn sha256(&self) -> &str {
+    pub(crate) fn sha256(&self) -> &str {
         &self.sha256
     }
 
@@ -204,8 +198,7 @@ impl UrlList {
 
     /// Hosts beyond this machine, most URLs first; and how many URLs go to
     /// hosts past the first ten thousand.
-    #[must_use]
-    pub fn beyond_loopback(&self) -> (&[HostCount], u64) {
+    pub(crate) fn beyond_loopback(&self) -> (&[HostCount], u64) {
         (&self.beyond_loopback, self.other_hosts)
     }
 

@@ -39,16 +39,16 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 /// Firefox's `network.http.max-persistent-connections-per-server`).
 pub const MODEST_MAX_PER_HOST: NonZeroU32 = NonZeroU32::new(6).expect("6 is not 0");
 /// URLs that wait for their hosts at most.
-pub const WINDOW_URLS: usize = 65_536;
+pub(crate) const WINDOW_URLS: usize = 65_536;
 /// URLs whose hosts are looked up at a time.
-pub const LOOK_AHEAD_URLS: usize = 512;
+pub(crate) const LOOK_AHEAD_URLS: usize = 512;
 /// Hosts remembered at most; past that no new ones are looked for until one
 /// may be forgotten.
-pub const HOSTS_MAX: usize = 65_536;
+pub(crate) const HOSTS_MAX: usize = 65_536;
 /// A lease that came late lets the next ones catch up by as much as this.
-pub const CATCH_UP: Duration = Duration::from_millis(10);
+pub(crate) const CATCH_UP: Duration = Duration::from_millis(10);
 /// A URL answered with 429 or 503 is asked for again so many times.
-pub const ASKED_AGAIN_MAX: u8 = 3;
+pub(crate) const ASKED_AGAIN_MAX: u8 = 3;
 /// After so many pauses in a row a host's URLs are not asked for again.
 const PATIENCE_PAUSES: u32 = 10;
 /// The first pause of a host that does not say how long; the shortest of all.
@@ -56,7 +56,7 @@ const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// The longest pause of a host that does not say how long.
 const OWN_PAUSE_MAX: Duration = Duration::from_secs(64);
 /// The longest pause that a host can ask for.
-pub const PAUSE_MAX: Duration = Duration::from_secs(3600);
+pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// Longest name that the DNS can hold (RFC 1035, section 2.3.4), with a port.
 const NAME_MAX_BYTES: usize = 255 + 6;
 
@@ -93,7 +93,7 @@ impl HostName {
             .ok()
             .and_then(|text| url::Url::parse(text).ok());
         let Some(url) = url else {
-            // Nobody can be asked there.
+            // No host can be asked there.
             return Self("".into());
         };
         let name = url.host_str().unwrap_or_default();
@@ -113,7 +113,7 @@ impl HostName {
 
 /// What became of a request, as far as its host's patience goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HostAnswer {
+pub(crate) enum HostAnswer {
     /// 429 or 503, perhaps with how long to wait.
     Busy(Option<Duration>),
     /// Another status.
@@ -124,8 +124,7 @@ pub enum HostAnswer {
 
 impl HostAnswer {
     /// The answer in a status, if there was one.
-    #[must_use]
-    pub fn of(status: Option<u16>, retry_after: Option<Duration>) -> Self {
+    pub(crate) fn of(status: Option<u16>, retry_after: Option<Duration>) -> Self {
         match status {
             // RFC 6585, section 4; RFC 9110, section 15.6.4.
             Some(429 | 503) => Self::Busy(retry_after),
@@ -137,7 +136,7 @@ impl HostAnswer {
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiting {
+pub struct HostsWaiting {
     /// Hosts of which URLs wait.
     pub hosts: usize,
     /// When the first of them may be asked, if time alone leads there.
@@ -189,7 +188,7 @@ impl HostState {
 
 /// The limits at work.
 #[derive(Debug)]
-pub struct Politeness {
+pub(crate) struct Politeness {
     limits: Limits,
     /// Between two leases of a host; zero without a rate.
     spacing: Duration,
@@ -213,8 +212,7 @@ pub struct Politeness {
 
 impl Politeness {
     /// Knows no host yet; `seed` keeps the pauses of two coordinators apart.
-    #[must_use]
-    pub fn new(limits: Limits, seed: u64) -> Self {
+    pub(crate) fn new(limits: Limits, seed: u64) -> Self {
         Self {
             limits,
             spacing: limits.rate_per_host.map_or(Duration::ZERO, spacing),
@@ -234,14 +232,13 @@ impl Politeness {
     }
 
     /// Whether more URLs can be looked at.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.waiting + LOOK_AHEAD_URLS <= WINDOW_URLS
             && self.hosts.len() + LOOK_AHEAD_URLS <= HOSTS_MAX
     }
 
     /// URLs to be leased; those whose host is not known are handed back.
-    pub fn welcome(&mut self, now: Duration, ids: Vec<UrlId>) -> Vec<UrlId> {
+    pub(crate) fn welcome(&mut self, now: Duration, ids: Vec<UrlId>) -> Vec<UrlId> {
         let mut unknown = ids;
         unknown.retain(|id| match self.urls.get(id).map(|known| known.host) {
             Some(host) => {
@@ -254,7 +251,7 @@ impl Politeness {
     }
 
     /// A URL to be leased, and its host.
-    pub fn add(&mut self, now: Duration, id: UrlId, name: HostName) {
+    pub(crate) fn add(&mut self, now: Duration, id: UrlId, name: HostName) {
         let host = match self.by_name.entry(name) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) => {
@@ -288,7 +285,7 @@ impl Politeness {
     }
 
     /// The next URL that may be leased now, which then is, to this fetcher. Hosts take turns.
-    pub fn next(&mut self, now: Duration, fetcher: FetcherId) -> Option<UrlId> {
+    pub(crate) fn next(&mut self, now: Duration, fetcher: FetcherId) -> Option<UrlId> {
         self.advance(now);
         let (_, host) = self.ready.first_key_value()?;
         let host = *host;
@@ -303,7 +300,7 @@ impl Politeness {
     }
 
     /// Leases a URL that waits in no queue, if its host may be asked now.
-    pub fn lease_this(&mut self, now: Duration, id: UrlId, fetcher: FetcherId) -> bool {
+    pub(crate) fn lease_this(&mut self, now: Duration, id: UrlId, fetcher: FetcherId) -> bool {
         self.advance(now);
         let Some(known) = self.urls.get(&id) else {
             return true;
@@ -320,8 +317,7 @@ impl Politeness {
     }
 
     /// Whether a URL with this answer is to be asked for again.
-    #[must_use]
-    pub fn asks_again(&self, id: UrlId, answer: HostAnswer) -> bool {
+    pub(crate) fn asks_again(&self, id: UrlId, answer: HostAnswer) -> bool {
         let patient = |known: &KnownUrl| {
             let pauses = self.hosts.get(&known.host).map_or(0, |host| host.pauses);
             known.asked_again < ASKED_AGAIN_MAX && pauses < PATIENCE_PAUSES
@@ -332,13 +328,12 @@ impl Politeness {
     }
 
     /// How often a URL was asked for again.
-    #[must_use]
-    pub fn asked_again(&self, id: UrlId) -> u8 {
+    pub(crate) fn asked_again(&self, id: UrlId) -> u8 {
         self.urls.get(&id).map_or(0, |known| known.asked_again)
     }
 
     /// A leased URL was answered, and is asked for again when it may be.
-    pub fn postpone(&mut self, now: Duration, id: UrlId, answer: HostAnswer) {
+    pub(crate) fn postpone(&mut self, now: Duration, id: UrlId, answer: HostAnswer) {
         let Some(known) = self.urls.get_mut(&id) else {
             return;
         };
@@ -351,7 +346,7 @@ impl Politeness {
     }
 
     /// A leased URL is done.
-    pub fn done(&mut self, now: Duration, id: UrlId, answer: HostAnswer) {
+    pub(crate) fn done(&mut self, now: Duration, id: UrlId, answer: HostAnswer) {
         let Some(known) = self.urls.remove(&id) else {
             return;
         };
@@ -361,14 +356,14 @@ impl Politeness {
     }
 
     /// A URL that is not leased is given up.
-    pub fn give_up(&mut self, now: Duration, id: UrlId) {
+    pub(crate) fn give_up(&mut self, now: Duration, id: UrlId) {
         if let Some(known) = self.urls.remove(&id) {
             self.forget_one(now, known.host);
         }
     }
 
     /// A fetcher was lost; its requests may be under way until then.
-    pub fn lose(&mut self, now: Duration, fetcher: FetcherId, until: Duration) {
+    pub(crate) fn lose(&mut self, now: Duration, fetcher: FetcherId, until: Duration) {
         let lost = self
             .urls
             .values_mut()
@@ -390,24 +385,22 @@ impl Politeness {
     }
 
     /// When something will be ready that is not now, if time alone leads there.
-    #[must_use]
-    pub fn wake_at(&self) -> Option<Duration> {
+    pub(crate) fn wake_at(&self) -> Option<Duration> {
         let asleep = self.asleep.first().map(|(at, _)| *at);
         let lingering = self.lingering.peek().map(|Reverse((at, _))| *at);
         asleep.into_iter().chain(lingering).min()
     }
 
     /// Hosts that have URLs waiting and may not be asked.
-    #[must_use]
-    pub fn waiting(&self) -> Waiting {
-        Waiting {
+    pub(crate) fn waiting(&self) -> HostsWaiting {
+        HostsWaiting {
             hosts: self.waited_for - self.ready.len(),
             next_at: self.wake_at(),
         }
     }
 
     /// Time has passed.
-    pub fn advance(&mut self, now: Duration) {
+    pub(crate) fn advance(&mut self, now: Duration) {
         while let Some(Reverse((until, host))) = self.lingering.peek().copied()
             && until <= now
         {
@@ -562,7 +555,7 @@ fn spacing(rate_per_s: f64) -> Duration {
 }
 
 /// Doubles with every pause in a row, and up to a quarter comes on top, so
-/// that those who were sent away together do not come back together.
+/// that those that were sent away together do not come back together.
 fn own_pause(pauses: u32, name: &HostName, seed: u64) -> Duration {
     let doubled = PAUSE_MIN * 2_u32.saturating_pow(pauses.saturating_sub(1).min(16));
     let base = doubled.min(OWN_PAUSE_MAX);

@@ -58,7 +58,7 @@ fn no_more_than_the_limit_are_out_and_a_busy_host_blocks_nobody() {
     assert_eq!(leased(&mut p, ms(0)), [0, 3, 5, 1], "hosts take turns");
     assert_eq!(
         p.waiting(),
-        Waiting {
+        HostsWaiting {
             hosts: 1,
             next_at: None
         }

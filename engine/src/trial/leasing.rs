@@ -11,7 +11,7 @@ use fanout_proto::{
 };
 
 use super::{
-    Trial, TrialPhase,
+    RunPhase, Trial,
     event::Command,
     fetcher::{Fetcher, FetcherLife},
 };
@@ -51,7 +51,7 @@ impl Trial {
     /// Leases what the limits per host allow, if there are any. Free slots come
     /// first; only where no moment is to be kept may URLs wait within a fetcher.
     pub(super) fn top_up_by_host(&mut self) {
-        if self.hosts.is_none() || self.phase != TrialPhase::Running {
+        if self.hosts.is_none() || self.phase != RunPhase::Running {
             return;
         }
         let mut leases = BTreeMap::new();

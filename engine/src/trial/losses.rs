@@ -8,7 +8,7 @@ use fanout_proto::{
 };
 
 use super::{
-    Trial, TrialPhase, WorkerLife,
+    RunPhase, Trial, WorkerLife,
     event::{AbortReason, Command},
     fetcher::{Fetcher, FetcherLife},
 };
@@ -42,7 +42,7 @@ impl Trial {
             }
             return;
         }
-        if matches!(self.phase, TrialPhase::Draining { .. }) && exited.report.is_some() {
+        if matches!(self.phase, RunPhase::Draining { .. }) && exited.report.is_some() {
             fetcher.life = FetcherLife::Exited;
             return;
         }
@@ -51,7 +51,7 @@ impl Trial {
         } else {
             exited.reason
         };
-        if fetcher.life == FetcherLife::Starting && self.phase == TrialPhase::Preparing {
+        if fetcher.life == FetcherLife::Starting && self.phase == RunPhase::Preparing {
             // One that was killed may get on the next time; a worker also kills
             // those that cannot be set up, and they do not.
             let killed = matches!(exited.exit, Exit::Signal(_) | Exit::OutOfMemory);
@@ -114,7 +114,7 @@ impl Trial {
 
     /// Starts another fetcher in a lost one's stead, if that leads anywhere.
     fn replace(&mut self, worker: WorkerId, shard: Option<u32>) {
-        let wanted = matches!(self.phase, TrialPhase::Preparing | TrialPhase::Running)
+        let wanted = matches!(self.phase, RunPhase::Preparing | RunPhase::Running)
             && self.stop_at.is_none()
             && self.ledger.remaining() > 0;
         let possible = self.workers.get(&worker) == Some(&WorkerLife::Present)

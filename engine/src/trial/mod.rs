@@ -40,7 +40,7 @@ use self::{
 use crate::{
     id_set::IdSet,
     ledger::{Booked, Counts, Ledger, Split},
-    politeness::{HostAnswer, Limits, Politeness, Waiting},
+    politeness::{HostAnswer, HostsWaiting, Limits, Politeness},
 };
 
 /// On top of the request timeout, before a silent fetcher is given up.
@@ -49,7 +49,7 @@ const SILENCE_GRACE: Duration = Duration::from_secs(5);
 const FINISH_DEADLINE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum TrialPhase {
+enum RunPhase {
     Preparing,
     Running,
     Draining { deadline: Duration },
@@ -114,7 +114,7 @@ struct PoliteLeasing {
 #[derive(Debug)]
 pub struct Trial {
     plan: TrialPlan,
-    phase: TrialPhase,
+    phase: RunPhase,
     ledger: Ledger,
     fetchers: BTreeMap<FetcherId, Fetcher>,
     workers: BTreeMap<WorkerId, WorkerLife>,
@@ -150,7 +150,7 @@ impl Trial {
         let shards = u32::try_from(placement.len()).unwrap_or(u32::MAX);
         let present = |worker: &WorkerId| (*worker, WorkerLife::Present);
         let mut trial = Self {
-            phase: TrialPhase::Preparing,
+            phase: RunPhase::Preparing,
             ledger: Ledger::new(done, plan.split, shards),
             fetchers: BTreeMap::new(),
             workers: placement.iter().map(present).collect(),
@@ -198,7 +198,7 @@ impl Trial {
     /// waiting; `None` if nothing depends on that.
     #[must_use]
     pub fn wake_at(&self) -> Option<Duration> {
-        let wanted = self.phase == TrialPhase::Running && self.stop_at.is_none();
+        let wanted = self.phase == RunPhase::Running && self.stop_at.is_none();
         let hosts = self.hosts.as_ref().filter(|_| wanted)?;
         hosts.politeness.wake_at()
     }
@@ -216,7 +216,7 @@ impl Trial {
 
     /// What slots wait for at present, if the limits per host let them wait.
     #[must_use]
-    pub fn waiting_for_hosts(&self) -> Option<Waiting> {
+    pub fn waiting_for_hosts(&self) -> Option<HostsWaiting> {
         let hosts = self.hosts.as_ref()?;
         hosts.held_since.map(|_| hosts.politeness.waiting())
     }
@@ -277,7 +277,7 @@ impl Trial {
     /// Takes an event at its moment, and says what is to be done.
     #[must_use]
     pub fn on(&mut self, now: Duration, event: Event) -> Vec<Command> {
-        if self.phase == TrialPhase::Ended {
+        if self.phase == RunPhase::Ended {
             return Vec::new();
         }
         self.now = now;
@@ -320,7 +320,7 @@ impl Trial {
         fetcher.rate_since = self.now;
         fetcher.life = FetcherLife::Ready;
         self.top_up(id);
-        if self.phase == TrialPhase::Running {
+        if self.phase == RunPhase::Running {
             // A replacement does not wait for any other.
             let fetcher = self.fetchers.get_mut(&id).expect("it was just there");
             fetcher.life = FetcherLife::Running;
@@ -378,7 +378,7 @@ impl Trial {
         if let Some(reason) = broken {
             return self.kill(id, reason);
         }
-        if self.phase == TrialPhase::Running {
+        if self.phase == RunPhase::Running {
             self.top_up(id);
         }
     }
@@ -426,7 +426,7 @@ impl Trial {
     }
 
     fn tick(&mut self) {
-        if self.phase == TrialPhase::Running {
+        if self.phase == RunPhase::Running {
             let patience = self.plan.timeout + SILENCE_GRACE;
             let is_silent = |f: &Fetcher| match f.life {
                 FetcherLife::Running => {
@@ -461,17 +461,17 @@ impl Trial {
         let coming = |f: &&Fetcher| f.is_live() || f.dying_until.is_some();
         let live = self.fetchers.values().filter(coming).count();
         match self.phase {
-            TrialPhase::Preparing | TrialPhase::Running if self.ledger.remaining() == 0 => {
-                self.phase = TrialPhase::Draining {
+            RunPhase::Preparing | RunPhase::Running if self.ledger.remaining() == 0 => {
+                self.phase = RunPhase::Draining {
                     deadline: self.now + FINISH_DEADLINE,
                 };
                 self.tell_workers(Command::Finish);
             }
-            TrialPhase::Preparing | TrialPhase::Running if live == 0 => {
+            RunPhase::Preparing | RunPhase::Running if live == 0 => {
                 let reason = self.last_loss.clone();
                 self.abort(AbortReason::AllLost(reason));
             }
-            TrialPhase::Preparing => {
+            RunPhase::Preparing => {
                 if self.stop_at.is_some() {
                     return self.abort(AbortReason::Cancelled);
                 }
@@ -482,14 +482,14 @@ impl Trial {
                     self.start_without(late);
                 }
             }
-            TrialPhase::Running => {
+            RunPhase::Running => {
                 if let Some(deadline) = self.stop_at
                     && (self.ledger.leased() == 0 || self.now >= deadline)
                 {
                     self.abort(AbortReason::Cancelled);
                 }
             }
-            TrialPhase::Draining { deadline } => {
+            RunPhase::Draining { deadline } => {
                 let told = self.workers.values().all(|w| *w != WorkerLife::Present);
                 if live == 0 && told {
                     self.end(TrialEnd::Done);
@@ -500,7 +500,7 @@ impl Trial {
                     self.end(TrialEnd::Done);
                 }
             }
-            TrialPhase::Ended => {}
+            RunPhase::Ended => {}
         }
     }
 
@@ -518,7 +518,7 @@ impl Trial {
     }
 
     fn go(&mut self) {
-        self.phase = TrialPhase::Running;
+        self.phase = RunPhase::Running;
         self.went = Some(self.now);
         for fetcher in self.fetchers.values_mut() {
             if fetcher.life == FetcherLife::Ready {
@@ -537,7 +537,7 @@ impl Trial {
     }
 
     fn end(&mut self, end: TrialEnd) {
-        self.phase = TrialPhase::Ended;
+        self.phase = RunPhase::Ended;
         self.commands.push(Command::Ended(end));
     }
 
