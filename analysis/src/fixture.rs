@@ -6,7 +6,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap, num::NonZeroU32, sync::LazyLock};
 
-use fanout_proto::arm::Arm;
+use fanout_proto::{arm::Arm, http::HttpSettings};
 use rand::{RngExt as _, SeedableRng as _, seq::SliceRandom as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -262,12 +262,10 @@ impl StudyBuilder {
             concurrency: 32,
             placement: "shared".into(),
             http: Http {
-                method: "GET".into(),
-                timeout_s: 30.0,
-                connect_timeout_s: 10.0,
-                max_body_bytes: 64 * MIB,
-                redirects: 10,
-                user_agent: "fanout/0.1.0".into(),
+                settings: HttpSettings {
+                    user_agent: "fanout/0.1.0".into(),
+                    ..HttpSettings::default()
+                },
                 ..Http::default()
             },
             workers: vec![Worker {

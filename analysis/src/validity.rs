@@ -97,7 +97,7 @@ fn connections(trial: &TrialRecord, arm: &ArmRecord, manifest: &Manifest) -> Opt
     // more requests under way, which `concurrency` sees to.
     let dials_ahead = if arm.owns_connections() { 1 } else { 2 };
     let slots = arm.slots() * base_urls(manifest) * dials_ahead;
-    if manifest.http.no_keepalive {
+    if manifest.http.settings.no_keepalive {
         let requests = trial.requests_sent.unwrap_or(origin.requests);
         return (origin.connections > requests).then(|| {
             format!(
@@ -156,7 +156,11 @@ fn concurrency(trial: &TrialRecord, arm: &ArmRecord, manifest: &Manifest) -> Opt
     // The origin goes on with a request that its client has given up. And
     // where each request has a connection of its own, the next may arrive
     // before the origin has put the last one away.
-    let overlap = if manifest.http.no_keepalive { slots } else { 0 };
+    let overlap = if manifest.http.settings.no_keepalive {
+        slots
+    } else {
+        0
+    };
     let allowed = slots + trial.failed + overlap;
     (seen > allowed).then(|| {
         format!(
@@ -364,7 +368,7 @@ mod tests {
         assert_eq!(refused_with(|m| m.list = "urls.txt".into(), unknown), "");
         let two = |m: &mut Manifest| m.origin.as_mut().unwrap().urls.push("https://x".into());
         assert_eq!(refused_with(two, twice), "");
-        let no_keepalive = |m: &mut Manifest| m.http.no_keepalive = true;
+        let no_keepalive = |m: &mut Manifest| m.http.settings.no_keepalive = true;
         assert_eq!(
             refused_with(no_keepalive, |t| origin(t).connections = 1_000),
             ""

@@ -8,6 +8,7 @@ pub mod arm;
 pub mod completion;
 pub mod control;
 pub mod frame;
+pub mod http;
 pub mod id;
 pub mod lease;
 pub mod limits;

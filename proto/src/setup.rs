@@ -2,73 +2,15 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
+pub use crate::http::{HttpSettings, Method};
+
 use crate::{
     WireError,
     arm::{Client, Model},
-    limits::{CONCURRENCY_MAX, TIMEOUT_MAX},
+    limits::CONCURRENCY_MAX,
     time::{micros, nanos},
     wire,
 };
-
-/// The request method.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Method {
-    /// The whole body is read.
-    #[default]
-    Get,
-    /// Header only.
-    Head,
-}
-
-/// What HTTP looks like in every arm of a study.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpSettings {
-    /// The request method.
-    pub method: Method,
-    /// One whole exchange: connecting, redirects and the body included.
-    pub timeout: Duration,
-    /// Resolving, connecting and the TLS handshake.
-    pub connect_timeout: Duration,
-    /// A body with more bytes than this ends as `too_large`.
-    pub max_body_bytes: u64,
-    /// Redirects followed; one more ends as `redirect_limit`. 0 follows none:
-    /// the redirect itself is then the response.
-    pub redirects: u32,
-    /// Headers of one's own, in order.
-    pub headers: Vec<(String, String)>,
-    /// The User-Agent header.
-    pub user_agent: String,
-    /// Accept any certificate.
-    pub insecure: bool,
-    /// PEM certificates that replace the system's roots; empty keeps those.
-    pub ca_certificates: bytes::Bytes,
-    /// Ask for gzip, br and zstd, and decode them.
-    pub decompress: bool,
-    /// A new connection for every request.
-    pub no_keepalive: bool,
-    /// Connect to public addresses only. It is the worker's own policy: it does
-    /// not travel with a setup, and no coordinator can lift it.
-    pub deny_private: bool,
-}
-
-impl Default for HttpSettings {
-    fn default() -> Self {
-        Self {
-            method: Method::Get,
-            timeout: Duration::from_secs(30),
-            connect_timeout: Duration::from_secs(10),
-            max_body_bytes: 64 * 1024 * 1024,
-            redirects: 10,
-            headers: Vec::new(),
-            user_agent: concat!("fanout/", env!("CARGO_PKG_VERSION")).to_owned(),
-            insecure: false,
-            ca_certificates: bytes::Bytes::new(),
-            decompress: false,
-            no_keepalive: false,
-            deny_private: false,
-        }
-    }
-}
 
 /// Everything that a fetcher needs to know before its first URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,62 +45,24 @@ pub struct Pace {
 
 impl From<&Setup> for wire::Setup {
     fn from(setup: &Setup) -> Self {
-        let http = &setup.http;
         Self {
             model: setup.model.name().to_owned(),
             concurrency: setup.concurrency.get(),
             client: setup.client.name().to_owned(),
-            method: match http.method {
-                Method::Get => wire::Method::Get,
-                Method::Head => wire::Method::Head,
-            }
-            .into(),
-            timeout_us: micros(http.timeout),
-            connect_timeout_us: micros(http.connect_timeout),
-            max_body_bytes: http.max_body_bytes,
-            redirects: http.redirects,
-            headers: http
-                .headers
-                .iter()
-                .map(|(name, value)| wire::Header {
-                    name: name.clone(),
-                    value: value.clone(),
-                })
-                .collect(),
-            user_agent: http.user_agent.clone(),
-            insecure: http.insecure,
-            ca_certificates: http.ca_certificates.clone(),
-            decompress: http.decompress,
-            no_keepalive: http.no_keepalive,
             report_starts: setup.report_starts,
             cpu_work_us: micros(setup.cpu_work),
             cpu_lock: setup.cpu_lock,
             start_interval_ns: setup.pace.map_or(0, |pace| nanos(pace.interval)),
             start_offset_ns: setup.pace.map_or(0, |pace| nanos(pace.offset)),
+            ..setup.http.to_wire()
         }
     }
-}
-
-fn timeout(field: &'static str, micros: u64) -> Result<Duration, WireError> {
-    let value = Duration::from_micros(micros);
-    if value.is_zero() || value > TIMEOUT_MAX {
-        return Err(WireError::OutOfRange {
-            field,
-            value: micros,
-            range: "1 µs to 1 h",
-        });
-    }
-    Ok(value)
 }
 
 impl TryFrom<wire::Setup> for Setup {
     type Error = WireError;
 
-    fn try_from(setup: wire::Setup) -> Result<Self, WireError> {
-        let unknown = |field, value: i32| WireError::Unknown {
-            field,
-            value: value.into(),
-        };
+    fn try_from(mut setup: wire::Setup) -> Result<Self, WireError> {
         let model: Model = setup.model.parse().map_err(|_| WireError::Invalid {
             field: "model",
             reason: "this version has no model of that name",
@@ -167,11 +71,7 @@ impl TryFrom<wire::Setup> for Setup {
             field: "client",
             reason: "this version has no client of that name",
         })?;
-        let method = match wire::Method::try_from(setup.method) {
-            Ok(wire::Method::Get) => Method::Get,
-            Ok(wire::Method::Head) => Method::Head,
-            Ok(wire::Method::Unspecified) | Err(_) => return Err(unknown("method", setup.method)),
-        };
+        let http = HttpSettings::take_from(&mut setup)?;
         let concurrency = NonZeroU32::new(setup.concurrency)
             .filter(|c| c.get() <= CONCURRENCY_MAX)
             .ok_or(WireError::OutOfRange {
@@ -193,24 +93,7 @@ impl TryFrom<wire::Setup> for Setup {
             model,
             concurrency,
             client,
-            http: HttpSettings {
-                method,
-                timeout: timeout("timeout", setup.timeout_us)?,
-                connect_timeout: timeout("connect_timeout", setup.connect_timeout_us)?,
-                max_body_bytes: setup.max_body_bytes,
-                redirects: setup.redirects,
-                headers: setup
-                    .headers
-                    .into_iter()
-                    .map(|header| (header.name, header.value))
-                    .collect(),
-                user_agent: setup.user_agent,
-                insecure: setup.insecure,
-                ca_certificates: setup.ca_certificates,
-                decompress: setup.decompress,
-                no_keepalive: setup.no_keepalive,
-                deny_private: false,
-            },
+            http,
             report_starts: setup.report_starts,
             cpu_work: Duration::from_micros(setup.cpu_work_us),
             cpu_lock: setup.cpu_lock,

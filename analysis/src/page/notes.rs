@@ -1,7 +1,9 @@
 //! What this does not show, the method, the manifest, every trial, the data
 //! and the command.
 
+use fanout_proto::http::LABELS;
 use maud::{Markup, html};
+use serde_json::Value;
 
 use super::{elements::scrolling, svg::scale::trimmed, view::StudyView};
 use crate::{
@@ -40,7 +42,7 @@ pub(super) fn limits(study: &Study) -> Markup {
             @if study.arms.iter().any(|arm| !arm.has_default_client()) {
                 li { b { "Models alone, where a mark is hollow." } " Such an arm has another HTTP client: its difference is the client's as well as the model's." }
             }
-            @if manifest.http.insecure { li { b { "Trust." } " Any certificate was accepted." } }
+            @if manifest.http.settings.insecure { li { b { "Trust." } " Any certificate was accepted." } }
             @if manifest.http.cpu_work_s == 0.0 {
                 li { b { "Work on the responses." } " Bodies were read and thrown away. With parsing or decoding, one event loop fills its core sooner." }
             }
@@ -135,11 +137,6 @@ fn comparisons(view: &StudyView<'_>) -> Markup {
 fn manifest(study: &Study) -> Markup {
     let m = &study.manifest;
     let http = &m.http;
-    let yes = |flag: bool| if flag { "yes" } else { "no" }.to_owned();
-    let headers = match http.headers.join(", ") {
-        none if none.is_empty() => "none".to_owned(),
-        headers => headers,
-    };
     let mut rows: Vec<(String, String)> = Vec::new();
     let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
     row("fanout", m.version.clone());
@@ -154,18 +151,10 @@ fn manifest(study: &Study) -> Markup {
     row("concurrency of arms that name none", concurrency);
     row("split", m.split.clone());
     row("placement", m.placement.clone());
-    row("method", http.method.clone());
-    row("timeout", format::duration(http.timeout_s));
-    let connect_timeout = format::duration(http.connect_timeout_s);
-    row("timeout of connecting", connect_timeout);
-    row("largest body", format::bytes(http.max_body_bytes as f64));
-    row("redirects followed", http.redirects.to_string());
-    row("own headers", headers);
-    row("User-Agent", http.user_agent.clone());
-    row("any certificate accepted", yes(http.insecure));
-    row("own root certificates", yes(http.cacert));
-    row("compressed bodies", yes(http.decompress));
-    row("new connection per request", yes(http.no_keepalive));
+    let settings = serde_json::to_value(&http.settings).unwrap_or_default();
+    for (field, label) in LABELS {
+        row(label, setting(field, &settings[field]));
+    }
     row("work per response", format::duration(http.cpu_work_s));
     row("work under one lock", yes(http.cpu_lock));
     row("server", server(m));
@@ -185,6 +174,28 @@ fn manifest(study: &Study) -> Markup {
         table.facts {
             tbody { @for (name, value) in &rows { tr { th scope="row" { (name) } td { (value) } } } }
         }
+    }
+}
+
+fn yes(flag: bool) -> String {
+    if flag { "yes" } else { "no" }.to_owned()
+}
+
+/// A setting's recorded value; its field's name ends in its unit.
+fn setting(field: &str, value: &Value) -> String {
+    match value {
+        Value::Bool(flag) => yes(*flag),
+        Value::String(text) => text.clone(),
+        Value::Array(all) if all.is_empty() => "none".to_owned(),
+        Value::Array(all) => {
+            let texts: Vec<_> = all.iter().filter_map(Value::as_str).collect();
+            texts.join(", ")
+        }
+        other => match other.as_f64() {
+            Some(seconds) if field.ends_with("_s") => format::duration(seconds),
+            Some(bytes) if field.ends_with("_bytes") => format::bytes(bytes),
+            _ => other.to_string(),
+        },
     }
 }
 
@@ -318,7 +329,10 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use fanout_proto::http::HttpSettings;
     use proptest::prelude::*;
 
     #[test]
@@ -328,6 +342,45 @@ mod tests {
         assert_eq!(quoted("{1,2}xasync"), "'{1,2}xasync'");
         assert_eq!(quoted("it's"), r"'it'\''s'");
         assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn every_setting_of_http_has_a_row() {
+        let settings = HttpSettings {
+            headers: vec![
+                ("x-a".into(), "secret".into()),
+                ("x-b".into(), String::new()),
+            ],
+            ca_certificates: "a certificate".into(),
+            ..HttpSettings::default()
+        };
+        let value = serde_json::to_value(&settings).unwrap();
+        let fields = value.as_object().unwrap().keys().map(String::as_str);
+        let labelled = LABELS.map(|(field, _)| field);
+        assert_eq!(
+            fields.collect::<BTreeSet<_>>(),
+            labelled.into_iter().collect::<BTreeSet<_>>()
+        );
+        let rows = LABELS.map(|(field, label)| {
+            let shown = setting(field, &value[field]);
+            format!("{label}: {}", shown.replace(&settings.user_agent, "UA"))
+        });
+        insta::assert_snapshot!(rows.join("\n"), @"
+        method: GET
+        timeout: 30.0 s
+        timeout of connecting: 10.0 s
+        largest body: 64.0 MiB
+        redirects followed: 10
+        own headers: x-a, x-b
+        User-Agent: UA
+        any certificate accepted: no
+        own root certificates: yes
+        compressed bodies: no
+        new connection per request: no
+        ");
+        // What was read back is written alike.
+        let back: HttpSettings = serde_json::from_value(value.clone()).unwrap();
+        assert_eq!(serde_json::to_value(back).unwrap(), value);
     }
 
     #[test]

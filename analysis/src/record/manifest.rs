@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, num::NonZeroU32};
 
-use fanout_proto::arm::{Arm, Client, Model};
+use fanout_proto::{
+    arm::{Arm, Client, Model},
+    http::HttpSettings,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -64,28 +67,9 @@ pub struct Manifest {
 /// What HTTP looked like in every arm.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Http {
-    /// `GET` or `HEAD`.
-    pub method: String,
-    /// One whole exchange.
-    pub timeout_s: f64,
-    /// Resolving, connecting, TLS handshake.
-    pub connect_timeout_s: f64,
-    /// Largest body.
-    pub max_body_bytes: u64,
-    /// Redirects followed.
-    pub redirects: u32,
-    /// Names of headers of one's own; values may be secret and are not kept.
-    pub headers: Vec<String>,
-    /// User-Agent.
-    pub user_agent: String,
-    /// Any certificate was accepted.
-    pub insecure: bool,
-    /// Own roots were used.
-    pub cacert: bool,
-    /// Compressed bodies were asked for and decoded.
-    pub decompress: bool,
-    /// A new connection for every request.
-    pub no_keepalive: bool,
+    /// What a fetcher is told.
+    #[serde(flatten)]
+    pub settings: HttpSettings,
     /// Spun per response.
     pub cpu_work_s: f64,
     /// Spun under one lock per process.

@@ -241,7 +241,7 @@ mod tests {
         b.manifest.version = "0.2.0".into();
         b.manifest.list_sha256 = "00".repeat(32);
         b.manifest.max_per_host = Some(6);
-        b.manifest.http.timeout_s = 5.0;
+        b.manifest.http.settings.timeout = std::time::Duration::from_secs(5);
         b.manifest.coordinator.cpus = vec![0, 1, 2, 3];
         b.manifest
             .facts

@@ -7,7 +7,7 @@ use fanout_proto::setup::{HttpSettings, Method};
 
 use crate::settings::{
     error::SettingsError,
-    parse::{size, timeout, value, within},
+    parse::{duration_text, size, size_text, timeout, value, within},
 };
 
 /// What HTTP looks like.
@@ -15,16 +15,16 @@ use crate::settings::{
 #[command(next_help_heading = "HTTP")]
 pub(crate) struct HttpArgs {
     /// One whole exchange, connecting, redirects and the body included.
-    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    #[arg(long, value_name = "DURATION", default_value_t = duration_text(HttpSettings::default().timeout))]
     pub(crate) timeout: String,
     /// Resolving, connecting and the TLS handshake.
-    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    #[arg(long, value_name = "DURATION", default_value_t = duration_text(HttpSettings::default().connect_timeout))]
     pub(crate) connect_timeout: String,
     /// Largest body, in bytes (k, M, G); a larger one ends as too_large.
-    #[arg(long, value_name = "SIZE", default_value = "64M")]
+    #[arg(long, value_name = "SIZE", default_value_t = size_text(HttpSettings::default().max_body_bytes))]
     pub(crate) max_body: String,
     /// Redirects to follow; 0 takes the redirect itself as the response.
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = HttpSettings::default().redirects)]
     pub(crate) redirects: u32,
     /// A header to send; may be given again.
     #[arg(long = "header", value_name = "NAME: VALUE")]

@@ -45,6 +45,14 @@ pub(super) fn duration(flag: &'static str, text: &str) -> Result<Duration, Setti
         .ok_or_else(|| value(flag, text, "write a duration as 500ms, 30s or 2m"))
 }
 
+/// As [`duration`] reads it.
+pub(super) fn duration_text(duration: Duration) -> String {
+    jiff::SignedDuration::try_from(duration).map_or_else(
+        |_| format!("{}s", duration.as_secs()),
+        |known| format!("{known:#}"),
+    )
+}
+
 pub(super) fn timeout(flag: &'static str, text: &str) -> Result<Duration, SettingsError> {
     let parsed = duration(flag, text)?;
     if parsed > TIMEOUT_MAX {
@@ -69,4 +77,16 @@ pub(super) fn size(flag: &'static str, text: &str) -> Result<u64, SettingsError>
         .and_then(|(number, factor)| number.checked_mul(factor))
         .filter(|bytes| *bytes > 0)
         .ok_or_else(|| value(flag, text, "write a size in bytes as 4096, 64k or 1M"))
+}
+
+/// As [`size`] reads it.
+pub(super) fn size_text(bytes: u64) -> String {
+    let units = [(1 << 30, "G"), (1 << 20, "M"), (1 << 10, "k")];
+    let fits = units
+        .iter()
+        .find(|(factor, _)| bytes.is_multiple_of(*factor));
+    fits.map_or_else(
+        || bytes.to_string(),
+        |(factor, unit)| format!("{}{unit}", bytes / factor),
+    )
 }

@@ -174,3 +174,13 @@ fn the_user_agent_names_fanout_and_a_contact() {
     assert_eq!(agent(&["--user-agent", "mine/1"]), Ok("mine/1".to_owned()));
     assert!(agent(&["--user-agent", "x", "--contact", "a@b"]).is_err());
 }
+
+#[test]
+fn defaults_are_shown_as_they_are_typed() {
+    use super::parse::{duration_text, size_text};
+    let http = HttpSettings::default();
+    assert_eq!(duration_text(http.timeout), "30s");
+    assert_eq!(duration_text(http.connect_timeout), "10s");
+    assert_eq!(size_text(http.max_body_bytes), "64M");
+    assert_eq!(size_text(4097), "4097");
+}

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
 use fanout_analysis::record::{Http, Manifest, Origin, Worker};
 use fanout_engine::ledger::Split;
-use fanout_proto::{setup::Method, worker::Hello};
+use fanout_proto::worker::Hello;
 
 use crate::{
     local::environment::{Environment, machine},
@@ -37,7 +37,6 @@ pub(super) fn describe(
     command: &[String],
 ) -> Manifest {
     let common = &settings.common;
-    let http = &common.http;
     let workers: Vec<_> = environment
         .fleet
         .workers()
@@ -74,21 +73,7 @@ pub(super) fn describe(
         concurrency: settings.concurrency,
         placement: common.placement.to_string(),
         http: Http {
-            method: match http.method {
-                Method::Get => "GET",
-                Method::Head => "HEAD",
-            }
-            .to_owned(),
-            timeout_s: http.timeout.as_secs_f64(),
-            connect_timeout_s: http.connect_timeout.as_secs_f64(),
-            max_body_bytes: http.max_body_bytes,
-            redirects: http.redirects,
-            headers: http.headers.iter().map(|(name, _)| name.clone()).collect(),
-            user_agent: http.user_agent.clone(),
-            insecure: http.insecure,
-            cacert: !http.ca_certificates.is_empty(),
-            decompress: http.decompress,
-            no_keepalive: http.no_keepalive,
+            settings: common.http.clone(),
             cpu_work_s: common.cpu_work.as_secs_f64(),
             cpu_lock: common.cpu_lock,
         },
