@@ -73,7 +73,11 @@ impl<T: Transport> ServedConnection<'_, T> {
         let mut counted = self.tally.connection();
         let mut reused = false;
         loop {
-            let decision = self.next_decision(reused).await?;
+            let decision = self.next_decision(reused).await.inspect_err(|error| {
+                if error.kind() == io::ErrorKind::TimedOut {
+                    counted.closed_here();
+                }
+            })?;
             // Counted until the response, and the connection if that ends
             // with it, is done with.
             let _open = match decision {
@@ -96,7 +100,10 @@ impl<T: Transport> ServedConnection<'_, T> {
             };
             match self.response.after {
                 After::KeepAlive => reused = true,
-                end => return self.end(end).await,
+                end => {
+                    counted.closed_here();
+                    return self.end(end).await;
+                }
             }
         }
     }

@@ -32,6 +32,10 @@ pub struct Stats {
     /// Connections that were closed without any: health checks, failed TLS
     /// handshakes, connections that a client opened and did not need.
     pub connections_unused: u64,
+    /// Connections that the origin itself closed, of those that carried a
+    /// request: as its URL or its client asked, after a fault, or after too long a pause.
+    #[serde(default)]
+    pub connections_closed: u64,
     /// Connections open now, of those that carried a request.
     pub connections_open: u64,
     /// Most connections open at a time.
@@ -91,6 +95,7 @@ struct Shard {
     requests: AtomicU64,
     accepted: AtomicU64,
     unused: AtomicU64,
+    closed: AtomicU64,
     delays: AtomicU64,
     requested_ns: AtomicU64,
     actual_ns: AtomicU64,
@@ -116,6 +121,7 @@ impl Shard {
             &self.requests,
             &self.accepted,
             &self.unused,
+            &self.closed,
             &self.delays,
             &self.requested_ns,
             &self.actual_ns,
@@ -204,6 +210,7 @@ impl ServerCounters {
             responses,
             connections_accepted: sum(|s| &s.accepted),
             connections_unused: sum(|s| &s.unused),
+            connections_closed: sum(|s| &s.closed),
             connections_open: self.connections.now.load(Relaxed),
             connections_peak: self.connections.peak.load(Relaxed),
             concurrency: self.requests.now.load(Relaxed),
@@ -309,6 +316,13 @@ impl<'c> CountedConnection<'c> {
         tally.shard.requests.fetch_add(1, Relaxed);
         tally.counters.requests.enter();
         OpenRequest(tally.counters)
+    }
+
+    /// The origin closes it, not its client.
+    pub(crate) fn closed_here(&self) {
+        if self.use_ == Use::Requests {
+            self.tally.shard.closed.fetch_add(1, Relaxed);
+        }
     }
 
     pub(crate) fn stats_request(&mut self) {

@@ -71,7 +71,7 @@ impl OriginProbe {
             connections: stats.connections_accepted,
             connections_peak: stats.connections_peak,
             concurrent_peak: stats.concurrency_peak,
-            connections_closed: None,
+            connections_closed: Some(stats.connections_closed),
             cpu_s: Some(cpu_s),
             busy: makespan_s.map(|s| cpu_s / s / threads),
             delay_error_mean_s: (stats.delays > 0).then(|| stats.delay_overshoot_mean_us / 1e6),
