@@ -58,10 +58,10 @@ pub fn main() -> ExitCode {
             .and_then(|settings| block_on(fetch::run(settings))),
         CoordinatorCommand::Report(args) => block_on(report::run(&args)),
         CoordinatorCommand::Serve(args) => block_on(serve::run(*args)),
-        CoordinatorCommand::Status(args) => block_on(client::status(&args)),
+        CoordinatorCommand::Status(args) => block_on(client::status::run(&args)),
         CoordinatorCommand::Attach(args) => block_on(client::attach(&args)),
         CoordinatorCommand::Cancel(args) => block_on(client::cancel(&args)),
-        CoordinatorCommand::Health(args) => block_on(client::health(&args)),
+        CoordinatorCommand::Health(args) => block_on(client::health::run(&args)),
         CoordinatorCommand::Completions { shell } => generate::completions(shell),
         CoordinatorCommand::Man { directory } => generate::manual(directory.as_deref()),
     };

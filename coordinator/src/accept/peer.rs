@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -31,16 +31,19 @@ pub(crate) struct PeerInfo {
 }
 
 impl PeerInfo {
-    /// Of a connection that was not accepted here.
-    pub(crate) fn elsewhere() -> Self {
+    fn new(address: SocketAddr) -> Self {
         Self {
-            address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            address,
             admitted: Arc::default(),
             hang_up: CancellationToken::new(),
         }
     }
 
-    /// The peer's address.
+    /// Of a connection that was not accepted here.
+    pub(crate) fn elsewhere() -> Self {
+        Self::new(SocketAddr::from(([0, 0, 0, 0], 0)))
+    }
+
     pub(crate) fn ip(&self) -> IpAddr {
         self.address.ip()
     }
@@ -78,22 +81,17 @@ impl Peer {
         patience: Duration,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let hang_up = CancellationToken::new();
+        let info = PeerInfo::new(address);
         Self {
             head,
             stream,
-            hung_up: Box::pin(hang_up.clone().cancelled_owned()),
+            hung_up: Box::pin(info.hang_up.clone().cancelled_owned()),
             deadline: Some(Box::pin(sleep(patience))),
-            info: PeerInfo {
-                address,
-                admitted: Arc::default(),
-                hang_up,
-            },
+            info,
             _permit: permit,
         }
     }
 
-    /// Who is at the other end.
     pub(crate) fn info(&self) -> PeerInfo {
         self.info.clone()
     }
@@ -158,8 +156,7 @@ impl AsyncWrite for Peer {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -78,13 +78,12 @@ impl Refusals {
             if now.saturating_sub(entry.told) < AGAIN_AFTER {
                 return true;
             }
-            if entry.untold > 0 {
-                due.push(tell(*key, entry.untold));
+            let untold = std::mem::take(&mut entry.untold);
+            if untold > 0 {
+                due.push(tell(*key, untold));
             }
-            let was_quiet = entry.untold == 0;
             entry.told = now;
-            entry.untold = 0;
-            !was_quiet
+            untold > 0
         });
         due
     }

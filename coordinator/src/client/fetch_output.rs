@@ -10,7 +10,7 @@ use super::lines::LineBuffer;
 use crate::{
     cli::exit::{CommandExit, Failure},
     fetch::{cannot_write, patience},
-    results::{ClaimedOutput, Destination, Form, Resumed, WriterThread, id_of, part_name},
+    results::{ClaimedOutput, Destination, Resumed, WriterThread, id_of, part_name},
     run::Stop,
     terminal::{
         Terminal,
@@ -133,11 +133,7 @@ impl FetchOutput {
     /// The job never was: nothing of it stays, but what was there before.
     pub(super) async fn discard(self) {
         match self.records {
-            Records::Claimed(claimed) => {
-                if let Some(claimed) = claimed {
-                    claimed.discard();
-                }
-            }
+            Records::Claimed(claimed) => claimed.into_iter().for_each(ClaimedOutput::discard),
             Records::Written(written) => {
                 let _ = written.writer.finish(false, sleep(END_PATIENCE)).await;
             }
@@ -155,9 +151,7 @@ impl FetchOutput {
         let WrittenRecords { writer, before, .. } = match self.records {
             Records::Written(written) => *written,
             Records::Claimed(claimed) => {
-                if let Some(claimed) = claimed {
-                    claimed.discard();
-                }
+                claimed.into_iter().for_each(ClaimedOutput::discard);
                 return Ok(None);
             }
         };
@@ -165,12 +159,12 @@ impl FetchOutput {
             Some(stop) => writer.finish(whole, patience(stop)).await,
             None => writer.finish(whole, sleep(END_PATIENCE)).await,
         };
-        if let Destination::File(path, _) = &self.destination
-            && part_name(path).exists()
-        {
+        if let Destination::File(path, _) = &self.destination {
+            let part = part_name(path);
             match stop {
-                Some(_) => Terminal::default().tell(Report::Kept(&part_name(path))),
-                None => eprintln!("the records so far are in {}", part_name(path).display()),
+                _ if !part.exists() => {}
+                Some(_) => Terminal::default().tell(Report::Kept(&part)),
+                None => eprintln!("the records so far are in {}", part.display()),
             }
         }
         match finished {
@@ -191,7 +185,8 @@ impl WrittenRecords {
         match destination {
             Destination::File(_, form) if !self.before.done.is_empty() => {
                 for line in self.lines.push(bytes) {
-                    if is_new(*form, &line, &self.before.done) {
+                    // The record of a URL that has none here.
+                    if id_of(*form, &line).is_some_and(|id| !self.before.done.contains(id)) {
                         piece.extend_from_slice(&line);
                         piece.push(b'\n');
                     }
@@ -204,9 +199,4 @@ impl WrittenRecords {
         }
         self.writer.push(piece).map(drop)
     }
-}
-
-/// Whether a line is the record of a URL that has none here.
-fn is_new(form: Form, line: &[u8], done: &IdSet) -> bool {
-    id_of(form, line).is_some_and(|id| !done.contains(id))
 }

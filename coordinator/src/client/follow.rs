@@ -117,18 +117,20 @@ pub(super) async fn follow(
 ) -> Result<Option<JobFinished>, Failure> {
     let mut view = ProgressView::default();
     let mut deadline = None;
-    let finished = loop {
-        let lost = match follow_once(
+    loop {
+        let followed = follow_once(
             coordinator,
             job,
             output,
             &mut view,
             on_interrupt,
             &mut deadline,
-        )
-        .await
-        {
-            Ok(Some(finished)) => break finished,
+        );
+        let lost = match followed.await {
+            Ok(Some(finished)) => {
+                view.clear();
+                return Ok(Some(finished));
+            }
             Ok(None) => {
                 view.clear();
                 eprintln!(
@@ -147,9 +149,7 @@ pub(super) async fn follow(
         }
         debug!(%lost, "looking for the coordinator again");
         sleep(RECONNECT_PAUSE).await;
-    };
-    view.clear();
-    Ok(Some(finished))
+    }
 }
 
 /// One connection's worth; `None`: this client goes.

@@ -14,7 +14,8 @@ use crate::{
     terminal::print,
 };
 
-pub(super) async fn run(args: &HealthArgs) -> Result<CommandExit, Failure> {
+/// Asks whether a coordinator, worker or origin is well.
+pub(crate) async fn run(args: &HealthArgs) -> Result<CommandExit, Failure> {
     let well = match (&args.origin, &args.worker) {
         (Some(url), _) => {
             let url = settings::origin_url(url).map_err(Failure::usage)?;

@@ -4,10 +4,10 @@
 mod coordinator;
 mod fetch_output;
 mod follow;
-mod health;
+pub(crate) mod health;
 mod lines;
 mod output;
-mod status;
+pub(crate) mod status;
 mod study_output;
 mod submit;
 
@@ -30,7 +30,7 @@ use self::{
 };
 use crate::{
     cli::{
-        AttachArgs, CancelArgs, CommandLine, CoordinatorCommand, HealthArgs, StatusArgs,
+        AttachArgs, CancelArgs, CommandLine, CoordinatorCommand,
         exit::{CommandExit, Failure},
     },
     fetch::{NOTHING_BEFORE, complete_already},
@@ -190,19 +190,15 @@ fn output_of(job: &JobDescription, args: &AttachArgs) -> Result<ClientOutput, Fa
             args.format.unwrap_or(typed.format),
         ),
         (JobKind::Fetch, CoordinatorCommand::Fetch(typed)) => {
-            let was = typed.out.as_deref().and_then(Path::extension);
-            let now = args.out.as_deref().and_then(Path::extension);
+            let is_csv = |path: &Path| path.extension().is_some_and(|form| form == "csv");
+            let was_csv = typed.out.as_deref().is_some_and(is_csv);
             if let Some(out) = &args.out
-                && was.is_some_and(|was| was == "csv") != now.is_some_and(|now| now == "csv")
+                && was_csv != is_csv(out)
             {
                 return Err(Failure::usage(format!(
                     "--out {}: the job's records are {}; give the file that ending",
                     out.display(),
-                    if was.is_some_and(|was| was == "csv") {
-                        "CSV"
-                    } else {
-                        "JSON lines"
-                    },
+                    if was_csv { "CSV" } else { "JSON lines" },
                 )));
             }
             let destination = destination(args.out.as_deref().or(typed.out.as_deref()))?;
@@ -237,17 +233,6 @@ pub(crate) async fn cancel(args: &CancelArgs) -> Result<CommandExit, Failure> {
     };
     print::print(&format!("job {}: {text}", args.job)).map_err(Failure::incomplete)?;
     Ok(CommandExit::Done)
-}
-
-/// Shows workers and jobs.
-pub(crate) async fn status(args: &StatusArgs) -> Result<CommandExit, Failure> {
-    let coordinator = Coordinator::from_args(&args.client)?;
-    status::run(&coordinator, args.format).await
-}
-
-/// Asks whether a coordinator, worker or origin is well.
-pub(crate) async fn health(args: &HealthArgs) -> Result<CommandExit, Failure> {
-    health::run(args).await
 }
 
 /// A study that the coordinator keeps.

@@ -8,18 +8,16 @@ use serde::Serialize;
 use super::coordinator::Coordinator;
 use crate::{
     cli::{
-        StatusFormat,
+        StatusArgs, StatusFormat,
         exit::{CommandExit, Failure},
     },
     terminal::print,
 };
 
-pub(super) async fn run(
-    coordinator: &Coordinator,
-    format: StatusFormat,
-) -> Result<CommandExit, Failure> {
-    let status = coordinator.status().await?;
-    let text = match format {
+/// Shows workers and jobs.
+pub(crate) async fn run(args: &StatusArgs) -> Result<CommandExit, Failure> {
+    let status = Coordinator::from_args(&args.client)?.status().await?;
+    let text = match args.format {
         StatusFormat::Table => table(&status),
         StatusFormat::Json => json(&status).map_err(Failure::incomplete)?,
     };

@@ -24,6 +24,7 @@ use crate::cli::exit::{CommandExit, Failure};
 const PARTS_MAX: usize = 4;
 
 /// The list to be sent.
+#[derive(Default)]
 pub(super) struct List {
     name: Option<String>,
     content: Option<Box<dyn Read + Send>>,
@@ -32,22 +33,17 @@ pub(super) struct List {
 impl List {
     /// Opens it: a file, `-`, or none for the built-in one.
     pub(super) fn open(urls: Option<&Path>) -> Result<Self, Failure> {
-        Ok(match urls {
-            None => Self {
-                name: None,
-                content: None,
-            },
-            Some(path) if path == Path::new("-") => Self {
-                name: Some("stdin".to_owned()),
-                content: Some(Box::new(io::stdin())),
-            },
+        let (name, content): (_, Box<dyn Read + Send>) = match urls {
+            None => return Ok(Self::default()),
+            Some(path) if path == Path::new("-") => ("stdin".to_owned(), Box::new(io::stdin())),
             Some(path) => {
                 let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-                Self {
-                    name: Some(path.display().to_string()),
-                    content: Some(Box::new(file)),
-                }
+                (path.display().to_string(), Box::new(file))
             }
+        };
+        Ok(Self {
+            name: Some(name),
+            content: Some(content),
         })
     }
 }

@@ -87,12 +87,9 @@ impl TryFrom<wire::FromWorker> for WorkerMessage {
                 },
                 M::Frame(m) => {
                     let (trial, fetcher) = (TrialId(m.trial), FetcherId(m.fetcher));
-                    match fetcher_frame(m.frame) {
-                        Ok(Frame::Completions(batch)) => Self::Completions(trial, fetcher, batch),
-                        Ok(Frame::Started(batch)) => Self::Started(trial, fetcher, batch),
-                        // A fetcher's fault is not its worker's.
-                        Err(error) => Self::Misbehaved(trial, fetcher, error.to_string()),
-                    }
+                    // A fetcher's fault is not its worker's.
+                    fetcher_frame(trial, fetcher, m.frame)
+                        .unwrap_or_else(|error| Self::Misbehaved(trial, fetcher, error.to_string()))
                 }
                 M::Memory(m) => Self::Memory(TrialId(m.trial), m.into()),
                 M::Exited(m) => Self::Exited(TrialId(m.trial), Box::new(m.try_into()?)),
@@ -104,16 +101,16 @@ impl TryFrom<wire::FromWorker> for WorkerMessage {
     }
 }
 
-enum Frame {
-    Completions(CompletionBatch),
-    Started(StartedBatch),
-}
-
-fn fetcher_frame(frame: bytes::Bytes) -> Result<Frame, WireError> {
+fn fetcher_frame(
+    trial: TrialId,
+    fetcher: FetcherId,
+    frame: bytes::Bytes,
+) -> Result<WorkerMessage, WireError> {
+    use WorkerMessage::{Completions, Started};
     use from_fetcher::Message as M;
     match wire::FromFetcher::decode(frame)?.message {
-        Some(M::Completions(batch)) => Ok(Frame::Completions(batch.try_into()?)),
-        Some(M::Started(batch)) => Ok(Frame::Started(batch.try_into()?)),
+        Some(M::Completions(batch)) => Ok(Completions(trial, fetcher, batch.try_into()?)),
+        Some(M::Started(batch)) => Ok(Started(trial, fetcher, batch.try_into()?)),
         Some(M::Ready(_) | M::Report(_) | M::Failed(_)) => Err(WireError::Inconsistent(
             "the worker keeps this message to itself",
         )),

@@ -66,12 +66,8 @@ impl FleetState {
                 self.refusals
                     .note(peer.ip(), "a worker broke the protocol", reason);
                 if let Some(outbox) = outbox.upgrade() {
-                    let reason = text.clone();
                     // A worker that has left no room for it reads nothing.
-                    let _ =
-                        outbox.try_send(to_worker(to_worker::Message::Refused(wire::Refused {
-                            reason,
-                        })));
+                    let _ = outbox.try_send(refused(text.clone()));
                 }
                 text
             }
@@ -89,13 +85,10 @@ pub(super) async fn serve_worker(
     peer: PeerInfo,
     newcomer: OwnedSemaphorePermit,
 ) {
-    let hello = match timeout(HELLO_DEADLINE, introduced(&mut inbound)).await {
-        Ok(Ok(hello)) => hello,
-        Ok(Err(reason)) => return refuse(&state, outbox, &peer, reason).await,
-        Err(_) => {
-            let reason = "no Hello came".to_owned();
-            return refuse(&state, outbox, &peer, reason).await;
-        }
+    let introduced = timeout(HELLO_DEADLINE, introduced(&mut inbound)).await;
+    let hello = match introduced.unwrap_or_else(|_| Err("no Hello came".to_owned())) {
+        Ok(hello) => hello,
+        Err(reason) => return refuse(&state, outbox, &peer, reason).await,
     };
     drop(newcomer);
     peer.admit();
@@ -151,14 +144,21 @@ fn to_worker(message: to_worker::Message) -> Result<wire::ToWorker, Status> {
     })
 }
 
+fn refused(reason: String) -> Result<wire::ToWorker, Status> {
+    to_worker(to_worker::Message::Refused(wire::Refused { reason }))
+}
+
+fn heartbeat(sequence: u64) -> Result<wire::ToWorker, Status> {
+    to_worker(to_worker::Message::Heartbeat(wire::Heartbeat { sequence }))
+}
+
 /// Says why there is no Welcome, and closes the connection.
 async fn refuse(state: &FleetState, outbox: WorkerSender, peer: &PeerInfo, reason: String) {
     state
         .refusals
         .note(peer.ip(), "a worker's introduction", &reason);
-    let refused = to_worker::Message::Refused(wire::Refused { reason });
     // A worker that is gone already needs no reason.
-    let _ = outbox.try_send(to_worker(refused));
+    let _ = outbox.try_send(refused(reason));
     drop(outbox);
     sleep(REFUSAL_GRACE).await;
     peer.hang_up();
@@ -227,9 +227,8 @@ async fn receive(
                 let Some(outbox) = outbox.upgrade() else {
                     return StreamEnd::CutOff;
                 };
-                let answer = to_worker::Message::Heartbeat(wire::Heartbeat { sequence });
                 // A full outbox is the fleet's to judge.
-                let _ = outbox.try_send(to_worker(answer));
+                let _ = outbox.try_send(heartbeat(sequence));
             }
             Ok(WorkerMessage::Goodbye(reason)) => {
                 debug!(worker = %id, reason, "goodbye");
@@ -246,8 +245,8 @@ async fn receive(
     }
 }
 
-/// Hands an event to the fleet; `false` where that is gone. While it is not taken, nothing is read from the worker, its heartbeats included: it is
-/// told that the coordinator lives all the same.
+/// Hands an event to the fleet; `false` where that is gone. While it is not taken, nothing is
+/// read from the worker, its heartbeats included: it is told that the coordinator lives all the same.
 async fn pass_on(state: &FleetState, event: RawEvent, outbox: &WeakWorkerSender) -> bool {
     let mut passed = std::pin::pin!(state.events.send(event));
     loop {
@@ -255,12 +254,12 @@ async fn pass_on(state: &FleetState, event: RawEvent, outbox: &WeakWorkerSender)
             return passed.is_ok();
         }
         if let Some(outbox) = outbox.upgrade() {
-            let beat = to_worker::Message::Heartbeat(wire::Heartbeat { sequence: 0 });
             // A full outbox is the fleet's to judge.
-            let _ = outbox.try_send(to_worker(beat));
+            let _ = outbox.try_send(heartbeat(0));
         }
     }
 }
+
 /// How many heartbeats a worker may send: its share, and a few on top for
 /// those that were held up on their way.
 #[derive(Debug)]

@@ -96,10 +96,8 @@ impl LocalEnvironment {
             server: tokio::spawn(serve),
         };
         let url = format!("http://{address}");
-        if let Err(failure) = environment
-            .start_workers(common, slots, &url, &secret)
-            .await
-        {
+        let started = environment.start_workers(common, slots, &url, &secret);
+        if let Err(failure) = started.await {
             environment.end().await;
             return Err(failure);
         }

@@ -2,43 +2,16 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use fanout_worker::UsageError;
 use tonic::transport::ServerTlsConfig;
 
 use crate::{
-    cli::ServeArgs,
+    cli::{ServeArgs, exit::Failure},
     fleet::Token,
-    settings::{SettingsError, origin_url},
+    settings::origin_url,
 };
 
 /// Jobs that may wait, at most.
 const QUEUE_MAX: u32 = 10_000;
-
-/// Settings that a coordinator may not serve with.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ConfigError {
-    #[error(
-        "{flag} {address} can be reached from other machines, and any of them could make the \
-         workers fetch anything: give it a token (--token-file FILE or FANOUT_TOKEN), or say \
-         --allow-unauthenticated if that network is private"
-    )]
-    Open {
-        flag: &'static str,
-        address: SocketAddr,
-    },
-    #[error(transparent)]
-    Access(#[from] UsageError),
-    #[error("--allow-unauthenticated and a token contradict each other; leave one out")]
-    Contradiction,
-    #[error(
-        "--tls-ca asks workers and clients for certificates; that needs --tls-cert and --tls-key too"
-    )]
-    CaAlone,
-    #[error("--queue {0}: 1 to {QUEUE_MAX} jobs can wait")]
-    Queue(u32),
-    #[error(transparent)]
-    Origin(#[from] SettingsError),
-}
 
 /// How a coordinator serves.
 #[derive(Debug)]
@@ -52,13 +25,13 @@ pub(super) struct ServeConfig {
     pub(super) origin: Option<String>,
 }
 
-impl TryFrom<ServeArgs> for ServeConfig {
-    type Error = ConfigError;
-
-    fn try_from(args: ServeArgs) -> Result<Self, ConfigError> {
-        let secret = fanout_worker::token(args.token_file.as_deref())?;
+impl ServeConfig {
+    pub(super) fn new(args: ServeArgs) -> Result<Self, Failure> {
+        let secret = fanout_worker::token(args.token_file.as_deref()).map_err(Failure::usage)?;
         if secret.is_some() && args.allow_unauthenticated {
-            return Err(ConfigError::Contradiction);
+            return Err(Failure::usage(
+                "--allow-unauthenticated and a token contradict each other; leave one out",
+            ));
         }
         let certificates = args.tls_ca.is_some();
         for (flag, address, safe) in [
@@ -67,18 +40,33 @@ impl TryFrom<ServeArgs> for ServeConfig {
         ] {
             let guarded = secret.is_some() || args.allow_unauthenticated || safe;
             if !address.ip().is_loopback() && !guarded {
-                return Err(ConfigError::Open { flag, address });
+                return Err(Failure::usage(format!(
+                    "{flag} {address} can be reached from other machines, and any of them could make \
+                     the workers fetch anything: give it a token (--token-file FILE or FANOUT_TOKEN), or \
+                     say --allow-unauthenticated if that network is private"
+                )));
             }
         }
-        let identity = fanout_worker::identity(args.tls_cert.as_deref(), args.tls_key.as_deref())?;
+        let identity = fanout_worker::identity(args.tls_cert.as_deref(), args.tls_key.as_deref())
+            .map_err(Failure::usage)?;
         let mut tls = identity.map(|identity| ServerTlsConfig::new().identity(identity));
         if let Some(path) = &args.tls_ca {
-            let config = tls.ok_or(ConfigError::CaAlone)?;
-            tls = Some(config.client_ca_root(fanout_worker::authority(path)?));
+            let config = tls.ok_or_else(|| {
+                Failure::usage(
+                    "--tls-ca asks workers and clients for certificates; that needs --tls-cert and \
+                     --tls-key too",
+                )
+            })?;
+            let authority = fanout_worker::authority(path).map_err(Failure::usage)?;
+            tls = Some(config.client_ca_root(authority));
         }
         if args.queue == 0 || args.queue > QUEUE_MAX {
-            return Err(ConfigError::Queue(args.queue));
+            return Err(Failure::usage(format!(
+                "--queue {}: 1 to {QUEUE_MAX} jobs can wait",
+                args.queue
+            )));
         }
+        let origin = args.origin.as_deref().map(origin_url).transpose();
         Ok(Self {
             listen: args.listen,
             http_listen: args.http_listen,
@@ -86,7 +74,7 @@ impl TryFrom<ServeArgs> for ServeConfig {
             token: secret.as_deref().map(Token::new),
             tls,
             queue: usize::try_from(args.queue).unwrap_or(usize::MAX),
-            origin: args.origin.as_deref().map(origin_url).transpose()?,
+            origin: origin.map_err(Failure::usage)?,
         })
     }
 }
@@ -105,9 +93,7 @@ mod tests {
             .map_err(|e| e.to_string())?
             .command
         {
-            CoordinatorCommand::Serve(args) => {
-                ServeConfig::try_from(*args).map_err(|e| e.to_string())
-            }
+            CoordinatorCommand::Serve(args) => ServeConfig::new(*args).map_err(|e| e.to_string()),
             _ => unreachable!("serve was typed"),
         }
     }

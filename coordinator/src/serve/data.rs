@@ -16,12 +16,11 @@ use fanout_proto::{
     control::{JobDescription, JobFinished, JobKind, ListIdentity},
     id::JobId,
 };
-use rustix::{
-    fs::{FlockOperation, flock},
-    io::Errno,
-};
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
+
+use crate::cli::exit::Failure;
 
 /// A file of a job that says what it is.
 const JOB: &str = "job.json";
@@ -31,17 +30,6 @@ pub(super) const STUDY_FILES: [(&str, &str); 3] = [
     ("study.json", "application/json"),
     ("trials.csv", "text/csv; charset=utf-8"),
 ];
-
-/// A directory that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum DataError {
-    #[error(
-        "cannot use {path} for the coordinator's data: {error}; name another directory with --data"
-    )]
-    Write { path: String, error: io::Error },
-    #[error("another coordinator uses {0}; name another directory with --data")]
-    Taken(String),
-}
 
 /// The directory, which no other process uses while this value lives.
 #[derive(Debug)]
@@ -85,36 +73,42 @@ pub(super) struct EarlierJob {
 
 impl Data {
     /// Makes the directory and takes it for this process.
-    pub(super) fn open(root: &Path) -> Result<Self, DataError> {
-        let write = |error| DataError::Write {
-            path: root.display().to_string(),
-            error,
-        };
-        fs::create_dir_all(root.join("studies")).map_err(write)?;
-        fs::create_dir_all(root.join("jobs")).map_err(write)?;
-        let lock = File::create(root.join("lock")).map_err(write)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self {
-                root: root.to_owned(),
-                _lock: lock,
-            }),
-            Err(Errno::WOULDBLOCK) => Err(DataError::Taken(root.display().to_string())),
-            Err(error) => Err(write(error.into())),
-        }
+    pub(super) fn open(root: &Path) -> Result<Self, Failure> {
+        let opened = fs::create_dir_all(root.join("studies"))
+            .and_then(|()| fs::create_dir_all(root.join("jobs")))
+            .and_then(|()| File::create(root.join("lock")))
+            .and_then(|lock| {
+                flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+                Ok(lock)
+            });
+        let directory = root.display();
+        let lock = opened.map_err(|error| {
+            Failure::usage(match error.kind() {
+                io::ErrorKind::WouldBlock => format!(
+                    "another coordinator uses {directory}; name another directory with --data"
+                ),
+                _ => format!(
+                    "cannot use {directory} for the coordinator's data: {error}; name another \
+                     directory with --data"
+                ),
+            })
+        })?;
+        Ok(Self {
+            root: root.to_owned(),
+            _lock: lock,
+        })
     }
 
     fn job_directory(&self, id: JobId) -> PathBuf {
         self.root.join("jobs").join(id.to_string())
     }
 
-    /// Makes a job's directory.
     pub(super) fn create_job(&self, id: JobId) -> io::Result<PathBuf> {
         let directory = self.job_directory(id);
         fs::create_dir_all(&directory)?;
         Ok(directory)
     }
 
-    /// Takes a job's directory away.
     pub(super) fn remove_job(&self, id: JobId) {
         if let Err(error) = fs::remove_dir_all(self.job_directory(id)) {
             warn!(job = %id, %error, "cannot remove a job's files");
@@ -154,8 +148,8 @@ impl Data {
         let mut jobs = Vec::new();
         for entry in fs::read_dir(self.root.join("jobs"))? {
             let entry = entry?;
-            let id = entry.file_name().to_str().and_then(|n| n.parse().ok());
-            let Some(id) = id.map(JobId) else {
+            let name = entry.file_name();
+            let Some(id) = name.to_str().and_then(|n| n.parse().ok()).map(JobId) else {
                 continue;
             };
             match earlier(id, &entry.path()) {
@@ -250,7 +244,8 @@ mod tests {
     fn jobs_are_found_again_and_the_directory_has_one_user() {
         let place = tempfile::tempdir().unwrap();
         let data = Data::open(place.path()).unwrap();
-        assert!(matches!(Data::open(place.path()), Err(DataError::Taken(_))));
+        let taken = Data::open(place.path()).unwrap_err().to_string();
+        assert!(taken.starts_with("another coordinator uses"), "{taken}");
         let job = |id| JobDescription {
             id: JobId(id),
             kind: JobKind::Fetch,

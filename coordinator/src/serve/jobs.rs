@@ -24,7 +24,12 @@ use fanout_proto::{
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
-use super::{data::Data, plan::JobPlan, transcript};
+use super::{
+    data::Data,
+    ended,
+    plan::{JobPlan, cannot_keep},
+    transcript,
+};
 use crate::{cli::exit::CommandExit, run::Stop};
 
 /// The journal's name.
@@ -130,10 +135,8 @@ impl Jobs {
     pub(super) fn new(data: Data, queue_max: usize) -> io::Result<Self> {
         let mut jobs = BTreeMap::new();
         for earlier in data.earlier_jobs()? {
-            let finished = earlier.finished.unwrap_or_else(|| JobFinished {
-                exit_code: CommandExit::Interrupted.code(),
-                message: "the coordinator ended before this job did".to_owned(),
-            });
+            let cut_short = "the coordinator ended before this job did";
+            let finished = earlier.finished.unwrap_or_else(|| interrupted(cut_short));
             let job = ServerJob {
                 directory: data.create_job(earlier.job.id)?,
                 description: earlier.job,
@@ -225,20 +228,15 @@ impl Jobs {
         info!(job = %id, exit = finished.exit_code, finished.message, "job over");
         state.finished[usize::from(finished.exit_code != 0)] += 1;
         let data = self.data();
-        let kept = data.keep_job(&job.description, &job.study, Some(&finished));
-        if let Err(error) = kept {
+        if let Err(error) = data.keep_job(&job.description, &job.study, Some(&finished)) {
             warn!(job = %id, %error, "cannot keep how the job ended");
         }
         job.state.send_replace(JobState::Finished(finished));
-        let over: Vec<_> = state
-            .jobs
-            .values()
-            .filter(|job| job.is_finished())
-            .map(|job| job.description.id)
-            .collect();
-        for id in over.iter().rev().skip(FINISHED_KEPT) {
-            state.jobs.remove(id);
-            data.remove_job(*id);
+        let over = state.jobs.iter().rev().filter(|(_, job)| job.is_finished());
+        let forgotten: Vec<_> = over.skip(FINISHED_KEPT).map(|(id, _)| *id).collect();
+        for id in forgotten {
+            state.jobs.remove(&id);
+            data.remove_job(id);
         }
     }
 
@@ -246,10 +244,8 @@ impl Jobs {
     /// the URLs in hand, unless `at_once`.
     pub(super) fn cancel(&self, id: JobId, at_once: bool) -> Option<Cancelled> {
         let mut state = self.state();
-        let place = state
-            .waiting
-            .iter()
-            .position(|(waiting, _)| waiting.description.id == id);
+        let mut waiting = state.waiting.iter();
+        let place = waiting.position(|(job, _)| job.description.id == id);
         if let Some((job, plan)) = place.and_then(|place| state.waiting.remove(place)) {
             let reason = "cancelled before it was its turn";
             self.drop_waiting(&mut state, &job, &plan, reason);
@@ -271,11 +267,7 @@ impl Jobs {
 
     fn drop_waiting(&self, state: &mut JobTable, job: &ServerJob, plan: &JobPlan, reason: &str) {
         plan.discard();
-        let finished = JobFinished {
-            exit_code: CommandExit::Interrupted.code(),
-            message: reason.to_owned(),
-        };
-        self.end(state, job, finished);
+        self.end(state, job, interrupted(reason));
     }
 
     /// Ends all jobs, and takes no more.
@@ -305,6 +297,10 @@ impl Jobs {
     }
 }
 
+fn interrupted(reason: &str) -> JobFinished {
+    ended(CommandExit::Interrupted, reason)
+}
+
 impl JobTable {
     /// Tells every waiting job how many come before it.
     fn publish_places(&self) {
@@ -329,7 +325,7 @@ impl Admission {
     pub(super) fn directory(&self) -> Result<&Path, String> {
         match &self.directory {
             Ok(directory) => Ok(directory),
-            Err(error) => Err(format!("the coordinator cannot keep the job: {error}")),
+            Err(error) => Err(cannot_keep(error).to_string()),
         }
     }
 
@@ -342,19 +338,14 @@ impl Admission {
     ) -> Result<(), String> {
         let directory = self.directory()?.to_owned();
         let study = plan.study().to_owned();
-        let kept = self
-            .jobs
-            .data()
-            .keep_job(&description, &study, None)
-            .and_then(|()| {
-                fs::write(
-                    directory.join(JOURNAL),
-                    transcript::lines(transcript::ERR, said),
-                )
-            });
+        let data = self.jobs.data();
+        let kept = data.keep_job(&description, &study, None).and_then(|()| {
+            let said = transcript::lines(transcript::ERR, said);
+            fs::write(directory.join(JOURNAL), said)
+        });
         if let Err(error) = kept {
             plan.discard();
-            return Err(format!("the coordinator cannot keep the job: {error}"));
+            return Err(cannot_keep(&error).to_string());
         }
         let mut state = self.jobs.state();
         if state.closed {

@@ -66,13 +66,9 @@ const RETURN_PATIENCE: Duration = Duration::from_secs(30);
 const END_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Serves until it is told to end.
-///
-/// # Errors
-///
-/// [`Failure`] with exit code 2 when it cannot serve as it is asked to.
 pub(crate) async fn run(args: ServeArgs) -> Result<CommandExit, Failure> {
-    let config = ServeConfig::try_from(args).map_err(Failure::usage)?;
-    let data = Data::open(&config.data).map_err(Failure::usage)?;
+    let config = ServeConfig::new(args)?;
+    let data = Data::open(&config.data)?;
     let jobs = Jobs::new(data, config.queue).map_err(Failure::usage)?;
     let mut server = FleetServer::bind(config.listen, config.token.clone())
         .await
@@ -87,7 +83,11 @@ pub(crate) async fn run(args: ServeArgs) -> Result<CommandExit, Failure> {
         })?;
     let grpc_at = server.address().map_err(Failure::usage)?;
     let pages_at = pages.local_addr().map_err(Failure::usage)?;
-    let tls = config.tls.is_some();
+    let scheme = if config.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
     if let Some(tls) = config.tls {
         server = server.with_tls(tls);
     }
@@ -110,7 +110,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<CommandExit, Failure> {
         shutdown.clone(),
     ));
     let signals = EndSignals::listen().map_err(Failure::incomplete)?;
-    announce(grpc_at, pages_at, tls, &config.data);
+    announce(scheme, grpc_at, pages_at, &config.data);
     let ended = tokio::select! {
         exit = work(fleet, &jobs, signals) => Ok(exit),
         ended = &mut grpc => Err(Failure::incomplete(match ended {
@@ -130,8 +130,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<CommandExit, Failure> {
 }
 
 /// Where it is, on standard output: a program that starts it reads that.
-fn announce(grpc: SocketAddr, pages: SocketAddr, tls: bool, data: &Path) {
-    let scheme = if tls { "https" } else { "http" };
+fn announce(scheme: &str, grpc: SocketAddr, pages: SocketAddr, data: &Path) {
     let text = format!("coordinator {scheme}://{grpc}\npages http://{pages}\n");
     if let Err(error) = crate::terminal::print::print(&text) {
         warn!(%error, "cannot say where it serves");
@@ -226,13 +225,17 @@ async fn run_job(job: &Arc<ServerJob>, plan: JobPlan, fleet: &mut Fleet) -> JobF
     };
     // Whatever it was read from is not needed any more.
     let _ = std::fs::remove_file(job.directory.join("list"));
-    let (exit, message) = match result {
-        Ok(exit) => (exit, String::new()),
-        Err(failure) => (failure.exit, failure.to_string()),
-    };
+    match result {
+        Ok(exit) => ended(exit, ""),
+        Err(failure) => ended(failure.exit, &failure.to_string()),
+    }
+}
+
+/// How a job ended, as its followers are told.
+fn ended(exit: CommandExit, message: &str) -> JobFinished {
     JobFinished {
         exit_code: exit.code(),
-        message,
+        message: message.to_owned(),
     }
 }
 
@@ -283,10 +286,13 @@ async fn gather(fleet: &mut Fleet, wanted: u32, stop: &Stop) -> Result<(), Failu
     let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
     fleet.catch_up();
     tokio::select! {
-        gathered = fleet.gather(wanted, GATHER_PATIENCE) => gathered.map_err(Failure::no_fleet),
-        () = stop.cancel.cancelled() => Err(Failure::interrupted("cancelled while it waited for workers")),
-        () = stop.drain.cancelled() => Err(Failure::interrupted("cancelled while it waited for workers")),
+        gathered = fleet.gather(wanted, GATHER_PATIENCE) => return gathered.map_err(Failure::no_fleet),
+        () = stop.cancel.cancelled() => {}
+        () = stop.drain.cancelled() => {}
     }
+    Err(Failure::interrupted(
+        "cancelled while it waited for workers",
+    ))
 }
 
 #[cfg(test)]

@@ -127,7 +127,7 @@ impl JobPlan {
     /// Workers to wait for.
     pub(super) fn workers(&self) -> u32 {
         match self {
-            Self::Study(prepared, _) => prepared.workers(),
+            Self::Study(prepared, _) => prepared.settings.common.workers,
             // None is needed where nothing is left.
             Self::Fetch(_, _, Some(done)) if done.is_full() => 0,
             Self::Fetch(settings, ..) => settings.common.workers,
@@ -137,7 +137,7 @@ impl JobPlan {
     /// The origin that its built-in list leads to, if it has one.
     pub(super) fn origin(&self) -> Option<String> {
         match self {
-            Self::Study(prepared, _) => prepared.origin(),
+            Self::Study(prepared, _) => prepared.settings.common.origin.clone(),
             Self::Fetch(..) => None,
         }
     }

@@ -11,7 +11,6 @@ mod politeness;
 mod study;
 
 pub(crate) use common::{Common, FleetArgs, origin_url, patience};
-pub(crate) use error::SettingsError;
 pub(crate) use fetch::{FetchArgs, FetchSettings};
 pub(crate) use http::{HttpArgs, certificates};
 pub(crate) use study::{SLOPE_CONCURRENCIES, StudyArgs, StudyKind, StudySettings};

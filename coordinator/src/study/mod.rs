@@ -57,7 +57,7 @@ pub(crate) async fn run(settings: StudySettings, format: Format) -> Result<Comma
 /// A study whose list was checked and whose directory is there; nothing runs.
 #[derive(Debug)]
 pub(crate) struct PreparedStudy {
-    settings: StudySettings,
+    pub(crate) settings: StudySettings,
     seed: u64,
     /// `None`: the origin's.
     own: Option<UrlList>,
@@ -97,15 +97,6 @@ impl PreparedStudy {
     /// Takes the directory away again, of a study that will not run.
     pub(crate) fn discard(&self) {
         self.store.discard();
-    }
-
-    /// The origin that was named for the built-in list.
-    pub(crate) fn origin(&self) -> Option<String> {
-        self.settings.common.origin.clone()
-    }
-
-    pub(crate) fn workers(&self) -> u32 {
-        self.settings.common.workers
     }
 
     /// Runs it. A study that never began leaves no directory behind.

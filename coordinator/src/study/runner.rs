@@ -17,7 +17,7 @@ use crate::{
     run::{self, Outcome, Stop, TrialRequest},
     settings::StudySettings,
     study::{
-        block_workers::BlockWorkers, manifest, origin::OriginProbe, schedule::BlockOrder,
+        block_workers::BlockWorkers, manifest, origin::OriginProbe, schedule::block_order,
         store::Store,
     },
     terminal::reporter::{Report, Reporter},
@@ -76,7 +76,7 @@ pub(super) async fn run_study(
         ..Study::default()
     };
     let mut runner = Runner {
-        schedule: BlockOrder::new(seed, entries.len(), on.settings.baseline),
+        seed,
         on,
         entries,
         workers: BlockWorkers::default(),
@@ -102,7 +102,7 @@ pub(super) enum StudyEnd {
 struct Runner<'a, 'c> {
     on: &'a mut StudyContext<'c>,
     entries: Vec<StudyArm>,
-    schedule: BlockOrder,
+    seed: u64,
     workers: BlockWorkers,
     probe: OriginProbe,
     study: Study,
@@ -121,7 +121,9 @@ impl Runner<'_, '_> {
             }
             let fleet = &mut self.on.environment.fleet;
             self.workers.refresh(block, fleet, &mut self.study.manifest);
-            let mut goes_on = self.turns(block, self.schedule.block(block)).await?;
+            let baseline = self.on.settings.baseline;
+            let order = block_order(self.seed, self.entries.len(), baseline, block);
+            let mut goes_on = self.turns(block, order).await?;
             if goes_on {
                 let retries = self.retries(block);
                 goes_on = self.turns(block, retries).await?;
@@ -140,7 +142,7 @@ impl Runner<'_, '_> {
     /// These arms' turns in one block; says whether the study goes on.
     async fn turns(&mut self, block: u32, arms: Vec<usize>) -> Result<bool, Failure> {
         for arm in arms {
-            if self.is_shortened(arm) && block > SLOW_BLOCKS {
+            if self.study.arms[arm].shortened.is_some() && block > SLOW_BLOCKS {
                 continue;
             }
             // The first block only warms up; an arm that is slow there is known to be
@@ -302,10 +304,6 @@ impl Runner<'_, '_> {
             .iter()
             .find(|t| t.block == 0 && t.arm == *name)?
             .makespan_s
-    }
-
-    fn is_shortened(&self, arm: usize) -> bool {
-        self.study.arms[arm].shortened.is_some()
     }
 
     /// After the warm-up: which arms are so slow that few blocks must do?

@@ -3,35 +3,17 @@
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha12Rng;
 
-/// Every arm once per block, in a fresh random order that the seed gives.
-#[derive(Debug)]
-pub(super) struct BlockOrder {
-    seed: u64,
-    arms: usize,
-    baseline: usize,
-}
-
-impl BlockOrder {
-    pub(super) fn new(seed: u64, arms: usize, baseline: usize) -> Self {
-        Self {
-            seed,
-            arms,
-            baseline,
-        }
+/// Every arm once, in a fresh random order that the seed gives. The first block,
+/// which is discarded, begins with the baseline, so that slow arms can be told there.
+pub(super) fn block_order(seed: u64, arms: usize, baseline: usize, block: u32) -> Vec<usize> {
+    let mut order: Vec<_> = (0..arms).collect();
+    let mut rng = ChaCha12Rng::seed_from_u64(seed);
+    rng.set_stream(block.into());
+    order.shuffle(&mut rng);
+    if block == 0 {
+        order.sort_by_key(|arm| *arm != baseline);
     }
-
-    /// The arms' order within a block; the first block, which is discarded, begins
-    /// with the baseline, so that slow arms can be told there.
-    pub(super) fn block(&self, block: u32) -> Vec<usize> {
-        let mut order: Vec<_> = (0..self.arms).collect();
-        let mut rng = ChaCha12Rng::seed_from_u64(self.seed);
-        rng.set_stream(block.into());
-        order.shuffle(&mut rng);
-        if block == 0 {
-            order.sort_by_key(|arm| *arm != self.baseline);
-        }
-        order
-    }
+    order
 }
 
 #[cfg(test)]
@@ -40,16 +22,15 @@ mod tests {
 
     #[test]
     fn every_arm_has_one_turn_in_an_order_that_the_seed_gives() {
-        let schedule = BlockOrder::new(7, 8, 2);
-        let orders: Vec<_> = (1..=10).map(|block| schedule.block(block)).collect();
+        let orders: Vec<_> = (1..=10).map(|block| block_order(7, 8, 2, block)).collect();
         for block in &orders {
             let mut sorted = block.clone();
             sorted.sort_unstable();
             assert_eq!(sorted, (0..8).collect::<Vec<_>>());
         }
         assert!(orders.windows(2).all(|pair| pair[0] != pair[1]));
-        assert_eq!(schedule.block(3), BlockOrder::new(7, 8, 2).block(3));
-        assert_ne!(orders[0], BlockOrder::new(8, 8, 2).block(1));
-        assert_eq!(schedule.block(0)[0], 2);
+        assert_eq!(orders[2], block_order(7, 8, 2, 3));
+        assert_ne!(orders[0], block_order(8, 8, 2, 1));
+        assert_eq!(block_order(7, 8, 2, 0)[0], 2);
     }
 }

@@ -2,7 +2,7 @@
 //! written beside and renamed, so that none is ever half there.
 
 use std::{
-    fs, io,
+    fs,
     io::Write,
     path::{Path, PathBuf},
 };
@@ -20,20 +20,8 @@ const REPORT: &str = "report.html";
 
 /// A study that cannot be kept or found.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum StoreError {
-    #[error("cannot create {path}: {error}; name another directory with --out")]
-    Create { path: String, error: io::Error },
-    #[error("cannot write {path}: {error}")]
-    Write { path: String, error: io::Error },
-    #[error("cannot read {path}: {error}; name a directory that `coordinator study` made")]
-    Read { path: String, error: io::Error },
-    /// Not a study, or one of another version.
-    #[error("{path} is not a study that this version can read: {error}")]
-    Parse {
-        path: String,
-        error: serde_json::Error,
-    },
-}
+#[error("{0}")]
+pub(crate) struct StoreError(String);
 
 /// The directory of one study.
 #[derive(Debug, Clone)]
@@ -46,10 +34,7 @@ pub(crate) struct Store {
 impl Store {
     /// Makes the directory, and finds out whether it can be written.
     pub(crate) fn create(directory: Option<&Path>) -> Result<Self, StoreError> {
-        let directory = match directory {
-            Some(directory) => directory.to_owned(),
-            None => default_directory(jiff::Timestamp::now()),
-        };
+        let directory = directory.map_or_else(default_directory, Path::to_owned);
         let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
         let made = directory.ancestors().take_while(missing);
         let made = made.map(Path::to_owned).collect();
@@ -57,9 +42,11 @@ impl Store {
         fs::create_dir_all(&directory)
             .and_then(|()| fs::write(&probe, ""))
             .and_then(|()| fs::remove_file(&probe))
-            .map_err(|error| StoreError::Create {
-                path: directory.display().to_string(),
-                error,
+            .map_err(|error| {
+                StoreError(format!(
+                    "cannot create {}: {error}; name another directory with --out",
+                    directory.display()
+                ))
             })?;
         Ok(Self { directory, made })
     }
@@ -135,10 +122,7 @@ fn write_whole(content: &str, beside: &Path, path: &Path) -> Result<(), StoreErr
         file.sync_all()?;
         fs::rename(beside, path)
     };
-    write().map_err(|error| StoreError::Write {
-        path: path.display().to_string(),
-        error,
-    })
+    write().map_err(|error| StoreError(format!("cannot write {}: {error}", path.display())))
 }
 
 /// Reads a study from its directory, or from its `study.json`. Of a study whose
@@ -158,18 +142,23 @@ pub(crate) fn load(path: &Path) -> Result<(Study, Store), StoreError> {
         directory: directory.to_owned(),
         made: Vec::new(),
     };
-    let name = file.display().to_string();
-    let text = fs::read(&file).map_err(|error| StoreError::Read {
-        path: name.clone(),
-        error,
+    let name = file.display();
+    let text = fs::read(&file).map_err(|error| {
+        StoreError(format!(
+            "cannot read {name}: {error}; name a directory that `coordinator study` made"
+        ))
     })?;
-    let mut study: Study =
-        serde_json::from_slice(&text).map_err(|error| StoreError::Parse { path: name, error })?;
+    let mut study: Study = serde_json::from_slice(&text).map_err(|error| {
+        StoreError(format!(
+            "{name} is not a study that this version can read: {error}"
+        ))
+    })?;
     study.interrupted |= cut_short;
     Ok((study, store))
 }
 
 /// Where a study is kept by default.
-fn default_directory(now: jiff::Timestamp) -> PathBuf {
-    PathBuf::from("studies").join(now.strftime("%Y-%m-%dT%H%M%SZ").to_string())
+fn default_directory() -> PathBuf {
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H%M%SZ");
+    Path::new("studies").join(now.to_string())
 }
