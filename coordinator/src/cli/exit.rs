@@ -1,4 +1,4 @@
-//! CommandExit codes.
+//! Exit codes.
 
 use std::{fmt::Display, process::ExitCode};
 

@@ -13,7 +13,7 @@ use fanout_worker::AccessArgs;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{
     Code, Request, Response, Status,
-    metadata::{Ascii, AsciiMetadataValue, MetadataValue},
+    metadata::AsciiMetadataValue,
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
 };
@@ -42,7 +42,7 @@ pub(super) struct Coordinator {
 #[derive(Debug, Clone)]
 pub(super) struct Stamp {
     authorization: Option<AsciiMetadataValue>,
-    protocol: MetadataValue<Ascii>,
+    protocol: AsciiMetadataValue,
 }
 
 impl Interceptor for Stamp {
@@ -86,7 +86,6 @@ impl Coordinator {
         })
     }
 
-    /// Connects.
     pub(super) async fn control(&self) -> Result<StampedClient, Failure> {
         let channel = self.channel().await?;
         Ok(ControlClient::with_interceptor(channel, self.stamp.clone()))
@@ -97,8 +96,7 @@ impl Coordinator {
         &self,
         rpc: impl AsyncFnOnce(&mut StampedClient) -> Result<Response<T>, Status>,
     ) -> Result<T, Failure> {
-        let mut control = self.control().await?;
-        let answer = rpc(&mut control).await;
+        let answer = rpc(&mut self.control().await?).await;
         answer
             .map(Response::into_inner)
             .map_err(|status| self.failure(&status))

@@ -164,10 +164,10 @@ impl Fleet {
                 Some(FleetEvent::Joined(id))
             }
             // A worker that was cut off has been told of already.
-            RawEvent::Left(id, reason) => self
-                .workers
-                .remove(&id)
-                .map(|_| FleetEvent::Left(id, reason)),
+            RawEvent::Left(id, reason) => {
+                self.workers.remove(&id)?;
+                Some(FleetEvent::Left(id, reason))
+            }
             RawEvent::Message(id, message, bytes) => {
                 self.traffic.bytes_received += bytes;
                 self.traffic.messages_received += 1;

@@ -32,10 +32,6 @@ pub(super) struct RosterGuard {
     heard_ms: Arc<AtomicU64>,
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 impl Roster {
     fn entries(&self) -> MutexGuard<'_, BTreeMap<WorkerId, RosterEntry>> {
         // Every change is one call: a panic elsewhere leaves it whole.
@@ -87,8 +83,8 @@ impl Roster {
 impl RosterGuard {
     /// The worker has just spoken.
     pub(super) fn heard(&self) {
-        self.heard_ms
-            .store(millis(self.since.elapsed()), Ordering::Relaxed);
+        let heard_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heard_ms.store(heard_ms, Ordering::Relaxed);
     }
 }
 

@@ -126,9 +126,9 @@ impl Data {
             kind: job.kind.name().to_owned(),
             arguments: job.arguments.clone(),
             study: study.to_owned(),
-            finished: finished.map(|finished| EndRecord {
-                exit_code: finished.exit_code,
-                message: finished.message.clone(),
+            finished: finished.cloned().map(|end| EndRecord {
+                exit_code: end.exit_code,
+                message: end.message,
             }),
             list: job.list.clone().map(|list| ListRecord {
                 name: list.name,

@@ -35,14 +35,14 @@ pub(super) fn text(status: &Status, finished: [u64; 2], process: ProcessUsage) -
     let workers = &status.workers;
     let slots: u64 = workers.iter().map(|w| u64::from(w.slots)).sum();
     let silent = workers.iter().map(|w| w.silent).max().unwrap_or_default();
-    let count = |is: fn(&JobState) -> bool| {
-        let jobs = status.jobs.iter().filter(|job| is(&job.state));
-        jobs.count()
-    };
-    let running = status.jobs.iter().find_map(|job| match &job.state {
-        JobState::Running(progress) => Some(progress),
-        _ => None,
-    });
+    let states = || status.jobs.iter().map(|job| &job.state);
+    let running: Vec<_> = states()
+        .filter_map(|state| match state {
+            JobState::Running(progress) => Some(progress),
+            _ => None,
+        })
+        .collect();
+    let waiting = states().filter(|state| matches!(state, JobState::Waiting(_)));
     let mut text = MetricsText::default();
     text.metric(
         "fanout_build_info",
@@ -51,11 +51,8 @@ pub(super) fn text(status: &Status, finished: [u64; 2], process: ProcessUsage) -
         &[(&format!("{{version=\"{}\"}}", status.version), 1)],
     );
     let uptime_s = status.uptime.as_secs_f64();
-    text.gauge(
-        "fanout_uptime_seconds",
-        "Since the coordinator started.",
-        uptime_s,
-    );
+    let help = "Since the coordinator started.";
+    text.gauge("fanout_uptime_seconds", help, uptime_s);
     text.gauge("fanout_workers", "Attached workers.", workers.len());
     text.gauge("fanout_slots", "Fetchers that the workers can run.", slots);
     text.gauge(
@@ -63,17 +60,13 @@ pub(super) fn text(status: &Status, finished: [u64; 2], process: ProcessUsage) -
         "Time since the last message of the worker that is silent longest.",
         silent.as_secs_f64(),
     );
-    let [running_jobs, waiting_jobs] = [
-        count(|s| matches!(s, JobState::Running(_))),
-        count(|s| matches!(s, JobState::Waiting(_))),
-    ];
     text.metric(
         "fanout_jobs",
         "gauge",
         "Jobs that run or wait.",
         &[
-            ("{state=\"running\"}", running_jobs),
-            ("{state=\"waiting\"}", waiting_jobs),
+            ("{state=\"running\"}", running.len()),
+            ("{state=\"waiting\"}", waiting.count()),
         ],
     );
     text.metric(
@@ -85,18 +78,12 @@ pub(super) fn text(status: &Status, finished: [u64; 2], process: ProcessUsage) -
             ("{result=\"other\"}", finished[1]),
         ],
     );
-    if let Some(progress) = running {
+    if let Some(progress) = running.first() {
         let done = progress.completed + progress.failed + progress.abandoned;
-        text.gauge(
-            "fanout_trial_urls",
-            "URLs of the trial that runs.",
-            progress.total,
-        );
-        text.gauge(
-            "fanout_trial_urls_done",
-            "Of those, the ones that are done.",
-            done,
-        );
+        let help = "URLs of the trial that runs.";
+        text.gauge("fanout_trial_urls", help, progress.total);
+        let help = "Of those, the ones that are done.";
+        text.gauge("fanout_trial_urls_done", help, done);
     }
     if let Some(cpu_s) = process.cpu_s {
         text.metric(
@@ -107,11 +94,8 @@ pub(super) fn text(status: &Status, finished: [u64; 2], process: ProcessUsage) -
         );
     }
     if let Some(bytes) = process.resident_bytes {
-        text.gauge(
-            "process_resident_memory_bytes",
-            "Resident memory of the coordinator.",
-            bytes,
-        );
+        let help = "Resident memory of the coordinator.";
+        text.gauge("process_resident_memory_bytes", help, bytes);
     }
     text.0
 }

@@ -174,10 +174,8 @@ fn note(pages: &Pages, request: &Request, reason: &'static str) {
 }
 
 async fn show_token(State(pages): State<Arc<Pages>>, request: Request, next: Next) -> Response {
-    let Some(token) = &pages.token else {
-        return next.run(request).await;
-    };
-    if shows(token, request.headers()) {
+    let token = pages.token.as_ref();
+    if token.is_none_or(|token| shows(token, request.headers())) {
         return next.run(request).await;
     }
     // A browser asks without one first.
@@ -209,11 +207,8 @@ fn shows(token: &Token, headers: &HeaderMap) -> bool {
 
 async fn metrics_text(State(pages): State<Arc<Pages>>) -> Response {
     let state = &pages.state;
-    let text = metrics::text(
-        &state.status(),
-        state.jobs.finished_counts(),
-        ProcessUsage::now(),
-    );
+    let finished = state.jobs.finished_counts();
+    let text = metrics::text(&state.status(), finished, ProcessUsage::now());
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 

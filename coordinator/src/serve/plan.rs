@@ -90,9 +90,8 @@ impl JobPlan {
                 args.out = Some(directory);
                 let mut settings = StudySettings::new(&args).map_err(Failure::usage)?;
                 settings.common.source = source.unwrap_or(settings.common.source);
-                let command =
-                    std::iter::once("coordinator".to_owned()).chain(without_secrets(typed));
-                let prepared = PreparedStudy::new(settings, command.collect(), reporter)?;
+                let command = [vec!["coordinator".to_owned()], without_secrets(typed)].concat();
+                let prepared = PreparedStudy::new(settings, command, reporter)?;
                 Ok(Self::Study(Box::new(prepared), name))
             }
             CoordinatorCommand::Fetch(mut args) => {
@@ -170,12 +169,8 @@ impl JobPlan {
         let fetched = FETCH_RESULTS.map(|name| directory.join(name));
         let growing = fetched.clone().map(|path| part_name(&path));
         // A finished file may have got its name between two looks.
-        [
-            vec![study_results(directory)],
-            growing.into(),
-            fetched.into(),
-        ]
-        .concat()
+        let studies = [study_results(directory)];
+        studies.into_iter().chain(growing).chain(fetched).collect()
     }
 }
 

@@ -26,16 +26,12 @@ pub(super) fn invalid(error: &WireError) -> Status {
 pub(super) async fn next_part(
     parts: &mut Streaming<wire::SubmitPart>,
 ) -> Result<Option<Part>, Status> {
-    match tokio::time::timeout(PART_PATIENCE, parts.next()).await {
-        Ok(Some(part)) => match part?.part {
-            Some(part) => Ok(Some(part)),
-            None => Err(invalid(&WireError::Missing("part"))),
-        },
-        Ok(None) => Ok(None),
-        Err(_) => Err(Status::deadline_exceeded(
-            "the client sent nothing for too long",
-        )),
-    }
+    let next = tokio::time::timeout(PART_PATIENCE, parts.next()).await;
+    let next =
+        next.map_err(|_| Status::deadline_exceeded("the client sent nothing for too long"))?;
+    let Some(part) = next else { return Ok(None) };
+    let missing = || invalid(&WireError::Missing("part"));
+    part?.part.ok_or_else(missing).map(Some)
 }
 
 /// Writes what is done already of a resumed fetch, then the list.

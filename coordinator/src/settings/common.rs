@@ -83,7 +83,6 @@ pub(crate) struct Common {
     /// The list, this many times over.
     pub(crate) repeat: u64,
     pub(crate) skip_invalid: bool,
-    /// How URLs are handed out.
     pub(crate) split: Split,
     /// Workers to start, on a local run.
     pub(crate) local_workers: u32,
@@ -93,9 +92,8 @@ pub(crate) struct Common {
     pub(crate) workers: u32,
     /// An origin that runs already; the built-in list leads there.
     pub(crate) origin: Option<String>,
-    /// `--placement` as given.
     pub(crate) placement: Placement,
-    /// What that means here.
+    /// What the placement means here.
     pub(crate) cpus: CpuPlacement,
     pub(crate) http: HttpSettings,
     /// Work per response.
@@ -123,9 +121,10 @@ impl Common {
             SplitArg::Static => Split::Static,
         };
         let on_fleet = fleet.coordinator.is_some();
-        let local_workers = within(
+        let local_workers = fleet.local_workers.unwrap_or(1);
+        within(
             "--local-workers",
-            fleet.local_workers.unwrap_or(1),
+            local_workers,
             1..=FETCHERS_MAX,
             "can be started",
         )?;
@@ -217,15 +216,11 @@ impl Common {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
             .maximum
             .unwrap_or(u64::MAX);
-        for arm in arms {
-            let setup = self.setup(arm, false);
+        for &arm in arms {
+            let setup = self.setup(&arm, false);
             let needed = fanout_fetcher::descriptors_needed(&setup) + DESCRIPTORS_SPARE;
             if needed > limit {
-                return Err(SettingsError::Descriptors {
-                    arm: *arm,
-                    needed,
-                    limit,
-                });
+                return Err(SettingsError::Descriptors { arm, needed, limit });
             }
         }
         Ok(())

@@ -43,14 +43,11 @@ pub(crate) fn list_text(cpus: &[u32]) -> String {
             _ => parts.push((*cpu, *cpu)),
         }
     }
-    let parts: Vec<_> = parts
-        .iter()
-        .map(|(first, last)| match first == last {
-            true => first.to_string(),
-            false => format!("{first}-{last}"),
-        })
-        .collect();
-    parts.join(",")
+    let range = |(first, last): &(u32, u32)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    parts.iter().map(range).collect::<Vec<_>>().join(",")
 }
 
 fn parse_list(text: &str) -> Option<Vec<u32>> {
@@ -131,18 +128,17 @@ impl Placement {
             Self::Disjoint if mask.len() < 2 => Err(CpuPlacementError::TooFew),
             Self::Disjoint => Ok(disjoint()),
             Self::Lists { origin, fetchers } => {
-                for cpu in origin.iter().chain(fetchers) {
-                    if !mask.contains(cpu) {
-                        return Err(CpuPlacementError::Outside {
-                            cpu: *cpu,
-                            mask: mask.to_vec(),
-                        });
-                    }
+                let mut named = origin.iter().chain(fetchers);
+                match named.find(|cpu| !mask.contains(cpu)) {
+                    Some(cpu) => Err(CpuPlacementError::Outside {
+                        cpu: *cpu,
+                        mask: mask.to_vec(),
+                    }),
+                    None => Ok(CpuPlacement {
+                        origin: origin.clone(),
+                        fetchers: fetchers.clone(),
+                    }),
                 }
-                Ok(CpuPlacement {
-                    origin: origin.clone(),
-                    fetchers: fetchers.clone(),
-                })
             }
         }
     }

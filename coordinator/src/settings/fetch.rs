@@ -67,9 +67,7 @@ pub(crate) struct FetchSettings {
     pub(crate) common: Common,
     pub(crate) arm: Arm,
     pub(crate) destination: Destination,
-    /// Go on from the part that is there.
     pub(crate) resume: bool,
-    /// Tell every start and end.
     pub(crate) verbose: bool,
 }
 

@@ -125,13 +125,11 @@ pub(crate) struct StudySettings {
     /// The position of the baseline.
     pub(crate) baseline: usize,
     pub(crate) concurrency: u32,
-    /// Blocks to keep.
+    /// Without the one that is discarded.
     pub(crate) blocks: u32,
     pub(crate) seed: Option<u64>,
     pub(crate) out: Option<PathBuf>,
-    /// Start no block after this long.
     pub(crate) time_budget: Option<Duration>,
-    /// Go beyond this machine.
     pub(crate) yes: bool,
     pub(crate) kind: StudyKind,
     pub(crate) control_unsampled: bool,
@@ -170,25 +168,18 @@ impl StudySettings {
             "URLs can be in flight",
         )?;
         let kind = kind(args)?;
-        let usual = if kind == StudyKind::MemorySlope {
-            3
-        } else {
-            10
-        };
-        let blocks = within(
-            "--blocks",
-            args.blocks.unwrap_or(usual),
-            1..=BLOCKS_MAX,
-            "can be run",
-        )?;
+        let blocks = args.blocks.unwrap_or(match kind {
+            StudyKind::MemorySlope => 3,
+            _ => 10,
+        });
+        let blocks = within("--blocks", blocks, 1..=BLOCKS_MAX, "can be run")?;
         if let Some(text) = &args.cpu_work {
             common.cpu_work = duration("--cpu-work", text)?;
         }
         common.cpu_lock = args.cpu_lock;
-        common.rate_per_s = args
-            .rate
-            .map(|typed| rate("--rate", typed, "URLs a second can be asked for"))
-            .transpose()?;
+        if let Some(typed) = args.rate {
+            common.rate_per_s = Some(rate("--rate", typed, "URLs a second can be asked for")?);
+        }
         let (arms, baseline) = arms(args, kind, concurrency)?;
         common.check_descriptors(&arms)?;
         if let Some(out) = &args.out
@@ -201,6 +192,7 @@ impl StudySettings {
             ));
         }
         let time_budget = args.time_budget.as_deref();
+        let time_budget = time_budget.map(|text| duration("--time-budget", text));
         Ok(Self {
             common,
             arms,
@@ -209,9 +201,7 @@ impl StudySettings {
             blocks,
             seed: args.seed,
             out: args.out.clone(),
-            time_budget: time_budget
-                .map(|text| duration("--time-budget", text))
-                .transpose()?,
+            time_budget: time_budget.transpose()?,
             yes: args.yes,
             kind,
             control_unsampled: args.control_unsampled,

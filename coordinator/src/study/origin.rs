@@ -82,18 +82,11 @@ impl OriginProbe {
         let (client, base) = self.asked.as_ref()?;
         let url = format!("{base}{path}");
         let answer = async { client.get(&url).send().await?.bytes().await };
-        match answer.await {
-            Ok(body) => match serde_json::from_slice(&body) {
-                Ok(stats) => Some(stats),
-                Err(error) => {
-                    warn!(%url, %error, "the origin's counters make no sense");
-                    None
-                }
-            },
-            Err(error) => {
-                warn!(%url, %error, "the origin does not answer");
-                None
-            }
-        }
+        let body = answer
+            .await
+            .inspect_err(|error| warn!(%url, %error, "the origin does not answer"));
+        serde_json::from_slice(&body.ok()?)
+            .inspect_err(|error| warn!(%url, %error, "the origin's counters make no sense"))
+            .ok()
     }
 }

@@ -224,13 +224,11 @@ impl Runner<'_, '_> {
 
     /// For every arm, whether it has a trial in this block that may be compared.
     fn has_valid(&self, block: u32) -> Vec<bool> {
-        let trials = &self.study.trials;
-        let has = |name: &str| {
-            trials
-                .iter()
-                .any(|trial| trial.block == block && trial.valid && trial.arm == name)
+        let has = |entry: &StudyArm| {
+            let mut trials = self.study.trials.iter();
+            trials.any(|trial| trial.block == block && trial.valid && trial.arm == entry.name)
         };
-        self.entries.iter().map(|entry| has(&entry.name)).collect()
+        self.entries.iter().map(has).collect()
     }
 
     async fn trial(
@@ -255,9 +253,8 @@ impl Runner<'_, '_> {
             0 => format!("warm-up      {:<20}", entry.name),
             _ => format!("block {block:>2}/{blocks:<3} {:<20}", entry.name),
         };
-        self.on
-            .reporter
-            .tell(Report::Trial(&what, self.on.list.len()));
+        let begins = Report::Trial(&what, self.on.list.len());
+        self.on.reporter.tell(begins);
         self.probe.begin().await;
         let boot = manifest::suspended();
         let mut setup = common.setup(&entry.arm, false);

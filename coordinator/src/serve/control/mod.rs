@@ -130,10 +130,8 @@ async fn submit(
         return Err(invalid(&WireError::Missing("submission")));
     };
     let submission = Submission::try_from(submission).map_err(|error| invalid(&error))?;
-    let admission = state
-        .jobs
-        .admit()
-        .map_err(|full| Status::resource_exhausted(full.to_string()))?;
+    let admission = state.jobs.admit();
+    let admission = admission.map_err(|full| Status::resource_exhausted(full.to_string()))?;
     let directory = admission.directory().map_err(Status::internal)?.to_owned();
     let mut received = Received {
         submission,
@@ -171,9 +169,8 @@ async fn submit(
         arguments: without_secrets(&received.submission.arguments),
         list: plan.list(),
     };
-    admission
-        .queue(description, plan, &said)
-        .map_err(Status::unavailable)?;
+    let queued = admission.queue(description, plan, &said);
+    queued.map_err(Status::unavailable)?;
     Ok(Submitted::Job(id))
 }
 
@@ -213,9 +210,7 @@ async fn follow(
         match now {
             JobState::Waiting(ahead) => send(JobEvent::Waiting(ahead)).await?,
             JobState::Running(progress) => send(JobEvent::Progress(progress)).await?,
-            JobState::Finished(finished) => {
-                return send(JobEvent::Finished(finished)).await;
-            }
+            JobState::Finished(finished) => return send(JobEvent::Finished(finished)).await,
         }
         if state.changed().await.is_err() {
             // The job was forgotten; it is over, so its state has said so.
