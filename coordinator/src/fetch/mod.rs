@@ -201,13 +201,7 @@ impl<'a> PreparedFetch<'a> {
         outcome: Result<run::Outcome, DriveError>,
         stop: &Stop,
     ) -> Result<CommandExit, Failure> {
-        let Self {
-            settings,
-            list,
-            results,
-            before,
-            reporter,
-        } = self;
+        let (settings, results, reporter) = (self.settings, self.results, self.reporter);
         let kept = || {
             if let Destination::File(path, _) = &settings.destination {
                 let part = part_name(path);
@@ -233,7 +227,7 @@ impl<'a> PreparedFetch<'a> {
         let examples = results.examples();
         let finished = results.finish(complete, patience(stop)).await;
         if !matches!(outcome.end, TrialEnd::Aborted(AbortReason::Setup(_))) {
-            summarise(list, &outcome, &examples, reporter);
+            summarise(self.list, &outcome, &examples, reporter);
         }
         if !complete || finished.is_err() {
             kept();
@@ -247,7 +241,7 @@ impl<'a> PreparedFetch<'a> {
             Ok(()) => {}
         }
         Ok(match outcome.end {
-            TrialEnd::Done if outcome.counts.abandoned + before.counts.abandoned > 0 => {
+            TrialEnd::Done if outcome.counts.abandoned + self.before.counts.abandoned > 0 => {
                 CommandExit::Incomplete
             }
             TrialEnd::Done => CommandExit::Done,

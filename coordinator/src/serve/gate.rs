@@ -15,22 +15,19 @@ pub(super) struct Gate {
     pub(super) refusals: RefusalLog,
 }
 
-impl Gate {
-    fn refused(&self, peer: Option<&PeerInfo>, reason: &'static str, detail: &str) {
-        if let Some(peer) = peer {
-            self.refusals.note(peer.ip(), reason, detail);
-        }
-    }
-}
-
 impl Interceptor for Gate {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
         let text = |key: &str| request.metadata().get(key).and_then(|v| v.to_str().ok());
         let peer = request.extensions().get::<PeerInfo>();
+        let refused = |reason: &'static str, detail: &str| {
+            if let Some(peer) = peer {
+                self.refusals.note(peer.ip(), reason, detail);
+            }
+        };
         if let Some(token) = &self.token
             && !token.fits(text("authorization"))
         {
-            self.refused(peer, "a client with a wrong or missing token", "");
+            refused("a client with a wrong or missing token", "");
             return Err(Status::unauthenticated(
                 "wrong or missing token; pass the coordinator's with --token-file or FANOUT_TOKEN",
             ));
@@ -43,7 +40,7 @@ impl Interceptor for Gate {
                 "coordinator"
             };
             let detail = format!("it speaks protocol {theirs}");
-            self.refused(peer, "a client of another version", &detail);
+            refused("a client of another version", &detail);
             return Err(Status::failed_precondition(format!(
                 "the client speaks protocol {theirs}, this coordinator is fanout {} with protocol \
                  {PROTOCOL_VERSION}: upgrade the {older}",

@@ -36,12 +36,11 @@ pub(super) fn text(status: &Status, finished: [u64; 2], process: ProcessUsage) -
     let slots: u64 = workers.iter().map(|w| u64::from(w.slots)).sum();
     let silent = workers.iter().map(|w| w.silent).max().unwrap_or_default();
     let states = || status.jobs.iter().map(|job| &job.state);
-    let running: Vec<_> = states()
-        .filter_map(|state| match state {
-            JobState::Running(progress) => Some(progress),
-            _ => None,
-        })
-        .collect();
+    let running = states().filter_map(|state| match state {
+        JobState::Running(progress) => Some(progress),
+        _ => None,
+    });
+    let running: Vec<_> = running.collect();
     let waiting = states().filter(|state| matches!(state, JobState::Waiting(_)));
     let mut text = MetricsText::default();
     text.metric(
