@@ -105,6 +105,12 @@ pub struct TrialRecord {
     /// Requests sent again because a kept connection had been closed.
     #[serde(default)]
     pub stale_retries: Option<u64>,
+    /// Redirects that the fetchers followed.
+    #[serde(default)]
+    pub redirects_followed: Option<u64>,
+    /// Names that the fetchers asked the resolver for, repeats counted.
+    #[serde(default)]
+    pub names_resolved: Option<u64>,
     /// Time that the coordinator's machine was suspended: boot time less monotonic time.
     #[serde(default)]
     pub suspended_s: Option<f64>,
@@ -433,6 +439,8 @@ const FIELDS: [&[Metric]; 7] = [
         metric!(connections_opened, Count, Less),
         metric!(requests_sent, Count, Less),
         metric!(stale_retries, Count, Less),
+        metric!(redirects_followed, Count, Neither),
+        metric!(names_resolved, Count, Neither),
         metric!(suspended_s, Seconds, Less),
         metric!(late_starts, Count, Less),
         metric!(host_wait_s, Seconds, Less),

@@ -303,6 +303,8 @@ impl TrialMetrics {
         trial.connections_opened = self.reported(|r| r.connections_opened);
         trial.requests_sent = self.reported(|r| r.requests_sent);
         trial.stale_retries = self.reported(|r| r.stale_retries);
+        trial.redirects_followed = self.reported(|r| r.redirects_followed);
+        trial.names_resolved = self.reported(|r| r.names_resolved);
     }
 
     /// From what the kernel says of reaped fetchers.
