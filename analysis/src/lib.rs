@@ -18,6 +18,7 @@ mod scaling;
 #[cfg(test)]
 mod schema_tests;
 pub mod statistics;
+pub mod sum;
 pub mod text;
 pub mod validity;
 pub mod vote;

@@ -112,6 +112,16 @@ impl Default for HttpSettings {
 }
 
 impl HttpSettings {
+    /// The same without the values of headers, which may be secret.
+    #[must_use]
+    pub fn without_secrets(&self) -> Self {
+        let names = self.headers.iter().map(|(name, _)| name.clone());
+        Self {
+            headers: names.map(|name| (name, String::new())).collect(),
+            ..self.clone()
+        }
+    }
+
     /// A setup with these fields only.
     pub(crate) fn to_wire(&self) -> wire::Setup {
         let header = |(name, value): &(String, String)| wire::Header {

@@ -1,14 +1,14 @@
 //! One trial, and the one table of its metrics.
 //!
-//! A new metric gets a field here, whose doc becomes the schema's, and a row in
-//! [`FIELDS`]; from both follow `trials.csv`, comparisons, columns and notes.
+//! A new metric gets a field here, whose doc becomes the schema's, a row in
+//! [`FIELDS`], and a line in [`TrialRecord::sum_up`] if fetchers measure it; from both follow `trials.csv`, comparisons, columns and notes.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::format;
+use crate::{format, sum::FetcherExits};
 
 /// One arm over the whole list, once.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -241,6 +241,30 @@ pub struct WorkerShare {
     pub pss_peak_bytes: Option<u64>,
     /// Whether it was lost.
     pub lost: bool,
+}
+
+impl TrialRecord {
+    /// Fills in what the fetchers counted and used, all together; a metric is
+    /// known if it is known of every one. The time that they took must be
+    /// there already.
+    pub fn sum_up(&mut self, exits: &FetcherExits<'_>) {
+        let in_flight_s = exits.reported(|r| r.in_flight.as_secs_f64());
+        self.in_flight_mean = in_flight_s
+            .zip(self.fetch_makespan_s)
+            .map(|(integral, makespan)| integral / makespan);
+        self.in_flight_peak = exits.reported(|r| r.in_flight_peak);
+        self.connections_opened = exits.reported(|r| r.connections_opened);
+        self.requests_sent = exits.reported(|r| r.requests_sent);
+        self.stale_retries = exits.reported(|r| r.stale_retries);
+        self.redirects_followed = exits.reported(|r| r.redirects_followed);
+        self.names_resolved = exits.reported(|r| r.names_resolved);
+        self.cpu_user_s = exits.used(|u| u.cpu_user.as_secs_f64());
+        self.cpu_system_s = exits.used(|u| u.cpu_system.as_secs_f64());
+        self.voluntary_switches = exits.used(|u| u.voluntary_switches);
+        self.involuntary_switches = exits.used(|u| u.involuntary_switches);
+        self.run_queue_wait_s = exits.held(|h| h.run_queue_wait.map(|w| w.as_secs_f64()));
+        self.hwm_sum_bytes = exits.held(|h| h.hwm_bytes);
+    }
 }
 
 /// What fanout's own origin counted during a trial.

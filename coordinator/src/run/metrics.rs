@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, time::Duration};
 use fanout_analysis::{
     latency::Latency,
     record::{MemoryPoint, Phases, Request, TrialRecord, WorkerShare},
+    sum::{FetcherExits, sum},
 };
 use fanout_engine::trial::Accepted;
 use fanout_proto::{
     completion::Outcome,
     id::{FetcherId, UrlId, WorkerId},
-    report::{FetcherExited, FetcherReport, HeldFigures, MemorySample, ResourceUsage, WorkerUsage},
+    report::{FetcherExited, MemorySample, WorkerUsage},
     time::{micros, seconds},
 };
 
@@ -60,36 +61,6 @@ pub struct TrialMetrics {
     requests_of_slot: BTreeMap<(FetcherId, u32), usize>,
     lost_workers: Vec<WorkerId>,
     lag_us: u64,
-}
-
-/// What a sum is made of. Peers' numbers are theirs: a sum that would overflow
-/// stays at the largest number.
-trait Summand: Copy {
-    fn plus(self, other: Self) -> Self;
-}
-
-impl Summand for u32 {
-    fn plus(self, other: Self) -> Self {
-        self.saturating_add(other)
-    }
-}
-
-impl Summand for u64 {
-    fn plus(self, other: Self) -> Self {
-        self.saturating_add(other)
-    }
-}
-
-impl Summand for f64 {
-    fn plus(self, other: Self) -> Self {
-        self + other
-    }
-}
-
-/// The sum, if every part is known and there is at least one.
-fn sum<T: Summand>(parts: impl Iterator<Item = Option<T>>) -> Option<T> {
-    let parts: Option<Vec<T>> = parts.collect();
-    parts?.into_iter().reduce(T::plus)
 }
 
 /// Memory over time, by the trapezoidal rule; `None` if a sample is not known.
@@ -261,9 +232,9 @@ impl TrialMetrics {
             ..TrialRecord::default()
         };
         self.add_times(&mut trial);
-        self.add_reports(&mut trial);
-        self.add_usage(&mut trial);
-        self.add_memory(&mut trial);
+        let exits: Vec<_> = self.fetchers.values().map(|f| f.exited.as_ref()).collect();
+        trial.sum_up(&FetcherExits(&exits));
+        self.add_memory(&FetcherExits(&exits), &mut trial);
         self.add_workers(&mut trial);
         trial.requests = self.requests;
         trial
@@ -293,39 +264,15 @@ impl TrialMetrics {
             .map(|lag| lag.as_secs_f64());
     }
 
-    /// From the counters that fetchers report.
-    fn add_reports(&self, trial: &mut TrialRecord) {
-        let in_flight_s = self.reported(|r| r.in_flight.as_secs_f64());
-        trial.in_flight_mean = in_flight_s
-            .zip(trial.fetch_makespan_s)
-            .map(|(integral, makespan)| integral / makespan);
-        trial.in_flight_peak = self.reported(|r| r.in_flight_peak);
-        trial.connections_opened = self.reported(|r| r.connections_opened);
-        trial.requests_sent = self.reported(|r| r.requests_sent);
-        trial.stale_retries = self.reported(|r| r.stale_retries);
-        trial.redirects_followed = self.reported(|r| r.redirects_followed);
-        trial.names_resolved = self.reported(|r| r.names_resolved);
-    }
-
-    /// From what the kernel says of reaped fetchers.
-    fn add_usage(&self, trial: &mut TrialRecord) {
-        trial.cpu_user_s = self.used(|u| u.cpu_user.as_secs_f64());
-        trial.cpu_system_s = self.used(|u| u.cpu_system.as_secs_f64());
-        trial.voluntary_switches = self.used(|u| u.voluntary_switches);
-        trial.involuntary_switches = self.used(|u| u.involuntary_switches);
-    }
-
     /// From samples, and from what was read while fetchers held.
-    fn add_memory(&self, trial: &mut TrialRecord) {
-        trial.run_queue_wait_s = self.held(|h| h.run_queue_wait.map(|w| w.as_secs_f64()));
-        trial.hwm_sum_bytes = self.held(|h| h.hwm_bytes);
+    fn add_memory(&self, exits: &FetcherExits<'_>, trial: &mut TrialRecord) {
         let threads = self.threads_peak().into_iter();
-        trial.threads_peak = threads.chain(self.held(|h| h.threads)).max();
+        trial.threads_peak = threads.chain(exits.held(|h| h.threads)).max();
         let memory = self.memory_points();
         let pss = memory.iter().filter_map(|p| p.pss_bytes);
-        trial.pss_peak_bytes = pss.chain(self.held(|h| h.pss_bytes)).max();
+        trial.pss_peak_bytes = pss.chain(exits.held(|h| h.pss_bytes)).max();
         let uss = memory.iter().filter_map(|p| p.uss_bytes);
-        trial.uss_peak_bytes = uss.chain(self.held(|h| h.uss_bytes)).max();
+        trial.uss_peak_bytes = uss.chain(exits.held(|h| h.uss_bytes)).max();
         trial.pss_byte_s = held_over_time(&memory);
         trial.memory = memory;
     }
@@ -343,23 +290,6 @@ impl TrialMetrics {
             |of: fn(&WorkerUsage) -> u64| sum(usage().map(|u| Some(of(u)))).unwrap_or(0);
         cost.pipe_bytes_sent = pipe_bytes(|u| u.pipe_bytes_to_fetchers);
         cost.pipe_bytes_received = pipe_bytes(|u| u.pipe_bytes_from_fetchers);
-    }
-
-    /// A counter of all fetchers, if every one reported.
-    fn reported<T: Summand>(&self, of: fn(&FetcherReport) -> T) -> Option<T> {
-        let fetchers = self.fetchers.values();
-        sum(fetchers.map(|f| f.exited.as_ref()?.report.as_ref().map(of)))
-    }
-
-    /// What all fetchers used, if every one was reaped.
-    fn used<T: Summand>(&self, of: fn(&ResourceUsage) -> T) -> Option<T> {
-        let fetchers = self.fetchers.values();
-        sum(fetchers.map(|f| f.exited.as_ref()?.usage.as_ref().map(of)))
-    }
-
-    /// What all fetchers had at the hold, if it is known of every one.
-    fn held<T: Summand>(&self, of: fn(&HeldFigures) -> Option<T>) -> Option<T> {
-        sum(self.fetchers.values().map(|f| of(&f.exited.as_ref()?.held)))
     }
 
     fn shares(&self, name_of: &impl Fn(WorkerId) -> String) -> Vec<WorkerShare> {

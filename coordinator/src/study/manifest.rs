@@ -73,7 +73,7 @@ pub(super) fn describe(
         concurrency: settings.concurrency,
         placement: common.placement.to_string(),
         http: Http {
-            settings: common.http.clone(),
+            settings: common.http.without_secrets(),
             cpu_work_s: common.cpu_work.as_secs_f64(),
             cpu_lock: common.cpu_lock,
         },

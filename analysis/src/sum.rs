@@ -1,0 +1,63 @@
+//! Sums over fetchers, which are known only where every part is.
+
+use fanout_proto::report::{FetcherExited, FetcherReport, HeldFigures, ResourceUsage};
+
+/// What a sum is made of. Peers' numbers are theirs: a sum that would overflow
+/// stays at the largest number.
+pub trait Summand: Copy {
+    /// The sum of both.
+    #[must_use]
+    fn plus(self, other: Self) -> Self;
+}
+
+impl Summand for u32 {
+    fn plus(self, other: Self) -> Self {
+        self.saturating_add(other)
+    }
+}
+
+impl Summand for u64 {
+    fn plus(self, other: Self) -> Self {
+        self.saturating_add(other)
+    }
+}
+
+impl Summand for f64 {
+    fn plus(self, other: Self) -> Self {
+        self + other
+    }
+}
+
+/// The sum, if every part is known and there is at least one.
+pub fn sum<T: Summand>(parts: impl Iterator<Item = Option<T>>) -> Option<T> {
+    let parts: Option<Vec<T>> = parts.collect();
+    parts?.into_iter().reduce(T::plus)
+}
+
+/// What is known of a trial's fetchers after their end; `None` stands for one
+/// that was never reaped.
+#[derive(Debug, Clone, Copy)]
+pub struct FetcherExits<'a>(pub &'a [Option<&'a FetcherExited>]);
+
+impl FetcherExits<'_> {
+    /// A counter of all fetchers, if every one reported.
+    pub(crate) fn reported<T: Summand>(&self, of: fn(&FetcherReport) -> T) -> Option<T> {
+        sum(self
+            .0
+            .iter()
+            .map(|exited| exited.as_ref()?.report.as_ref().map(of)))
+    }
+
+    /// What all fetchers used, if every one was reaped.
+    pub(crate) fn used<T: Summand>(&self, of: fn(&ResourceUsage) -> T) -> Option<T> {
+        sum(self
+            .0
+            .iter()
+            .map(|exited| exited.as_ref()?.usage.as_ref().map(of)))
+    }
+
+    /// What all fetchers had at the hold, if it is known of every one.
+    pub fn held<T: Summand>(&self, of: fn(&HeldFigures) -> Option<T>) -> Option<T> {
+        sum(self.0.iter().map(|exited| of(&exited.as_ref()?.held)))
+    }
+}
