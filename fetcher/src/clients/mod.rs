@@ -93,7 +93,7 @@ pub(crate) fn run(setup: Setup, mut pipes: Pipes) -> Result<(), ExitReason> {
 fn set_up_and_run(setup: Setup, pipes: &mut Pipes) -> Result<(), ExitReason> {
     descriptors::provide(descriptors_needed(&setup), setup.concurrency.get())?;
     let run = built_in(setup.client).and_then(|row| {
-        if models::is_blocking(setup.model) {
+        if setup.model.is_blocking() {
             row.run_blocking
         } else {
             row.run_on_loop

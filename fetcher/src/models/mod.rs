@@ -7,21 +7,9 @@ mod subject;
 pub(crate) mod threads;
 
 use fanout_proto::arm::Model;
-pub(crate) use subject::Subject;
 
-use crate::{
-    client::{AsyncClient, BlockingClient},
-    exit_reason::ExitReason,
-    pipes::Pipes,
-};
-
-/// Whether a model's slots wait by blocking a thread.
-pub(crate) fn is_blocking(model: Model) -> bool {
-    match model {
-        Model::Sequential | Model::Threads => true,
-        Model::Async | Model::AsyncMt => false,
-    }
-}
+pub(crate) use self::{event_loop::run as run_on_loop, subject::Subject};
+use crate::{client::BlockingClient, exit_reason::ExitReason, pipes::Pipes};
 
 /// Runs the model that the setup names, with a client for each slot.
 pub(crate) fn run_blocking<C: BlockingClient + Send + 'static>(
@@ -33,13 +21,4 @@ pub(crate) fn run_blocking<C: BlockingClient + Send + 'static>(
         Model::Sequential => sequential::run(subject, pipes, client()),
         _ => threads::run(subject, pipes, client),
     }
-}
-
-/// Runs the model that the setup names, with a client for each slot.
-pub(crate) fn run_on_loop<C: AsyncClient + Send + 'static>(
-    subject: Subject,
-    pipes: &mut Pipes,
-    client: impl FnMut() -> C,
-) -> Result<(), ExitReason> {
-    event_loop::run(subject, pipes, client)
 }
