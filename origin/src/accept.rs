@@ -28,20 +28,15 @@ use crate::{
 };
 
 /// A socket that listens, and the certificates for TLS on it.
-pub(crate) struct Listening<S = TcpListener> {
-    socket: S,
-    tls: Option<Arc<Identities>>,
-}
+pub(crate) type Listening<S = TcpListener> = (S, Option<Arc<Identities>>);
 
-impl Listening {
-    pub(crate) fn new(socket: TcpListener, tls: Option<Arc<Identities>>) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
-        // Connections inherit this: the last piece of a body must not wait
-        // for the acknowledgement of the one before.
-        set_tcp_nodelay(&socket, true)?;
-        listen(&socket, BACKLOG)?;
-        Ok(Self { socket, tls })
-    }
+/// Makes a bound socket ready for [`accept`].
+pub(crate) fn prepare(socket: &TcpListener) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    // Connections inherit this: the last piece of a body must not wait
+    // for the acknowledgement of the one before.
+    set_tcp_nodelay(socket, true)?;
+    Ok(listen(socket, BACKLOG)?)
 }
 
 /// Accepts connections and hands them out to the threads in turn. Runs on the
@@ -51,11 +46,10 @@ pub(crate) async fn accept(
     threads: &[Arc<ServerThread>],
 ) -> io::Result<Infallible> {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut watched = Vec::with_capacity(listening.len());
-    for Listening { socket, tls } in listening {
-        let socket = watch(socket.into())?;
-        watched.push(Listening { socket, tls });
-    }
+    let watched = listening
+        .into_iter()
+        .map(|(socket, tls)| Ok((watch(socket.into())?, tls)))
+        .collect::<io::Result<Vec<_>>>()?;
     let mut turns = threads.iter().cycle();
     let mut first = 0;
     loop {
@@ -106,7 +100,7 @@ async fn next_connection(
     const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
     poll_fn(|cx| {
         let (before, after) = listening.split_at(first);
-        for Listening { socket, tls } in after.iter().chain(before) {
+        for (socket, tls) in after.iter().chain(before) {
             while let Poll::Ready(ready) = socket.poll_read_ready(cx) {
                 let Ok(mut ready) = ready else {
                     // The runtime shuts down, and this future with it.
@@ -130,7 +124,7 @@ async fn serve_connection(
     thread: Arc<ServerThread>,
     _permit: OwnedSemaphorePermit,
 ) {
-    let stream = match TcpStream::from_std(std::net::TcpStream::from(socket)) {
+    let stream = match TcpStream::from_std(socket.into()) {
         Ok(stream) => stream,
         Err(error) => return tracing::warn!("a connection could not be watched: {error}"),
     };
@@ -175,8 +169,8 @@ async fn reply_with_fault(
         HandshakeReply::Plain => {
             const NO_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
             let send = socket.write_all(NO_TLS);
-            let sent = thread.timer.within(thread.idle_timeout, send).await;
-            sent.unwrap_or(Ok(()))
+            let sent = thread.timer.within(thread.idle_timeout, send);
+            sent.await.unwrap_or(Ok(()))
         }
         HandshakeReply::Stall => {
             let gone = async {
@@ -184,8 +178,8 @@ async fn reply_with_fault(
                 while socket.read(&mut bytes).await? > 0 {}
                 Ok(())
             };
-            let stalled = thread.timer.within(STALL_MAX, gone).await;
-            stalled.unwrap_or(Ok(()))
+            let stalled = thread.timer.within(STALL_MAX, gone);
+            stalled.await.unwrap_or(Ok(()))
         }
     }
 }

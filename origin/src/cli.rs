@@ -1,6 +1,7 @@
 //! The command: `origin`, and `coordinator origin`.
 
 use std::{
+    error::Error,
     io::{self, Write},
     net::SocketAddr,
     num::NonZeroUsize,
@@ -12,12 +13,7 @@ use std::{
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{
-    server::{OriginServer, ServerError},
-    spec::Delay,
-    thread::ServerSettings,
-    watch::watch,
-};
+use crate::{server::OriginServer, spec::Delay, thread::ServerSettings, watch::watch};
 
 const AFTER_HELP: &str = "\
 Every path answers; the query says how. Without a query: status 200, 64 bytes.
@@ -145,16 +141,7 @@ pub fn run(args: &OriginArgs) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Why the command cannot serve as asked.
-#[derive(Debug, thiserror::Error)]
-enum RunError {
-    #[error(transparent)]
-    Start(#[from] ServerError),
-    #[error("the certificate cannot be written to {path}: {source}")]
-    Certificate { path: PathBuf, source: io::Error },
-}
-
-fn start(args: &OriginArgs) -> Result<OriginServer, RunError> {
+fn start(args: &OriginArgs) -> Result<OriginServer, Box<dyn Error>> {
     let settings = ServerSettings {
         seed: args.seed,
         threads: args.threads,
@@ -167,20 +154,12 @@ fn start(args: &OriginArgs) -> Result<OriginServer, RunError> {
         }
     }
     if let (Some(path), Some(pem)) = (&args.write_certificate, origin.certificate_pem()) {
-        std::fs::write(path, pem).map_err(|source| RunError::Certificate {
-            path: path.clone(),
-            source,
+        std::fs::write(path, pem).map_err(|error| {
+            let path = path.display();
+            format!("the certificate cannot be written to {path}: {error}")
         })?;
     }
     Ok(origin)
-}
-
-fn announce(origin: &OriginServer) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    for url in origin.base_urls() {
-        writeln!(stdout, "{url}")?;
-    }
-    stdout.flush()
 }
 
 /// Says where the origin serves, and waits for a reason to end.
@@ -192,7 +171,12 @@ fn serve(origin: &OriginServer, exit_with_stdin: bool) -> io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         // Not before the signals are taken: the reader of the URLs may send one.
-        announce(origin)?;
+        let mut stdout = io::stdout().lock();
+        for url in origin.base_urls() {
+            writeln!(stdout, "{url}")?;
+        }
+        stdout.flush()?;
+        drop(stdout);
         let stop = origin.stop_token();
         tokio::select! {
             _ = terminate.recv() => Ok(()),
@@ -209,11 +193,10 @@ fn serve(origin: &OriginServer, exit_with_stdin: bool) -> io::Result<()> {
 async fn stdin_ends() -> io::Result<()> {
     let stdin = io::stdin().as_fd().try_clone_to_owned()?;
     let mut scratch = [0; 4096];
-    let watched = match watch(stdin) {
-        Ok(watched) => watched,
-        // A file or the null device: it has no other end, and reading it
-        // never waits.
-        Err(_) => return Ok(()),
+    // A file or the null device cannot be watched: it has no other end, and
+    // reading it never waits.
+    let Ok(watched) = watch(stdin) else {
+        return Ok(());
     };
     loop {
         let mut ready = watched.readable().await?;
@@ -230,10 +213,6 @@ async fn stdin_ends() -> io::Result<()> {
 /// Whether a read would not wait.
 fn has_input(fd: &OwnedFd) -> io::Result<bool> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    const NOW: Timespec = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
     let mut fds = [PollFd::new(fd, PollFlags::IN)];
-    Ok(poll(&mut fds, Some(&NOW))? > 0)
+    Ok(poll(&mut fds, Some(&Timespec::default()))? > 0)
 }

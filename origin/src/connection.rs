@@ -18,9 +18,10 @@ use tokio_util::io::poll_read_buf;
 
 use crate::{
     cursor::{SLICES_MAX, SendCursor},
-    decide::{Decision, Intake, decide},
+    decide::{Decision, decide},
     limits::{LINGER_MAX, READ_BUFFER_BYTES, REQUEST_HEAD_MAX_BYTES, STALL_MAX, WRITE_MAX_BYTES},
-    response::{After, RenderedResponse, RequestMode},
+    request::{Intake, RequestMode},
+    response::{After, RenderedResponse},
     stats::Tally,
     thread::ServerThread,
     timer::Sleep,
@@ -286,8 +287,8 @@ impl<T: Transport> ServedConnection<'_, T> {
                 }
             }
         };
-        let ended = self.thread.timer.within(limit, to_the_end).await;
-        ended.unwrap_or(Ok(()))
+        let ended = self.thread.timer.within(limit, to_the_end);
+        ended.await.unwrap_or(Ok(()))
     }
 }
 

@@ -116,6 +116,13 @@ impl Content {
         }
     }
 
+    /// A header and the blocks of a body of `size` bytes; what is left of it.
+    fn push_blocks(&mut self, header: &'static [u8], block: &'static [u8], size: u64) -> u64 {
+        self.push(Piece::repeated(header, 1));
+        self.push(Piece::repeated(block, size / BLOCK_BYTES));
+        size % BLOCK_BYTES
+    }
+
     /// RFC 1952 around RFC 1951: compressed blocks, then a stored block, then
     /// checksum and size.
     fn gzip(&mut self, size: u64, fill: Fill) {
@@ -126,9 +133,7 @@ impl Content {
             Fill::Text => &*DEFLATED,
             Fill::Zeros => &*DEFLATED_ZEROS,
         };
-        self.push(Piece::repeated(HEADER, 1));
-        self.push(Piece::repeated(&shared.large, size / BLOCK_BYTES));
-        let small = size % BLOCK_BYTES / SMALL_BLOCK_BYTES;
+        let small = self.push_blocks(HEADER, &shared.large, size) / SMALL_BLOCK_BYTES;
         self.push(Piece::repeated(&shared.small, small));
         let [low, high] = rest.to_le_bytes();
         // The last block, stored: its length and the complement of it.
@@ -148,13 +153,11 @@ impl Content {
         const HEADER: &[u8] = &[0b0000_1100];
         // The last meta-block, empty.
         const END: &[u8] = &[0b11];
-        let rest = size % BLOCK_BYTES;
-        self.push(Piece::repeated(HEADER, 1));
-        let block: &'static [u8] = match fill {
+        let blocks = match fill {
             Fill::Text => &BROTLI_BLOCK,
             Fill::Zeros => &BROTLI_ZEROS,
         };
-        self.push(Piece::repeated(block, size / BLOCK_BYTES));
+        let rest = self.push_blocks(HEADER, blocks, size);
         if rest > 0 {
             self.push(Piece::short(&brotli_block_header(rest)));
             self.push(Piece::plain(fill, rest));
@@ -167,13 +170,11 @@ impl Content {
         // The magic number; no size, checksum or dictionary; a window of
         // 128 KiB, which is also the largest block (section 3.1.1).
         const HEADER: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x38];
-        let rest = size % BLOCK_BYTES;
-        self.push(Piece::repeated(HEADER, 1));
-        let block: &'static [u8] = match fill {
+        let blocks = match fill {
             Fill::Text => &ZSTD_BLOCK,
             Fill::Zeros => &ZSTD_ZEROS,
         };
-        self.push(Piece::repeated(block, size / BLOCK_BYTES));
+        let rest = self.push_blocks(HEADER, blocks, size);
         self.push(Piece::short(&zstd_block_header(rest, true)));
         self.push(Piece::plain(fill, rest));
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::{
     query,
-    request::{self, Refusal, RequestHead},
-    response::{After, RenderedResponse, RequestMode},
+    request::{self, Intake, Refusal, RequestHead, RequestMode},
+    response::{After, RenderedResponse},
     seeded_rng::SeededRng,
     visits::Visits,
 };
@@ -30,16 +30,6 @@ pub(crate) enum Decision {
     },
 }
 
-/// Bytes that belong to the request, to be taken in first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Intake {
-    pub(crate) head_length: usize,
-    /// The body is thrown away.
-    pub(crate) body_length: u64,
-    /// The client waits for a 100 before it sends the body.
-    pub(crate) expects_continue: bool,
-}
-
 /// Decides about the request at the start of `received`, and renders its
 /// response unless the counters are asked for. `reused`: the connection has
 /// served a request before. `visits` counts those to URLs that are `busy` at first.
@@ -50,47 +40,35 @@ pub(crate) fn decide(
     visits: &Visits,
     response: &mut RenderedResponse,
 ) -> Decision {
-    let request = match request::parse(received) {
+    let request = match request::parse(received, reused) {
         Ok(Some(request)) => request,
         Ok(None) => return Decision::ReadOn,
         Err(refusal) => return refuse(refusal, received.len(), response),
     };
-    let mode = RequestMode {
-        head_only: request.head_only,
-        http10: request.http10,
-        keep_alive: request.keep_alive,
-        reused,
-    };
-    let intake = Intake {
-        head_length: request.head_length,
-        body_length: request.body_length,
-        expects_continue: request.expects_continue,
-    };
-    let (path, query) = request.path_and_query();
-    if let "/stats" | "/stats/reset" = path {
-        let reset = path == "/stats/reset";
+    let intake = request.intake;
+    if let path @ ("/stats" | "/stats/reset") = request.path_and_query().0 {
         return Decision::Stats {
             intake,
-            reset,
-            mode,
+            reset: path == "/stats/reset",
+            mode: request.mode,
         };
     }
-    let delay = respond(&request, (path, query), (seed, visits), mode, response);
+    let delay = respond(&request, seed, visits, response);
     Decision::Respond { intake, delay }
 }
 
 fn respond(
     request: &RequestHead<'_>,
-    (path, query): (&str, &str),
-    (seed, visits): (u64, &Visits),
-    mode: RequestMode,
+    seed: u64,
+    visits: &Visits,
     response: &mut RenderedResponse,
 ) -> Option<Duration> {
+    let (path, query) = request.path_and_query();
     let mut asked = match query::parse(query) {
         Ok(asked) => asked,
         Err(error) => {
             let body = format!("{error}\n");
-            response.render_own(400, "text/plain", body.as_bytes(), mode);
+            response.render_own(400, "text/plain", body.as_bytes(), request.mode);
             return None;
         }
     };
@@ -105,25 +83,19 @@ fn respond(
     };
     let delay = asked.delay.map(|delay| delay.sample(&mut rng));
     let size = asked.size.sample(&mut rng);
-    response.render(&asked, size, mode, (path, query));
+    response.render(&asked, size, request.mode, (path, query));
     delay
 }
 
 fn refuse(refusal: Refusal, received: usize, response: &mut RenderedResponse) -> Decision {
     let body = format!("{refusal}\n");
-    let status = refusal.status();
-    response.render_own(
-        status,
-        "text/plain",
-        body.as_bytes(),
-        RequestMode::default(),
-    );
+    let (status, mode) = (refusal.status(), RequestMode::default());
+    response.render_own(status, "text/plain", body.as_bytes(), mode);
     response.after = After::Refuse;
     Decision::Respond {
         intake: Intake {
             head_length: received,
-            body_length: 0,
-            expects_continue: false,
+            ..Intake::default()
         },
         delay: None,
     }

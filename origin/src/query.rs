@@ -56,11 +56,11 @@ const NAMES: [&str; 29] = [
 pub(crate) fn parse(query: &str) -> Result<Behaviour<'_>, QueryError> {
     let mut slots = Slots::default();
     for parameter in parameters(query) {
-        let (name, value) = match parameter.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (parameter, None),
-        };
-        slots.take(Parameter { name, value })?;
+        let given = parameter.split_once('=');
+        slots.take(Parameter {
+            name: given.map_or(parameter, |(name, _)| name),
+            value: given.map(|(_, value)| value),
+        })?;
     }
     slots.checked()
 }
@@ -305,10 +305,10 @@ impl<'q> Parameter<'q> {
         let Some(value) = self.value else {
             return Ok(default);
         };
-        let chosen = choices.iter().find(|(choice, _)| *choice == value);
-        chosen
-            .map(|&(_, meaning)| meaning)
-            .ok_or_else(|| self.bad(value, forms))
+        match choices.iter().find(|(choice, _)| *choice == value) {
+            Some(&(_, meaning)) => Ok(meaning),
+            None => Err(self.bad(value, forms)),
+        }
     }
 
     fn cut(self, default: Stage, kind: CutKind) -> Result<Fault, QueryError> {
@@ -320,8 +320,7 @@ impl<'q> Parameter<'q> {
             ("after", Stage::After),
         ];
         const FORMS: &str = "before, in-head, after-head, in-body or after";
-        let stage = self.one_of(default, FORMS, STAGES)?;
-        Ok(Fault::Cut(stage, kind))
+        Ok(Fault::Cut(self.one_of(default, FORMS, STAGES)?, kind))
     }
 
     fn length_lie(self) -> Result<Fault, QueryError> {

@@ -10,16 +10,33 @@ use crate::{
 /// One request whose head is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RequestHead<'b> {
-    /// HEAD rather than any other method.
-    pub(crate) head_only: bool,
     /// Path, and query if there is one: the target without scheme and authority.
     pub(crate) path_and_query: &'b str,
-    pub(crate) http10: bool,
-    pub(crate) keep_alive: bool,
-    /// The client waits for 100 before it sends its body.
-    pub(crate) expects_continue: bool,
+    pub(crate) mode: RequestMode,
+    pub(crate) intake: Intake,
+}
+
+/// Bytes that belong to the request, to be taken in first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Intake {
     pub(crate) head_length: usize,
+    /// The body is thrown away.
     pub(crate) body_length: u64,
+    /// The client waits for a 100 before it sends the body.
+    pub(crate) expects_continue: bool,
+}
+
+/// How a request wants to be answered, whatever its URL asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct RequestMode {
+    /// HEAD: the header section only.
+    pub(crate) head_only: bool,
+    /// HTTP/1.0: no chunked coding, and keep-alive must be announced.
+    pub(crate) http10: bool,
+    /// The connection may serve another request afterwards.
+    pub(crate) keep_alive: bool,
+    /// The connection has served a request before.
+    pub(crate) reused: bool,
 }
 
 impl<'b> RequestHead<'b> {
@@ -65,7 +82,8 @@ impl Refusal {
 }
 
 /// Reads the request at the start of `bytes`; `None` until its head is complete.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Option<RequestHead<'_>>, Refusal> {
+/// `reused`: the connection has served a request before.
+pub(crate) fn parse(bytes: &[u8], reused: bool) -> Result<Option<RequestHead<'_>>, Refusal> {
     let mut fields = [const { MaybeUninit::uninit() }; REQUEST_HEADERS_MAX];
     let mut raw = httparse::Request::new(&mut []);
     let head_length = match raw.parse_with_uninit_headers(bytes, &mut fields) {
@@ -80,15 +98,14 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<RequestHead<'_>>, Refusal> {
     };
     let http10 = raw.version == Some(0);
     let target = raw.path.unwrap_or_default();
-    let mut request = RequestHead {
+    let path_and_query = path_and_query(target).ok_or(Refusal::Target)?;
+    let mut mode = RequestMode {
         head_only: raw.method == Some("HEAD"),
-        path_and_query: path_and_query(target).ok_or(Refusal::Target)?,
         http10,
         keep_alive: !http10,
-        expects_continue: false,
-        head_length,
-        body_length: 0,
+        reused,
     };
+    let mut expects_continue = false;
     let mut host = http10;
     let mut length = None;
     for field in &*raw.headers {
@@ -97,9 +114,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<RequestHead<'_>>, Refusal> {
             4 if field.name.eq_ignore_ascii_case("host") => host = true,
             10 if field.name.eq_ignore_ascii_case("connection") => {
                 if has_token(field.value, "close") {
-                    request.keep_alive = false;
+                    mode.keep_alive = false;
                 } else if http10 && has_token(field.value, "keep-alive") {
-                    request.keep_alive = true;
+                    mode.keep_alive = true;
                 }
             }
             14 if field.name.eq_ignore_ascii_case("content-length") => {
@@ -113,7 +130,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<RequestHead<'_>>, Refusal> {
                 return Err(Refusal::TransferCoding);
             }
             6 if field.name.eq_ignore_ascii_case("expect") => {
-                request.expects_continue = has_token(field.value, "100-continue");
+                expects_continue = has_token(field.value, "100-continue");
             }
             _ => {}
         }
@@ -121,11 +138,20 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<RequestHead<'_>>, Refusal> {
     if !host {
         return Err(Refusal::NoHost);
     }
-    request.body_length = length.unwrap_or(0);
-    if request.body_length > REQUEST_BODY_MAX_BYTES {
+    let body_length = length.unwrap_or(0);
+    if body_length > REQUEST_BODY_MAX_BYTES {
         return Err(Refusal::BodyTooLong);
     }
-    Ok(Some(request))
+    let intake = Intake {
+        head_length,
+        body_length,
+        expects_continue,
+    };
+    Ok(Some(RequestHead {
+        path_and_query,
+        mode,
+        intake,
+    }))
 }
 
 /// The path and query of a target in origin or absolute form (RFC 9112,
@@ -137,8 +163,7 @@ fn path_and_query(target: &str) -> Option<&str> {
     let rest = ["http://", "https://"]
         .into_iter()
         .find_map(|scheme| target.strip_prefix(scheme))?;
-    let path = rest.find(['/', '?']).map_or("/", |start| &rest[start..]);
-    Some(path)
+    Some(rest.find(['/', '?']).map_or("/", |start| &rest[start..]))
 }
 
 /// Whether a comma-separated list holds `token`, in any case.
@@ -148,11 +173,7 @@ fn has_token(list: &[u8], token: &str) -> bool {
 }
 
 fn decimal(value: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(value.trim_ascii()).ok()?;
-    if text.is_empty() {
-        return None;
-    }
-    whole(text)
+    whole(std::str::from_utf8(value.trim_ascii()).ok()?)
 }
 
 #[cfg(test)]
@@ -162,11 +183,11 @@ mod tests {
     use super::*;
 
     fn read(head: &str) -> RequestHead<'_> {
-        parse(head.as_bytes()).unwrap().unwrap()
+        parse(head.as_bytes(), false).unwrap().unwrap()
     }
 
     fn refused(head: &str) -> u16 {
-        parse(head.as_bytes()).unwrap_err().status()
+        parse(head.as_bytes(), false).unwrap_err().status()
     }
 
     #[test]
@@ -176,13 +197,18 @@ mod tests {
         assert_eq!(
             request,
             RequestHead {
-                head_only: false,
                 path_and_query: "/a/b?size=9",
-                http10: false,
-                keep_alive: true,
-                expects_continue: false,
-                head_length: text.len() - 4,
-                body_length: 0,
+                mode: RequestMode {
+                    head_only: false,
+                    http10: false,
+                    keep_alive: true,
+                    reused: false,
+                },
+                intake: Intake {
+                    head_length: text.len() - 4,
+                    body_length: 0,
+                    expects_continue: false,
+                },
             }
         );
         assert_eq!(request.path_and_query(), ("/a/b", "size=9"));
@@ -190,7 +216,7 @@ mod tests {
 
     #[test]
     fn keep_alive_follows_version_and_connection_field() {
-        let kept = |text: &str| read(text).keep_alive;
+        let kept = |text: &str| read(text).mode.keep_alive;
         assert!(!kept(
             "GET / HTTP/1.1\r\nHost: x\r\nConnection: Close\r\n\r\n"
         ));
@@ -217,8 +243,8 @@ mod tests {
     fn bodies_are_bounded() {
         let with = |field: &str| format!("POST / HTTP/1.1\r\nHost: x\r\n{field}\r\n\r\n");
         let text = with("Content-Length: 5\r\nExpect: 100-continue");
-        assert_eq!(read(&text).body_length, 5);
-        assert!(read(&text).expects_continue);
+        assert_eq!(read(&text).intake.body_length, 5);
+        assert!(read(&text).intake.expects_continue);
         assert_eq!(refused(&with("Content-Length: 1048577")), 413);
         assert_eq!(refused(&with("Content-Length: +5")), 400);
         assert_eq!(refused(&with("Content-Length:")), 400);
@@ -231,7 +257,7 @@ mod tests {
 
     #[test]
     fn heads_are_bounded() {
-        assert_eq!(parse(b"GET / HT").unwrap(), None);
+        assert_eq!(parse(b"GET / HT", false).unwrap(), None);
         let endless = format!("GET /{}", "a".repeat(REQUEST_HEAD_MAX_BYTES));
         assert_eq!(refused(&endless), 431);
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101));
@@ -244,14 +270,14 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = parse(&bytes);
+            let _ = parse(&bytes, false);
         }
 
         #[test]
         fn a_head_is_complete_at_its_end_and_not_before(cut in 0usize..60) {
             let whole = b"GET /some/path?size=1k..2k HTTP/1.1\r\nHost: localhost:80\r\n\r\n";
-            prop_assert_eq!(parse(&whole[..cut.min(whole.len() - 1)]), Ok(None));
-            prop_assert!(parse(whole).unwrap().is_some());
+            prop_assert_eq!(parse(&whole[..cut.min(whole.len() - 1)], false), Ok(None));
+            prop_assert!(parse(whole, false).unwrap().is_some());
         }
     }
 }

@@ -3,7 +3,7 @@
 //! is sent, how fast and what happens afterwards is decided here, and only
 //! carried out elsewhere.
 
-use std::{fmt, io::Write, sync::LazyLock};
+use std::{fmt, io::Write, mem::take, sync::LazyLock};
 
 use crate::{
     behaviour::{
@@ -14,11 +14,13 @@ use crate::{
     limits::INLINE_MAX_BYTES,
     number::{to_u64, to_usize},
     query::{decoded, next_hop},
+    request::RequestMode,
 };
 
 /// What happens to the connection when the response has been sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum After {
+    #[default]
     KeepAlive,
     Close,
     /// It is closed in order, after what the client still sends has been read
@@ -41,21 +43,8 @@ impl After {
     }
 }
 
-/// How a request wants to be answered, whatever its URL asks for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct RequestMode {
-    /// HEAD: the header section only.
-    pub(crate) head_only: bool,
-    /// HTTP/1.0: no chunked coding, and keep-alive must be announced.
-    pub(crate) http10: bool,
-    /// The connection may serve another request afterwards.
-    pub(crate) keep_alive: bool,
-    /// The connection has served a request before.
-    pub(crate) reused: bool,
-}
-
 /// One rendered response. The buffers are reused from request to request.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct RenderedResponse {
     pub(crate) text: Vec<u8>,
     pub(crate) segments: Vec<Segment>,
@@ -96,27 +85,22 @@ impl Segment {
 
 impl RenderedResponse {
     pub(crate) fn new() -> Self {
-        Self::reusing(Vec::with_capacity(512), Vec::with_capacity(4))
-    }
-
-    fn reusing(mut text: Vec<u8>, mut segments: Vec<Segment>) -> Self {
-        text.clear();
-        segments.clear();
         Self {
-            text,
-            segments,
-            length: 0,
-            head_length: 0,
-            status: None,
-            body_bytes: 0,
-            pace: None,
-            after: After::KeepAlive,
+            text: Vec::with_capacity(512),
+            segments: Vec::with_capacity(4),
+            ..Self::default()
         }
     }
 
     fn clear(&mut self) {
-        let (text, segments) = (&mut self.text, &mut self.segments);
-        *self = Self::reusing(std::mem::take(text), std::mem::take(segments));
+        let (mut text, mut segments) = (take(&mut self.text), take(&mut self.segments));
+        text.clear();
+        segments.clear();
+        *self = Self {
+            text,
+            segments,
+            ..Self::default()
+        };
     }
 
     /// What `asked` asks for, with a body of `size` bytes. `path` and
@@ -129,10 +113,7 @@ impl RenderedResponse {
         (path, query): (&str, &str),
     ) {
         self.clear();
-        self.push_cycle(
-            &INTERIM,
-            to_u64(INTERIM_ONE.len()) * u64::from(asked.interim),
-        );
+        self.push_repeated(&INTERIM, INTERIM_ONE, asked.interim);
         if let Some(redirect) = asked.redirect {
             self.render_redirect(redirect, mode, (path, query));
             return;
@@ -191,10 +172,7 @@ impl RenderedResponse {
         self.after = After::reuse(mode.keep_alive);
         self.push_status_line(status);
         self.write_fmt(format_args!("Content-Type: {content_type}\r\n"));
-        self.push_connection(mode);
-        self.push_length(to_u64(body.len()));
-        self.push_text(b"\r\n");
-        self.head_length = self.length;
+        self.end_own_head(mode, body.len());
         if !mode.head_only {
             self.push_text(body);
             self.body_bytes = to_u64(body.len());
@@ -226,8 +204,12 @@ impl RenderedResponse {
         }
         self.claim_text(start);
         self.push_text(b"\r\n");
+        self.end_own_head(mode, 0);
+    }
+
+    fn end_own_head(&mut self, mode: RequestMode, body_length: usize) {
         self.push_connection(mode);
-        self.push_length(0);
+        self.push_length(to_u64(body_length));
         self.push_text(b"\r\n");
         self.head_length = self.length;
     }
@@ -258,10 +240,7 @@ impl RenderedResponse {
         if let Some(seconds) = asked.retry_after_s {
             self.write_fmt(format_args!("Retry-After: {seconds}\r\n"));
         }
-        self.push_cycle(
-            &FILLER,
-            to_u64(FILLER_LINE.len()) * u64::from(asked.headers),
-        );
+        self.push_repeated(&FILLER, FILLER_LINE, asked.headers);
         if let Some(size) = asked.header_size {
             self.push_text(b"X-Long: ");
             self.push_cycle(&LETTERS, size);
@@ -286,22 +265,18 @@ impl RenderedResponse {
             Some(BodyCoding::Zstd) => self.push_text(b"Content-Encoding: zstd\r\n"),
         }
         self.push_connection(mode);
-        match framing {
+        let length = content.length();
+        match (framing, fault) {
             _ if bodiless => {}
-            Framing::Chunked => self.push_text(b"Transfer-Encoding: chunked\r\n"),
-            Framing::Close => {}
-            Framing::Length => {
-                let length = content.length();
-                match fault {
-                    Some(Fault::LengthLie(Lie::Short)) => self.push_length(length / 2),
-                    Some(Fault::LengthLie(Lie::Long)) => self.push_length(length * 2),
-                    Some(Fault::BadHead(BadHead::TwoLengths)) => {
-                        self.push_length(length);
-                        self.push_length(length + 1);
-                    }
-                    _ => self.push_length(length),
-                }
+            (Framing::Close, _) => {}
+            (Framing::Chunked, _) => self.push_text(b"Transfer-Encoding: chunked\r\n"),
+            (_, Some(Fault::LengthLie(Lie::Short))) => self.push_length(length / 2),
+            (_, Some(Fault::LengthLie(Lie::Long))) => self.push_length(length * 2),
+            (_, Some(Fault::BadHead(BadHead::TwoLengths))) => {
+                self.push_length(length);
+                self.push_length(length + 1);
             }
+            _ => self.push_length(length),
         }
         self.push_text(b"\r\n");
     }
@@ -424,7 +399,7 @@ impl RenderedResponse {
         self.claim_text(start);
     }
 
-    /// Takes what was appended to `text` from `from` on into the response.
+    /// Takes what was appended to `text` from `start` on into the response.
     fn claim_text(&mut self, start: usize) {
         let end = self.text.len();
         self.length += to_u64(end - start);
@@ -440,6 +415,11 @@ impl RenderedResponse {
             Piece::Cycle { source, length } => self.push_cycle(source, length),
             Piece::Short { bytes, length } => self.push_text(&bytes[..usize::from(length)]),
         }
+    }
+
+    /// `one`, `times` over; `many` is some of it.
+    fn push_repeated(&mut self, many: &'static [u8], one: &[u8], times: u32) {
+        self.push_cycle(many, to_u64(one.len()) * u64::from(times));
     }
 
     fn push_cycle(&mut self, source: &'static [u8], length: u64) {

@@ -15,7 +15,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    accept::{Listening, accept},
+    accept::{accept, prepare},
     limits::THREADS_MAX,
     stats::{ServerCounters, Stats},
     thread::{ServerSettings, ServerThread},
@@ -102,12 +102,14 @@ impl OriginServer {
             stop: CancellationToken::new(),
             threads: Vec::with_capacity(count),
         };
-        let mut listening = vec![Listening::new(http, None)?];
+        prepare(&http)?;
+        let mut listening = vec![(http, None)];
         if let Some(https) = https {
             let identities = Identities::generate()?;
             origin.https = Some(https.local_addr()?);
             origin.certificate_pem = Some(identities.certificate_pem.clone());
-            listening.push(Listening::new(https, Some(Arc::new(identities)))?);
+            prepare(&https)?;
+            listening.push((https, Some(Arc::new(identities))));
         }
 
         let (runtimes, threads): (Vec<_>, Vec<_>) = (0..count)

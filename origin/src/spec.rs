@@ -118,10 +118,8 @@ const SIZE_FORMS: &str =
 
 impl SpecError {
     fn new(text: &str, forms: &'static str) -> Self {
-        Self {
-            text: echo(text),
-            forms,
-        }
+        let text = echo(text);
+        Self { text, forms }
     }
 }
 

@@ -41,8 +41,9 @@ pub struct Stats {
     /// Most connections open at a time.
     pub connections_peak: u64,
     /// Requests being answered now, from the end of the request's head to the
-    /// response's last byte, or of the stall that it ends in. With several threads, a request may still be
-    /// counted for a moment when its client has the response already.
+    /// response's last byte, or of the stall that it ends in. With several
+    /// threads, a request may still be counted for a moment when its client has
+    /// the response already.
     pub concurrency: u64,
     /// Most requests being answered at a time.
     pub concurrency_peak: u64,
@@ -89,47 +90,37 @@ pub(crate) struct ServerCounters {
 }
 
 /// One thread's counters, on cache lines of their own.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(128))]
 struct Shard {
-    requests: AtomicU64,
-    accepted: AtomicU64,
-    unused: AtomicU64,
-    closed: AtomicU64,
-    delays: AtomicU64,
-    requested_ns: AtomicU64,
-    actual_ns: AtomicU64,
-    overshoot_max_ns: AtomicU64,
-    body_bytes: AtomicU64,
-    sent_bytes: AtomicU64,
-    responses: StatusCounts,
+    /// By [`Count`].
+    counts: [AtomicU64; 10],
+    /// By status.
+    responses: [AtomicU64; STATUSES],
 }
 
-/// Responses by status.
-#[derive(Debug)]
-struct StatusCounts([AtomicU64; STATUSES]);
-
-impl Default for StatusCounts {
-    fn default() -> Self {
-        Self([const { AtomicU64::new(0) }; STATUSES])
-    }
+/// What a [`Shard`] counts besides responses.
+#[derive(Debug, Clone, Copy)]
+enum Count {
+    Requests,
+    Accepted,
+    Unused,
+    Closed,
+    Delays,
+    RequestedNs,
+    ActualNs,
+    OvershootMaxNs,
+    BodyBytes,
+    SentBytes,
 }
 
 impl Shard {
-    fn all(&self) -> impl Iterator<Item = &AtomicU64> {
-        let plain = [
-            &self.requests,
-            &self.accepted,
-            &self.unused,
-            &self.closed,
-            &self.delays,
-            &self.requested_ns,
-            &self.actual_ns,
-            &self.overshoot_max_ns,
-            &self.body_bytes,
-            &self.sent_bytes,
-        ];
-        plain.into_iter().chain(&self.responses.0)
+    fn count(&self, of: Count) -> &AtomicU64 {
+        &self.counts[of as usize]
+    }
+
+    fn add(&self, to: Count, number: u64) {
+        self.count(to).fetch_add(number, Relaxed);
     }
 }
 
@@ -161,11 +152,15 @@ impl PeakGauge {
 }
 
 impl ServerCounters {
-    /// ServerCounters for so many threads, all at zero.
+    /// For so many threads, all at zero.
     pub(crate) fn new(threads: usize) -> Self {
         let now = Instant::now();
+        let shard = |_| Shard {
+            counts: [const { AtomicU64::new(0) }; 10],
+            responses: [const { AtomicU64::new(0) }; STATUSES],
+        };
         Self {
-            shards: (0..threads).map(|_| Shard::default()).collect(),
+            shards: (0..threads).map(shard).collect(),
             connections: PeakGauge::default(),
             requests: PeakGauge::default(),
             visits: Visits::default(),
@@ -184,33 +179,30 @@ impl ServerCounters {
     /// The counters now. While requests are served, the sums of different
     /// fields may be a request apart.
     pub(crate) fn snapshot(&self) -> Stats {
-        let each = |field: fn(&Shard) -> &AtomicU64| {
-            let counters = self.shards.iter().map(field);
-            counters.map(|counter| counter.load(Relaxed))
-        };
-        let sum = |field| each(field).sum::<u64>();
+        let each = |of| self.shards.iter().map(move |s| s.count(of).load(Relaxed));
+        let sum = |of| each(of).sum::<u64>();
         let seconds = |ns| Duration::from_nanos(ns).as_secs_f64();
         let mut responses = BTreeMap::new();
         for shard in &self.shards {
-            for (status, counter) in (0..).zip(&shard.responses.0) {
+            for (status, counter) in (0..).zip(&shard.responses) {
                 match counter.load(Relaxed) {
                     0 => {}
                     count => *responses.entry(status).or_default() += count,
                 }
             }
         }
-        let delays = sum(|s| &s.delays);
-        let (requested_ns, actual_ns) = (sum(|s| &s.requested_ns), sum(|s| &s.actual_ns));
+        let delays = sum(Count::Delays);
+        let (requested_ns, actual_ns) = (sum(Count::RequestedNs), sum(Count::ActualNs));
         let overshoot_us = actual_ns.saturating_sub(requested_ns) as f64 / 1e3;
-        let overshoot_max_ns = each(|s| &s.overshoot_max_ns).max().unwrap_or(0);
+        let overshoot_max_ns = each(Count::OvershootMaxNs).max().unwrap_or(0);
         let (cpu_user_s, cpu_system_s) = cpu_time_s();
         let now = Instant::now();
         Stats {
-            requests: sum(|s| &s.requests),
+            requests: sum(Count::Requests),
             responses,
-            connections_accepted: sum(|s| &s.accepted),
-            connections_unused: sum(|s| &s.unused),
-            connections_closed: sum(|s| &s.closed),
+            connections_accepted: sum(Count::Accepted),
+            connections_unused: sum(Count::Unused),
+            connections_closed: sum(Count::Closed),
             connections_open: self.connections.now.load(Relaxed),
             connections_peak: self.connections.peak.load(Relaxed),
             concurrency: self.requests.now.load(Relaxed),
@@ -223,8 +215,8 @@ impl ServerCounters {
                 _ => overshoot_us / delays as f64,
             },
             delay_overshoot_max_us: overshoot_max_ns as f64 / 1e3,
-            body_bytes: sum(|s| &s.body_bytes),
-            sent_bytes: sum(|s| &s.sent_bytes),
+            body_bytes: sum(Count::BodyBytes),
+            sent_bytes: sum(Count::SentBytes),
             cpu_user_s,
             cpu_system_s,
             threads: self.shards.len(),
@@ -236,7 +228,8 @@ impl ServerCounters {
     /// Counts begin at zero again, peaks at the present values.
     pub(crate) fn reset(&self) {
         for shard in &self.shards {
-            shard.all().for_each(|counter| counter.store(0, Relaxed));
+            let all = shard.counts.iter().chain(&shard.responses);
+            all.for_each(|counter| counter.store(0, Relaxed));
         }
         self.connections.reset();
         self.requests.reset();
@@ -267,26 +260,26 @@ impl<'c> Tally<'c> {
     }
 
     pub(crate) fn response(self, status: u16) {
-        if let Some(counter) = self.shard.responses.0.get(usize::from(status)) {
+        if let Some(counter) = self.shard.responses.get(usize::from(status)) {
             counter.fetch_add(1, Relaxed);
         }
     }
 
     pub(crate) fn delay(self, requested: Duration, actual: Duration) {
         let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.shard.delays.fetch_add(1, Relaxed);
-        self.shard.requested_ns.fetch_add(ns(requested), Relaxed);
-        self.shard.actual_ns.fetch_add(ns(actual), Relaxed);
-        let overshoot = ns(actual.saturating_sub(requested));
-        self.shard.overshoot_max_ns.fetch_max(overshoot, Relaxed);
+        self.shard.add(Count::Delays, 1);
+        self.shard.add(Count::RequestedNs, ns(requested));
+        self.shard.add(Count::ActualNs, ns(actual));
+        let overshoot_max = self.shard.count(Count::OvershootMaxNs);
+        overshoot_max.fetch_max(ns(actual.saturating_sub(requested)), Relaxed);
     }
 
     pub(crate) fn sent(self, bytes: u64) {
-        self.shard.sent_bytes.fetch_add(bytes, Relaxed);
+        self.shard.add(Count::SentBytes, bytes);
     }
 
     pub(crate) fn body(self, bytes: u64) {
-        self.shard.body_bytes.fetch_add(bytes, Relaxed);
+        self.shard.add(Count::BodyBytes, bytes);
     }
 }
 
@@ -310,10 +303,10 @@ impl<'c> CountedConnection<'c> {
         let tally = self.tally;
         if self.use_ != Use::Requests {
             self.use_ = Use::Requests;
-            tally.shard.accepted.fetch_add(1, Relaxed);
+            tally.shard.add(Count::Accepted, 1);
             tally.counters.connections.enter();
         }
-        tally.shard.requests.fetch_add(1, Relaxed);
+        tally.shard.add(Count::Requests, 1);
         tally.counters.requests.enter();
         OpenRequest(tally.counters)
     }
@@ -321,7 +314,7 @@ impl<'c> CountedConnection<'c> {
     /// The origin closes it, not its client.
     pub(crate) fn closed_here(&self) {
         if self.use_ == Use::Requests {
-            self.tally.shard.closed.fetch_add(1, Relaxed);
+            self.tally.shard.add(Count::Closed, 1);
         }
     }
 
@@ -335,9 +328,7 @@ impl<'c> CountedConnection<'c> {
 impl Drop for CountedConnection<'_> {
     fn drop(&mut self) {
         match self.use_ {
-            Use::None => {
-                self.tally.shard.unused.fetch_add(1, Relaxed);
-            }
+            Use::None => self.tally.shard.add(Count::Unused, 1),
             Use::StatsOnly => {}
             Use::Requests => self.tally.counters.connections.leave(),
         }

@@ -57,10 +57,9 @@ impl ServerThread {
             // and the sockets: a due response waits for so many others at most.
             .event_interval(16)
             .build()?;
-        let timer = {
-            let _entered = runtime.enter();
-            Timer::new()?
-        };
+        let entered = runtime.enter();
+        let timer = Timer::new()?;
+        drop(entered);
         let thread = Self {
             seed: settings.seed,
             idle_timeout: settings.idle_timeout,

@@ -101,16 +101,9 @@ impl Timer {
     fn arm(&self, after: Duration) -> io::Result<()> {
         // Zero would disarm it.
         let after = after.max(Duration::from_nanos(1));
-        let value = Timespec {
-            tv_sec: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: after.subsec_nanos().into(),
-        };
         let once = Itimerspec {
-            it_interval: Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            },
-            it_value: value,
+            it_interval: Timespec::default(),
+            it_value: Timespec::try_from(after).expect("seconds of a deadline fit into 63 bits"),
         };
         timerfd_settime(self.fd.get_ref(), TimerfdTimerFlags::empty(), &once)?;
         Ok(())
@@ -170,10 +163,8 @@ impl Future for Sleep<'_> {
             .is_none_or(|(&(first, _), _)| deadline < first);
         queue.waits.insert((deadline, number), cx.waker().clone());
         if is_first {
-            // Only a broken descriptor can fail here.
-            self.timer
-                .arm(deadline - now)
-                .expect("a timerfd can be armed");
+            let armed = self.timer.arm(deadline - now);
+            armed.expect("only a broken descriptor cannot be armed");
         }
         drop(queue);
         self.registered = Some((number, cx.waker().clone()));

@@ -5,6 +5,7 @@ use std::{
     io::{self, BufWriter, Write},
     process::ExitCode,
     str::FromStr,
+    time::Duration,
 };
 
 use url::Url;
@@ -55,8 +56,7 @@ fn builtin_delays_us(rng: &mut SeededRng) -> Vec<u64> {
         .iter()
         .map(|weight| {
             so_far += weight;
-            let share = std::time::Duration::from_micros(BUILTIN_DELAYS_US)
-                .mul_f64((so_far / total).min(1.0));
+            let share = Duration::from_micros(BUILTIN_DELAYS_US).mul_f64((so_far / total).min(1.0));
             let next = u64::try_from(share.as_micros()).expect("at most the sum");
             let delay = next - boundary;
             boundary = next;
@@ -158,11 +158,10 @@ impl Template {
             let separator = if query.is_empty() { "" } else { "&" };
             write!(query, "{separator}{name}{value}").expect("a String grows as needed");
         };
-        if let Some(delay) = &args.delay {
-            add("delay=", delay);
-        }
-        if let Some(size) = &args.size {
-            add("size=", size);
+        for (name, value) in [("delay=", &args.delay), ("size=", &args.size)] {
+            if let Some(value) = value {
+                add(name, value);
+            }
         }
         for param in &args.params {
             let ends = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '&' | '#');
