@@ -2,29 +2,23 @@
 
 use std::io;
 
-use fanout_proto::WireError;
-
 use crate::instructions::InstructionError;
 
 /// Why a fetcher ends before it was told to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExitReason {
-    /// The worker is gone or wants no more of this fetcher.
     #[error("the worker closed the fetcher's input")]
     InputEnded,
-    /// The worker no longer reads what the fetcher says.
     #[error("the worker no longer reads the fetcher's output: {0}")]
     OutputClosed(io::Error),
     /// The worker does not keep to the protocol.
     #[error(transparent)]
     InstructionReader(#[from] InstructionError),
-    /// A Hold while URLs are out.
     #[error("Hold came while URLs were still out")]
     EarlyHold,
     /// The model could not be set up; the worker was told why.
     #[error("{0}")]
     Setup(#[from] SetupError),
-    /// Input or output cannot be used.
     #[error("the fetcher's {what} cannot be used: {error}; it expects two pipes")]
     Pipe {
         what: &'static str,
@@ -33,6 +27,14 @@ pub(crate) enum ExitReason {
 }
 
 impl ExitReason {
+    /// Input or output cannot be used because of an error that is to come.
+    pub(crate) fn pipe<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| {
+            let error = error.into();
+            Self::Pipe { what, error }
+        }
+    }
+
     /// The process's exit code, told apart in the worker's log.
     pub(crate) fn code(&self) -> u8 {
         match self {
@@ -50,15 +52,9 @@ impl ExitReason {
         std::process::exit(self.code().into())
     }
 
-    /// Says what happened in the worker's log.
+    /// In the worker's log.
     pub(crate) fn report(&self) {
         eprintln!("fetcher: {self}");
-    }
-}
-
-impl From<WireError> for ExitReason {
-    fn from(error: WireError) -> Self {
-        Self::InstructionReader(error.into())
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{exchange::tests::check, instructions::InstructionReader};
 pub fn instructions<'a>(
     pieces: impl Iterator<Item = &'a [u8]>,
 ) -> (Vec<&'static str>, Option<String>) {
-    let mut session = InstructionReader::new();
+    let mut session = InstructionReader::default();
     let mut found = Vec::new();
     for piece in pieces {
         session.buffer().extend_from_slice(piece);

@@ -52,8 +52,9 @@ pub(crate) enum InstructionError {
 /// Setup ─► Ready ──Go──► Running ──Hold──► Holding
 ///            └─────────────┴── Exit: the end ──┘
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum FetcherPhase {
+    #[default]
     New,
     Ready,
     Running,
@@ -72,20 +73,13 @@ impl FetcherPhase {
 }
 
 /// Turns the bytes that arrive into instructions, each in its right place.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct InstructionReader {
     buffer: BytesMut,
     phase: FetcherPhase,
 }
 
 impl InstructionReader {
-    pub(crate) fn new() -> Self {
-        Self {
-            buffer: BytesMut::new(),
-            phase: FetcherPhase::New,
-        }
-    }
-
     /// Where bytes that arrived belong.
     pub(crate) fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
@@ -175,7 +169,7 @@ mod tests {
                 &mut bytes,
             );
         }
-        let mut session = InstructionReader::new();
+        let mut session = InstructionReader::default();
         session.buffer().extend_from_slice(&bytes);
         let mut names = Vec::new();
         while let Some(instruction) = session.next()? {
@@ -225,7 +219,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_instructions_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let mut session = InstructionReader::new();
+            let mut session = InstructionReader::default();
             session.buffer().extend_from_slice(&bytes);
             while let Ok(Some(_)) = session.next() {}
         }

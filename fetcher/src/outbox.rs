@@ -37,8 +37,9 @@ impl Due {
 }
 
 /// What the writer was last woken for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum WokenFor {
+    #[default]
     Nothing,
     ATime,
     Now,
@@ -50,7 +51,7 @@ enum WokenFor {
 /// full, and at once when [`Self::flush_now`] says that it is waited for.
 /// It holds at most one full batch and what is in flight: while
 /// [`Self::is_stalled`], no URL may be taken up.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Outbox {
     batch: CompletionBatchBuilder,
     full: VecDeque<wire::CompletionBatch>,
@@ -61,17 +62,6 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn new() -> Self {
-        Self {
-            batch: CompletionBatchBuilder::default(),
-            full: VecDeque::new(),
-            starts: StartedBatch::default(),
-            first_at: None,
-            urgent: false,
-            woken_for: WokenFor::Nothing,
-        }
-    }
-
     /// A URL was taken up.
     pub(crate) fn start(&mut self, now: Instant, id: UrlId, start_us: u64) {
         self.first_at.get_or_insert(now);
@@ -148,10 +138,8 @@ impl Outgoing {
     pub(crate) fn encode(self, out: &mut Vec<u8>) {
         use wire::from_fetcher::Message;
         for starts in self.starts.starts.chunks(BATCH_MAX_URLS) {
-            let batch = StartedBatch {
-                starts: starts.to_vec(),
-            };
-            encode(Message::Started((&batch).into()), out);
+            let starts = starts.to_vec();
+            encode(Message::Started((&StartedBatch { starts }).into()), out);
         }
         for batch in self.completions {
             encode(Message::Completions(batch), out);
@@ -160,12 +148,8 @@ impl Outgoing {
 }
 
 pub(crate) fn encode(message: wire::from_fetcher::Message, out: &mut Vec<u8>) {
-    frame::encode(
-        &wire::FromFetcher {
-            message: Some(message),
-        },
-        out,
-    );
+    let message = Some(message);
+    frame::encode(&wire::FromFetcher { message }, out);
 }
 
 #[cfg(test)]
@@ -191,7 +175,7 @@ mod tests {
     #[test]
     fn a_batch_leaves_in_time_after_its_first_completion() {
         let now = Instant::now();
-        let mut outbox = Outbox::new();
+        let mut outbox = Outbox::default();
         assert_eq!(outbox.due(), Due::Never);
         outbox.flush_now();
         assert_eq!(outbox.due(), Due::Never, "there is nothing to wait for");
@@ -209,7 +193,7 @@ mod tests {
     #[test]
     fn a_full_batch_stalls_until_it_is_collected_and_nothing_is_lost() {
         let now = Instant::now();
-        let mut outbox = Outbox::new();
+        let mut outbox = Outbox::default();
         let in_flight = 10;
         for id in 0..(BATCH_MAX_URLS + in_flight) as u64 {
             assert_eq!(outbox.is_stalled(), id >= BATCH_MAX_URLS as u64);
@@ -229,7 +213,7 @@ mod tests {
     #[test]
     fn a_wake_is_asked_for_once() {
         let now = Instant::now();
-        let mut outbox = Outbox::new();
+        let mut outbox = Outbox::default();
         assert!(!outbox.needs_wake());
         outbox.start(now, UrlId(1), 0);
         assert!(outbox.needs_wake(), "a time to come back at");

@@ -1,6 +1,6 @@
 //! The fetcher's side of the two pipes, for threads that may block on them.
 
-use std::{io, os::fd::BorrowedFd, time::Duration};
+use std::{os::fd::BorrowedFd, time::Duration};
 
 use fanout_proto::wire::from_fetcher::Message;
 use rustix::{
@@ -28,12 +28,9 @@ pub(crate) struct Pipes {
 impl Pipes {
     pub(crate) fn new() -> Result<Self, ExitReason> {
         // Reading follows a poll and so never blocks; a long write would.
-        ioctl_fionbio(stdout(), true).map_err(|error| ExitReason::Pipe {
-            what: "output",
-            error: error.into(),
-        })?;
+        ioctl_fionbio(stdout(), true).map_err(ExitReason::pipe("output"))?;
         Ok(Self {
-            instructions: InstructionReader::new(),
+            instructions: InstructionReader::default(),
             scratch: vec![0; READ_BYTES],
             pending: Vec::new(),
             written: 0,
@@ -81,7 +78,8 @@ impl Pipes {
     }
 
     /// Writes what can be written, waits until there is something to do, and
-    /// does it; without a `timeout`, however long that takes. Reads only if `read`; ends also when `wake` is readable.
+    /// does it; without a `timeout`, however long that takes. Reads only if
+    /// `read`; ends also when `wake` is readable.
     pub(crate) fn wait(
         &mut self,
         timeout: Option<Duration>,
@@ -96,26 +94,19 @@ impl Pipes {
         } else {
             timeout
         };
-        let input = if read {
-            PollFlags::IN
-        } else {
-            // A hang-up is told without being asked for.
-            PollFlags::empty()
-        };
         // A closed output matters only to who has something to write; asked
         // for at other times, it would be told without end.
         let writes = !self.is_flushed();
+        let ask = |fd, flags| match fd {
+            Some(fd) => PollFd::from_borrowed_fd(fd, flags),
+            // A hang-up is told without being asked for.
+            None => PollFd::from_borrowed_fd(stdin(), PollFlags::empty()),
+        };
         let mut fds = [
-            PollFd::from_borrowed_fd(stdin(), input),
-            PollFd::from_borrowed_fd(stdin(), PollFlags::empty()),
-            PollFd::from_borrowed_fd(stdin(), PollFlags::empty()),
+            ask(read.then(stdin), PollFlags::IN),
+            ask(writes.then(stdout), PollFlags::OUT),
+            ask(wake, PollFlags::IN),
         ];
-        if writes {
-            fds[1] = PollFd::from_borrowed_fd(stdout(), PollFlags::OUT);
-        }
-        if let Some(wake) = wake {
-            fds[2] = PollFd::from_borrowed_fd(wake, PollFlags::IN);
-        }
         poll(&mut fds, timeout)?;
         let happened = fds[0].revents();
         if read && happened.contains(PollFlags::IN) {
@@ -130,18 +121,13 @@ impl Pipes {
     }
 
     fn read(&mut self) -> Result<(), ExitReason> {
-        let count = retry_on_intr(|| rustix::io::read(stdin(), &mut self.scratch[..])).map_err(
-            |error| ExitReason::Pipe {
-                what: "input",
-                error: error.into(),
-            },
-        )?;
+        let count = retry_on_intr(|| rustix::io::read(stdin(), &mut self.scratch[..]))
+            .map_err(ExitReason::pipe("input"))?;
         if count == 0 {
             return Err(ExitReason::InputEnded);
         }
-        self.instructions
-            .buffer()
-            .extend_from_slice(&self.scratch[..count]);
+        let received = &self.scratch[..count];
+        self.instructions.buffer().extend_from_slice(received);
         Ok(())
     }
 
@@ -161,7 +147,7 @@ impl Pipes {
 
     /// What has arrived but was not taken yet goes on into another's hands.
     pub(crate) fn take_instructions(&mut self) -> InstructionReader {
-        std::mem::replace(&mut self.instructions, InstructionReader::new())
+        std::mem::take(&mut self.instructions)
     }
 }
 
@@ -169,10 +155,7 @@ fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> Result<(), ExitRea
     let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
     match rustix::event::poll(fds, timeout.as_ref()) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(error) => Err(ExitReason::Pipe {
-            what: "input or output",
-            error: io::Error::from(error),
-        }),
+        Err(error) => Err(ExitReason::pipe("input or output")(error)),
     }
 }
 

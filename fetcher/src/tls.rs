@@ -6,7 +6,7 @@ use fanout_proto::setup::HttpSettings;
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring},
+    crypto::{WebPkiSupportedAlgorithms, ring},
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
 
@@ -24,7 +24,7 @@ pub(crate) enum Roots {
 
 /// The client side of TLS as a study wants it.
 pub(crate) fn client_config(http: &HttpSettings) -> Result<Arc<ClientConfig>, SetupError> {
-    let provider = Arc::new(provider());
+    let provider = Arc::new(ring::default_provider());
     let algorithms = provider.signature_verification_algorithms;
     let builder =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
@@ -44,10 +44,6 @@ pub(crate) fn client_config(http: &HttpSettings) -> Result<Arc<ClientConfig>, Se
         builder.with_root_certificates(store).with_no_client_auth()
     };
     Ok(Arc::new(config))
-}
-
-pub(crate) fn provider() -> CryptoProvider {
-    ring::default_provider()
 }
 
 pub(crate) fn roots(http: &HttpSettings) -> Result<Roots, SetupError> {

@@ -101,7 +101,7 @@ impl Fetched {
 }
 
 /// The shared state of a fetcher's slots.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct WorkQueue {
     /// The origin of all times that are told.
     go: Option<Instant>,
@@ -122,18 +122,9 @@ pub(crate) struct WorkQueue {
 impl WorkQueue {
     pub(crate) fn new(setup: &Setup) -> Self {
         Self {
-            go: None,
-            leases: VecDeque::new(),
-            waiting: 0,
-            waiting_bytes: 0,
-            outbox: Outbox::new(),
-            gauge: Gauge::default(),
-            held: 0,
             report_starts: setup.report_starts,
             open_loop: setup.pace.map(|pace| PacedStarts { pace, given: 0 }),
-            first_start: None,
-            last_end: None,
-            closed: false,
+            ..Self::default()
         }
     }
 
@@ -238,15 +229,13 @@ impl WorkQueue {
             first_byte_us: fetched.first_byte.map(|at| micros(at, assignment.start)),
             duration_us: micros(fetched.end, assignment.start),
             slot,
-            wait_us: assignment
-                .intended
-                .map(|intended| micros(assignment.start, intended)),
+            wait_us: assignment.intended.map(|at| micros(assignment.start, at)),
         };
         if let Some(seconds) = fetched.retry_after_s {
             self.outbox.retry_after(seconds);
         }
-        self.outbox
-            .complete(fetched.end, &completion, fetched.detail.as_deref());
+        let detail = fetched.detail.as_deref();
+        self.outbox.complete(fetched.end, &completion, detail);
     }
 
     /// No URL will be handed out any more.

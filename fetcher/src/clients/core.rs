@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use fanout_proto::setup::HttpSettings;
-
 use crate::{
     descriptors::kept_per_slot,
     drive::{Core, blocking::BlockingCore, event_loop::AsyncCore, read_buffers},
@@ -28,7 +26,7 @@ pub(super) fn run_on_loop(subject: Subject, pipes: &mut Pipes) -> Result<(), Exi
 }
 
 fn shared(subject: &Subject) -> Result<Arc<Core>, SetupError> {
-    let http: &HttpSettings = &subject.setup.http;
-    let kept = kept_per_slot(subject.slots());
-    Ok(Arc::new(Core::new(http, kept, subject.counters.clone())?))
+    let (http, counters) = (&subject.setup.http, subject.counters.clone());
+    let core = Core::new(http, kept_per_slot(subject.slots()), counters)?;
+    Ok(Arc::new(core))
 }

@@ -18,10 +18,11 @@ use crate::{
         body::{BodySink, ContentCoding},
         fetch::DRAIN_MAX_BYTES,
         redirect_chain::{RedirectChain, is_redirect},
-        request::{HeaderError, Headers},
+        request::Headers,
         retry_after,
         target::Target,
     },
+    exit_reason::SetupError,
     fetch_failure::FetchFailure,
     resolve::{LookupError, Policy, Resolver},
     work_queue::Fetched,
@@ -30,8 +31,10 @@ use crate::{
 /// What every fetch of a study has in common.
 #[derive(Debug)]
 pub(crate) struct LibraryPlan {
+    pub(crate) counters: Arc<Counters>,
     pub(crate) method: http::Method,
     pub(crate) timeout: Duration,
+    pub(crate) connect_timeout: Duration,
     /// To the URL's own origin.
     headers: HeaderMap,
     /// To where only a redirect leads.
@@ -43,7 +46,7 @@ pub(crate) struct LibraryPlan {
 }
 
 impl LibraryPlan {
-    pub(crate) fn new(http: &HttpSettings) -> Result<Self, HeaderError> {
+    pub(crate) fn new(http: &HttpSettings, counters: Arc<Counters>) -> Result<Self, SetupError> {
         let headers = Headers::new(http)?;
         let map = |fields: &mut dyn Iterator<Item = &(http::HeaderName, http::HeaderValue)>| {
             let mut map = HeaderMap::new();
@@ -53,11 +56,13 @@ impl LibraryPlan {
             map
         };
         Ok(Self {
+            counters,
             method: match http.method {
                 Method::Get => http::Method::GET,
                 Method::Head => http::Method::HEAD,
             },
             timeout: http.timeout,
+            connect_timeout: http.connect_timeout,
             headers: map(&mut headers.iter()),
             public_headers: map(&mut headers.public()),
             redirects: http.redirects,
@@ -71,13 +76,6 @@ impl LibraryPlan {
 /// Resolves names for a library as under every client: without a helper thread.
 #[derive(Debug, Clone)]
 pub(crate) struct LibraryResolver(pub(crate) Arc<Resolver>);
-
-impl LibraryResolver {
-    pub(crate) fn new(http: &HttpSettings, counters: &Arc<Counters>) -> Self {
-        let policy = Policy::new(http.deny_private);
-        Self(Arc::new(Resolver::new(counters.clone(), policy)))
-    }
-}
 
 /// A library's own connector, whose connections are counted and timed.
 #[derive(Debug, Clone)]

@@ -34,7 +34,7 @@ use crate::{
     fetch_failure::{FetchFailure, tls_error},
     models::{self, Subject},
     pipes::Pipes,
-    resolve::LookupError,
+    resolve::{LookupError, Resolver},
     tls,
     work_queue::Fetched,
 };
@@ -44,94 +44,81 @@ tokio::task_local! {
     static CONNECTING: Cell<Duration>;
 }
 
-#[derive(Debug)]
-struct ReqwestShared {
-    client: Client,
-    plan: LibraryPlan,
-    counters: Arc<Counters>,
-    connect_timeout: Duration,
-}
-
 pub(super) fn run(subject: Subject, pipes: &mut Pipes) -> Result<(), ExitReason> {
     let (http, counters) = (&subject.setup.http, subject.counters.clone());
-    let shared = Arc::new(ReqwestShared::new(http, subject.slots(), counters)?);
-    models::run_on_loop(subject, pipes, move || Reqwest::new(shared.clone()))
+    let client = client(http, subject.slots(), &counters)?;
+    let plan = Arc::new(LibraryPlan::new(http, counters)?);
+    models::run_on_loop(subject, pipes, move || Reqwest {
+        client: client.clone(),
+        fetch: LibraryFetch::new(&plan),
+        plan: plan.clone(),
+    })
 }
 
-impl ReqwestShared {
-    fn new(
-        http: &HttpSettings,
-        concurrency: u32,
-        counters: Arc<Counters>,
-    ) -> Result<Self, SetupError> {
-        let slots = usize::try_from(concurrency).unwrap_or(usize::MAX);
-        let tls = (*tls::client_config(http)?).clone();
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls)
-            .http1_only()
-            .http1_max_headers(HEADERS_MAX)
-            .no_proxy()
-            // Redirects are followed here, as under every client.
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .referer(false)
-            .connect_timeout(http.connect_timeout)
-            .pool_max_idle_per_host(if http.no_keepalive { 0 } else { slots })
-            .tcp_nodelay(true)
-            .dns_resolver(LibraryResolver::new(http, &counters))
-            .connector_layer(CountConnections(counters.clone()))
-            .build()
-            .map_err(|error| SetupError::Client {
-                client: "reqwest",
-                reason: causes(&error),
-            })?;
-        Ok(Self {
-            client,
-            plan: LibraryPlan::new(http)?,
-            counters,
-            connect_timeout: http.connect_timeout,
+fn client(
+    http: &HttpSettings,
+    concurrency: u32,
+    counters: &Arc<Counters>,
+) -> Result<Client, SetupError> {
+    let slots = usize::try_from(concurrency).unwrap_or(usize::MAX);
+    let tls = (*tls::client_config(http)?).clone();
+    Client::builder()
+        .tls_backend_preconfigured(tls)
+        .http1_only()
+        .http1_max_headers(HEADERS_MAX)
+        .no_proxy()
+        // Redirects are followed here, as under every client.
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .referer(false)
+        .connect_timeout(http.connect_timeout)
+        .pool_max_idle_per_host(if http.no_keepalive { 0 } else { slots })
+        .tcp_nodelay(true)
+        .dns_resolver(LibraryResolver(Resolver::new(http, counters)))
+        .connector_layer(CountConnections(counters.clone()))
+        .build()
+        .map_err(|error| SetupError::Client {
+            client: "reqwest",
+            reason: causes(&error),
         })
-    }
+}
 
-    /// What an error of the library is called here.
-    fn failure(&self, error: &Error) -> FetchFailure {
-        if error.is_timeout() {
-            return if error.is_connect() {
-                let limit = self.connect_timeout;
-                FetchFailure::connect_timed_out(Outcome::Connect, "connecting", limit)
-            } else {
-                FetchFailure::timed_out(self.plan.timeout)
-            };
-        }
-        if let Some(lookup) = cause(error, |error| error.downcast_ref::<LookupError>()) {
-            return FetchFailure::new(lookup.outcome(), lookup.to_string());
-        }
-        let tls = cause(error, |error| match error.downcast_ref::<io::Error>() {
-            Some(error) => tls_error(error),
-            None => error.downcast_ref(),
-        });
-        if let Some(tls) = tls {
-            return FetchFailure::new(Outcome::Tls, tls.to_string());
-        }
-        if let Some(cause) = cause(error, |error| error.downcast_ref::<io::Error>()) {
-            return of_input_or_output(error, cause);
-        }
-        if let Some(hyper) = cause(error, |error| error.downcast_ref::<hyper::Error>()) {
-            let ended = hyper.is_incomplete_message() || hyper.is_closed() || hyper.is_canceled();
-            let outcome = if ended {
-                Outcome::Closed
-            } else {
-                Outcome::Protocol
-            };
-            return FetchFailure::new(outcome, causes(hyper));
-        }
-        let outcome = if error.is_connect() {
-            Outcome::Connect
+/// What an error of the library is called here.
+fn failure(plan: &LibraryPlan, error: &Error) -> FetchFailure {
+    if error.is_timeout() {
+        return if error.is_connect() {
+            let limit = plan.connect_timeout;
+            FetchFailure::connect_timed_out(Outcome::Connect, "connecting", limit)
         } else {
-            Outcome::Protocol
+            FetchFailure::timed_out(plan.timeout)
         };
-        FetchFailure::new(outcome, causes(error))
     }
+    if let Some(lookup) = cause(error, |error| error.downcast_ref::<LookupError>()) {
+        return FetchFailure::new(lookup.outcome(), lookup.to_string());
+    }
+    let tls = cause(error, |error| match error.downcast_ref::<io::Error>() {
+        Some(error) => tls_error(error),
+        None => error.downcast_ref(),
+    });
+    if let Some(tls) = tls {
+        return FetchFailure::new(Outcome::Tls, tls.to_string());
+    }
+    if let Some(cause) = cause(error, |error| error.downcast_ref::<io::Error>()) {
+        return of_input_or_output(error, cause);
+    }
+    if let Some(hyper) = cause(error, |error| error.downcast_ref::<hyper::Error>()) {
+        let ended = hyper.is_incomplete_message() || hyper.is_closed() || hyper.is_canceled();
+        let outcome = match ended {
+            true => Outcome::Closed,
+            false => Outcome::Protocol,
+        };
+        return FetchFailure::new(outcome, causes(hyper));
+    }
+    let outcome = match error.is_connect() {
+        true => Outcome::Connect,
+        false => Outcome::Protocol,
+    };
+    FetchFailure::new(outcome, causes(error))
 }
 
 fn of_input_or_output(error: &Error, cause: &io::Error) -> FetchFailure {
@@ -161,66 +148,51 @@ fn cause<'a, T: 'a>(
 }
 
 struct Reqwest {
-    shared: Arc<ReqwestShared>,
+    client: Client,
+    plan: Arc<LibraryPlan>,
     fetch: LibraryFetch,
 }
 
 impl Reqwest {
-    fn new(shared: Arc<ReqwestShared>) -> Self {
-        Self {
-            fetch: LibraryFetch::new(&shared.plan),
-            shared,
-        }
-    }
-
     async fn run(&mut self, url: &[u8], start: Instant) -> Result<(), FetchFailure> {
-        let shared = self.shared.clone();
         self.fetch.start(url)?;
         loop {
-            shared.counters.requests_sent.increment();
-            let fetch = &mut self.fetch;
+            self.plan.counters.requests_sent.increment();
             let (exchanged, connecting) = CONNECTING
                 .scope(Cell::default(), async {
-                    let exchanged = exchange(fetch, &shared, start).await;
+                    let exchanged = self.exchange(start).await;
                     (exchanged, CONNECTING.with(Cell::get))
                 })
                 .await;
             self.fetch.connect += connecting;
             exchanged?;
-            if !self.fetch.follow(&shared.plan)? {
+            if !self.fetch.follow(&self.plan)? {
                 return Ok(());
             }
-            shared.counters.redirects_followed.increment();
+            self.plan.counters.redirects_followed.increment();
         }
     }
-}
 
-async fn exchange(
-    fetch: &mut LibraryFetch,
-    shared: &ReqwestShared,
-    start: Instant,
-) -> Result<(), FetchFailure> {
-    let plan = &shared.plan;
-    let (target, headers) = fetch.request(plan)?;
-    let mut response = shared
-        .client
-        .request(plan.method.clone(), target.as_str())
-        .headers(headers.clone())
-        .timeout(plan.timeout.saturating_sub(start.elapsed()))
-        .send()
-        .await
-        .map_err(|error| shared.failure(&error))?;
-    fetch.head(plan, Instant::now(), response.status(), response.headers())?;
-    while let Some(bytes) = response
-        .chunk()
-        .await
-        .map_err(|error| shared.failure(&error))?
-    {
-        if fetch.body(&bytes)? {
-            break;
+    async fn exchange(&mut self, start: Instant) -> Result<(), FetchFailure> {
+        let (plan, fetch) = (&self.plan, &mut self.fetch);
+        let failed = |error| failure(plan, &error);
+        let (target, headers) = fetch.request(plan)?;
+        let mut response = self
+            .client
+            .request(plan.method.clone(), target.as_str())
+            .headers(headers.clone())
+            .timeout(plan.timeout.saturating_sub(start.elapsed()))
+            .send()
+            .await
+            .map_err(failed)?;
+        fetch.head(plan, Instant::now(), response.status(), response.headers())?;
+        while let Some(bytes) = response.chunk().await.map_err(failed)? {
+            if fetch.body(&bytes)? {
+                break;
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 impl AsyncClient for Reqwest {

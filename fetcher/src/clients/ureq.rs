@@ -8,13 +8,13 @@
 use std::{
     cell::Cell,
     io::{self, Read},
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use fanout_proto::{completion::Outcome, setup::HttpSettings};
-use http::{Request, Uri};
+use http::{Request, Uri, uri::Scheme};
+use rustls::crypto::ring;
 use ureq::{
     Agent, Error, Timeout,
     config::{AutoHeaderValue, Config},
@@ -37,7 +37,7 @@ use crate::{
     fetch_failure::{FetchFailure, tls_error},
     models::{self, Subject},
     pipes::Pipes,
-    resolve::LookupError,
+    resolve::{LookupError, Resolver},
     tls::{self, Roots},
     work_queue::Fetched,
 };
@@ -79,107 +79,90 @@ impl Connecting {
     }
 }
 
-#[derive(Debug)]
-struct UreqShared {
-    agent: Agent,
-    plan: LibraryPlan,
-    counters: Arc<Counters>,
-    connect_timeout: Duration,
-}
-
 pub(super) fn run(subject: Subject, pipes: &mut Pipes) -> Result<(), ExitReason> {
     let (http, counters) = (&subject.setup.http, subject.counters.clone());
-    let shared = Arc::new(UreqShared::new(http, subject.slots(), counters)?);
+    let agent = agent(http, subject.slots(), &counters)?;
+    let plan = Arc::new(LibraryPlan::new(http, counters)?);
     let mut buffers = read_buffers(subject.slots());
-    models::run_blocking(subject, pipes, move || Ureq::new(shared.clone(), buffers()))
+    models::run_blocking(subject, pipes, move || Ureq {
+        agent: agent.clone(),
+        fetch: LibraryFetch::new(&plan),
+        plan: plan.clone(),
+        scratch: buffers(),
+    })
 }
 
-impl UreqShared {
-    fn new(
-        http: &HttpSettings,
-        concurrency: u32,
-        counters: Arc<Counters>,
-    ) -> Result<Self, SetupError> {
-        let slots = usize::try_from(concurrency).unwrap_or(usize::MAX);
-        let roots = match tls::roots(http)? {
-            Roots::Certificates(certificates) => certificates
-                .iter()
-                .map(|certificate| Certificate::from_der(certificate).to_owned())
-                .into(),
-            Roots::BuiltIn => RootCerts::WebPki,
-        };
-        let tls = TlsConfig::builder()
-            .root_certs(roots)
-            .disable_verification(http.insecure)
-            .unversioned_rustls_crypto_provider(Arc::new(tls::provider()))
-            .build();
-        let config = Config::builder()
-            .tls_config(tls)
-            .http_status_as_error(false)
-            .proxy(None)
-            // Redirects are followed here, as under every client.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .user_agent(AutoHeaderValue::None)
-            .accept(AutoHeaderValue::None)
-            .accept_encoding(AutoHeaderValue::None)
-            .timeout_global(Some(http.timeout))
-            .timeout_resolve(Some(http.connect_timeout))
-            .timeout_connect(Some(http.connect_timeout))
-            .max_response_header_size(HEAD_MAX_BYTES)
-            .input_buffer_size(READ_BYTES)
-            .output_buffer_size(OUTPUT_BYTES)
-            .max_idle_connections(slots)
-            .max_idle_connections_per_host(slots)
-            .build();
-        let connector = CountedConnector {
-            inner: ().chain(TcpConnector::default()).chain(RustlsConnector::default()),
-            counters: counters.clone(),
-        };
-        let resolver = LibraryResolver::new(http, &counters);
-        Ok(Self {
-            agent: Agent::with_parts(config, connector, resolver),
-            plan: LibraryPlan::new(http)?,
-            counters,
-            connect_timeout: http.connect_timeout,
-        })
-    }
+fn agent(
+    http: &HttpSettings,
+    concurrency: u32,
+    counters: &Arc<Counters>,
+) -> Result<Agent, SetupError> {
+    let slots = usize::try_from(concurrency).unwrap_or(usize::MAX);
+    let roots = match tls::roots(http)? {
+        Roots::Certificates(certificates) => certificates
+            .iter()
+            .map(|certificate| Certificate::from_der(certificate).to_owned())
+            .into(),
+        Roots::BuiltIn => RootCerts::WebPki,
+    };
+    let tls = TlsConfig::builder()
+        .root_certs(roots)
+        .disable_verification(http.insecure)
+        .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
+        .build();
+    let config = Config::builder()
+        .tls_config(tls)
+        .http_status_as_error(false)
+        .proxy(None)
+        // Redirects are followed here, as under every client.
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .user_agent(AutoHeaderValue::None)
+        .accept(AutoHeaderValue::None)
+        .accept_encoding(AutoHeaderValue::None)
+        .timeout_global(Some(http.timeout))
+        .timeout_resolve(Some(http.connect_timeout))
+        .timeout_connect(Some(http.connect_timeout))
+        .max_response_header_size(HEAD_MAX_BYTES)
+        .input_buffer_size(READ_BYTES)
+        .output_buffer_size(OUTPUT_BYTES)
+        .max_idle_connections(slots)
+        .max_idle_connections_per_host(slots)
+        .build();
+    let connector = CountedConnector {
+        inner: ().chain(TcpConnector::default()).chain(RustlsConnector::default()),
+        counters: counters.clone(),
+    };
+    let resolver = LibraryResolver(Resolver::new(http, counters));
+    Ok(Agent::with_parts(config, connector, resolver))
 }
 
 struct Ureq {
-    shared: Arc<UreqShared>,
+    agent: Agent,
+    plan: Arc<LibraryPlan>,
     fetch: LibraryFetch,
     scratch: &'static mut [u8],
 }
 
 impl Ureq {
-    fn new(shared: Arc<UreqShared>, scratch: &'static mut [u8]) -> Self {
-        Self {
-            fetch: LibraryFetch::new(&shared.plan),
-            shared,
-            scratch,
-        }
-    }
-
     fn run(&mut self, url: &[u8], start: Instant) -> Result<(), FetchFailure> {
-        let shared = self.shared.clone();
         self.fetch.start(url)?;
         loop {
             CONNECTING.set(Connecting::NONE);
-            shared.counters.requests_sent.increment();
-            let exchanged = self.exchange(&shared, start);
+            self.plan.counters.requests_sent.increment();
+            let exchanged = self.exchange(start);
             self.fetch.connect += CONNECTING.get().took;
             exchanged?;
-            if !self.fetch.follow(&shared.plan)? {
+            if !self.fetch.follow(&self.plan)? {
                 return Ok(());
             }
-            shared.counters.redirects_followed.increment();
+            self.plan.counters.redirects_followed.increment();
         }
     }
 
-    fn exchange(&mut self, shared: &UreqShared, start: Instant) -> Result<(), FetchFailure> {
-        let plan = &shared.plan;
-        let (target, headers) = self.fetch.request(plan)?;
+    fn exchange(&mut self, start: Instant) -> Result<(), FetchFailure> {
+        let (agent, plan, fetch) = (&self.agent, &self.plan, &mut self.fetch);
+        let (target, headers) = fetch.request(plan)?;
         let mut request = Request::builder()
             .method(&plan.method)
             .uri(target.as_str())
@@ -190,31 +173,26 @@ impl Ureq {
         *request.headers_mut() = headers.clone();
         // The agent's own limit holds for one request; redirects share it.
         let left = plan.timeout.saturating_sub(start.elapsed());
-        let response = if self.fetch.chain.followed == 0 {
-            shared.agent.run(request)
+        let response = if fetch.chain.followed == 0 {
+            agent.run(request)
         } else {
-            let request = shared
-                .agent
-                .configure_request(request)
-                .timeout_global(Some(left))
-                .build();
-            shared.agent.run(request)
+            let request = agent.configure_request(request);
+            agent.run(request.timeout_global(Some(left)).build())
         };
-        let response = response.map_err(|error| shared.failure(start, error))?;
-        self.fetch
-            .head(plan, Instant::now(), response.status(), response.headers())?;
+        let response = response.map_err(|error| failure(plan, start, error))?;
+        fetch.head(plan, Instant::now(), response.status(), response.headers())?;
         let mut body = response.into_body();
         let mut reader = body.as_reader();
         loop {
             match reader.read(self.scratch) {
                 Ok(0) => return Ok(()),
                 Ok(count) => {
-                    if self.fetch.body(&self.scratch[..count])? {
+                    if fetch.body(&self.scratch[..count])? {
                         return Ok(());
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(shared.failure(start, Error::from(error))),
+                Err(error) => return Err(failure(plan, start, Error::from(error))),
             }
         }
     }
@@ -227,37 +205,31 @@ impl BlockingClient for Ureq {
     }
 }
 
-impl UreqShared {
-    /// What an error of the library is called here.
-    fn failure(&self, start: Instant, error: Error) -> FetchFailure {
-        match error {
-            // Whichever limit the library names, this one has passed.
-            Error::Timeout(_) if start.elapsed() + TIMER_SLACK >= self.plan.timeout => {
-                FetchFailure::timed_out(self.plan.timeout)
-            }
-            Error::Timeout(Timeout::Resolve) => {
-                self.connect_passed(Outcome::Dns, "resolving the name")
-            }
-            Error::Timeout(Timeout::Connect) => self.connect_passed(Outcome::Connect, "connecting"),
-            Error::Timeout(_) => FetchFailure::timed_out(self.plan.timeout),
-            Error::Other(error) => match error.downcast_ref::<LookupError>() {
-                Some(error) => FetchFailure::new(error.outcome(), error.to_string()),
-                None => FetchFailure::protocol(error.to_string()),
-            },
-            Error::HostNotFound => FetchFailure::new(Outcome::Dns, "the name has no address"),
-            Error::Tls(_) | Error::Rustls(_) | Error::Pem(_) | Error::TlsRequired => {
-                FetchFailure::new(Outcome::Tls, error.to_string())
-            }
-            Error::ConnectionFailed => FetchFailure::new(Outcome::Connect, error.to_string()),
-            Error::Io(error) if tls_error(&error).is_some() => FetchFailure::in_handshake(&error),
-            Error::Io(error) if CONNECTING.get().failed => FetchFailure::in_connect(&error),
-            Error::Io(error) => FetchFailure::in_exchange(&error),
-            error => FetchFailure::protocol(error.to_string()),
+/// What an error of the library is called here.
+fn failure(plan: &LibraryPlan, start: Instant, error: Error) -> FetchFailure {
+    let connect_passed =
+        |outcome, stage| FetchFailure::connect_timed_out(outcome, stage, plan.connect_timeout);
+    match error {
+        // Whichever limit the library names, this one has passed.
+        Error::Timeout(_) if start.elapsed() + TIMER_SLACK >= plan.timeout => {
+            FetchFailure::timed_out(plan.timeout)
         }
-    }
-
-    fn connect_passed(&self, outcome: Outcome, stage: &str) -> FetchFailure {
-        FetchFailure::connect_timed_out(outcome, stage, self.connect_timeout)
+        Error::Timeout(Timeout::Resolve) => connect_passed(Outcome::Dns, "resolving the name"),
+        Error::Timeout(Timeout::Connect) => connect_passed(Outcome::Connect, "connecting"),
+        Error::Timeout(_) => FetchFailure::timed_out(plan.timeout),
+        Error::Other(error) => match error.downcast_ref::<LookupError>() {
+            Some(error) => FetchFailure::new(error.outcome(), error.to_string()),
+            None => FetchFailure::protocol(error.to_string()),
+        },
+        Error::HostNotFound => FetchFailure::new(Outcome::Dns, "the name has no address"),
+        Error::Tls(_) | Error::Rustls(_) | Error::Pem(_) | Error::TlsRequired => {
+            FetchFailure::new(Outcome::Tls, error.to_string())
+        }
+        Error::ConnectionFailed => FetchFailure::new(Outcome::Connect, error.to_string()),
+        Error::Io(error) if tls_error(&error).is_some() => FetchFailure::in_handshake(&error),
+        Error::Io(error) if CONNECTING.get().failed => FetchFailure::in_connect(&error),
+        Error::Io(error) => FetchFailure::in_exchange(&error),
+        error => FetchFailure::protocol(error.to_string()),
     }
 }
 
@@ -292,12 +264,8 @@ impl UreqResolver for LibraryResolver {
             .strip_prefix('[')
             .and_then(|host| host.strip_suffix(']'))
             .unwrap_or(host);
-        let default_port = if uri.scheme() == Some(&http::uri::Scheme::HTTPS) {
-            443
-        } else {
-            80
-        };
-        let port = uri.port_u16().unwrap_or(default_port);
+        let https = uri.scheme() == Some(&Scheme::HTTPS);
+        let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
         let within = match timeout.after {
             time::Duration::Exact(duration) => duration,
             time::Duration::NotHappening => fanout_proto::limits::TIMEOUT_MAX,
@@ -310,10 +278,7 @@ impl UreqResolver for LibraryResolver {
         })?;
         let mut resolved = self.empty();
         for address in addresses.iter() {
-            if resolved
-                .try_push(SocketAddr::from((*address, port)))
-                .is_err()
-            {
+            if resolved.try_push((*address, port).into()).is_err() {
                 break;
             }
         }

@@ -116,10 +116,8 @@ impl<S> Connection<S> {
         let name = ServerName::try_from(origin.host.to_string()).map_err(|e| failed(&e))?;
         let tls = ClientConnection::new(config.clone(), name).map_err(|e| failed(&e))?;
         Ok(Self {
-            origin,
-            socket,
             tls: Some(Box::new(tls)),
-            idle_since: None,
+            ..Self::plain(origin, socket)
         })
     }
 

@@ -20,7 +20,7 @@ use crate::{
     exchange::fetch::{FetchPlan, FetchState},
     exit_reason::SetupError,
     fetch_failure::FetchFailure,
-    resolve::{LookupError, Policy, Resolver},
+    resolve::{LookupError, Resolver},
     tls,
     work_queue::Fetched,
 };
@@ -59,10 +59,7 @@ impl Core {
         Ok(Self {
             plan: FetchPlan::new(http)?,
             tls: tls::client_config(http)?,
-            resolver: Arc::new(Resolver::new(
-                counters.clone(),
-                Policy::new(http.deny_private),
-            )),
+            resolver: Resolver::new(http, &counters),
             counters,
             timeout: http.timeout,
             connect_timeout: http.connect_timeout,

@@ -192,15 +192,12 @@ enum Decoder {
 impl Decoder {
     #[inline(never)]
     fn new(coding: ContentCoding, limit: u64) -> Result<Self, FetchFailure> {
+        let alloc = StandardAlloc::default;
         let counter = DecodedCounter { decoded: 0, limit };
         Ok(match coding {
             ContentCoding::Gzip => Self::Gzip(MultiGzDecoder::new(counter)),
             ContentCoding::Brotli => Self::Brotli {
-                state: Box::new(BrotliState::new_strict(
-                    StandardAlloc::default(),
-                    StandardAlloc::default(),
-                    StandardAlloc::default(),
-                )),
+                state: Box::new(BrotliState::new_strict(alloc(), alloc(), alloc())),
                 counter,
                 ended: false,
             },

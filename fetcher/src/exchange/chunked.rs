@@ -13,7 +13,7 @@ const OVERHEAD_MAX: u64 = 32;
 /// Bytes of framing that a body may have besides: a head's worth.
 const FRAMING_MAX_BYTES: u64 = HEADER_MAX_BYTES as u64;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Chunked {
     step: ChunkStep,
     /// The chunk's size so far; then what is left of its data.
@@ -33,8 +33,9 @@ pub(super) struct Chunked {
 ///     TrailerLf ◄─ TrailerValue ◄─ Name ◄─ LineStart ─► EndLf ─► Over
 ///         └────────────────────────────────►┘
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum ChunkStep {
+    #[default]
     SizeStart,
     Size,
     SizeSpace,
@@ -53,16 +54,6 @@ enum ChunkStep {
 }
 
 impl Chunked {
-    pub(super) fn new() -> Self {
-        Self {
-            step: ChunkStep::SizeStart,
-            left: 0,
-            data: 0,
-            framing: 0,
-            trailers: 0,
-        }
-    }
-
     /// Takes bytes of the body and hands its data on.
     pub(super) fn receive(
         &mut self,
@@ -108,11 +99,8 @@ impl Chunked {
     fn next(&mut self, byte: u8) -> Result<ChunkStep, FetchFailure> {
         Ok(match (self.step, byte) {
             (ChunkStep::SizeStart | ChunkStep::Size, b'0'..=b'9') => self.digit(byte - b'0')?,
-            (ChunkStep::SizeStart | ChunkStep::Size, b'a'..=b'f') => {
-                self.digit(byte - b'a' + 10)?
-            }
-            (ChunkStep::SizeStart | ChunkStep::Size, b'A'..=b'F') => {
-                self.digit(byte - b'A' + 10)?
+            (ChunkStep::SizeStart | ChunkStep::Size, b'a'..=b'f' | b'A'..=b'F') => {
+                self.digit((byte | 0x20) - b'a' + 10)?
             }
             (ChunkStep::Size | ChunkStep::SizeSpace, b' ' | b'\t') => ChunkStep::SizeSpace,
             (ChunkStep::Size | ChunkStep::SizeSpace, b';') => ChunkStep::Extension,
@@ -189,7 +177,7 @@ mod tests {
     /// Data and what came after it, `None` if it has not ended.
     fn take(body: &str) -> Result<Option<(String, usize)>, String> {
         let mut data = Vec::new();
-        let progress = Chunked::new()
+        let progress = Chunked::default()
             .receive(body.as_bytes(), &mut |bytes| {
                 data.extend_from_slice(bytes);
                 Ok(())

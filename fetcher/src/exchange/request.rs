@@ -119,18 +119,16 @@ impl FieldBlock {
     fn new<'a>(fields: impl Iterator<Item = &'a (HeaderName, HeaderValue)> + Clone) -> Self {
         let mut bytes = Vec::new();
         for (name, value) in fields.clone() {
-            bytes.extend_from_slice(name.as_str().as_bytes());
-            bytes.extend_from_slice(b": ");
-            bytes.extend_from_slice(value.as_bytes());
-            bytes.extend_from_slice(b"\r\n");
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                bytes.extend_from_slice(part);
+            }
         }
         bytes.extend_from_slice(b"\r\n");
+        let has = |wanted: HeaderName| fields.clone().any(|(name, _)| *name == wanted);
         Self {
             bytes,
-            names_host: fields.clone().any(|(name, _)| *name == header::HOST),
-            authorizes: fields
-                .clone()
-                .any(|(name, _)| *name == header::AUTHORIZATION),
+            names_host: has(header::HOST),
+            authorizes: has(header::AUTHORIZATION),
         }
     }
 }

@@ -115,7 +115,7 @@ impl Response {
                 self.state = match head.end {
                     BodyEnd::Length(0) => ResponseState::Over,
                     BodyEnd::Length(length) => ResponseState::Length(length),
-                    BodyEnd::Chunks => ResponseState::Chunked(Chunked::new()),
+                    BodyEnd::Chunks => ResponseState::Chunked(Chunked::default()),
                     BodyEnd::Close => ResponseState::UntilClose,
                 };
                 Ok(Some((head, used - before)))

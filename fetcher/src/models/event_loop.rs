@@ -6,7 +6,7 @@ use std::{
     future::poll_fn,
     io,
     num::NonZeroUsize,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -85,9 +85,7 @@ impl TasksShared {
         }
         poll
     }
-}
 
-impl TasksShared {
     /// A slot that waited for its start begins.
     fn begin(&self, assignment: Assignment) {
         let mut state = self.lock();
@@ -141,16 +139,12 @@ pub(crate) fn run<C: AsyncClient + Send + 'static>(
         // Owned by the runtime, which ends them when it is dropped.
         drop(runtime.spawn(slot(shared.clone(), index, client())));
     }
-    let input = pipe::Receiver::from_owned_fd(duplicate("input", rustix::stdio::stdin())?)
-        .map_err(|error| ExitReason::Pipe {
-            what: "input",
-            error,
-        })?;
-    let output = pipe::Sender::from_owned_fd(duplicate("output", rustix::stdio::stdout())?)
-        .map_err(|error| ExitReason::Pipe {
-            what: "output",
-            error,
-        })?;
+    let input = duplicate(rustix::stdio::stdin())
+        .and_then(pipe::Receiver::from_owned_fd)
+        .map_err(ExitReason::pipe("input"))?;
+    let output = duplicate(rustix::stdio::stdout())
+        .and_then(pipe::Sender::from_owned_fd)
+        .map_err(ExitReason::pipe("output"))?;
     pipes.send(ready());
     pipes.flush()?;
     let mut messenger = Messenger {
@@ -177,11 +171,8 @@ fn runtime(model: Model) -> io::Result<Runtime> {
     builder.enable_all().build()
 }
 
-fn duplicate(what: &'static str, fd: impl AsFd) -> Result<std::os::fd::OwnedFd, ExitReason> {
-    rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|error| ExitReason::Pipe {
-        what,
-        error: error.into(),
-    })
+fn duplicate(fd: impl AsFd) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
 }
 
 /// Processors that this process may run on.
@@ -301,11 +292,6 @@ impl Messenger {
 
 async fn read(input: &mut pipe::Receiver, buffer: &mut BytesMut) -> Result<usize, ExitReason> {
     buffer.reserve(READ_BYTES);
-    input
-        .read_buf(buffer)
-        .await
-        .map_err(|error| ExitReason::Pipe {
-            what: "input",
-            error,
-        })
+    let read = input.read_buf(buffer).await;
+    read.map_err(ExitReason::pipe("input"))
 }

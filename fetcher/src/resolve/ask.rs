@@ -28,16 +28,12 @@ pub(crate) fn blocking(
     loop {
         let result = match lookup.step() {
             LookupStep::Done(result) => return result,
-            LookupStep::Datagrams {
-                server,
-                queries,
-                wait,
-            } => blocking_datagrams(&mut lookup, server, &queries, until(wait, deadline)),
-            LookupStep::Stream {
-                server,
-                query,
-                wait,
-            } => blocking_stream(&mut lookup, server, &query, until(wait, deadline)),
+            LookupStep::Datagrams { server, queries } => {
+                blocking_datagrams(&mut lookup, server, &queries, until(config, deadline))
+            }
+            LookupStep::Stream { server, query } => {
+                blocking_stream(&mut lookup, server, &query, until(config, deadline))
+            }
         };
         note(&mut lookup, result, deadline)?;
     }
@@ -52,21 +48,13 @@ pub(crate) async fn on_loop(
     loop {
         let result = match lookup.step() {
             LookupStep::Done(result) => return result,
-            LookupStep::Datagrams {
-                server,
-                queries,
-                wait,
-            } => loop_datagrams(&mut lookup, server, &queries, until(wait, deadline)).await,
-            LookupStep::Stream {
-                server,
-                query,
-                wait,
-            } => {
+            LookupStep::Datagrams { server, queries } => {
+                loop_datagrams(&mut lookup, server, &queries, until(config, deadline)).await
+            }
+            LookupStep::Stream { server, query } => {
                 let asked = loop_stream(&mut lookup, server, &query);
-                match timeout_at(until(wait, deadline).into(), asked).await {
-                    Ok(result) => result,
-                    Err(_) => Err(ErrorKind::TimedOut.into()),
-                }
+                let answered = timeout_at(until(config, deadline).into(), asked).await;
+                answered.unwrap_or_else(|elapsed| Err(elapsed.into()))
             }
         };
         note(&mut lookup, result, deadline)?;
@@ -90,8 +78,9 @@ fn note(
     Ok(())
 }
 
-fn until(wait: Duration, deadline: Instant) -> Instant {
-    (Instant::now() + wait).min(deadline)
+/// When a step's time is up.
+fn until(config: &ResolverConfig, deadline: Instant) -> Instant {
+    (Instant::now() + config.timeout).min(deadline)
 }
 
 /// Any port of any address of the server's family; the kernel picks the port
@@ -185,10 +174,7 @@ async fn loop_datagrams(
     let mut datagram = [0; DATAGRAM_BYTES];
     let mut end = end;
     loop {
-        let count = match timeout_at(end.into(), socket.recv(&mut datagram)).await {
-            Ok(result) => result?,
-            Err(_) => return Err(ErrorKind::TimedOut.into()),
-        };
+        let count = timeout_at(end.into(), socket.recv(&mut datagram)).await??;
         match shortened(end, lookup.answer(&datagram[..count], false)) {
             Some(sooner) => end = sooner,
             None => return Ok(()),

@@ -57,13 +57,11 @@ pub(crate) enum LookupStep {
     Datagrams {
         server: SocketAddr,
         queries: Vec<Vec<u8>>,
-        wait: Duration,
     },
     /// Ask the server over TCP and hand in the answer.
     Stream {
         server: SocketAddr,
         query: Vec<u8>,
-        wait: Duration,
     },
     Done(Result<Vec<IpAddr>, LookupError>),
 }
@@ -71,7 +69,7 @@ pub(crate) enum LookupStep {
 /// Whether more answers are to be waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// The time limit of the step holds.
+    /// The time limit of a step, [`ResolverConfig::timeout`], holds.
     On,
     /// At most so much longer.
     Briefly(Duration),
@@ -205,7 +203,6 @@ impl<'a> Lookup<'a> {
         Ok(LookupStep::Datagrams {
             server: self.config.servers[self.server],
             queries,
-            wait: self.config.timeout,
         })
     }
 
@@ -220,7 +217,6 @@ impl<'a> Lookup<'a> {
         Some(LookupStep::Stream {
             server: self.config.servers[self.server],
             query,
-            wait: self.config.timeout,
         })
     }
 
@@ -371,16 +367,14 @@ mod tests {
 
     fn queries(step: &LookupStep) -> (u16, Vec<Message>) {
         match step {
-            LookupStep::Datagrams {
-                server, queries, ..
-            } => (
+            LookupStep::Datagrams { server, queries } => (
                 server.port(),
                 queries
                     .iter()
                     .map(|q| Message::from_vec(q).unwrap())
                     .collect(),
             ),
-            LookupStep::Stream { server, query, .. } => {
+            LookupStep::Stream { server, query } => {
                 (server.port(), vec![Message::from_vec(query).unwrap()])
             }
             LookupStep::Done(result) => panic!("done: {result:?}"),

@@ -18,6 +18,7 @@ use std::{
 };
 
 use config::{HostsFile, ResolverConfig};
+use fanout_proto::setup::HttpSettings;
 pub(crate) use lookup::LookupError;
 pub(crate) use policy::Policy;
 use tokio::{sync::Notify, time::timeout_at};
@@ -76,13 +77,13 @@ enum LookupRole {
 }
 
 impl Resolver {
-    pub(crate) fn new(counters: Arc<Counters>, policy: Policy) -> Self {
-        Self {
-            counters,
+    pub(crate) fn new(http: &HttpSettings, counters: &Arc<Counters>) -> Arc<Self> {
+        Arc::new(Self {
+            counters: counters.clone(),
             system: OnceLock::new(),
             known: Mutex::default(),
-            policy,
-        }
+            policy: Policy::new(http.deny_private),
+        })
     }
 
     #[cfg(test)]
@@ -109,11 +110,9 @@ impl Resolver {
             LookupRole::Known(result) => result,
             LookupRole::Wait(flight) => flight.wait_blocking(deadline),
             LookupRole::Lead(host, flight) => {
-                let result = match self.without_asking(&host) {
-                    Some(addresses) => Ok(addresses),
-                    None => ask::blocking(self.config(), &host, deadline),
-                };
-                self.land(&host, &flight, self.admit(&host, result))
+                let asked = || ask::blocking(&self.system().1, &host, deadline);
+                let result = self.without_asking(&host).map_or_else(asked, Ok);
+                self.land(&host, &flight, result)
             }
         }
     }
@@ -128,9 +127,9 @@ impl Resolver {
             LookupRole::Lead(host, flight) => {
                 let result = match self.without_asking(&host) {
                     Some(addresses) => Ok(addresses),
-                    None => ask::on_loop(self.config(), &host, deadline).await,
+                    None => ask::on_loop(&self.system().1, &host, deadline).await,
                 };
-                self.land(&host, &flight, self.admit(&host, result))
+                self.land(&host, &flight, result)
             }
         }
     }
@@ -138,19 +137,8 @@ impl Resolver {
     fn admit_literal(&self, host: &str, addresses: Addresses) -> LookupResult {
         match self.policy {
             Policy::Any => Ok(addresses),
-            Policy::PublicOnly => {
-                let admitted = self.policy.admit(host, addresses.to_vec())?;
-                Ok(admitted.into())
-            }
+            Policy::PublicOnly => Ok(self.policy.admit(host, addresses.to_vec())?.into()),
         }
-    }
-
-    fn admit(
-        &self,
-        host: &str,
-        result: Result<Vec<IpAddr>, LookupError>,
-    ) -> Result<Vec<IpAddr>, LookupError> {
-        result.and_then(|addresses| self.policy.admit(host, addresses))
     }
 
     fn lock(&self) -> MutexGuard<'_, KnownHosts> {
@@ -182,9 +170,11 @@ impl Resolver {
         &self,
         host: &Arc<str>,
         flight: &Flight,
-        result: Result<impl Into<Addresses>, LookupError>,
+        result: Result<Vec<IpAddr>, LookupError>,
     ) -> LookupResult {
-        let result = result.map(Into::into);
+        let result = result
+            .and_then(|addresses| self.policy.admit(host, addresses))
+            .map(Addresses::from);
         let host_now = match &result {
             Ok(addresses) => HostEntry::Found(addresses.clone()),
             Err(error) => HostEntry::Failed(Instant::now(), error.clone()),
@@ -200,10 +190,6 @@ impl Resolver {
     fn system(&self) -> &(HostsFile, ResolverConfig) {
         self.system
             .get_or_init(|| (HostsFile::of_system(), ResolverConfig::of_system()))
-    }
-
-    fn config(&self) -> &ResolverConfig {
-        &self.system().1
     }
 
     fn without_asking(&self, host: &str) -> Option<Vec<IpAddr>> {
