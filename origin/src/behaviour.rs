@@ -29,7 +29,6 @@ pub(crate) struct Behaviour<'q> {
     pub(crate) pace: Option<SendPace>,
     /// The connection is closed after the response, unannounced.
     pub(crate) idle_close: bool,
-    /// What goes wrong.
     pub(crate) fault: Option<Fault>,
     /// It goes wrong only on a connection that has served a request before.
     pub(crate) if_reused: bool,
@@ -69,7 +68,6 @@ pub(crate) enum BodyCoding {
     Zstd,
 }
 
-/// What a body is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fill {
     /// A line of text, over and over.
@@ -78,7 +76,6 @@ pub(crate) enum Fill {
     Zeros,
 }
 
-/// Where a redirect leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Redirect<'q> {
     /// To the same URL with one redirect less; at least 1.
@@ -89,7 +86,6 @@ pub(crate) enum Redirect<'q> {
     To(&'q str),
 }
 
-/// How fast bytes leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SendPace {
     /// So many bytes of the body a second; at least 1.
@@ -100,7 +96,6 @@ pub(crate) enum SendPace {
     Split,
 }
 
-/// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// The response ends early.
@@ -143,7 +138,6 @@ pub(crate) enum CutKind {
     Close,
 }
 
-/// How a length lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lie {
     /// It is half of what is sent.
@@ -152,7 +146,6 @@ pub(crate) enum Lie {
     Long,
 }
 
-/// How the chunked coding is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BadChunk {
     /// The size is no hexadecimal number.
@@ -167,7 +160,6 @@ pub(crate) enum BadChunk {
     Trailers,
 }
 
-/// How the head is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BadHead {
     /// No HTTP at all.

@@ -8,6 +8,7 @@ use crate::{
     request::{self, Intake, Refusal, RequestHead, RequestMode},
     response::{After, RenderedResponse},
     seeded_rng::SeededRng,
+    spec::{Delay, Size},
     visits::Visits,
 };
 
@@ -75,11 +76,10 @@ fn respond(
     if asked.busy.is_some() {
         asked = asked.on_visit(visits.count(request.path_and_query));
     }
-    let fixed = asked.size.is_fixed() && asked.delay.is_none_or(|delay| delay.is_fixed());
-    // The URL is not hashed where nothing is random.
-    let mut rng = match fixed {
-        true => SeededRng::new(seed),
-        false => SeededRng::of_url(seed, request.path_and_query),
+    let mut rng = match (asked.size, asked.delay) {
+        // The URL is not hashed where nothing is random.
+        (Size::Fixed(_), None | Some(Delay::Fixed(_))) => SeededRng::new(seed),
+        _ => SeededRng::of_url(seed, request.path_and_query),
     };
     let delay = asked.delay.map(|delay| delay.sample(&mut rng));
     let size = asked.size.sample(&mut rng);

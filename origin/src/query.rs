@@ -22,22 +22,10 @@ use crate::{
 /// A query that asks for nothing that the origin knows. Values are shortened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum QueryError {
-    #[error("there is no parameter '{name}'; there are {known}", known = NAMES.join(", "))]
-    Unknown { name: String },
-    #[error("{name}={value}: {name} takes {forms}")]
-    Value {
-        name: String,
-        value: String,
-        forms: &'static str,
-    },
-    #[error("{name}: {source}")]
-    Spec { name: String, source: SpecError },
-    #[error("{name} needs a value: {forms}")]
-    NoValue { name: String, forms: &'static str },
-    #[error("{name} is given twice")]
-    Twice { name: String },
-    #[error("bomb needs gzip, br or zstd beside it")]
-    BombAlone,
+    #[error("there is no parameter '{0}'; there are {known}", known = NAMES.join(", "))]
+    Unknown(String),
+    #[error("{0}")]
+    Parameter(String),
     #[error("{first} and {second} exclude each other: leave one out")]
     Conflict { first: String, second: String },
 }
@@ -126,9 +114,7 @@ impl<'q> Slots<'q> {
             "endless" => p.set(&mut self.fault, p.endless()?),
             "extra" => p.set(&mut self.fault, p.flag(Fault::Extra)?),
             "if-reused" => p.set(&mut self.if_reused, p.flag(())?),
-            unknown => Err(QueryError::Unknown {
-                name: echo(unknown),
-            }),
+            unknown => Err(QueryError::Unknown(echo(unknown))),
         }
     }
 
@@ -150,7 +136,8 @@ impl<'q> Slots<'q> {
             return Err(conflict(first, second));
         }
         if self.fill.is_some() && self.coding.is_none() {
-            return Err(QueryError::BombAlone);
+            let flaw = "bomb needs gzip, br or zstd beside it".to_owned();
+            return Err(QueryError::Parameter(flaw));
         }
         if let (Some((first, ())), Some((second, Framing::Close))) = (self.idle_close, self.framing)
         {
@@ -199,7 +186,9 @@ struct Parameter<'q> {
 impl<'q> Parameter<'q> {
     fn set<T>(self, slot: &mut GivenBy<'q, T>, value: T) -> Result<(), QueryError> {
         match *slot {
-            Some((first, _)) if first == self.name => Err(QueryError::Twice { name: self.name() }),
+            Some((first, _)) if first == self.name => {
+                Err(QueryError::Parameter(format!("{first} is given twice")))
+            }
             Some((first, _)) => Err(conflict(first, self.name)),
             None => {
                 *slot = Some((self.name, value));
@@ -208,23 +197,14 @@ impl<'q> Parameter<'q> {
         }
     }
 
-    fn name(self) -> String {
-        self.name.to_owned()
+    fn bad(self, value: &str, forms: &str) -> QueryError {
+        let (name, value) = (self.name, echo(value));
+        QueryError::Parameter(format!("{name}={value}: {name} takes {forms}"))
     }
 
-    fn bad(self, value: &str, forms: &'static str) -> QueryError {
-        QueryError::Value {
-            name: self.name(),
-            value: echo(value),
-            forms,
-        }
-    }
-
-    fn needed(self, forms: &'static str) -> Result<&'q str, QueryError> {
-        self.value.ok_or_else(|| QueryError::NoValue {
-            name: self.name(),
-            forms,
-        })
+    fn needed(self, forms: &str) -> Result<&'q str, QueryError> {
+        let missing = || format!("{} needs a value: {forms}", self.name);
+        self.value.ok_or_else(|| QueryError::Parameter(missing()))
     }
 
     fn flag<T>(self, meaning: T) -> Result<T, QueryError> {
@@ -236,13 +216,10 @@ impl<'q> Parameter<'q> {
 
     fn spec<T: FromStr<Err = SpecError>>(self) -> Result<T, QueryError> {
         let parsed = self.value.unwrap_or_default().parse();
-        parsed.map_err(|source| QueryError::Spec {
-            name: self.name(),
-            source,
-        })
+        parsed.map_err(|error| QueryError::Parameter(format!("{}: {error}", self.name)))
     }
 
-    fn number(self, range: RangeInclusive<u32>, forms: &'static str) -> Result<u32, QueryError> {
+    fn number(self, range: RangeInclusive<u32>, forms: &str) -> Result<u32, QueryError> {
         let text = self.needed(forms)?;
         whole(text)
             .and_then(|number| u32::try_from(number).ok())
@@ -299,7 +276,7 @@ impl<'q> Parameter<'q> {
     fn one_of<T: Copy>(
         self,
         default: T,
-        forms: &'static str,
+        forms: &str,
         choices: &[(&str, T)],
     ) -> Result<T, QueryError> {
         let Some(value) = self.value else {

@@ -35,10 +35,6 @@ impl Delay {
             }
         }
     }
-
-    pub(crate) const fn is_fixed(self) -> bool {
-        matches!(self, Self::Fixed(_))
-    }
 }
 
 fn nanoseconds(delay: Duration) -> u64 {
@@ -81,10 +77,6 @@ impl Size {
             Self::Fixed(size) => size,
             Self::Uniform(low, high) => rng.between(low, high),
         }
-    }
-
-    pub(crate) const fn is_fixed(self) -> bool {
-        matches!(self, Self::Fixed(_))
     }
 }
 

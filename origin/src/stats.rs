@@ -335,7 +335,6 @@ impl Drop for CountedConnection<'_> {
     }
 }
 
-/// A request that is being answered.
 #[derive(Debug)]
 pub(crate) struct OpenRequest<'c>(&'c ServerCounters);
 

@@ -101,23 +101,6 @@ fn checked<T: FromStr<Err = SpecError>>(text: &str) -> Result<String, SpecError>
     text.parse::<T>().map(|_| text.to_owned())
 }
 
-/// A list that cannot be printed as asked.
-#[derive(Debug, thiserror::Error)]
-enum UrlsError {
-    #[error(
-        "'{0}' is no base URL of an origin: give what it prints, such as http://127.0.0.1:8080"
-    )]
-    Base(String),
-    #[error("the origin would refuse these URLs: {0}")]
-    Query(#[from] query::QueryError),
-    #[error(
-        "--param {0}: a parameter holds no white space, no & and no #; give --param once for each"
-    )]
-    Parameter(String),
-    #[error("the list cannot be written: {0}")]
-    Write(#[from] io::Error),
-}
-
 /// Prints the list on standard output. A reader that closes it early ends it
 /// quietly. The exit code is 0, or 2 with the reason on
 /// standard error.
@@ -131,10 +114,13 @@ pub fn run_urls(args: &UrlsArgs) -> ExitCode {
     }
 }
 
-fn print(args: &UrlsArgs, out: impl Write) -> Result<(), UrlsError> {
+/// The error says why the list cannot be printed as asked.
+fn print(args: &UrlsArgs, out: impl Write) -> Result<(), String> {
     let template = Template::new(args)?;
     match template.write(args.count, BufWriter::with_capacity(64 * 1024, out)) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("the list cannot be written: {error}"))
+        }
         _ => Ok(()),
     }
 }
@@ -147,12 +133,15 @@ struct Template {
 }
 
 impl Template {
-    fn new(args: &UrlsArgs) -> Result<Self, UrlsError> {
+    fn new(args: &UrlsArgs) -> Result<Self, String> {
         let base = Url::parse(&args.base)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https"))
             .filter(|url| url.query().is_none() && url.fragment().is_none())
-            .ok_or_else(|| UrlsError::Base(echo(&args.base)))?;
+            .ok_or_else(|| {
+                let base = echo(&args.base);
+                format!("'{base}' is no base URL of an origin: give what it prints, such as http://127.0.0.1:8080")
+            })?;
         let mut query = String::new();
         let mut add = |name: &str, value: &str| {
             let separator = if query.is_empty() { "" } else { "&" };
@@ -166,11 +155,15 @@ impl Template {
         for param in &args.params {
             let ends = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '&' | '#');
             if param.is_empty() || param.contains(ends) {
-                return Err(UrlsError::Parameter(echo(param)));
+                let param = echo(param);
+                return Err(format!(
+                    "--param {param}: a parameter holds no white space, no & and no #; give --param once for each"
+                ));
             }
             add("", param);
         }
-        query::parse(&query)?;
+        query::parse(&query)
+            .map_err(|error| format!("the origin would refuse these URLs: {error}"))?;
         if !query.is_empty() {
             query.insert(0, '?');
         }
