@@ -38,7 +38,7 @@ fn throughputs(study: &Study, group: &Group<'_>) -> Vec<BTreeMap<u32, f64>> {
         .arms
         .iter()
         .map(|(_, arm)| {
-            let mut blocks = by_block(study, &arm.name, &metric);
+            let mut blocks = by_block(study, &arm.name, metric);
             // A trial without one complete response has no logarithm.
             blocks.retain(|_, per_second| *per_second > 0.0);
             blocks

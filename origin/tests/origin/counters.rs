@@ -111,7 +111,10 @@ fn unused_connections_are_told_apart() {
 #[test]
 fn connections_that_the_origin_closes_are_told_from_those_that_clients_close() {
     let origin = origin();
-    Client::new(&origin).get("/?close");
+    let mut closed = Client::new(&origin);
+    closed.get("/?idle-close");
+    closed.rest();
+    drop(closed);
     Client::new(&origin).get("/");
     let seen = eventually(&origin, |stats| stats.connections_open == 0);
     assert_eq!((seen.connections_accepted, seen.connections_closed), (2, 1));
