@@ -1,6 +1,6 @@
 //! The fleet: the workers that are attached, as a trial sees them.
 //!
-//! The gRPC side ([`server`]) turns every worker's stream into [`FleetEvent`]s
+//! The gRPC side (`server`) turns every worker's stream into [`FleetEvent`]s
 //! on one bounded queue; when they are not taken, the streams fill and the
 //! workers wait. What is sent to a worker is bounded by the credit of its
 //! fetchers; a worker whose queue is full all the same does not read any more

@@ -3,7 +3,7 @@
 //!
 //! The list is read through once before anything is fetched: errors are found,
 //! URLs counted, hashed and counted by host. After that it stays on disk; what
-//! is kept in memory is one offset for every [`PAGE`] URLs, so ten million
+//! is kept in memory is one offset for every `PAGE` URLs, so ten million
 //! lines cost 625 KiB. Anything that cannot be read twice is copied to an
 //! unnamed temporary file while it is checked.
 
