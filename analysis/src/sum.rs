@@ -1,6 +1,6 @@
 //! Sums over fetchers, which are known only where every part is.
 
-use fanout_proto::report::{FetcherExited, FetcherReport, HeldFigures, ResourceUsage};
+use fanout_proto::report::{FetcherExited, FetcherReport, HoldSnapshot, ResourceUsage};
 
 /// What a sum is made of. Peers' numbers are theirs: a sum that would overflow
 /// stays at the largest number.
@@ -57,7 +57,7 @@ impl FetcherExits<'_> {
     }
 
     /// What all fetchers had at the hold, if it is known of every one.
-    pub fn held<T: Summand>(&self, of: fn(&HeldFigures) -> Option<T>) -> Option<T> {
+    pub fn held<T: Summand>(&self, of: fn(&HoldSnapshot) -> Option<T>) -> Option<T> {
         sum(self.0.iter().map(|exited| of(&exited.as_ref()?.held)))
     }
 }

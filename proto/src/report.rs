@@ -67,7 +67,7 @@ impl From<wire::FetcherReport> for FetcherReport {
 
 /// Read from /proc while the fetcher holds; what cannot be read is `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct HeldFigures {
+pub struct HoldSnapshot {
     /// Peak resident memory of this process (VmHWM).
     pub hwm_bytes: Option<u64>,
     /// Proportional set size.
@@ -80,8 +80,8 @@ pub struct HeldFigures {
     pub run_queue_wait: Option<Duration>,
 }
 
-impl From<&HeldFigures> for wire::HeldFigures {
-    fn from(h: &HeldFigures) -> Self {
+impl From<&HoldSnapshot> for wire::HoldSnapshot {
+    fn from(h: &HoldSnapshot) -> Self {
         Self {
             hwm_bytes: h.hwm_bytes,
             pss_bytes: h.pss_bytes,
@@ -92,8 +92,8 @@ impl From<&HeldFigures> for wire::HeldFigures {
     }
 }
 
-impl From<wire::HeldFigures> for HeldFigures {
-    fn from(m: wire::HeldFigures) -> Self {
+impl From<wire::HoldSnapshot> for HoldSnapshot {
+    fn from(m: wire::HoldSnapshot) -> Self {
         Self {
             hwm_bytes: m.hwm_bytes,
             pss_bytes: m.pss_bytes,
@@ -246,7 +246,7 @@ pub struct FetcherExited {
     /// Its counters; `None` when it died before the hold.
     pub report: Option<FetcherReport>,
     /// What was read while it held.
-    pub held: HeldFigures,
+    pub held: HoldSnapshot,
     /// `None` when it was never started.
     pub usage: Option<ResourceUsage>,
     /// What went wrong, for people; empty when nothing did.

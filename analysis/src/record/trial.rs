@@ -108,7 +108,7 @@ pub struct TrialRecord {
     /// Redirects that the fetchers followed.
     #[serde(default)]
     pub redirects_followed: Option<u64>,
-    /// Names that the fetchers asked the resolver for, repeats counted.
+    /// Names that the fetchers looked up; one that is known already is not looked up again.
     #[serde(default)]
     pub names_resolved: Option<u64>,
     /// Time that the coordinator's machine was suspended: boot time less monotonic time.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, collections::VecDeque, error::Error, time::Dura
 
 use fanout_proto::{
     id::{FetcherId, UrlId},
-    report::{Exit, FetcherExited, FetcherReport, HeldFigures},
+    report::{Exit, FetcherExited, FetcherReport, HoldSnapshot},
     wire::{self, from_fetcher, from_worker, to_worker},
 };
 use fanout_testkit::{ScriptedWorker, message};
@@ -209,7 +209,7 @@ impl Session {
                     });
                 }
                 Action::Measure(id) => {
-                    self.decide(TrialInput::Measured(id, HeldFigures::default()));
+                    self.decide(TrialInput::Measured(id, HoldSnapshot::default()));
                 }
                 Action::TellReady(id, spawn) => {
                     self.say(from_worker::Message::Ready(wire::FetcherReady {
@@ -240,7 +240,7 @@ impl Session {
                 out_of_memory: false,
             }),
             report: exited.report.as_ref().map(Into::into),
-            held: Some(wire::HeldFigures::default()),
+            held: Some(wire::HoldSnapshot::default()),
             usage: None,
             reason: exited.reason,
         }));

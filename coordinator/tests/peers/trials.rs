@@ -215,7 +215,7 @@ async fn figures_past_all_sense_break_nothing() {
                 in_flight_peak: u32::MAX,
                 ..wire::FetcherReport::default()
             });
-            exited.held = Some(wire::HeldFigures {
+            exited.held = Some(wire::HoldSnapshot {
                 hwm_bytes: Some(u64::MAX),
                 pss_bytes: Some(u64::MAX),
                 uss_bytes: Some(u64::MAX),

@@ -17,7 +17,7 @@ use fanout_engine::{
 use fanout_proto::{
     completion::{Completion, CompletionBatch, Outcome},
     id::{FetcherId, UrlId, WorkerId},
-    report::{Exit, FetcherExited, FetcherReport, HeldFigures},
+    report::{Exit, FetcherExited, FetcherReport, HoldSnapshot},
 };
 use fanout_worker::trial::{Action, FetcherControl, TrialInput, WorkerTrial};
 use rand::{RngExt as _, SeedableRng as _};
@@ -487,7 +487,7 @@ impl World {
             AtWorker::Start(fetcher) => self.start(id, fetcher),
             AtWorker::Due => self.due(id),
             AtWorker::Measured(fetcher) => {
-                self.decide(id, TrialInput::Measured(fetcher, HeldFigures::default()));
+                self.decide(id, TrialInput::Measured(fetcher, HoldSnapshot::default()));
             }
             AtWorker::Frame(fetcher, urls) => self.say(id, Report::Completions(fetcher, urls)),
             AtWorker::Babble(fetcher) => {

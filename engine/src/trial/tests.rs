@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fanout_proto::{
     completion::Outcome,
-    report::{Exit, FetcherExited, FetcherReport, HeldFigures},
+    report::{Exit, FetcherExited, FetcherReport, HoldSnapshot},
 };
 use proptest::prelude::*;
 
@@ -58,7 +58,7 @@ fn exited(fetcher: FetcherId, clean: bool) -> Box<FetcherExited> {
             Exit::Signal(9)
         },
         report: clean.then(FetcherReport::default),
-        held: HeldFigures::default(),
+        held: HoldSnapshot::default(),
         usage: None,
         reason: String::new(),
     })

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use fanout_proto::report::HeldFigures;
+use fanout_proto::report::HoldSnapshot;
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
 
 use super::{field, field_bytes};
@@ -62,7 +62,7 @@ impl ProcessDir {
     }
 
     /// Everything that is read at the hold, while all threads are alive.
-    pub(crate) fn held(&self) -> HeldFigures {
+    pub(crate) fn held(&self) -> HoldSnapshot {
         let status = self.read("status");
         let Memory {
             pss_bytes,
@@ -72,7 +72,7 @@ impl ProcessDir {
             self.read("smaps_rollup").as_deref(),
             status.as_deref().and_then(threads),
         );
-        HeldFigures {
+        HoldSnapshot {
             hwm_bytes: status.as_deref().and_then(|s| field_bytes(s, "VmHWM")),
             pss_bytes,
             uss_bytes,
@@ -236,6 +236,6 @@ voluntary_ctxt_switches:\t0
         let directory = ProcessDir::open(child.id()).unwrap();
         child.wait().unwrap();
         assert_eq!(directory.memory(), Memory::default());
-        assert_eq!(directory.held(), HeldFigures::default());
+        assert_eq!(directory.held(), HoldSnapshot::default());
     }
 }

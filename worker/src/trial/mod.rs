@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use fanout_proto::{
     id::FetcherId,
-    report::{Exit, FetcherExited, FetcherReport, HeldFigures, MemorySample, ResourceUsage},
+    report::{Exit, FetcherExited, FetcherReport, HoldSnapshot, MemorySample, ResourceUsage},
 };
 use tokio::time::Instant;
 
@@ -61,7 +61,7 @@ struct Member {
     stage: FetcherStage,
     go_written: bool,
     report: Option<FetcherReport>,
-    held: Option<HeldFigures>,
+    held: Option<HoldSnapshot>,
     /// Why it is being killed; it is waited for no more, except to be reaped.
     kill_reason: Option<String>,
 }
@@ -118,7 +118,7 @@ pub enum TrialInput {
     /// What a fetcher writes makes no sense, for this reason.
     Broken(FetcherId, String),
     /// What was asked for with [`Action::Measure`].
-    Measured(FetcherId, HeldFigures),
+    Measured(FetcherId, HoldSnapshot),
     /// A fetcher was reaped.
     Ended {
         /// Which one.

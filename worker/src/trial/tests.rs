@@ -66,12 +66,12 @@ impl Bench {
     }
 }
 
-fn held(bytes: u64) -> HeldFigures {
-    HeldFigures {
+fn held(bytes: u64) -> HoldSnapshot {
+    HoldSnapshot {
         pss_bytes: Some(bytes),
         uss_bytes: Some(bytes),
         threads: Some(1),
-        ..HeldFigures::default()
+        ..HoldSnapshot::default()
     }
 }
 

@@ -167,7 +167,7 @@ fn a_trial_runs() {
         let last = worker.samples.last().expect("one at the hold");
         assert_eq!(last.fetchers, 2);
         assert_eq!(last.threads, 2);
-        let held = |read: fn(&wire::HeldFigures) -> Option<u64>| {
+        let held = |read: fn(&wire::HoldSnapshot) -> Option<u64>| {
             exited
                 .iter()
                 .map(|e| read(&e.held.unwrap()).unwrap())
