@@ -19,6 +19,8 @@ pub(crate) fn run_blocking<C: BlockingClient + Send + 'static>(
 ) -> Result<(), ExitReason> {
     match subject.setup.model {
         Model::Sequential => sequential::run(subject, pipes, client()),
-        _ => threads::run(subject, pipes, client),
+        // Named one by one, so that another model cannot run as threads unnoticed. Those of an
+        // event loop do not come here.
+        Model::Threads | Model::Async | Model::AsyncMt => threads::run(subject, pipes, client),
     }
 }
