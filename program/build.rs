@@ -16,15 +16,9 @@ fn main() {
         );
     }
     watch();
-    let build = Some(named).filter(|named| !named.is_empty()).or_else(|| {
-        git(&[
-            "describe",
-            "--always",
-            "--exclude=*",
-            "--abbrev=12",
-            "--dirty=.dirty",
-        ])
-    });
+    let build = Some(named)
+        .filter(|named| !named.is_empty())
+        .or_else(|| git(&["describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=.dirty"]));
     let (suffix, unknown) = match build {
         Some(build) => (format!("+{build}"), ""),
         None => (String::new(), "unknown commit, "),
@@ -70,11 +64,7 @@ fn git(args: &[&str]) -> Option<String> {
     for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
         command.env_remove(variable);
     }
-    let output = command
-        .arg("--no-optional-locks")
-        .args(args)
-        .output()
-        .ok()?;
+    let output = command.arg("--no-optional-locks").args(args).output().ok()?;
     let said = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| said.trim_end().to_owned())
 }

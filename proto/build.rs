@@ -8,10 +8,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=fanout.proto");
     let descriptors = protox::compile(["fanout.proto"], ["."])?;
     let out = env::var("OUT_DIR")?;
-    fs::write(
-        Path::new(&out).join("fanout.bin"),
-        descriptors.encode_to_vec(),
-    )?;
+    fs::write(Path::new(&out).join("fanout.bin"), descriptors.encode_to_vec())?;
     let mut config = prost_build::Config::new();
     config.bytes(["."]);
     #[cfg(feature = "grpc")]

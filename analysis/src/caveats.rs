@@ -46,9 +46,7 @@ fn held_back(study: &Study) -> Option<String> {
     let manifest = &study.manifest;
     let limits = [
         manifest.max_per_host.map(|n| format!("--max-per-host {n}")),
-        manifest
-            .rate_per_host
-            .map(|r| format!("--rate-per-host {r}")),
+        manifest.rate_per_host.map(|r| format!("--rate-per-host {r}")),
     ];
     let limits: Vec<_> = limits.into_iter().flatten().collect();
     let share =
@@ -56,10 +54,7 @@ fn held_back(study: &Study) -> Option<String> {
     let arms = study.arms.iter().filter(|arm| !arm.control);
     let each: Vec<_> = arms
         .filter_map(|arm| {
-            let trials = study
-                .trials
-                .iter()
-                .filter(|trial| trial.arm == arm.name && usable(trial));
+            let trials = study.trials.iter().filter(|trial| trial.arm == arm.name && usable(trial));
             let share = median(trials.filter_map(share))?;
             (share > HELD_BACK).then(|| format!("{} {}", arm.name, format::percent(share)))
         })
@@ -100,10 +95,7 @@ fn noisy_control(study: &Study) -> Option<String> {
 
 fn interrupted(study: &Study) -> Option<String> {
     study.interrupted.then(|| {
-        format!(
-            "The study was stopped early: {} ran.",
-            counted(study.trials.len() as u64, "trial")
-        )
+        format!("The study was stopped early: {} ran.", counted(study.trials.len() as u64, "trial"))
     })
 }
 
@@ -140,16 +132,10 @@ fn fixed_rate(study: &Study) -> Option<String> {
 }
 
 fn turned_away(study: &Study) -> Option<String> {
-    let away: Vec<&TrialRecord> = study
-        .trials
-        .iter()
-        .filter(|trial| !trial.discarded && !usable(trial))
-        .collect();
+    let away: Vec<&TrialRecord> =
+        study.trials.iter().filter(|trial| !trial.discarded && !usable(trial)).collect();
     let first = away.first()?;
-    let reason = first
-        .invalid_reasons
-        .first()
-        .map_or("a fetcher was lost", String::as_str);
+    let reason = first.invalid_reasons.first().map_or("a fetcher was lost", String::as_str);
     let one = if away.len() == 1 { "" } else { "for one, " };
     Some(format!(
         "{} left out of every comparison: {one}{} in block {}, because {reason}.",
@@ -178,12 +164,8 @@ fn failures(study: &Study) -> Option<String> {
             )
         })
         .collect();
-    (!failed.is_empty()).then(|| {
-        format!(
-            "URLs failed, and their time counts too: {}.",
-            failed.join("; ")
-        )
-    })
+    (!failed.is_empty())
+        .then(|| format!("URLs failed, and their time counts too: {}.", failed.join("; ")))
 }
 
 fn busy_origin(study: &Study) -> Option<String> {
@@ -307,11 +289,7 @@ mod tests {
         study.manifest.rate_per_host = Some(0.5);
         assert_eq!(held_back(&study), None);
         for trial in &mut study.trials {
-            let share = if trial.arm == "4xthreads:8" {
-                0.5
-            } else {
-                0.001
-            };
+            let share = if trial.arm == "4xthreads:8" { 0.5 } else { 0.001 };
             trial.host_wait_s = trial.makespan_s.map(|makespan| makespan * share);
         }
         assert_snapshot!(held_back(&study).unwrap(), @"--max-per-host 6 and --rate-per-host 0.5 held arms back: for this share of the makespan they had slots free and no host that they were allowed to ask: 4xthreads:8 50 %. So they are compared under that limit, not at their own pace.");
@@ -319,11 +297,8 @@ mod tests {
 
     #[test]
     fn caveats_of_a_study_with_everything_wrong() {
-        let mut study = StudyBuilder::new()
-            .arms(&["async:32", "threads:32"])
-            .blocks(4)
-            .cores(1)
-            .build_raw();
+        let mut study =
+            StudyBuilder::new().arms(&["async:32", "threads:32"]).blocks(4).cores(1).build_raw();
         study.interrupted = true;
         for trial in &mut study.trials {
             let busy = if trial.arm == "threads:32" { 0.6 } else { 0.93 };

@@ -168,10 +168,7 @@ impl StudyBuilder {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let delays_us = self.delays(&mut rng);
         let mut arms: Vec<ArmRecord> = self.arms.iter().map(|name| arm(name)).collect();
-        let baseline = arms
-            .iter()
-            .position(|arm| arm.name == "async:32")
-            .unwrap_or(0);
+        let baseline = arms.iter().position(|arm| arm.name == "async:32").unwrap_or(0);
         let mut control = arms[baseline].clone();
         let baseline = control.name.clone();
         control.name.push_str(" (again)");
@@ -357,11 +354,7 @@ impl StudyBuilder {
                 lag_mean_s: Some(0.0112),
             },
             outcomes: [("ok".to_owned(), urls)].into(),
-            statuses: if null {
-                [].into()
-            } else {
-                [("200".to_owned(), urls)].into()
-            },
+            statuses: if null { [].into() } else { [("200".to_owned(), urls)].into() },
             memory: memory(makespan_s, pss, uss),
             latency_histogram: Some(run.latency.encode()),
             workers: vec![WorkerShare {
@@ -392,10 +385,8 @@ impl StudyBuilder {
 
 /// One trial of `32xsequential` loses a fetcher, and is repeated in its block.
 fn lose_a_trial(study: &mut Study) {
-    let Some(at) = study
-        .trials
-        .iter()
-        .position(|trial| trial.arm == "32xsequential" && trial.block == 7)
+    let Some(at) =
+        study.trials.iter().position(|trial| trial.arm == "32xsequential" && trial.block == 7)
     else {
         return;
     };
@@ -442,11 +433,7 @@ impl Cost {
             "null" => (0.4, 1),
             _ => (cpu_us, slot_kib),
         };
-        Self {
-            cpu_us,
-            switches,
-            per_slot_bytes: slot_kib * 1024,
-        }
+        Self { cpu_us, switches, per_slot_bytes: slot_kib * 1024 }
     }
 
     fn pss_bytes(&self, arm: &ArmRecord, rng: &mut ChaCha8Rng) -> u64 {
@@ -494,11 +481,7 @@ fn run(arm: &ArmRecord, cost: &Cost, delays_us: &[u64], speed: f64, cores: u32) 
         |slot: usize, now: u64, waiting: &mut BinaryHeap<Reverse<(u64, usize, u64, u64)>>| {
             if let Some(&delay) = delays_us.get(next) {
                 let connect = if next < slots && !null { CONNECT_US } else { 0 };
-                let delay = if null {
-                    0
-                } else {
-                    micros(to_f64(delay) * speed)
-                };
+                let delay = if null { 0 } else { micros(to_f64(delay) * speed) };
                 waiting.push(Reverse((now + connect + delay, slot, now, connect)));
                 next += 1;
             }
@@ -555,11 +538,7 @@ fn memory(makespan_s: f64, pss: u64, uss: u64) -> Vec<MemoryPoint> {
             .enumerate()
             .map(|(tick, elapsed_s)| point(elapsed_s, if tick == 0 { 7 } else { 8 })),
     );
-    points.push(MemoryPoint {
-        elapsed_s: makespan_s,
-        pss_bytes: Some(pss),
-        uss_bytes: Some(uss),
-    });
+    points.push(MemoryPoint { elapsed_s: makespan_s, pss_bytes: Some(pss), uss_bytes: Some(uss) });
     points
 }
 
@@ -596,11 +575,7 @@ mod tests {
             let latency = trial.latency_s.unwrap();
             let per_second = to_f64(latency.count) / trial.fetch_makespan_s.unwrap();
             let in_flight = trial.in_flight_mean.unwrap();
-            assert!(
-                (per_second * latency.mean / in_flight - 1.0).abs() < 0.01,
-                "{}",
-                trial.arm
-            );
+            assert!((per_second * latency.mean / in_flight - 1.0).abs() < 0.01, "{}", trial.arm);
         }
         let requests = |arm: &str| {
             let kept = study.trials.iter().filter(|trial| trial.arm == arm);
@@ -622,11 +597,7 @@ mod tests {
         let study = study();
         let mut lines = Vec::new();
         for arm in &study.arms {
-            let trial = study
-                .trials
-                .iter()
-                .find(|t| t.arm == arm.name && t.block == 1)
-                .unwrap();
+            let trial = study.trials.iter().find(|t| t.arm == arm.name && t.block == 1).unwrap();
             let latency = trial.latency_s.unwrap();
             lines.push(format!(
                 "{:18} {:.2} s, {:.1} in flight, p50 {:.1} ms, p99 {:.1} ms, {} MiB",

@@ -35,11 +35,7 @@ pub fn duration(seconds: f64) -> String {
         format!("{:.0} min {:02.0} s", (whole / 60.0).floor(), whole % 60.0)
     } else {
         let minutes = (whole / 60.0).round();
-        format!(
-            "{} h {:02.0} min",
-            grouped((minutes / 60.0).floor()),
-            minutes % 60.0
-        )
+        format!("{} h {:02.0} min", grouped((minutes / 60.0).floor()), minutes % 60.0)
     }
 }
 

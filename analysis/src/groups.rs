@@ -44,21 +44,13 @@ pub(crate) fn groups(study: &Study) -> Vec<Group<'_>> {
             if !seen.contains(&family) {
                 seen.push(family.clone());
             }
-            families
-                .entry(family)
-                .or_default()
-                .entry(n)
-                .or_insert(record);
+            families.entry(family).or_default().entry(n).or_insert(record);
         }
         // In the order in which the arms were given.
         for family in seen {
             let arms = families.remove(&family).unwrap_or_default();
             if arms.len() > 1 {
-                found.push(Group {
-                    factor,
-                    family,
-                    arms: arms.into_iter().collect(),
-                });
+                found.push(Group { factor, family, arms: arms.into_iter().collect() });
             }
         }
     }
@@ -71,11 +63,7 @@ mod tests {
     use crate::fixture::StudyBuilder;
 
     fn found(arms: &[&str]) -> Vec<(String, Vec<u32>)> {
-        let study = StudyBuilder::new()
-            .arms(arms)
-            .blocks(1)
-            .urls(20)
-            .build_raw();
+        let study = StudyBuilder::new().arms(arms).blocks(1).urls(20).build_raw();
         groups(&study)
             .into_iter()
             .map(|group| (group.family, group.arms.iter().map(|(n, _)| *n).collect()))

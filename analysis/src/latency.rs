@@ -70,9 +70,7 @@ impl Latency {
 
     /// Adds all samples of another distribution.
     pub fn merge(&mut self, other: &Self) {
-        self.histogram
-            .add(&other.histogram)
-            .expect("both have the same bounds");
+        self.histogram.add(&other.histogram).expect("both have the same bounds");
     }
 
     /// How many samples there are.
@@ -150,10 +148,7 @@ impl Latency {
         let bytes = STANDARD.decode(text)?;
         let foreign: Histogram<u64> = Deserializer::new().deserialize(&mut bytes.as_slice())?;
         let mut latency = Self::new();
-        latency
-            .histogram
-            .add(&foreign)
-            .map_err(|_| LatencyError::Range)?;
+        latency.histogram.add(&foreign).map_err(|_| LatencyError::Range)?;
         Ok(latency)
     }
 }
@@ -210,11 +205,7 @@ mod tests {
     #[test]
     fn the_curve_rises_and_ends_ten_samples_before_the_last() {
         let curve = of(1..=10_000).curve();
-        assert!(
-            curve
-                .windows(2)
-                .all(|w| w[0].0 < w[1].0 && w[0].1 <= w[1].1)
-        );
+        assert!(curve.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 <= w[1].1));
         let (fraction, _) = *curve.last().unwrap();
         assert!((fraction - 0.999).abs() < 1e-9, "{fraction}");
         assert!(of([]).curve().is_empty());
@@ -228,9 +219,7 @@ mod tests {
         let mut long = Histogram::<u64>::new_with_bounds(1, HIGHEST_US * 4, 3).unwrap();
         long.record(HIGHEST_US * 3).unwrap();
         let mut bytes = Vec::new();
-        V2DeflateSerializer::new()
-            .serialize(&long, &mut bytes)
-            .unwrap();
+        V2DeflateSerializer::new().serialize(&long, &mut bytes).unwrap();
         insta::assert_snapshot!(refused(&STANDARD.encode(bytes)), @"a latency histogram in the record has values of more than an hour");
         insta::assert_snapshot!(refused(&"A".repeat(ENCODED_MAX_BYTES + 1)), @"a latency histogram in the record has 1048577 bytes; none has more than 1048576");
     }

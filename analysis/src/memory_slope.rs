@@ -15,12 +15,8 @@ use crate::{
 };
 
 /// What grows with URLs in flight.
-const METRICS: [&str; 4] = [
-    "pss_peak_bytes",
-    "uss_peak_bytes",
-    "cgroup_sock_bytes",
-    "cgroup_kernel_stack_bytes",
-];
+const METRICS: [&str; 4] =
+    ["pss_peak_bytes", "uss_peak_bytes", "cgroup_sock_bytes", "cgroup_kernel_stack_bytes"];
 
 /// Lines through the arms of a group, one a block.
 pub(crate) struct Slopes {
@@ -33,9 +29,7 @@ pub(crate) struct Slopes {
 /// Every metric of every group of arms that differ in their concurrency only.
 pub(crate) fn memory_slopes(study: &Study) -> Vec<MemorySlope> {
     let groups = groups(study);
-    let by_concurrency = groups
-        .iter()
-        .filter(|group| group.factor == ScalingFactor::Concurrency);
+    let by_concurrency = groups.iter().filter(|group| group.factor == ScalingFactor::Concurrency);
     by_concurrency
         .flat_map(|group| {
             METRICS.iter().filter_map(move |name| {
@@ -71,19 +65,14 @@ pub(crate) fn slope_by_block(
     group: &Group<'_>,
     figure: impl Fn(u32, &TrialRecord) -> Option<(f64, f64)>,
 ) -> Option<Slopes> {
-    let arms: Vec<_> = group
-        .arms
-        .iter()
-        .map(|(n, arm)| (*n, usable_by_block(study, &arm.name)))
-        .collect();
+    let arms: Vec<_> =
+        group.arms.iter().map(|(n, arm)| (*n, usable_by_block(study, &arm.name))).collect();
     let mut slopes = Vec::new();
     let mut bases = Vec::new();
     let mut range = (f64::INFINITY, 0.0_f64);
     for block in arms.first()?.1.keys() {
-        let points: Option<Vec<(f64, f64)>> = arms
-            .iter()
-            .map(|(n, trials)| figure(*n, trials.get(block)?))
-            .collect();
+        let points: Option<Vec<(f64, f64)>> =
+            arms.iter().map(|(n, trials)| figure(*n, trials.get(block)?)).collect();
         let Some((slope, base)) = points.as_deref().and_then(line) else {
             continue;
         };
@@ -109,9 +98,7 @@ fn line(points: &[(f64, f64)]) -> Option<(f64, f64)> {
     let spread: f64 = points.iter().map(|p| (p.0 - mean_x).powi(2)).sum();
     let product: f64 = points.iter().map(|p| (p.0 - mean_x) * (p.1 - mean_y)).sum();
     let slope = product / spread;
-    slope
-        .is_finite()
-        .then_some((slope, mean_y - slope * mean_x))
+    slope.is_finite().then_some((slope, mean_y - slope * mean_x))
 }
 
 #[cfg(test)]

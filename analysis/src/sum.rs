@@ -42,18 +42,12 @@ pub struct FetcherExits<'a>(pub &'a [Option<&'a FetcherExited>]);
 impl FetcherExits<'_> {
     /// A counter of all fetchers, if every one reported.
     pub(crate) fn reported<T: Summand>(&self, of: fn(&FetcherReport) -> T) -> Option<T> {
-        sum(self
-            .0
-            .iter()
-            .map(|exited| exited.as_ref()?.report.as_ref().map(of)))
+        sum(self.0.iter().map(|exited| exited.as_ref()?.report.as_ref().map(of)))
     }
 
     /// What all fetchers used, if every one was reaped.
     pub(crate) fn used<T: Summand>(&self, of: fn(&ResourceUsage) -> T) -> Option<T> {
-        sum(self
-            .0
-            .iter()
-            .map(|exited| exited.as_ref()?.usage.as_ref().map(of)))
+        sum(self.0.iter().map(|exited| exited.as_ref()?.usage.as_ref().map(of)))
     }
 
     /// What all fetchers had at the hold, if it is known of every one.

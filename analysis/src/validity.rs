@@ -55,37 +55,27 @@ fn lost(trial: &TrialRecord) -> Option<String> {
         (true, lost) => format!("{lost} fetchers were lost"),
     };
     let again = counted_were(trial.requeued, "URL");
-    let done = trial.recovery_s.map_or(String::new(), |took| {
-        format!(" and done within {}", format::duration(took))
-    });
+    let done = trial
+        .recovery_s
+        .map_or(String::new(), |took| format!(" and done within {}", format::duration(took)));
     Some(format!("{who}: {again} leased again{done}"))
 }
 
 fn abandoned(trial: &TrialRecord) -> Option<String> {
     (trial.abandoned > 0).then(|| {
-        format!(
-            "{} abandoned after three lost leases",
-            counted_were(trial.abandoned, "URL")
-        )
+        format!("{} abandoned after three lost leases", counted_were(trial.abandoned, "URL"))
     })
 }
 
 fn suspended(trial: &TrialRecord) -> Option<String> {
     let slept = trial.suspended_s.filter(|slept| *slept > SUSPENDED_S)?;
-    Some(format!(
-        "the machine was suspended for {}",
-        format::duration(slept)
-    ))
+    Some(format!("the machine was suspended for {}", format::duration(slept)))
 }
 
 fn unfinished(trial: &TrialRecord, manifest: &Manifest) -> Option<String> {
     let done = trial.completed + trial.failed + trial.abandoned;
     (done != manifest.urls).then(|| {
-        format!(
-            "{} of {} URLs were done",
-            format::count(done),
-            format::count(manifest.urls)
-        )
+        format!("{} of {} URLs were done", format::count(done), format::count(manifest.urls))
     })
 }
 
@@ -156,11 +146,7 @@ fn concurrency(trial: &TrialRecord, arm: &ArmRecord, manifest: &Manifest) -> Opt
     // The origin goes on with a request that its client has given up. And
     // where each request has a connection of its own, the next may arrive
     // before the origin has put the last one away.
-    let overlap = if manifest.http.settings.no_keepalive {
-        slots
-    } else {
-        0
-    };
+    let overlap = if manifest.http.settings.no_keepalive { slots } else { 0 };
     let allowed = slots + trial.failed + overlap;
     (seen > allowed).then(|| {
         format!(
@@ -209,11 +195,8 @@ fn base_urls(manifest: &Manifest) -> u64 {
 /// Marks every trial that may not be compared, with the reasons. Trials that
 /// were marked before keep their marks.
 pub(crate) fn mark(study: &mut Study) {
-    let arms: BTreeMap<&str, &ArmRecord> = study
-        .arms
-        .iter()
-        .map(|arm| (arm.name.as_str(), arm))
-        .collect();
+    let arms: BTreeMap<&str, &ArmRecord> =
+        study.arms.iter().map(|arm| (arm.name.as_str(), arm)).collect();
     for trial in &mut study.trials {
         if let Some(arm) = arms.get(trial.arm.as_str()) {
             for reason in gates(trial, arm, &study.manifest) {
@@ -266,12 +249,8 @@ mod tests {
     ) -> String {
         let mut study = study();
         manifest(&mut study.manifest);
-        let mut trial = study
-            .trials
-            .iter()
-            .find(|trial| trial.arm == "4xthreads:8")
-            .unwrap()
-            .clone();
+        let mut trial =
+            study.trials.iter().find(|trial| trial.arm == "4xthreads:8").unwrap().clone();
         change(&mut trial);
         gates(&trial, arm(&study, "4xthreads:8"), &study.manifest).join("; ")
     }
@@ -369,20 +348,14 @@ mod tests {
         let two = |m: &mut Manifest| m.origin.as_mut().unwrap().urls.push("https://x".into());
         assert_eq!(refused_with(two, twice), "");
         let no_keepalive = |m: &mut Manifest| m.http.settings.no_keepalive = true;
-        assert_eq!(
-            refused_with(no_keepalive, |t| origin(t).connections = 1_000),
-            ""
-        );
+        assert_eq!(refused_with(no_keepalive, |t| origin(t).connections = 1_000), "");
         assert_snapshot!(refused_with(no_keepalive, |t| origin(t).connections = 1_001), @"the origin counted 1,001 connections, more than the 1,000 requests sent");
     }
 
     #[test]
     fn littles_law_catches_a_wrong_gauge() {
         assert_snapshot!(refused(|t| t.in_flight_mean = t.in_flight_mean.map(|n| n * 0.9)), @"Little's law is off by 11 %: 3,726/s × 8.33 ms is 31.0 in flight, but the gauge says 27.9");
-        assert_eq!(
-            refused(|t| t.in_flight_mean = t.in_flight_mean.map(|n| n * 0.97)),
-            ""
-        );
+        assert_eq!(refused(|t| t.in_flight_mean = t.in_flight_mean.map(|n| n * 0.97)), "");
         // Latencies of part of the URLs say nothing about all.
         assert_eq!(
             refused(|t| {

@@ -39,17 +39,11 @@ fn fetched(study: &Study) -> Vec<(usize, &TrialRecord)> {
         arm.is_some_and(|arm| arm.fetches())
     };
     let trials = study.trials.iter().enumerate();
-    trials
-        .filter(|(_, trial)| trial.valid && !trial.degraded && fetches(trial))
-        .collect()
+    trials.filter(|(_, trial)| trial.valid && !trial.degraded && fetches(trial)).collect()
 }
 
 fn disagreeing(study: &Study, fetched: &[(usize, &TrialRecord)]) -> Vec<(usize, String)> {
-    if study.manifest.origin.is_some() {
-        differing(fetched)
-    } else {
-        straying(fetched)
-    }
+    if study.manifest.origin.is_some() { differing(fetched) } else { straying(fetched) }
 }
 
 /// fanout's own origin answers every trial alike, to the byte.
@@ -57,10 +51,7 @@ fn differing(fetched: &[(usize, &TrialRecord)]) -> Vec<(usize, String)> {
     type Fetched = (BTreeMap<String, u64>, Option<u64>);
     // How far a failed body came is a matter of moments.
     let of = |trial: &TrialRecord| -> Fetched {
-        (
-            trial.statuses.clone(),
-            (trial.failed == 0).then_some(trial.bytes),
-        )
+        (trial.statuses.clone(), (trial.failed == 0).then_some(trial.bytes))
     };
     let mut votes: BTreeMap<Fetched, usize> = BTreeMap::new();
     for (_, trial) in fetched {
@@ -97,18 +88,14 @@ fn differing(fetched: &[(usize, &TrialRecord)]) -> Vec<(usize, String)> {
 
 /// Pages of a server that is not fanout's own may change a little.
 fn straying(fetched: &[(usize, &TrialRecord)]) -> Vec<(usize, String)> {
-    let names: BTreeSet<&str> = fetched
-        .iter()
-        .flat_map(|(_, trial)| trial.statuses.keys().map(String::as_str))
-        .collect();
+    let names: BTreeSet<&str> =
+        fetched.iter().flat_map(|(_, trial)| trial.statuses.keys().map(String::as_str)).collect();
     let middle = |of: &dyn Fn(&TrialRecord) -> u64| {
         median(fetched.iter().map(|(_, trial)| of(trial) as f64)).unwrap_or(0.0)
     };
     let bytes = middle(&|trial| trial.bytes);
-    let usual: BTreeMap<&str, f64> = names
-        .into_iter()
-        .map(|name| (name, middle(&|trial| count_of(trial, name))))
-        .collect();
+    let usual: BTreeMap<&str, f64> =
+        names.into_iter().map(|name| (name, middle(&|trial| count_of(trial, name)))).collect();
     fetched
         .iter()
         .filter_map(|(at, trial)| {

@@ -33,9 +33,7 @@ const CONCURRENCY: u32 = 16;
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let number = |at: usize, default| arguments.get(at).map_or(Ok(default), |text| text.parse());
     match arguments.first().map(String::as_str) {
         Some("workers") => {
@@ -58,10 +56,7 @@ async fn coordinator(workers: usize, urls: usize) -> Result<(), Failure> {
         .stdin(Stdio::null())
         .spawn()?;
     fleet.gather(workers, PATIENCE).await?;
-    eprintln!(
-        "{workers} workers attached in {:.2} s",
-        began.elapsed().as_secs_f64()
-    );
+    eprintln!("{workers} workers attached in {:.2} s", began.elapsed().as_secs_f64());
 
     let lines = (0..urls).map(|i| format!("http://origin.example:8080/{i}"));
     let list = UrlList::from_lines(Source::BuiltIn, lines, 1)?;

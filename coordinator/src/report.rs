@@ -42,8 +42,6 @@ async fn find(args: &ReportArgs, path: &Path) -> Result<(Study, Option<Store>), 
             let study = client::read_study(url, &args.access, name).await?;
             Ok((study, None))
         }
-        _ => store::load(path)
-            .map(|(study, store)| (study, Some(store)))
-            .map_err(Failure::usage),
+        _ => store::load(path).map(|(study, store)| (study, Some(store))).map_err(Failure::usage),
     }
 }

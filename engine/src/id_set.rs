@@ -15,11 +15,7 @@ impl IdSet {
     #[must_use]
     pub fn new(total: u64) -> Self {
         let words = usize::try_from(total.div_ceil(64)).unwrap_or(usize::MAX);
-        Self {
-            total,
-            words: vec![0; words],
-            len: 0,
-        }
+        Self { total, words: vec![0; words], len: 0 }
     }
 
     /// Ids that can be in it.
@@ -54,8 +50,7 @@ impl IdSet {
     /// Whether it holds `id`.
     #[must_use]
     pub fn contains(&self, id: UrlId) -> bool {
-        self.place(id)
-            .is_some_and(|(word, bit)| self.words[word] & bit != 0)
+        self.place(id).is_some_and(|(word, bit)| self.words[word] & bit != 0)
     }
 
     /// Adds `id`; says whether it is new and within the total.

@@ -93,10 +93,7 @@ struct IdRange {
 
 impl IdRange {
     fn new(range: Range<u64>, done: &IdSet) -> Self {
-        Self {
-            pending: done.absent_in(&range),
-            range,
-        }
+        Self { pending: done.absent_in(&range), range }
     }
 
     /// Takes the first `max` that are pending.
@@ -154,10 +151,9 @@ impl Ledger {
         let id_range = |range| IdRange::new(range, &done);
         let (shards, common) = match split {
             Split::Dynamic => (Vec::new(), std::iter::once(id_range(0..total)).collect()),
-            Split::Static => (
-                (0..n).map(|i| id_range(edge(i)..edge(i + 1))).collect(),
-                VecDeque::new(),
-            ),
+            Split::Static => {
+                ((0..n).map(|i| id_range(edge(i)..edge(i + 1))).collect(), VecDeque::new())
+            }
         };
         Self {
             total,
@@ -168,10 +164,7 @@ impl Ledger {
             reserved: FxHashMap::default(),
             leased: FxHashMap::default(),
             recovering: 0,
-            counts: Counts {
-                before: done.len(),
-                ..Counts::default()
-            },
+            counts: Counts { before: done.len(), ..Counts::default() },
             done,
         }
     }
@@ -191,12 +184,7 @@ impl Ledger {
     /// URLs that no fetcher holds and that are not done.
     #[must_use]
     pub fn pending(&self) -> u64 {
-        let fresh: u64 = self
-            .shards
-            .iter()
-            .chain(&self.common)
-            .map(|range| range.pending)
-            .sum();
+        let fresh: u64 = self.shards.iter().chain(&self.common).map(|range| range.pending).sum();
         fresh + (self.retries.len() + self.suspects.len() + self.reserved.len()) as u64
     }
 
@@ -334,9 +322,7 @@ impl Ledger {
             Outcome::Ok => self.counts.completed += 1,
             _ => self.counts.failed += 1,
         }
-        Booked::Counted {
-            attempt: losses + 1,
-        }
+        Booked::Counted { attempt: losses + 1 }
     }
 
     /// Counts completions that came from a fetcher after it was given up.
@@ -383,9 +369,7 @@ impl Ledger {
 
     /// Whether `fetcher` holds the URL.
     pub(crate) fn is_held_by(&self, fetcher: FetcherId, id: UrlId) -> bool {
-        self.leased
-            .get(&id)
-            .is_some_and(|lease| lease.fetcher == fetcher)
+        self.leased.get(&id).is_some_and(|lease| lease.fetcher == fetcher)
     }
 
     /// Whether the URL is done.
@@ -414,10 +398,7 @@ mod tests {
         assert_eq!(ledger.lease(A, None, 9), [UrlId(0), UrlId(1)]);
         assert!(ledger.lose(A).is_empty());
         assert_eq!(ledger.lease(B, None, 9), [UrlId(0), UrlId(1)]);
-        assert_eq!(
-            ledger.complete(B, UrlId(1), Outcome::Ok),
-            Booked::Counted { attempt: 2 }
-        );
+        assert_eq!(ledger.complete(B, UrlId(1), Outcome::Ok), Booked::Counted { attempt: 2 });
         assert!(ledger.lose(B).is_empty());
         assert_eq!(ledger.recovering(), 1);
         assert!(ledger.lease(A, None, 9).is_empty());
@@ -425,12 +406,7 @@ mod tests {
         assert_eq!(ledger.lose(A), [UrlId(0)]);
         assert_eq!(
             ledger.counts(),
-            Counts {
-                completed: 1,
-                abandoned: 1,
-                requeued: 3,
-                ..Counts::default()
-            }
+            Counts { completed: 1, abandoned: 1, requeued: 3, ..Counts::default() }
         );
         assert_eq!((ledger.remaining(), ledger.recovering()), (0, 0));
     }
@@ -442,10 +418,7 @@ mod tests {
         assert_eq!(ledger.complete(B, UrlId(0), Outcome::Ok), Booked::NotHeld);
         assert_eq!(ledger.complete(A, UrlId(2), Outcome::Ok), Booked::NotHeld);
         assert_eq!(ledger.complete(A, UrlId(99), Outcome::Ok), Booked::NotHeld);
-        assert_eq!(
-            ledger.complete(A, UrlId(0), Outcome::Timeout),
-            Booked::Counted { attempt: 1 }
-        );
+        assert_eq!(ledger.complete(A, UrlId(0), Outcome::Timeout), Booked::Counted { attempt: 1 });
         assert_eq!(ledger.complete(A, UrlId(0), Outcome::Ok), Booked::Duplicate);
         assert_eq!(ledger.counts().failed, 1);
         assert_eq!(ledger.counts().duplicates_ignored, 1);

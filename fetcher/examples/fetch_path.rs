@@ -157,11 +157,7 @@ fn drive(options: &Options, child: &mut Child) -> Result<()> {
             sampled = Instant::now();
         }
         done += batch.outcomes.len() as u64;
-        failed += batch
-            .outcomes
-            .iter()
-            .filter(|outcome| **outcome != Outcome::Ok.code())
-            .count();
+        failed += batch.outcomes.iter().filter(|outcome| **outcome != Outcome::Ok.code()).count();
         if failed > 0 && done == options.count {
             let batch = CompletionBatch::try_from(batch)?;
             eprintln!("{:?}", batch.details.first());
@@ -230,12 +226,7 @@ fn feed(
 
 fn send(input: &mut ChildStdin, message: to_fetcher::Message) -> std::io::Result<()> {
     let mut out = Vec::new();
-    frame::encode(
-        &wire::ToFetcher {
-            message: Some(message),
-        },
-        &mut out,
-    );
+    frame::encode(&wire::ToFetcher { message: Some(message) }, &mut out);
     input.write_all(&out)
 }
 
@@ -247,11 +238,7 @@ struct Output {
 
 impl Output {
     fn new(pipe: ChildStdout) -> Self {
-        Self {
-            pipe,
-            buffer: BytesMut::new(),
-            scratch: vec![0; 64 * 1024],
-        }
+        Self { pipe, buffer: BytesMut::new(), scratch: vec![0; 64 * 1024] }
     }
 
     fn next(&mut self) -> Result<from_fetcher::Message> {
@@ -274,11 +261,7 @@ fn cpu_time(pid: u32) -> Result<Duration> {
     let mut nanoseconds = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let schedstat = fs::read_to_string(task?.path().join("schedstat"))?;
-        nanoseconds += schedstat
-            .split_whitespace()
-            .next()
-            .ok_or("no schedstat")?
-            .parse::<u64>()?;
+        nanoseconds += schedstat.split_whitespace().next().ok_or("no schedstat")?.parse::<u64>()?;
     }
     Ok(Duration::from_nanos(nanoseconds))
 }
@@ -287,17 +270,11 @@ fn cpu_time(pid: u32) -> Result<Duration> {
 fn uss_bytes(pid: u32) -> Result<u64> {
     let smaps = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let kib = |name| -> Result<u64> {
-        Ok(field(&smaps, name)
-            .ok_or("no such field")?
-            .trim_end_matches("kB")
-            .trim()
-            .parse()?)
+        Ok(field(&smaps, name).ok_or("no such field")?.trim_end_matches("kB").trim().parse()?)
     };
     Ok(1024 * (kib("Private_Clean:")? + kib("Private_Dirty:")?))
 }
 
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    text.lines()
-        .find_map(|line| line.strip_prefix(name))
-        .map(str::trim)
+    text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }

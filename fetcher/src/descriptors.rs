@@ -21,18 +21,12 @@ pub(crate) fn needed(slots: u32, connections_per_slot: u64) -> u64 {
 pub(crate) fn provide(needed: u64, slots: u32) -> Result<(), SetupError> {
     let useful = needed.max(BASE + u64::from(slots) * KEPT_PER_SLOT_MAX);
     let limit = getrlimit(Resource::Nofile);
-    let (soft, hard) = (
-        limit.current.unwrap_or(u64::MAX),
-        limit.maximum.unwrap_or(u64::MAX),
-    );
+    let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
     if hard < needed {
         return Err(SetupError::Descriptors { needed, hard });
     }
     if soft < useful {
-        let raised = Rlimit {
-            current: Some(useful.min(hard)),
-            maximum: limit.maximum,
-        };
+        let raised = Rlimit { current: Some(useful.min(hard)), maximum: limit.maximum };
         // A refusal shows as failures with the outcome `resource` at worst.
         let _ = setrlimit(Resource::Nofile, raised);
     }

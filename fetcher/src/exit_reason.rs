@@ -20,10 +20,7 @@ pub(crate) enum ExitReason {
     #[error("{0}")]
     Setup(#[from] SetupError),
     #[error("the fetcher's {what} cannot be used: {error}; it expects two pipes")]
-    Pipe {
-        what: &'static str,
-        error: io::Error,
-    },
+    Pipe { what: &'static str, error: io::Error },
 }
 
 impl ExitReason {
@@ -77,16 +74,9 @@ pub(crate) enum SetupError {
          lower the concurrency or raise the limit (`ulimit -u`, the cgroup's pids.max, \
          vm.max_map_count)"
     )]
-    Threads {
-        started: u32,
-        wanted: u32,
-        error: io::Error,
-    },
+    Threads { started: u32, wanted: u32, error: io::Error },
     #[error("the event loop cannot be set up: {0}")]
     Runtime(io::Error),
     #[error("the {client} client cannot be set up: {reason}")]
-    Client {
-        client: &'static str,
-        reason: String,
-    },
+    Client { client: &'static str, reason: String },
 }

@@ -15,10 +15,7 @@ pub(crate) struct FetchFailure {
 
 impl FetchFailure {
     pub(crate) fn new(outcome: Outcome, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            outcome,
-            detail: detail.into(),
-        }
+        Self { outcome, detail: detail.into() }
     }
 
     pub(crate) fn protocol(detail: impl Into<Cow<'static, str>>) -> Self {
@@ -26,10 +23,7 @@ impl FetchFailure {
     }
 
     pub(crate) fn timed_out(limit: Duration) -> Self {
-        Self::new(
-            Outcome::Timeout,
-            format!("no whole response within {limit:?}"),
-        )
+        Self::new(Outcome::Timeout, format!("no whole response within {limit:?}"))
     }
 
     pub(crate) fn connect_timed_out(outcome: Outcome, stage: &str, limit: Duration) -> Self {
@@ -49,10 +43,7 @@ impl FetchFailure {
     }
 
     pub(crate) fn in_handshake(error: &io::Error) -> Self {
-        Self::new(
-            lack_or(error, Outcome::Tls),
-            format!("TLS handshake: {error}"),
-        )
+        Self::new(lack_or(error, Outcome::Tls), format!("TLS handshake: {error}"))
     }
 }
 
@@ -88,18 +79,9 @@ mod tests {
     #[test]
     fn errors_are_told_apart() {
         let of = |errno: Errno| io::Error::from(errno);
-        assert_eq!(
-            FetchFailure::in_connect(&of(Errno::MFILE)).outcome,
-            Outcome::Resource
-        );
-        assert_eq!(
-            FetchFailure::in_connect(&of(Errno::CONNREFUSED)).outcome,
-            Outcome::Connect
-        );
-        assert_eq!(
-            FetchFailure::in_exchange(&of(Errno::CONNRESET)).outcome,
-            Outcome::Closed
-        );
+        assert_eq!(FetchFailure::in_connect(&of(Errno::MFILE)).outcome, Outcome::Resource);
+        assert_eq!(FetchFailure::in_connect(&of(Errno::CONNREFUSED)).outcome, Outcome::Connect);
+        assert_eq!(FetchFailure::in_exchange(&of(Errno::CONNRESET)).outcome, Outcome::Closed);
         let tls = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::DecryptError);
         assert_eq!(FetchFailure::in_exchange(&tls).outcome, Outcome::Tls);
         let wrapped = io::Error::other(io::Error::other(tls));

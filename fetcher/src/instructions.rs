@@ -40,10 +40,7 @@ pub(crate) enum InstructionError {
     #[error("the input is not understood: {0}")]
     Wire(#[from] WireError),
     #[error("{what} came while the fetcher was {phase}")]
-    OutOfOrder {
-        what: &'static str,
-        phase: &'static str,
-    },
+    OutOfOrder { what: &'static str, phase: &'static str },
 }
 
 /// Where in its life the fetcher is.
@@ -115,9 +112,7 @@ impl InstructionReader {
 }
 
 fn decode(message: Bytes) -> Result<Instruction, WireError> {
-    let message = wire::ToFetcher::decode(message)?
-        .message
-        .ok_or(WireError::Missing("message"))?;
+    let message = wire::ToFetcher::decode(message)?.message.ok_or(WireError::Missing("message"))?;
     Ok(match message {
         Message::Setup(setup) => Instruction::Setup(Box::new(setup.try_into()?)),
         Message::Leases(leases) => Instruction::Leases(leases.try_into()?),
@@ -162,12 +157,7 @@ mod tests {
     fn run(messages: Vec<Message>) -> Result<Vec<&'static str>, InstructionError> {
         let mut bytes = Vec::new();
         for message in messages {
-            frame::encode(
-                &wire::ToFetcher {
-                    message: Some(message),
-                },
-                &mut bytes,
-            );
+            frame::encode(&wire::ToFetcher { message: Some(message) }, &mut bytes);
         }
         let mut session = InstructionReader::default();
         session.buffer().extend_from_slice(&bytes);
@@ -194,10 +184,7 @@ mod tests {
         let go = || Message::Go(wire::FetcherGo {});
         let hold = || Message::Hold(wire::Hold {});
         let refused = |messages| run(messages).unwrap_err().to_string();
-        assert_eq!(
-            refused(vec![go()]),
-            "Go came while the fetcher was waiting for its setup"
-        );
+        assert_eq!(refused(vec![go()]), "Go came while the fetcher was waiting for its setup");
         assert_eq!(
             refused(vec![setup(), setup()]),
             "Setup came while the fetcher was waiting for Go"
@@ -206,10 +193,7 @@ mod tests {
             refused(vec![setup(), hold()]),
             "Hold came while the fetcher was waiting for Go"
         );
-        assert_eq!(
-            refused(vec![setup(), go(), go()]),
-            "Go came while the fetcher was running"
-        );
+        assert_eq!(refused(vec![setup(), go(), go()]), "Go came while the fetcher was running");
         assert_eq!(
             refused(vec![setup(), go(), hold(), leases()]),
             "Leases came while the fetcher was holding"

@@ -200,12 +200,8 @@ mod tests {
             outbox.complete(now, &completion(id), None);
         }
         assert_eq!(outbox.due(), Due::Now);
-        let lengths: Vec<_> = outbox
-            .collect()
-            .completions
-            .iter()
-            .map(|batch| batch.outcomes.len())
-            .collect();
+        let lengths: Vec<_> =
+            outbox.collect().completions.iter().map(|batch| batch.outcomes.len()).collect();
         assert_eq!(lengths, [BATCH_MAX_URLS, in_flight]);
         assert!(!outbox.is_stalled());
     }

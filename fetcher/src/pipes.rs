@@ -89,11 +89,8 @@ impl Pipes {
         let before = self.pending.len() - self.written;
         self.write()?;
         // What could be written just now may be what was waited for.
-        let timeout = if self.pending.len() - self.written < before {
-            Some(Duration::ZERO)
-        } else {
-            timeout
-        };
+        let timeout =
+            if self.pending.len() - self.written < before { Some(Duration::ZERO) } else { timeout };
         // A closed output matters only to who has something to write; asked
         // for at other times, it would be told without end.
         let writes = !self.is_flushed();

@@ -49,11 +49,7 @@ pub(crate) fn client_config(http: &HttpSettings) -> Result<Arc<ClientConfig>, Se
 pub(crate) fn roots(http: &HttpSettings) -> Result<Roots, SetupError> {
     if http.ca_certificates.is_empty() {
         let found = rustls_native_certs::load_native_certs().certs;
-        return Ok(if found.is_empty() {
-            Roots::BuiltIn
-        } else {
-            Roots::Certificates(found)
-        });
+        return Ok(if found.is_empty() { Roots::BuiltIn } else { Roots::Certificates(found) });
     }
     let refused = |reason: &dyn std::fmt::Display| SetupError::CaCertificates(reason.to_string());
     let given = CertificateDer::pem_slice_iter(&http.ca_certificates)
@@ -64,9 +60,7 @@ pub(crate) fn roots(http: &HttpSettings) -> Result<Roots, SetupError> {
     }
     // What the system has may hold one that is broken; what was given must not.
     for certificate in &given {
-        RootCertStore::empty()
-            .add(certificate.clone())
-            .map_err(|error| refused(&error))?;
+        RootCertStore::empty().add(certificate.clone()).map_err(|error| refused(&error))?;
     }
     Ok(Roots::Certificates(given))
 }
@@ -118,12 +112,9 @@ mod tests {
     #[test]
     fn certificates_that_are_none_are_refused() {
         let refused = |pem: &'static str| {
-            client_config(&HttpSettings {
-                ca_certificates: pem.into(),
-                ..HttpSettings::default()
-            })
-            .unwrap_err()
-            .to_string()
+            client_config(&HttpSettings { ca_certificates: pem.into(), ..HttpSettings::default() })
+                .unwrap_err()
+                .to_string()
         };
         assert_eq!(
             refused("nonsense"),

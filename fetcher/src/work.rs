@@ -18,10 +18,7 @@ pub(crate) struct Work {
 
 impl Work {
     pub(crate) fn new(setup: &Setup) -> Self {
-        Self {
-            duration: setup.cpu_work,
-            lock: setup.cpu_lock.then(Mutex::default),
-        }
+        Self { duration: setup.cpu_work, lock: setup.cpu_lock.then(Mutex::default) }
     }
 
     pub(crate) fn is_none(&self) -> bool {
@@ -34,10 +31,10 @@ impl Work {
     /// another thread has the processor.
     pub(crate) fn spend(&self) {
         // A thread that panics under the lock leaves nothing half done.
-        let _held = self.lock.as_ref().map(|lock| {
-            lock.lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-        });
+        let _held = self
+            .lock
+            .as_ref()
+            .map(|lock| lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         let begin = thread_cpu_time();
         while thread_cpu_time().saturating_sub(begin) < self.duration {
             for _ in 0..SPINS_PER_LOOK {

@@ -46,9 +46,7 @@ impl PacedStarts {
         self.given += 1;
         let since = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         // Past what a clock can tell, a start is as good as never.
-        (go + self.pace.offset)
-            .checked_add(since)
-            .unwrap_or(go + TIMEOUT_MAX)
+        (go + self.pace.offset).checked_add(since).unwrap_or(go + TIMEOUT_MAX)
     }
 }
 
@@ -142,11 +140,7 @@ impl WorkQueue {
 
     /// URLs that wait to be taken up and may be: so many slots can be woken.
     pub(crate) fn ready(&self) -> usize {
-        if self.go.is_some() && !self.outbox.is_stalled() {
-            self.waiting
-        } else {
-            0
-        }
+        if self.go.is_some() && !self.outbox.is_stalled() { self.waiting } else { 0 }
     }
 
     /// Whether so much waits that nothing more should be read.
@@ -191,12 +185,7 @@ impl WorkQueue {
         if !is_early {
             self.begin(now, id);
         }
-        Take::Url(Assignment {
-            id,
-            start,
-            intended,
-            is_early,
-        })
+        Take::Url(Assignment { id, start, intended, is_early })
     }
 
     pub(crate) fn begin(&mut self, now: Instant, id: UrlId) {
@@ -319,12 +308,7 @@ mod tests {
         assert_eq!(queue.ready(), 2);
         assert_eq!(
             queue.take(now, &mut url),
-            Take::Url(Assignment {
-                id: UrlId(0),
-                start: now,
-                intended: None,
-                is_early: false,
-            })
+            Take::Url(Assignment { id: UrlId(0), start: now, intended: None, is_early: false })
         );
         assert_eq!(url, b"http://h/0");
     }
@@ -334,10 +318,7 @@ mod tests {
         let go = Instant::now();
         let ms = Duration::from_millis;
         let mut paced = setup(false);
-        paced.pace = Some(Pace {
-            interval: ms(10),
-            offset: ms(5),
-        });
+        paced.pace = Some(Pace { interval: ms(10), offset: ms(5) });
         let mut queue = WorkQueue::new(&paced);
         let mut url = Vec::new();
         queue.lease(leases(0..3));
@@ -353,10 +334,7 @@ mod tests {
         assert_eq!((late.start, late.is_early), (go + ms(40), false));
         assert_eq!(late.intended, Some(go + ms(15)));
         assert_eq!(taken_at(go + ms(41)).intended, Some(go + ms(25)));
-        assert_eq!(
-            queue.gauge.peak, 2,
-            "who waits for its start is not in flight"
-        );
+        assert_eq!(queue.gauge.peak, 2, "who waits for its start is not in flight");
         queue.begin(go + ms(41), early.id);
         assert_eq!(queue.gauge.peak, 3);
     }

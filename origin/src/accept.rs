@@ -54,10 +54,8 @@ pub(crate) async fn accept(
     let mut first = 0;
     loop {
         // Room before the connection: without any, it waits in the kernel.
-        let permit = Arc::clone(&room)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
+        let permit =
+            Arc::clone(&room).acquire_owned().await.expect("the semaphore is never closed");
         first = (first + 1) % watched.len();
         match next_connection(&watched, first).await {
             Ok((socket, tls)) => {

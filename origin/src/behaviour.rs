@@ -39,11 +39,9 @@ impl Behaviour<'_> {
     /// busy ones a plain 200.
     pub(crate) fn on_visit(self, visit: Option<u32>) -> Self {
         match self.busy {
-            Some(busy) if visit.is_none_or(|visit| visit > busy) => Self {
-                status: 200,
-                retry_after_s: None,
-                ..self
-            },
+            Some(busy) if visit.is_none_or(|visit| visit > busy) => {
+                Self { status: 200, retry_after_s: None, ..self }
+            }
             _ => self,
         }
     }

@@ -142,11 +142,8 @@ pub fn run(args: &OriginArgs) -> ExitCode {
 }
 
 fn start(args: &OriginArgs) -> Result<OriginServer, Box<dyn Error>> {
-    let settings = ServerSettings {
-        seed: args.seed,
-        threads: args.threads,
-        idle_timeout: args.idle_timeout,
-    };
+    let settings =
+        ServerSettings { seed: args.seed, threads: args.threads, idle_timeout: args.idle_timeout };
     let origin = OriginServer::start(args.listen, args.tls_listen, &settings)?;
     for address in std::iter::once(origin.http_addr()).chain(origin.https_addr()) {
         if !address.ip().is_loopback() {
@@ -164,9 +161,7 @@ fn start(args: &OriginArgs) -> Result<OriginServer, Box<dyn Error>> {
 
 /// Says where the origin serves, and waits for a reason to end.
 fn serve(origin: &OriginServer, exit_with_stdin: bool) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

@@ -88,11 +88,7 @@ impl<T: Transport> ServedConnection<'_, T> {
                     self.respond(intake, delay).await?;
                     Some(open)
                 }
-                Decision::Stats {
-                    intake,
-                    reset,
-                    mode,
-                } => {
+                Decision::Stats { intake, reset, mode } => {
                     counted.stats_request();
                     self.take_in(intake).await?;
                     self.respond_with_stats(reset, mode).await?;
@@ -158,8 +154,7 @@ impl<T: Transport> ServedConnection<'_, T> {
         }
         let mut body = serde_json::to_vec(&stats)?;
         body.push(b'\n');
-        self.response
-            .render_own(200, "application/json", &body, mode);
+        self.response.render_own(200, "application/json", &body, mode);
         self.send_at_once(&mut SendCursor::default()).await
     }
 

@@ -44,10 +44,7 @@ pub(crate) enum Piece {
 }
 
 impl Piece {
-    const NONE: Self = Self::Short {
-        bytes: [0; 8],
-        length: 0,
-    };
+    const NONE: Self = Self::Short { bytes: [0; 8], length: 0 };
 
     fn short(from: &[u8]) -> Self {
         let mut bytes = [0; 8];
@@ -88,10 +85,7 @@ pub(crate) struct Content {
 impl Content {
     /// `size` bytes of the pattern or of zeros, as they are or encoded.
     pub(crate) fn new(size: u64, coding: Option<BodyCoding>, fill: Fill) -> Self {
-        let mut content = Self {
-            pieces: [Piece::NONE; 6],
-            count: 0,
-        };
+        let mut content = Self { pieces: [Piece::NONE; 6], count: 0 };
         match coding {
             None => content.push(Piece::plain(fill, size)),
             Some(BodyCoding::Gzip) => content.gzip(size, fill),
@@ -329,9 +323,8 @@ mod tests {
     use super::*;
 
     /// Around every boundary between parts.
-    const SIZES: [u64; 12] = [
-        0, 1, 63, 64, 4095, 4096, 4097, 65_535, 65_536, 65_537, 70_000, 1_000_000,
-    ];
+    const SIZES: [u64; 12] =
+        [0, 1, 63, 64, 4095, 4096, 4097, 65_535, 65_536, 65_537, 70_000, 1_000_000];
 
     fn flat(content: &Content) -> Vec<u8> {
         let mut out = Vec::new();
@@ -356,9 +349,7 @@ mod tests {
             let coded = flat(&Content::new(size, Some(BodyCoding::Gzip), Fill::Text));
             let mut decoded = Vec::new();
             // The decoder checks the checksum and the size.
-            flate2::bufread::GzDecoder::new(&coded[..])
-                .read_to_end(&mut decoded)
-                .unwrap();
+            flate2::bufread::GzDecoder::new(&coded[..]).read_to_end(&mut decoded).unwrap();
             assert_eq!(decoded, plain, "{size}");
         }
     }
@@ -391,9 +382,7 @@ mod tests {
             let plain = vec![0; usize::try_from(size).unwrap()];
             let mut decoded = Vec::new();
             let coded = flat(&bomb(size, BodyCoding::Gzip));
-            flate2::bufread::GzDecoder::new(&coded[..])
-                .read_to_end(&mut decoded)
-                .unwrap();
+            flate2::bufread::GzDecoder::new(&coded[..]).read_to_end(&mut decoded).unwrap();
             assert_eq!(decoded, plain, "gzip {size}");
             decoded.clear();
             let coded = flat(&bomb(size, BodyCoding::Brotli));
@@ -404,16 +393,8 @@ mod tests {
         }
         let ratio = |coding| (1 << 30) / bomb(1 << 30, coding).length();
         assert!(ratio(BodyCoding::Gzip) > 500, "{}", ratio(BodyCoding::Gzip));
-        assert!(
-            ratio(BodyCoding::Brotli) > 5000,
-            "{}",
-            ratio(BodyCoding::Brotli)
-        );
-        assert!(
-            ratio(BodyCoding::Zstd) > 16_000,
-            "{}",
-            ratio(BodyCoding::Zstd)
-        );
+        assert!(ratio(BodyCoding::Brotli) > 5000, "{}", ratio(BodyCoding::Brotli));
+        assert!(ratio(BodyCoding::Zstd) > 16_000, "{}", ratio(BodyCoding::Zstd));
     }
 
     #[test]

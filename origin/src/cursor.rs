@@ -94,10 +94,7 @@ pub(crate) struct Stride {
 impl RenderedResponse {
     /// The next write when `sent` bytes are out.
     pub(crate) fn stride(&self, sent: u64) -> Stride {
-        let free = |bytes| Stride {
-            bytes,
-            interval: None,
-        };
+        let free = |bytes| Stride { bytes, interval: None };
         let slow = |rate: u32| {
             let bytes = rate.div_ceil(SLOW_WRITES_PER_S);
             Stride {

@@ -19,16 +19,9 @@ pub(crate) enum Decision {
     ReadOn,
     /// The response is rendered. It is held back for `delay`; `None` where the
     /// URL asked for no delay.
-    Respond {
-        intake: Intake,
-        delay: Option<Duration>,
-    },
+    Respond { intake: Intake, delay: Option<Duration> },
     /// The counters are asked for, and to `reset` them afterwards.
-    Stats {
-        intake: Intake,
-        reset: bool,
-        mode: RequestMode,
-    },
+    Stats { intake: Intake, reset: bool, mode: RequestMode },
 }
 
 /// Decides about the request at the start of `received`, and renders its
@@ -48,11 +41,7 @@ pub(crate) fn decide(
     };
     let intake = request.intake;
     if let path @ ("/stats" | "/stats/reset") = request.path_and_query().0 {
-        return Decision::Stats {
-            intake,
-            reset: path == "/stats/reset",
-            mode: request.mode,
-        };
+        return Decision::Stats { intake, reset: path == "/stats/reset", mode: request.mode };
     }
     let delay = respond(&request, seed, visits, response);
     Decision::Respond { intake, delay }
@@ -92,13 +81,7 @@ fn refuse(refusal: Refusal, received: usize, response: &mut RenderedResponse) ->
     let (status, mode) = (refusal.status(), RequestMode::default());
     response.render_own(status, "text/plain", body.as_bytes(), mode);
     response.after = After::Refuse;
-    Decision::Respond {
-        intake: Intake {
-            head_length: received,
-            ..Intake::default()
-        },
-        delay: None,
-    }
+    Decision::Respond { intake: Intake { head_length: received, ..Intake::default() }, delay: None }
 }
 
 #[cfg(test)]
@@ -110,13 +93,7 @@ mod tests {
     fn decided(target: &str, seed: u64) -> (Decision, RenderedResponse) {
         let mut response = RenderedResponse::new();
         let head = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
-        let decision = decide(
-            head.as_bytes(),
-            seed,
-            false,
-            &Visits::default(),
-            &mut response,
-        );
+        let decision = decide(head.as_bytes(), seed, false, &Visits::default(), &mut response);
         (decision, response)
     }
 
@@ -132,10 +109,7 @@ mod tests {
         let url = "/7?delay=lognormal:7ms:0.5&size=1k..64k";
         assert_eq!(sample(url, 1), sample(url, 1));
         assert_ne!(sample(url, 1), sample(url, 2));
-        assert_ne!(
-            sample(url, 1),
-            sample("/8?delay=lognormal:7ms:0.5&size=1k..64k", 1)
-        );
+        assert_ne!(sample(url, 1), sample("/8?delay=lognormal:7ms:0.5&size=1k..64k", 1));
         let absolute = format!("http://other:1{url}");
         assert_eq!(sample(url, 1), sample(&absolute, 1));
     }
@@ -145,10 +119,7 @@ mod tests {
         // Studies are compared across versions by their seed. The figures come
         // from the definition of the generator, computed apart from this code.
         let url = "/7?delay=1ms..20ms&size=1k..64k";
-        assert_eq!(
-            sample(url, 42),
-            (Some(Duration::from_nanos(18_543_154)), 13_107)
-        );
+        assert_eq!(sample(url, 42), (Some(Duration::from_nanos(18_543_154)), 13_107));
     }
 
     #[test]
@@ -162,13 +133,7 @@ mod tests {
     #[test]
     fn a_refusal_ends_the_connection() {
         let mut response = RenderedResponse::new();
-        let decision = decide(
-            b"no http\r\n\r\n",
-            0,
-            false,
-            &Visits::default(),
-            &mut response,
-        );
+        let decision = decide(b"no http\r\n\r\n", 0, false, &Visits::default(), &mut response);
         assert!(matches!(decision, Decision::Respond { .. }));
         assert_eq!(response.after, After::Refuse);
         assert_eq!(response.status, Some(400));

@@ -19,7 +19,5 @@ pub(crate) fn whole(text: &str) -> Option<u64> {
 /// A plain decimal number: digits, at most one point, no sign, no exponent.
 pub(crate) fn decimal(text: &str) -> Option<f64> {
     let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    (plain && text.len() <= 20)
-        .then(|| text.parse().ok())
-        .flatten()
+    (plain && text.len() <= 20).then(|| text.parse().ok()).flatten()
 }

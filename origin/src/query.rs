@@ -170,10 +170,7 @@ fn value<T>(slot: GivenBy<'_, T>) -> Option<T> {
 }
 
 fn conflict(first: &str, second: &str) -> QueryError {
-    QueryError::Conflict {
-        first: first.to_owned(),
-        second: second.to_owned(),
-    }
+    QueryError::Conflict { first: first.to_owned(), second: second.to_owned() }
 }
 
 /// One parameter, as the query has it.
@@ -315,8 +312,7 @@ impl<'q> Parameter<'q> {
             ("trailers", BadChunk::Trailers),
         ];
         const FORMS: &str = "size, huge, no-crlf, endless or trailers";
-        self.one_of(BadChunk::Size, FORMS, CHUNKS)
-            .map(Fault::BadChunk)
+        self.one_of(BadChunk::Size, FORMS, CHUNKS).map(Fault::BadChunk)
     }
 
     fn bad_head(self) -> Result<Fault, QueryError> {
@@ -331,8 +327,7 @@ impl<'q> Parameter<'q> {
             ("switch", BadHead::Switch),
         ];
         const FORMS: &str = "garbage, none, nul, control, cr, two-lengths, space or switch";
-        self.one_of(BadHead::Garbage, FORMS, HEADS)
-            .map(Fault::BadHead)
+        self.one_of(BadHead::Garbage, FORMS, HEADS).map(Fault::BadHead)
     }
 
     fn endless(self) -> Result<Fault, QueryError> {
@@ -415,15 +410,9 @@ mod tests {
     fn faults_have_defaults_and_stages() {
         let fault = |query| parse(query).unwrap().fault.unwrap();
         assert_eq!(fault("stall"), Fault::Cut(Stage::AfterHead, CutKind::Stall));
-        assert_eq!(
-            fault("stall=before"),
-            Fault::Cut(Stage::Before, CutKind::Stall)
-        );
+        assert_eq!(fault("stall=before"), Fault::Cut(Stage::Before, CutKind::Stall));
         assert_eq!(fault("reset"), Fault::Cut(Stage::Before, CutKind::Reset));
-        assert_eq!(
-            fault("reset=in-body"),
-            Fault::Cut(Stage::InBody, CutKind::Reset)
-        );
+        assert_eq!(fault("reset=in-body"), Fault::Cut(Stage::InBody, CutKind::Reset));
         assert_eq!(fault("truncate"), Fault::Cut(Stage::InBody, CutKind::Close));
         assert_eq!(fault("bad-chunk"), Fault::BadChunk(BadChunk::Size));
         assert_eq!(fault("bad-head=nul"), Fault::BadHead(BadHead::Nul));
@@ -449,15 +438,9 @@ mod tests {
 
     #[test]
     fn bad_values_are_named() {
-        assert_eq!(
-            error("status=99"),
-            "status=99: status takes a status from 200 to 599"
-        );
+        assert_eq!(error("status=99"), "status=99: status takes a status from 200 to 599");
         assert_eq!(error("chunked=yes"), "chunked=yes: chunked takes no value");
-        assert_eq!(
-            error("slow"),
-            "slow needs a value: bytes a second, from 1 to 10000000"
-        );
+        assert_eq!(error("slow"), "slow needs a value: bytes a second, from 1 to 10000000");
         assert!(error("delay=soon").starts_with("delay: 'soon' does not fit"));
         assert!(error("delay").starts_with("delay: '' does not fit"));
         assert!(error("redirect=0").contains("from 1 to 1000"));
@@ -475,10 +458,7 @@ mod tests {
     #[test]
     fn repetition_and_contradiction_are_refused() {
         assert_eq!(error("size=1&size=1"), "size is given twice");
-        assert_eq!(
-            error("chunked&close"),
-            "chunked and close exclude each other: leave one out"
-        );
+        assert_eq!(error("chunked&close"), "chunked and close exclude each other: leave one out");
         for query in [
             "stall&reset",
             "gzip&br",
@@ -489,10 +469,7 @@ mod tests {
             "gzip&endless",
             "idle-close&close",
         ] {
-            assert!(
-                matches!(parse(query), Err(QueryError::Conflict { .. })),
-                "{query}"
-            );
+            assert!(matches!(parse(query), Err(QueryError::Conflict { .. })), "{query}");
         }
     }
 

@@ -42,9 +42,7 @@ pub(crate) struct RequestMode {
 impl<'b> RequestHead<'b> {
     /// The path, and the query without its question mark; empty without one.
     pub(crate) fn path_and_query(&self) -> (&'b str, &'b str) {
-        self.path_and_query
-            .split_once('?')
-            .unwrap_or((self.path_and_query, ""))
+        self.path_and_query.split_once('?').unwrap_or((self.path_and_query, ""))
     }
 }
 
@@ -99,12 +97,8 @@ pub(crate) fn parse(bytes: &[u8], reused: bool) -> Result<Option<RequestHead<'_>
     let http10 = raw.version == Some(0);
     let target = raw.path.unwrap_or_default();
     let path_and_query = path_and_query(target).ok_or(Refusal::Target)?;
-    let mut mode = RequestMode {
-        head_only: raw.method == Some("HEAD"),
-        http10,
-        keep_alive: !http10,
-        reused,
-    };
+    let mut mode =
+        RequestMode { head_only: raw.method == Some("HEAD"), http10, keep_alive: !http10, reused };
     let mut expects_continue = false;
     let mut host = http10;
     let mut length = None;
@@ -142,16 +136,8 @@ pub(crate) fn parse(bytes: &[u8], reused: bool) -> Result<Option<RequestHead<'_>
     if body_length > REQUEST_BODY_MAX_BYTES {
         return Err(Refusal::BodyTooLong);
     }
-    let intake = Intake {
-        head_length,
-        body_length,
-        expects_continue,
-    };
-    Ok(Some(RequestHead {
-        path_and_query,
-        mode,
-        intake,
-    }))
+    let intake = Intake { head_length, body_length, expects_continue };
+    Ok(Some(RequestHead { path_and_query, mode, intake }))
 }
 
 /// The path and query of a target in origin or absolute form (RFC 9112,
@@ -160,9 +146,8 @@ fn path_and_query(target: &str) -> Option<&str> {
     if target.starts_with('/') {
         return Some(target);
     }
-    let rest = ["http://", "https://"]
-        .into_iter()
-        .find_map(|scheme| target.strip_prefix(scheme))?;
+    let rest =
+        ["http://", "https://"].into_iter().find_map(|scheme| target.strip_prefix(scheme))?;
     Some(rest.find(['/', '?']).map_or("/", |start| &rest[start..]))
 }
 
@@ -217,12 +202,8 @@ mod tests {
     #[test]
     fn keep_alive_follows_version_and_connection_field() {
         let kept = |text: &str| read(text).mode.keep_alive;
-        assert!(!kept(
-            "GET / HTTP/1.1\r\nHost: x\r\nConnection: Close\r\n\r\n"
-        ));
-        assert!(!kept(
-            "GET / HTTP/1.1\r\nHost: x\r\nConnection: te, close\r\n\r\n"
-        ));
+        assert!(!kept("GET / HTTP/1.1\r\nHost: x\r\nConnection: Close\r\n\r\n"));
+        assert!(!kept("GET / HTTP/1.1\r\nHost: x\r\nConnection: te, close\r\n\r\n"));
         assert!(!kept("GET / HTTP/1.0\r\n\r\n"));
         assert!(kept("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"));
     }
@@ -230,10 +211,7 @@ mod tests {
     #[test]
     fn absolute_targets_lose_their_authority() {
         let path = |text: &str| read(text).path_and_query.to_owned();
-        assert_eq!(
-            path("GET http://h:1/a?b HTTP/1.1\r\nHost: h\r\n\r\n"),
-            "/a?b"
-        );
+        assert_eq!(path("GET http://h:1/a?b HTTP/1.1\r\nHost: h\r\n\r\n"), "/a?b");
         assert_eq!(path("GET http://h HTTP/1.1\r\nHost: h\r\n\r\n"), "/");
         assert_eq!(refused("GET a HTTP/1.1\r\nHost: h\r\n\r\n"), 400);
         assert_eq!(refused("CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n"), 400);
@@ -248,10 +226,7 @@ mod tests {
         assert_eq!(refused(&with("Content-Length: 1048577")), 413);
         assert_eq!(refused(&with("Content-Length: +5")), 400);
         assert_eq!(refused(&with("Content-Length:")), 400);
-        assert_eq!(
-            refused(&with("Content-Length: 1\r\nContent-Length: 2")),
-            400
-        );
+        assert_eq!(refused(&with("Content-Length: 1\r\nContent-Length: 2")), 400);
         assert_eq!(refused(&with("Transfer-Encoding: chunked")), 411);
     }
 

@@ -85,22 +85,14 @@ impl Segment {
 
 impl RenderedResponse {
     pub(crate) fn new() -> Self {
-        Self {
-            text: Vec::with_capacity(512),
-            segments: Vec::with_capacity(4),
-            ..Self::default()
-        }
+        Self { text: Vec::with_capacity(512), segments: Vec::with_capacity(4), ..Self::default() }
     }
 
     fn clear(&mut self) {
         let (mut text, mut segments) = (take(&mut self.text), take(&mut self.segments));
         text.clear();
         segments.clear();
-        *self = Self {
-            text,
-            segments,
-            ..Self::default()
-        };
+        *self = Self { text, segments, ..Self::default() };
     }
 
     /// What `asked` asks for, with a body of `size` bytes. `path` and
@@ -507,12 +499,8 @@ mod tests {
         query,
     };
 
-    const PLAIN: RequestMode = RequestMode {
-        head_only: false,
-        http10: false,
-        keep_alive: true,
-        reused: false,
-    };
+    const PLAIN: RequestMode =
+        RequestMode { head_only: false, http10: false, keep_alive: true, reused: false };
 
     fn rendered(query: &str, mode: RequestMode) -> RenderedResponse {
         let asked = query::parse(query).unwrap();
@@ -605,10 +593,7 @@ mod tests {
 
     #[test]
     fn http_1_0_gets_no_chunks_and_keep_alive_is_announced() {
-        let old = RequestMode {
-            http10: true,
-            ..PLAIN
-        };
+        let old = RequestMode { http10: true, ..PLAIN };
         let response = rendered("chunked&size=4", old);
         let all = String::from_utf8(flat(&response, 100, usize::MAX)).unwrap();
         assert!(all.contains("Connection: close\r\n"), "{all}");
@@ -622,10 +607,7 @@ mod tests {
     #[test]
     fn head_is_the_same_head_alone() {
         for query in ["size=100000", "chunked", "gzip&size=9", "status=404"] {
-            let head_only = RequestMode {
-                head_only: true,
-                ..PLAIN
-            };
+            let head_only = RequestMode { head_only: true, ..PLAIN };
             let response = rendered(query, head_only);
             let head = flat(&response, 100, usize::MAX);
             let whole = text(query);
@@ -673,10 +655,7 @@ mod tests {
     fn a_fault_can_wait_for_a_reused_connection() {
         let fresh = rendered("reset&if-reused", PLAIN);
         assert_eq!(fresh.after, After::KeepAlive);
-        let reused = RequestMode {
-            reused: true,
-            ..PLAIN
-        };
+        let reused = RequestMode { reused: true, ..PLAIN };
         assert_eq!(rendered("reset&if-reused", reused).after, After::Reset);
     }
 
@@ -701,12 +680,7 @@ mod tests {
         );
         assert_eq!(text("headers=10000").matches("X-Filler: ").count(), 10_000);
         assert!(text("header-size=100000").contains(&"a".repeat(100_000)));
-        assert_eq!(
-            text("interim=300")
-                .matches("HTTP/1.1 102 Processing\r\n\r\n")
-                .count(),
-            300
-        );
+        assert_eq!(text("interim=300").matches("HTTP/1.1 102 Processing\r\n\r\n").count(), 300);
     }
 
     #[test]
@@ -729,10 +703,7 @@ mod tests {
     fn strides_pace_the_response() {
         let slow = rendered("slow=10", PLAIN);
         assert_eq!(slow.stride(0).bytes, slow.head_length);
-        let one = Stride {
-            bytes: 1,
-            interval: Some(Duration::from_millis(100)),
-        };
+        let one = Stride { bytes: 1, interval: Some(Duration::from_millis(100)) };
         assert_eq!(slow.stride(slow.head_length), one);
         assert_eq!(rendered("slow-head=10", PLAIN).stride(0), one);
         assert_eq!(rendered("slow-head=1000", PLAIN).stride(0).bytes, 10);

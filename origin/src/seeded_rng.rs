@@ -22,11 +22,9 @@ impl SeededRng {
     pub(crate) fn of_url(seed: u64, path_and_query: &str) -> Self {
         const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
         const PRIME: u64 = 0x0000_0100_0000_01b3;
-        let hash = path_and_query
-            .bytes()
-            .fold(OFFSET_BASIS ^ mix(seed), |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(PRIME)
-            });
+        let hash = path_and_query.bytes().fold(OFFSET_BASIS ^ mix(seed), |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(PRIME)
+        });
         Self(mix(hash))
     }
 

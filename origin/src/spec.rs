@@ -117,11 +117,8 @@ impl SpecError {
 
 /// `text` as an error message can repeat it: short, and printable.
 pub(crate) fn echo(text: &str) -> String {
-    let mut shown: String = text
-        .chars()
-        .take(ECHO_MAX_CHARS)
-        .flat_map(char::escape_default)
-        .collect();
+    let mut shown: String =
+        text.chars().take(ECHO_MAX_CHARS).flat_map(char::escape_default).collect();
     if text.chars().nth(ECHO_MAX_CHARS).is_some() {
         shown.push_str("...");
     }
@@ -129,10 +126,7 @@ pub(crate) fn echo(text: &str) -> String {
 }
 
 fn duration(text: &str) -> Option<Duration> {
-    let digits = text
-        .bytes()
-        .take_while(|b| b.is_ascii_digit() || *b == b'.')
-        .count();
+    let digits = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
     let (value, unit) = text.split_at(digits);
     let per_second = match unit {
         "us" => 1e6,
@@ -153,9 +147,7 @@ pub(crate) fn bytes(text: &str) -> Option<u64> {
         b'G' => (&text[..text.len() - 1], 1 << 30),
         _ => (text, 1),
     };
-    whole(digits)?
-        .checked_mul(unit)
-        .filter(|&size| size <= SIZE_MAX_BYTES)
+    whole(digits)?.checked_mul(unit).filter(|&size| size <= SIZE_MAX_BYTES)
 }
 
 #[cfg(test)]
@@ -183,10 +175,7 @@ mod tests {
         );
         assert_eq!(
             delay("lognormal:20ms:0.5"),
-            Delay::LogNormal {
-                median: Duration::from_millis(20),
-                sigma: 0.5
-            }
+            Delay::LogNormal { median: Duration::from_millis(20), sigma: 0.5 }
         );
     }
 
@@ -247,10 +236,7 @@ mod tests {
     #[test]
     fn an_error_names_the_value_and_the_forms() {
         let message = "soon".parse::<Delay>().unwrap_err().to_string();
-        assert!(
-            message.starts_with("'soon' does not fit: give a time"),
-            "{message}"
-        );
+        assert!(message.starts_with("'soon' does not fit: give a time"), "{message}");
         let long = "9".repeat(500).parse::<Size>().unwrap_err().to_string();
         assert!(long.len() < 250, "{long}");
     }
@@ -266,10 +252,8 @@ mod tests {
         }
         let n = 100_000;
         let lognormal = delay("lognormal:20ms:0.5");
-        let mean: f64 = (0..n)
-            .map(|_| lognormal.sample(&mut rng).as_secs_f64())
-            .sum::<f64>()
-            / f64::from(n);
+        let mean: f64 =
+            (0..n).map(|_| lognormal.sample(&mut rng).as_secs_f64()).sum::<f64>() / f64::from(n);
         let expected = 0.020 * 0.125f64.exp();
         // The standard deviation is 0.533 of the mean: five standard errors.
         assert!((mean / expected - 1.0).abs() < 0.0085, "{mean}");

@@ -170,10 +170,7 @@ impl ServerCounters {
     }
 
     pub(crate) fn tally(&self, thread: usize) -> Tally<'_> {
-        Tally {
-            counters: self,
-            shard: &self.shards[thread],
-        }
+        Tally { counters: self, shard: &self.shards[thread] }
     }
 
     /// The counters now. While requests are served, the sums of different
@@ -253,10 +250,7 @@ pub(crate) struct Tally<'c> {
 impl<'c> Tally<'c> {
     /// A connection was accepted; what it counts as shows with its first request.
     pub(crate) fn connection(self) -> CountedConnection<'c> {
-        CountedConnection {
-            tally: self,
-            use_: Use::None,
-        }
+        CountedConnection { tally: self, use_: Use::None }
     }
 
     pub(crate) fn response(self, status: u16) {
@@ -351,9 +345,8 @@ fn cpu_time_s() -> (f64, f64) {
         return (0.0, 0.0);
     };
     let tick_s = 1.0 / rustix::param::clock_ticks_per_second() as f64;
-    parse_cpu_ticks(&stat).map_or((0.0, 0.0), |(user, system)| {
-        (user as f64 * tick_s, system as f64 * tick_s)
-    })
+    parse_cpu_ticks(&stat)
+        .map_or((0.0, 0.0), |(user, system)| (user as f64 * tick_s, system as f64 * tick_s))
 }
 
 /// Fields 14 and 15 of `/proc/PID/stat` (proc_pid_stat(5)). The second field,
@@ -386,10 +379,7 @@ mod tests {
         assert_eq!((stats.requests, stats.concurrency), (2, 2));
         assert_eq!(stats.responses, BTreeMap::from([(200, 2), (503, 1)]));
         assert_eq!((stats.connections_accepted, stats.connections_open), (2, 2));
-        assert_eq!(
-            (stats.sent_bytes, stats.body_bytes, stats.threads),
-            (10, 4, 2)
-        );
+        assert_eq!((stats.sent_bytes, stats.body_bytes, stats.threads), (10, 4, 2));
         drop((one, two, first, second));
         let stats = counters.snapshot();
         assert_eq!((stats.concurrency, stats.concurrency_peak), (0, 2));
@@ -407,10 +397,7 @@ mod tests {
         both.stats_request();
         drop(both.request());
         let stats = counters.snapshot();
-        assert_eq!(
-            (stats.connections_accepted, stats.connections_unused),
-            (1, 1)
-        );
+        assert_eq!((stats.connections_accepted, stats.connections_unused), (1, 1));
         assert_eq!((stats.requests, stats.connections_open), (2, 1));
     }
 

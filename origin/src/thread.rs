@@ -24,11 +24,7 @@ pub struct ServerSettings {
 
 impl Default for ServerSettings {
     fn default() -> Self {
-        Self {
-            seed: 0,
-            threads: NonZeroUsize::MIN,
-            idle_timeout: IDLE_TIMEOUT,
-        }
+        Self { seed: 0, threads: NonZeroUsize::MIN, idle_timeout: IDLE_TIMEOUT }
     }
 }
 

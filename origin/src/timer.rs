@@ -46,10 +46,7 @@ impl Timer {
     pub(crate) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let fd = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        Ok(Self {
-            fd: watch(fd)?,
-            queue: Mutex::default(),
-        })
+        Ok(Self { fd: watch(fd)?, queue: Mutex::default() })
     }
 
     /// Wakes the waits that are due; the runtime's thread must run this as
@@ -77,11 +74,7 @@ impl Timer {
 
     /// Waits until `deadline`; never ends early.
     pub(crate) fn at(&self, deadline: Instant) -> Sleep<'_> {
-        Sleep {
-            timer: self,
-            deadline,
-            registered: None,
-        }
+        Sleep { timer: self, deadline, registered: None }
     }
 
     /// Runs `work`, but not past `limit` from now on; `None` if that was too
@@ -157,10 +150,8 @@ impl Future for Sleep<'_> {
         let mut queue = self.timer.queue();
         let number = queue.next_number;
         queue.next_number += 1;
-        let is_first = queue
-            .waits
-            .first_key_value()
-            .is_none_or(|(&(first, _), _)| deadline < first);
+        let is_first =
+            queue.waits.first_key_value().is_none_or(|(&(first, _), _)| deadline < first);
         queue.waits.insert((deadline, number), cx.waker().clone());
         if is_first {
             let armed = self.timer.arm(deadline - now);
@@ -187,17 +178,15 @@ mod tests {
     use super::*;
 
     fn on_runtime<F: Future>(work: impl FnOnce(Arc<Timer>) -> F) -> F::Output {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-            .block_on(async {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(
+            async {
                 let timer = Arc::new(Timer::new().unwrap());
                 let driver = Arc::clone(&timer);
                 let mut tasks = JoinSet::new();
                 tasks.spawn(async move { driver.drive().await });
                 work(timer).await
-            })
+            },
+        )
     }
 
     #[test]

@@ -46,9 +46,8 @@ pub fn builtin(base: &str, seed: u64) -> impl Iterator<Item = String> + use<> {
 /// Lognormal delays with exactly the promised sum. Each boundary between two
 /// URLs' shares of it is rounded, so that the rounding cancels out.
 fn builtin_delays_us(rng: &mut SeededRng) -> Vec<u64> {
-    let weights: Vec<f64> = (0..BUILTIN_COUNT)
-        .map(|_| (BUILTIN_SIGMA * rng.normal()).exp())
-        .collect();
+    let weights: Vec<f64> =
+        (0..BUILTIN_COUNT).map(|_| (BUILTIN_SIGMA * rng.normal()).exp()).collect();
     let total: f64 = weights.iter().sum();
     let mut so_far = 0.0;
     let mut boundary = 0;
@@ -167,10 +166,7 @@ impl Template {
         if !query.is_empty() {
             query.insert(0, '?');
         }
-        Ok(Self {
-            before: format!("{}/", base.as_str().trim_end_matches('/')),
-            after: query,
-        })
+        Ok(Self { before: format!("{}/", base.as_str().trim_end_matches('/')), after: query })
     }
 
     fn write(&self, count: u64, mut out: impl Write) -> io::Result<()> {
@@ -223,13 +219,7 @@ mod tests {
     }
 
     fn args(base: &str) -> UrlsArgs {
-        UrlsArgs {
-            base: base.to_owned(),
-            count: 2,
-            delay: None,
-            size: None,
-            params: Vec::new(),
-        }
+        UrlsArgs { base: base.to_owned(), count: 2, delay: None, size: None, params: Vec::new() }
     }
 
     fn printed(args: &UrlsArgs) -> String {
@@ -240,10 +230,7 @@ mod tests {
 
     #[test]
     fn lists_are_printed() {
-        assert_eq!(
-            printed(&args("http://h:1/")),
-            "http://h:1/0\nhttp://h:1/1\n"
-        );
+        assert_eq!(printed(&args("http://h:1/")), "http://h:1/0\nhttp://h:1/1\n");
         let full = UrlsArgs {
             count: 1,
             delay: Some("1ms..2ms".to_owned()),
@@ -269,10 +256,7 @@ mod tests {
             }
         }
         // Ends at the first full buffer: the whole would take hours.
-        let endless = UrlsArgs {
-            count: u64::MAX,
-            ..args("http://h")
-        };
+        let endless = UrlsArgs { count: u64::MAX, ..args("http://h") };
         assert!(print(&endless, Full(io::ErrorKind::BrokenPipe)).is_ok());
         let error = print(&endless, Full(io::ErrorKind::StorageFull)).unwrap_err();
         assert!(error.to_string().starts_with("the list cannot be written"));
@@ -284,17 +268,11 @@ mod tests {
         assert!(error(args("127.0.0.1:8080")).contains("is no base URL"));
         assert!(error(args("ftp://h/")).contains("is no base URL"));
         assert!(error(args("http://h/?a")).contains("is no base URL"));
-        let with = |param: &str| UrlsArgs {
-            params: vec![param.to_owned()],
-            ..args("http://h")
-        };
+        let with = |param: &str| UrlsArgs { params: vec![param.to_owned()], ..args("http://h") };
         assert!(error(with("colour=red")).contains("no parameter 'colour'"));
         assert!(error(with("a b")).contains("no white space"));
         assert!(error(with("gzip&chunked")).contains("once for each"));
-        let twice = UrlsArgs {
-            size: Some("64".to_owned()),
-            ..with("size=1")
-        };
+        let twice = UrlsArgs { size: Some("64".to_owned()), ..with("size=1") };
         assert!(error(twice).contains("given twice"));
     }
 }

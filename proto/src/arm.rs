@@ -202,12 +202,11 @@ macro_rules! by_name {
 
             fn from_str(text: &str) -> Result<Self, UnknownName> {
                 let mut all = $all.into_iter();
-                all.find(|known| known.name() == text)
-                    .ok_or_else(|| UnknownName {
-                        what: $what,
-                        name: text.to_owned(),
-                        known: $all.iter().map(|known| known.name()).collect(),
-                    })
+                all.find(|known| known.name() == text).ok_or_else(|| UnknownName {
+                    what: $what,
+                    name: text.to_owned(),
+                    known: $all.iter().map(|known| known.name()).collect(),
+                })
             }
         }
     };
@@ -315,10 +314,7 @@ impl Arm {
     ///
     /// [`ArmError`] with the reason and, where there is one, the nearest arm that works.
     pub fn parse_sweep(spec: &str, concurrency: NonZeroU32) -> Result<Vec<Self>, ArmError> {
-        expand(spec)?
-            .iter()
-            .map(|one| Self::parse(one, concurrency))
-            .collect()
+        expand(spec)?.iter().map(|one| Self::parse(one, concurrency)).collect()
     }
 
     /// Parses several specs; an arm that comes up twice counts once.
@@ -356,8 +352,7 @@ impl Arm {
     /// As [`Arm::parse_sweep`].
     pub fn parse(spec: &str, concurrency: NonZeroU32) -> Result<Self, ArmError> {
         let (arm, own_concurrency) = Self::read(spec, concurrency).map_err(|flaw| flaw.of(spec))?;
-        arm.check(own_concurrency, concurrency)
-            .map_err(|flaw| flaw.of(spec))?;
+        arm.check(own_concurrency, concurrency).map_err(|flaw| flaw.of(spec))?;
         Ok(arm)
     }
 
@@ -377,10 +372,9 @@ impl Arm {
         }
         let mut client = Client::CORE;
         if let Some((before, after)) = rest.split_once('@') {
-            client = after.parse().map_err(|error: UnknownName| Flaw {
-                reason: error.to_string(),
-                hint: None,
-            })?;
+            client = after
+                .parse()
+                .map_err(|error: UnknownName| Flaw { reason: error.to_string(), hint: None })?;
             rest = before;
         }
         let mut own_concurrency = None;
@@ -396,9 +390,8 @@ impl Arm {
             processes = number(count, "the number of processes", FETCHERS_MAX)?;
             rest = model;
         }
-        let model: Model = rest
-            .parse()
-            .map_err(|error: UnknownName| Flaw::of_grammar(error.to_string()))?;
+        let model: Model =
+            rest.parse().map_err(|error: UnknownName| Flaw::of_grammar(error.to_string()))?;
         let arm = Self {
             processes,
             model,
@@ -414,18 +407,11 @@ impl Arm {
 
     /// Whether its parts fit each other.
     fn check(&self, own: Option<NonZeroU32>, default: NonZeroU32) -> Result<(), Flaw> {
-        let Self {
-            processes,
-            model,
-            client,
-            ..
-        } = *self;
+        let Self { processes, model, client, .. } = *self;
         if let Some(c) = own.filter(|_| !model.takes_concurrency()) {
             let many = processes.saturating_mul(c).get().min(FETCHERS_MAX);
-            let nearest = Self {
-                processes: NonZeroU32::new(many).unwrap_or(NonZeroU32::MIN),
-                ..*self
-            };
+            let nearest =
+                Self { processes: NonZeroU32::new(many).unwrap_or(NonZeroU32::MIN), ..*self };
             return Err(Flaw {
                 reason: format!("{model} has one URL in flight, so it takes no :C"),
                 hint: Some(format!(
@@ -434,10 +420,7 @@ impl Arm {
             });
         }
         if !client.runs_under(model) {
-            let with_client = Self {
-                client: client.alternative(model),
-                ..*self
-            };
+            let with_client = Self { client: client.alternative(model), ..*self };
             let with_model = Self {
                 model: client.nearest_model(model),
                 concurrency: own.unwrap_or(default),
@@ -451,13 +434,7 @@ impl Arm {
         match self.workers {
             Some(workers) if workers > processes => Err(Flaw {
                 reason: format!("{processes} fetcher(s) cannot be spread over {workers} workers"),
-                hint: Some(format!(
-                    "use {}",
-                    Self {
-                        processes: workers,
-                        ..*self
-                    }
-                )),
+                hint: Some(format!("use {}", Self { processes: workers, ..*self })),
             }),
             _ => Ok(()),
         }
@@ -477,22 +454,14 @@ impl Flaw {
     }
 
     fn of(self, spec: &str) -> ArmError {
-        ArmError {
-            spec: spec.to_owned(),
-            reason: self.reason,
-            hint: self.hint,
-        }
+        ArmError { spec: spec.to_owned(), reason: self.reason, hint: self.hint }
     }
 }
 
 fn number(text: &str, what: &str, max: u32) -> Result<NonZeroU32, Flaw> {
-    text.parse::<NonZeroU32>()
-        .ok()
-        .filter(|n| n.get() <= max && !text.starts_with('+'))
-        .ok_or_else(|| Flaw {
-            reason: format!("{what} is '{text}', not a number from 1 to {max}"),
-            hint: None,
-        })
+    text.parse::<NonZeroU32>().ok().filter(|n| n.get() <= max && !text.starts_with('+')).ok_or_else(
+        || Flaw { reason: format!("{what} is '{text}', not a number from 1 to {max}"), hint: None },
+    )
 }
 
 /// Expands every brace: `{1,2}xasync:{4,8}` makes four.
@@ -505,9 +474,7 @@ fn expand(spec: &str) -> Result<Vec<String>, ArmError> {
     let mut done = vec![String::new()];
     let mut rest = spec;
     while let Some((before, after)) = rest.split_once('{') {
-        let (inside, after) = after
-            .split_once('}')
-            .ok_or_else(|| fail("a { is never closed"))?;
+        let (inside, after) = after.split_once('}').ok_or_else(|| fail("a { is never closed"))?;
         if inside.contains('{') {
             return Err(fail("braces stand within braces"));
         }
@@ -520,11 +487,7 @@ fn expand(spec: &str) -> Result<Vec<String>, ArmError> {
         }
         done = done
             .iter()
-            .flat_map(|start| {
-                values
-                    .iter()
-                    .map(move |value| format!("{start}{before}{value}"))
-            })
+            .flat_map(|start| values.iter().map(move |value| format!("{start}{before}{value}")))
             .collect();
         if done.len() > ARMS_MAX {
             return Err(fail("the braces make too many arms"));
@@ -548,11 +511,7 @@ mod tests {
     const C: NonZeroU32 = NonZeroU32::new(32).unwrap();
 
     fn names(spec: &str) -> Vec<String> {
-        Arm::parse_sweep(spec, C)
-            .unwrap()
-            .iter()
-            .map(Arm::to_string)
-            .collect()
+        Arm::parse_sweep(spec, C).unwrap().iter().map(Arm::to_string).collect()
     }
 
     fn error(spec: &str) -> String {
@@ -564,19 +523,13 @@ mod tests {
         assert_eq!(names("async"), ["async:32"]);
         assert_eq!(names("1xasync:8@core"), ["async:8"]);
         assert_eq!(names("32xsequential"), ["32xsequential"]);
-        assert_eq!(
-            names("4xasync-mt:8@reqwest/2w"),
-            ["4xasync-mt:8@reqwest/2w"]
-        );
+        assert_eq!(names("4xasync-mt:8@reqwest/2w"), ["4xasync-mt:8@reqwest/2w"]);
         assert_eq!(names("sequential@ureq"), ["sequential@ureq"]);
     }
 
     #[test]
     fn braces_sweep() {
-        assert_eq!(
-            names("{1,2,4}xasync:16"),
-            ["async:16", "2xasync:16", "4xasync:16"]
-        );
+        assert_eq!(names("{1,2,4}xasync:16"), ["async:16", "2xasync:16", "4xasync:16"]);
         assert_eq!(
             names("{2, 4}xthreads:{8,16}"),
             ["2xthreads:8", "2xthreads:16", "4xthreads:8", "4xthreads:16"]
@@ -630,19 +583,11 @@ mod tests {
     #[test]
     fn a_family_has_n_for_what_varies() {
         let arm = Arm::parse("4xasync:16@reqwest/2w", C).unwrap();
-        let families = [
-            ArmFactor::Processes,
-            ArmFactor::Concurrency,
-            ArmFactor::Workers,
-        ];
+        let families = [ArmFactor::Processes, ArmFactor::Concurrency, ArmFactor::Workers];
         let names = families.map(|factor| arm.family(factor));
         assert_eq!(
             names,
-            [
-                "Nxasync:16@reqwest/2w",
-                "4xasync:N@reqwest/2w",
-                "4xasync:16@reqwest/Nw"
-            ]
+            ["Nxasync:16@reqwest/2w", "4xasync:N@reqwest/2w", "4xasync:16@reqwest/Nw"]
         );
     }
 
@@ -655,16 +600,10 @@ mod tests {
             owns_connections: false,
             label: "libcurl",
         });
-        let arm = Arm {
-            client: curl,
-            ..Arm::parse("async:8", C).unwrap()
-        };
+        let arm = Arm { client: curl, ..Arm::parse("async:8", C).unwrap() };
         assert_eq!(arm.to_string(), "async:8@curl");
         assert!(arm.check(None, C).is_ok());
-        let wrong = Arm {
-            model: Model::Threads,
-            ..arm
-        };
+        let wrong = Arm { model: Model::Threads, ..arm };
         assert_eq!(
             wrong.check(None, C).unwrap_err().of("x").to_string(),
             "arm 'x': curl needs an event loop, and threads is not that; use threads:8@ureq or async:32@curl"

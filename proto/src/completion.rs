@@ -120,9 +120,7 @@ impl CompletionBatch {
     /// How long the server of the completion at this position asks to wait, if it does.
     #[must_use]
     pub fn retry_after(&self, position: u32) -> Option<Duration> {
-        let found = self
-            .retry_afters
-            .binary_search_by_key(&position, |(at, _)| *at);
+        let found = self.retry_afters.binary_search_by_key(&position, |(at, _)| *at);
         found.ok().map(|index| self.retry_afters[index].1)
     }
 }
@@ -153,8 +151,7 @@ impl CompletionBatchBuilder {
                 text: truncated(text).to_owned(),
             });
         }
-        m.id_deltas
-            .push(completion.id.0.wrapping_sub(self.last_id).cast_signed());
+        m.id_deltas.push(completion.id.0.wrapping_sub(self.last_id).cast_signed());
         self.last_id = completion.id.0;
         self.outcomes.push(completion.outcome.code());
         m.statuses.push(completion.status.unwrap_or(0).into());
@@ -162,8 +159,7 @@ impl CompletionBatchBuilder {
         m.starts_us.push(completion.start_us);
         m.connects_us.push(completion.connect_us);
         // A first byte within the first microsecond is told as 1 µs: 0 is none.
-        m.first_bytes_us
-            .push(completion.first_byte_us.map_or(0, |us| us.max(1)));
+        m.first_bytes_us.push(completion.first_byte_us.map_or(0, |us| us.max(1)));
         m.durations_us.push(completion.duration_us);
         m.slots.push(completion.slot);
         // All of a fetcher's completions have one, or none has.
@@ -210,11 +206,7 @@ fn at_most(
     range: &'static str,
 ) -> Result<(), WireError> {
     match column.iter().max() {
-        Some(&value) if value > max => Err(WireError::OutOfRange {
-            field,
-            value,
-            range,
-        }),
+        Some(&value) if value > max => Err(WireError::OutOfRange { field, value, range }),
         _ => Ok(()),
     }
 }
@@ -260,14 +252,10 @@ fn check_columns(m: &wire::CompletionBatch) -> Result<(), WireError> {
         m.slots.len(),
     ];
     if lengths.iter().any(|length| *length != count) {
-        return Err(WireError::Inconsistent(
-            "the columns of a completion batch differ in length",
-        ));
+        return Err(WireError::Inconsistent("the columns of a completion batch differ in length"));
     }
     if !m.waits_us.is_empty() && m.waits_us.len() != count {
-        return Err(WireError::Inconsistent(
-            "the waits of a completion batch differ in length",
-        ));
+        return Err(WireError::Inconsistent("the waits of a completion batch differ in length"));
     }
     times("starts_us", &m.starts_us)?;
     times("connects_us", &m.connects_us)?;
@@ -302,10 +290,7 @@ fn completions(m: &wire::CompletionBatch) -> Result<Vec<Completion>, WireError> 
 fn outcome(code: u8) -> Result<Outcome, WireError> {
     Outcome::from_code(code)
         .filter(|outcome| *outcome != Outcome::Abandoned)
-        .ok_or(WireError::Unknown {
-            field: "outcomes",
-            value: code.into(),
-        })
+        .ok_or(WireError::Unknown { field: "outcomes", value: code.into() })
 }
 
 fn status(code: u32) -> Result<Option<u16>, WireError> {
@@ -501,9 +486,7 @@ mod tests {
             CompletionBatch::try_from(message).is_err()
         };
         assert!(CompletionBatch::try_from(message.clone()).is_ok());
-        assert!(refused(
-            |m| m.outcomes = vec![Outcome::Abandoned.code()].into()
-        ));
+        assert!(refused(|m| m.outcomes = vec![Outcome::Abandoned.code()].into()));
         assert!(refused(|m| m.outcomes = vec![0].into()));
         assert!(refused(|m| m.outcomes = vec![].into()));
         assert!(refused(|m| m.statuses[0] = 99));
@@ -516,24 +499,9 @@ mod tests {
         assert!(refused(|m| m.waits_us = vec![u64::MAX]));
         assert!(refused(|m| m.body_bytes[0] = u64::MAX));
         assert!(refused(|m| m.waits_us = vec![1, 2]));
-        assert!(!refused(|m| m.retry_afters = vec![wire::RetryAfter {
-            index: 0,
-            seconds: 1
-        }]));
-        assert!(refused(|m| m.retry_afters = vec![wire::RetryAfter {
-            index: 1,
-            seconds: 1
-        }]));
-        assert!(refused(|m| m.retry_afters = vec![
-            wire::RetryAfter {
-                index: 0,
-                seconds: 1
-            };
-            2
-        ]));
-        assert!(refused(|m| m.details.push(wire::FailureDetail {
-            index: 1,
-            text: String::new()
-        })));
+        assert!(!refused(|m| m.retry_afters = vec![wire::RetryAfter { index: 0, seconds: 1 }]));
+        assert!(refused(|m| m.retry_afters = vec![wire::RetryAfter { index: 1, seconds: 1 }]));
+        assert!(refused(|m| m.retry_afters = vec![wire::RetryAfter { index: 0, seconds: 1 }; 2]));
+        assert!(refused(|m| m.details.push(wire::FailureDetail { index: 1, text: String::new() })));
     }
 }

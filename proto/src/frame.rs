@@ -18,9 +18,7 @@ pub enum FrameError {
 
 /// Appends `message` to `out` as one frame.
 pub fn encode<M: Message>(message: &M, out: &mut Vec<u8>) {
-    message
-        .encode_length_delimited(out)
-        .expect("a Vec grows as needed");
+    message.encode_length_delimited(out).expect("a Vec grows as needed");
 }
 
 /// Writes the length prefix that must stand before an already encoded message.
@@ -30,10 +28,7 @@ pub fn prefix(length: usize) -> Prefix {
     let mut rest = &mut bytes[..];
     prost::encode_length_delimiter(length, &mut rest).expect("ten bytes hold any varint");
     let unused = rest.len();
-    Prefix {
-        bytes,
-        len: 10 - unused,
-    }
+    Prefix { bytes, len: 10 - unused }
 }
 
 /// An encoded length.
@@ -114,18 +109,12 @@ mod tests {
     #[test]
     fn a_length_above_the_limit_is_refused_before_it_is_read() {
         let mut buffer = BytesMut::from(prefix(FRAME_MAX_BYTES + 1).as_ref());
-        assert_eq!(
-            take(&mut buffer),
-            Err(FrameError::TooLong(FRAME_MAX_BYTES as u64 + 1))
-        );
+        assert_eq!(take(&mut buffer), Err(FrameError::TooLong(FRAME_MAX_BYTES as u64 + 1)));
     }
 
     #[test]
     fn a_length_without_end_is_refused() {
-        assert_eq!(
-            take(&mut BytesMut::from(&[0xff_u8; 10][..])),
-            Err(FrameError::BadLength)
-        );
+        assert_eq!(take(&mut BytesMut::from(&[0xff_u8; 10][..])), Err(FrameError::BadLength));
         assert_eq!(take(&mut BytesMut::from(&[0xff_u8; 9][..])), Ok(None));
     }
 

@@ -21,27 +21,18 @@ pub enum Method {
 ///
 /// A field that comes later needs `serde(default)`: older records lack it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(
-    feature = "record",
-    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema)
-)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema))]
 pub struct HttpSettings {
     /// `GET` or `HEAD`.
     #[cfg_attr(feature = "record", schemars(with = "String"))]
     pub method: Method,
     /// One whole exchange.
     // Connecting, redirects and the body included.
-    #[cfg_attr(
-        feature = "record",
-        serde(rename = "timeout_s", with = "record::seconds")
-    )]
+    #[cfg_attr(feature = "record", serde(rename = "timeout_s", with = "record::seconds"))]
     #[cfg_attr(feature = "record", schemars(with = "f64"))]
     pub timeout: Duration,
     /// Resolving, connecting, TLS handshake.
-    #[cfg_attr(
-        feature = "record",
-        serde(rename = "connect_timeout_s", with = "record::seconds")
-    )]
+    #[cfg_attr(feature = "record", serde(rename = "connect_timeout_s", with = "record::seconds"))]
     #[cfg_attr(feature = "record", schemars(with = "f64"))]
     pub connect_timeout: Duration,
     /// Largest body.
@@ -116,10 +107,7 @@ impl HttpSettings {
     #[must_use]
     pub fn without_secrets(&self) -> Self {
         let names = self.headers.iter().map(|(name, _)| name.clone());
-        Self {
-            headers: names.map(|name| (name, String::new())).collect(),
-            ..self.clone()
-        }
+        Self { headers: names.map(|name| (name, String::new())).collect(), ..self.clone() }
     }
 
     /// A setup with these fields only.
@@ -156,10 +144,7 @@ impl HttpSettings {
                 Ok(wire::Method::Get) => Method::Get,
                 Ok(wire::Method::Head) => Method::Head,
                 Ok(wire::Method::Unspecified) | Err(_) => {
-                    return Err(WireError::Unknown {
-                        field: "method",
-                        value: setup.method.into(),
-                    });
+                    return Err(WireError::Unknown { field: "method", value: setup.method.into() });
                 }
             },
             timeout: timeout("timeout", setup.timeout_us)?,
@@ -180,11 +165,7 @@ impl HttpSettings {
 fn timeout(field: &'static str, micros: u64) -> Result<Duration, WireError> {
     let value = Duration::from_micros(micros);
     if value.is_zero() || value > TIMEOUT_MAX {
-        return Err(WireError::OutOfRange {
-            field,
-            value: micros,
-            range: "1 µs to 1 h",
-        });
+        return Err(WireError::OutOfRange { field, value: micros, range: "1 µs to 1 h" });
     }
     Ok(value)
 }
@@ -224,10 +205,7 @@ mod record {
             from: D,
         ) -> Result<Vec<(String, String)>, D::Error> {
             let names = Vec::deserialize(from)?;
-            Ok(names
-                .into_iter()
-                .map(|name| (name, String::new()))
-                .collect())
+            Ok(names.into_iter().map(|name| (name, String::new())).collect())
         }
     }
 

@@ -62,11 +62,7 @@ pub struct LeaseCursor {
 
 impl From<LeaseBatch> for LeaseCursor {
     fn from(batch: LeaseBatch) -> Self {
-        Self {
-            batch,
-            index: 0,
-            offset: 0,
-        }
+        Self { batch, index: 0, offset: 0 }
     }
 }
 
@@ -121,9 +117,7 @@ impl TryFrom<wire::LeaseBatch> for LeaseBatch {
         }
         let total: u64 = batch.lengths.iter().copied().map(u64::from).sum();
         if total != batch.text.len() as u64 {
-            return Err(WireError::Inconsistent(
-                "the lengths do not add up to the text",
-            ));
+            return Err(WireError::Inconsistent("the lengths do not add up to the text"));
         }
         let ids = if batch.ids.is_empty() {
             if batch.first_id.checked_add(count as u64).is_none() {
@@ -135,11 +129,7 @@ impl TryFrom<wire::LeaseBatch> for LeaseBatch {
         } else {
             return Err(WireError::Inconsistent("as many ids as URLs are needed"));
         };
-        Ok(Self {
-            ids,
-            lengths: batch.lengths,
-            text: batch.text,
-        })
+        Ok(Self { ids, lengths: batch.lengths, text: batch.text })
     }
 }
 
@@ -163,8 +153,7 @@ impl LeaseBatchBuilder {
     pub fn push(&mut self, id: UrlId, url: &[u8]) {
         debug_assert!(url.len() <= URL_MAX_BYTES && self.fits(url));
         self.ids.push(id.0);
-        self.lengths
-            .push(u32::try_from(url.len()).unwrap_or(u32::MAX));
+        self.lengths.push(u32::try_from(url.len()).unwrap_or(u32::MAX));
         self.text.extend_from_slice(url);
     }
 
@@ -184,11 +173,7 @@ impl LeaseBatchBuilder {
     #[must_use]
     pub fn finish(self) -> wire::LeaseBatch {
         let first_id = self.ids.first().copied().unwrap_or(0);
-        let contiguous = self
-            .ids
-            .iter()
-            .zip(first_id..)
-            .all(|(id, next)| *id == next);
+        let contiguous = self.ids.iter().zip(first_id..).all(|(id, next)| *id == next);
         wire::LeaseBatch {
             first_id,
             ids: if contiguous { Vec::new() } else { self.ids },

@@ -158,10 +158,7 @@ impl MemorySample {
     /// A sample of no fetcher yet.
     #[must_use]
     pub fn at(elapsed: Duration) -> Self {
-        Self {
-            elapsed,
-            ..Self::default()
-        }
+        Self { elapsed, ..Self::default() }
     }
 
     /// Adds a fetcher, if its memory could be read.
@@ -215,10 +212,7 @@ impl From<Exit> for wire::Exit {
             Exit::OutOfMemory => (How::Signal(9), true),
             Exit::NotStarted => (How::NotStarted(true), false),
         };
-        Self {
-            how: Some(how),
-            out_of_memory,
-        }
+        Self { how: Some(how), out_of_memory }
     }
 }
 

@@ -80,14 +80,10 @@ impl TryFrom<wire::Setup> for Setup {
                 range: "1 to 65536",
             })?;
         if !model.takes_concurrency() && concurrency.get() != 1 {
-            return Err(WireError::Inconsistent(
-                "the sequential model has a concurrency of 1",
-            ));
+            return Err(WireError::Inconsistent("the sequential model has a concurrency of 1"));
         }
         if !client.runs_under(model) {
-            return Err(WireError::Inconsistent(
-                "the client does not run under the model",
-            ));
+            return Err(WireError::Inconsistent("the client does not run under the model"));
         }
         Ok(Self {
             model,
@@ -149,18 +145,9 @@ mod tests {
             refused(|m| m.client = "curl".into()),
             "client is not valid: this version has no client of that name"
         );
-        assert_eq!(
-            refused(|m| m.method = 9),
-            "method holds the unknown value 9"
-        );
-        assert_eq!(
-            refused(|m| m.concurrency = 0),
-            "concurrency is 0, outside 1 to 65536"
-        );
-        assert_eq!(
-            refused(|m| m.timeout_us = 0),
-            "timeout is 0, outside 1 µs to 1 h"
-        );
+        assert_eq!(refused(|m| m.method = 9), "method holds the unknown value 9");
+        assert_eq!(refused(|m| m.concurrency = 0), "concurrency is 0, outside 1 to 65536");
+        assert_eq!(refused(|m| m.timeout_us = 0), "timeout is 0, outside 1 µs to 1 h");
         assert_eq!(
             refused(|m| m.client = "ureq".into()),
             "the client does not run under the model"

@@ -51,9 +51,6 @@ mod tests {
     fn what_moves_a_cursor_or_turns_a_line_goes() {
         assert_eq!(plain("a\x1b[2Jb\nc\u{202e}d", 100), "a [2Jb c d");
         assert_eq!(plain("äöü", 3), "ä");
-        assert_eq!(
-            reason(&"x".repeat(REASON_MAX_BYTES + 1)).len(),
-            REASON_MAX_BYTES
-        );
+        assert_eq!(reason(&"x".repeat(REASON_MAX_BYTES + 1)).len(), REASON_MAX_BYTES);
     }
 }

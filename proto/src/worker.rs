@@ -64,10 +64,7 @@ impl TryFrom<wire::Hello> for Hello {
             });
         }
         if m.name.is_empty() || m.name.len() > NAME_MAX_BYTES {
-            return Err(WireError::Invalid {
-                field: "name",
-                reason: "1 to 128 bytes are needed",
-            });
+            return Err(WireError::Invalid { field: "name", reason: "1 to 128 bytes are needed" });
         }
         if !m.name.chars().all(is_plain) {
             return Err(WireError::Invalid {
@@ -82,11 +79,7 @@ impl TryFrom<wire::Hello> for Hello {
                 range: "1 to 4096",
             });
         }
-        Ok(Self {
-            name: m.name,
-            slots: m.slots,
-            facts: facts.try_into()?,
-        })
+        Ok(Self { name: m.name, slots: m.slots, facts: facts.try_into()? })
     }
 }
 
@@ -124,9 +117,7 @@ impl TryFrom<wire::WorkerFacts> for WorkerFacts {
             architecture: text(&facts.architecture),
             cpus: facts.cpus,
             memory_bytes: facts.memory_bytes,
-            cgroup_cpus: facts
-                .cgroup_cpus
-                .filter(|cpus| cpus.is_finite() && *cpus >= 0.0),
+            cgroup_cpus: facts.cgroup_cpus.filter(|cpus| cpus.is_finite() && *cpus >= 0.0),
             cgroup_memory_bytes: facts.cgroup_memory_bytes,
             cgroup: text(&facts.cgroup),
         })

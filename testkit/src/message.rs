@@ -28,11 +28,7 @@ pub fn hello(name: &str, slots: u32) -> wire::Hello {
 /// A fetcher is ready.
 #[must_use]
 pub fn ready(trial: u64, fetcher: u32) -> from_worker::Message {
-    from_worker::Message::Ready(wire::FetcherReady {
-        trial,
-        fetcher,
-        spawn_us: 1,
-    })
+    from_worker::Message::Ready(wire::FetcherReady { trial, fetcher, spawn_us: 1 })
 }
 
 /// A fetcher has ended as it should.
@@ -41,10 +37,7 @@ pub fn exited(trial: u64, fetcher: u32) -> from_worker::Message {
     from_worker::Message::Exited(wire::FetcherExited {
         trial,
         fetcher,
-        exit: Some(wire::Exit {
-            how: Some(wire::exit::How::Code(0)),
-            out_of_memory: false,
-        }),
+        exit: Some(wire::Exit { how: Some(wire::exit::How::Code(0)), out_of_memory: false }),
         report: Some(wire::FetcherReport::default()),
         ..wire::FetcherExited::default()
     })
@@ -53,10 +46,7 @@ pub fn exited(trial: u64, fetcher: u32) -> from_worker::Message {
 /// A worker's last word about a trial.
 #[must_use]
 pub fn usage(trial: u64) -> from_worker::Message {
-    from_worker::Message::Usage(wire::WorkerUsage {
-        trial,
-        ..wire::WorkerUsage::default()
-    })
+    from_worker::Message::Usage(wire::WorkerUsage { trial, ..wire::WorkerUsage::default() })
 }
 
 /// A fetcher's message in the frame that a worker forwards.

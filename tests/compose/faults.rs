@@ -12,14 +12,8 @@ use crate::{
 
 pub(crate) fn tests() -> Vec<Scenario> {
     vec![
-        (
-            "a_worker_killed_during_a_fetch_loses_nothing",
-            killed_in_fetch,
-        ),
-        (
-            "a_worker_killed_during_a_study_degrades_a_trial",
-            killed_in_study,
-        ),
+        ("a_worker_killed_during_a_fetch_loses_nothing", killed_in_fetch),
+        ("a_worker_killed_during_a_study_degrades_a_trial", killed_in_study),
         ("a_paused_worker_is_lost_and_comes_back", paused),
         ("a_worker_cut_off_is_lost_and_comes_back", cut_off),
         ("workers_and_studies_outlive_a_coordinator", restarted),
@@ -50,16 +44,7 @@ fn killed_in_fetch(project: &Project) {
 
 fn killed_in_study(project: &Project) {
     project.up();
-    let args = [
-        "--arm",
-        "2xasync:4",
-        "--blocks",
-        "3",
-        "--format",
-        "json",
-        "--yes",
-        "-",
-    ];
+    let args = ["--arm", "2xasync:4", "--blocks", "3", "--format", "json", "--yes", "-"];
     // A trial takes five seconds: time enough to strike in the middle of one.
     let study = project.run_service("study", &args, &list(400, "delay=100ms"));
     let name = project.running_job()["study"].as_str().unwrap().to_owned();
@@ -73,17 +58,11 @@ fn killed_in_study(project: &Project) {
     assert_sound(&study, 400);
     let trials = study["trials"].as_array().unwrap();
     let degraded = trials.iter().filter(|trial| trial["degraded"] == true);
-    let valid = trials
-        .iter()
-        .filter(|t| t["valid"] == true && t["discarded"] == false);
+    let valid = trials.iter().filter(|t| t["valid"] == true && t["discarded"] == false);
     // Each of three blocks has the arm and its control.
     assert_eq!((degraded.count(), valid.count()), (1, 6));
     let workers = study["manifest"]["workers"].as_array().unwrap();
-    assert_eq!(
-        workers.iter().filter(|w| w["left_block"].is_u64()).count(),
-        1,
-        "{workers:?}"
-    );
+    assert_eq!(workers.iter().filter(|w| w["left_block"].is_u64()).count(), 1, "{workers:?}");
 }
 
 fn paused(project: &Project) {

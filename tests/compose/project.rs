@@ -135,11 +135,7 @@ impl Project {
 
     /// Starts a Compose command in the background.
     pub(crate) fn start(&self, args: &[&str], input: &str) -> Started {
-        while self
-            .ended
-            .get()
-            .is_some_and(|by| *by != thread::current().id())
-        {
+        while self.ended.get().is_some_and(|by| *by != thread::current().id()) {
             thread::park();
         }
         Started::new(self.command(&[], args), input)
@@ -152,15 +148,7 @@ impl Project {
 
     pub(crate) fn scale(&self, count: usize) {
         let scale = format!("worker={count}");
-        let args = [
-            "up",
-            "--detach",
-            "--no-build",
-            "--no-deps",
-            "--scale",
-            &scale,
-            "worker",
-        ];
+        let args = ["up", "--detach", "--no-build", "--no-deps", "--scale", &scale, "worker"];
         let ran = self.compose(&args);
         assert_eq!(ran.code, Some(0), "{ran}");
     }
@@ -226,10 +214,8 @@ impl Project {
 
     /// What the coordinator has kept of a study that still runs, once there is something.
     pub(crate) fn study_so_far(&self, name: &str) -> Option<Value> {
-        let from = format!(
-            "{}:/data/studies/{name}/study.json.part",
-            self.container("coordinator")
-        );
+        let from =
+            format!("{}:/data/studies/{name}/study.json.part", self.container("coordinator"));
         let to = self.directory.path().join("so-far.json");
         let copy = docker_command(&["cp", "--follow-link", &from, to.to_str().unwrap()]);
         if Started::new(copy, "").finish().code != Some(0) {
@@ -285,11 +271,7 @@ impl Project {
                 }
             }
             self.compose(&["down", "--volumes", "--remove-orphans", "--timeout", "5"]);
-            let left = [
-                list(&["ps", "--all"]),
-                list(&["volume", "ls"]),
-                list(&["network", "ls"]),
-            ];
+            let left = [list(&["ps", "--all"]), list(&["volume", "ls"]), list(&["network", "ls"])];
             if left.iter().all(String::is_empty) {
                 println!("took {} down", self.name);
                 return true;
@@ -303,10 +285,8 @@ impl Project {
     /// Ctrl-C takes the project down, too.
     pub(crate) fn down_on_signals(&'static self) {
         thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 use tokio::signal::unix::{SignalKind, signal};
                 let mut interrupt = signal(SignalKind::interrupt()).unwrap();
@@ -325,11 +305,7 @@ impl Project {
 
 fn docker_command(args: &[&str]) -> Command {
     let mut command = Command::new("docker");
-    command
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -371,12 +347,7 @@ impl Started {
         let lines = Arc::new(AtomicUsize::new(0));
         let stdout = collect(child.stdout.take().unwrap(), lines.clone());
         let stderr = collect(child.stderr.take().unwrap(), Arc::default());
-        Self {
-            child,
-            stdout: Some(stdout),
-            stderr: Some(stderr),
-            lines,
-        }
+        Self { child, stdout: Some(stdout), stderr: Some(stderr), lines }
     }
 
     /// Waits until it has written so many lines.

@@ -21,11 +21,7 @@ const IMAGE_MAX_BYTES: u64 = 30 << 20;
 
 fn the_image(project: &Project) {
     let image = inspect(&project.image());
-    assert!(
-        image["Size"].as_u64().unwrap() <= IMAGE_MAX_BYTES,
-        "{}",
-        image["Size"]
-    );
+    assert!(image["Size"].as_u64().unwrap() <= IMAGE_MAX_BYTES, "{}", image["Size"]);
     let config = &image["Config"];
     assert_eq!(config["User"], "65532:65532");
     assert_eq!(config["Entrypoint"], json!(["/coordinator"]));
@@ -37,20 +33,9 @@ fn the_image(project: &Project) {
 fn up(project: &Project) {
     project.up();
     let study = project.container("study");
-    assert_eq!(
-        docker(&["wait", &study]),
-        "0",
-        "{}",
-        docker(&["logs", &study])
-    );
+    assert_eq!(docker(&["wait", &study]), "0", "{}", docker(&["logs", &study]));
     let said = docker(&["logs", &study]);
-    for expected in [
-        "1,000 URLs (built-in)",
-        "verdict",
-        "baseline",
-        "32xsequential",
-        "How sure",
-    ] {
+    for expected in ["1,000 URLs (built-in)", "verdict", "baseline", "32xsequential", "How sure"] {
         assert!(said.contains(expected), "no {expected} in {said}");
     }
     // Everything else is still there, and the pages list the study.
@@ -58,11 +43,7 @@ fn up(project: &Project) {
     let front = project.page("/");
     let (_, after) = front.split_once("/studies/").expect("a link to the study");
     let (name, _) = after.split_once("/report.html").expect("its report");
-    assert!(
-        project
-            .page(&format!("/studies/{name}/report.html"))
-            .starts_with("HTTP/1.1 200")
-    );
+    assert!(project.page(&format!("/studies/{name}/report.html")).starts_with("HTTP/1.1 200"));
     assert!(project.containers("fetch").is_empty());
 }
 
@@ -103,25 +84,15 @@ fn healthy(project: &Project) {
         }
     }
     // A worker that is not attached is not.
-    let (worker, coordinator) = (
-        project.container("worker"),
-        project.container("coordinator"),
-    );
+    let (worker, coordinator) = (project.container("worker"), project.container("coordinator"));
     let ask = |name: &str| {
         let flag = format!("--worker={name}");
         let probe =
             format!("docker exec {worker} /coordinator health {flag} >/dev/null 2>&1; echo $?");
-        let ran = std::process::Command::new("sh")
-            .args(["-c", &probe])
-            .output()
-            .unwrap();
+        let ran = std::process::Command::new("sh").args(["-c", &probe]).output().unwrap();
         String::from_utf8_lossy(&ran.stdout).trim().to_owned()
     };
-    assert_eq!(
-        (ask("nobody"), ask("")),
-        ("3".to_owned(), "0".to_owned()),
-        "{coordinator}"
-    );
+    assert_eq!((ask("nobody"), ask("")), ("3".to_owned(), "0".to_owned()), "{coordinator}");
 }
 
 /// The trials that count, each of them whole.
@@ -141,53 +112,31 @@ fn any_study(project: &Project) {
     let ran = project.run_service("study", &args, "").finish().expect(0);
     assert!(ran.stdout.contains("2xasync:8"), "{ran}");
     let report = format!("report: {}/studies/", project.pages());
-    let (_, told) = ran
-        .stderr
-        .split_once(&report)
-        .unwrap_or_else(|| panic!("{ran}"));
+    let (_, told) = ran.stderr.split_once(&report).unwrap_or_else(|| panic!("{ran}"));
     let name = told.lines().next().unwrap();
-    assert!(
-        project
-            .page(&format!("/studies/{name}"))
-            .starts_with("HTTP/1.1 200"),
-        "{name}"
-    );
+    assert!(project.page(&format!("/studies/{name}")).starts_with("HTTP/1.1 200"), "{name}");
 }
 
 /// `count` URLs of the origin.
 pub(crate) fn list(count: u64, query: &str) -> String {
-    (0..count)
-        .map(|id| format!("http://origin:8080/{id}?{query}\n"))
-        .collect()
+    (0..count).map(|id| format!("http://origin:8080/{id}?{query}\n")).collect()
 }
 
 fn a_list(project: &Project) {
     project.up();
     let input = list(300, "size=10");
     let args = ["-", "--arm", "4xasync:8"];
-    let ran = project
-        .run_service("fetch", &args, &input)
-        .finish()
-        .expect(0);
+    let ran = project.run_service("fetch", &args, &input).finish().expect(0);
     ran.assert_each_once(300);
     project.write("urls.txt", &input);
-    let ran = project
-        .run_service("fetch", &["urls.txt"], "")
-        .finish()
-        .expect(0);
+    let ran = project.run_service("fetch", &["urls.txt"], "").finish().expect(0);
     ran.assert_each_once(300);
     // Both workers took part, under names of their own.
     let workers = project.wait_for_workers(2);
     let args = ["-", "--arm", "2xasync:8"];
-    let ran = project
-        .run_service("fetch", &args, &list(100, "delay=5ms"))
-        .finish()
-        .expect(0);
+    let ran = project.run_service("fetch", &args, &list(100, "delay=5ms")).finish().expect(0);
     for worker in workers {
-        assert!(
-            ran.stdout.contains(&format!("\"worker\":\"{worker}\"")),
-            "{worker}: {ran}"
-        );
+        assert!(ran.stdout.contains(&format!("\"worker\":\"{worker}\"")), "{worker}: {ran}");
     }
 }
 
@@ -195,23 +144,13 @@ fn limits(project: &Project) {
     project.up();
     let limits = "services:\n  worker:\n    mem_limit: 128m\n    cpus: 1.5\n";
     let file = project.write("limits.yml", limits);
-    let up = [
-        "up",
-        "--detach",
-        "--no-build",
-        "--no-deps",
-        "--scale",
-        "worker=1",
-        "worker",
-    ];
+    let up = ["up", "--detach", "--no-build", "--no-deps", "--scale", "worker=1", "worker"];
     project.compose_with(&file, &up).expect(0);
     project.wait_for_workers(1);
     let worker = &project.status()["workers"][0];
     assert_eq!(worker["cgroup_memory_bytes"], 128 << 20);
     assert_eq!(worker["cgroup_cpus"], 1.5);
-    let args = [
-        "--arm", "async:4", "--blocks", "2", "--format", "json", "--yes", "-",
-    ];
+    let args = ["--arm", "async:4", "--blocks", "2", "--format", "json", "--yes", "-"];
     let ran = project.run_service("study", &args, &list(50, "")).finish();
     let study = ran.study();
     let limited = &study["manifest"]["workers"][0]["machine"];
@@ -227,31 +166,14 @@ fn limits(project: &Project) {
     // It would go on with fewer and fewer that fit.
     let jobs = project.status()["jobs"].clone();
     let job = jobs.as_array().and_then(|jobs| jobs.last()).expect("a job")["id"].to_string();
-    let exec = [
-        "exec",
-        "-T",
-        "coordinator",
-        "/coordinator",
-        "cancel",
-        "--at-once",
-        &job,
-    ];
+    let exec = ["exec", "-T", "coordinator", "/coordinator", "cancel", "--at-once", &job];
     project.compose(&exec).expect(0);
     assert_eq!(fetch.finish().code, Some(130));
 }
 
 fn come_and_go(project: &Project) {
     project.up();
-    let args = [
-        "--arm",
-        "4xasync:4",
-        "--blocks",
-        "12",
-        "--format",
-        "json",
-        "--yes",
-        "-",
-    ];
+    let args = ["--arm", "4xasync:4", "--blocks", "12", "--format", "json", "--yes", "-"];
     let study = project.run_service("study", &args, &list(400, "delay=25ms"));
     let name = project.running_job()["study"].as_str().unwrap().to_owned();
     // The record so far tells who was there in the last block.
@@ -273,9 +195,5 @@ fn come_and_go(project: &Project) {
     assert_sound(&study, 400);
     let workers = study["manifest"]["workers"].as_array().unwrap();
     let that = |field: &str| workers.iter().filter(|w| w[field].is_u64()).count();
-    assert_eq!(
-        (workers.len(), that("joined_block"), that("left_block")),
-        (4, 2, 3),
-        "{workers:?}"
-    );
+    assert_eq!((workers.len(), that("joined_block"), that("left_block")), (4, 2, 3), "{workers:?}");
 }

@@ -63,11 +63,7 @@ fn a_reader_that_stops_holds_the_source_and_loses_nobody() {
     assert_eq!(take(URLS), URLS, "every record comes, and then no more");
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), URLS);
     let ran = run.finish().expect(0);
-    assert!(
-        ran.stderr.contains("600000 ok, 0 failed, 0 abandoned"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("600000 ok, 0 failed, 0 abandoned"), "{}", ran.stderr);
     assert!(!ran.stderr.contains("leases were lost"), "{}", ran.stderr);
     place.assert_nothing_left();
 }
@@ -146,14 +142,7 @@ fn a_client_that_stops_reading_loses_nothing_and_holds_nobody_up() {
 fn a_reader_that_never_reads_on_does_not_keep_the_second_ctrl_c_waiting() {
     let place = Place::new();
     place.write("urls.txt", "http://127.0.0.1:9/never-asked\n".repeat(1000));
-    let mut run = place.start(&[
-        "fetch",
-        "urls.txt",
-        "--repeat",
-        "300",
-        "--arm",
-        "async:64@null",
-    ]);
+    let mut run = place.start(&["fetch", "urls.txt", "--repeat", "300", "--arm", "async:64@null"]);
     let mut stdout = BufReader::new(run.take_stdout());
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
@@ -181,11 +170,7 @@ fn a_full_disk_ends_a_fetch_which_goes_on_when_there_is_room() {
             assert!(ran.stderr.contains(word), "{word}: {}", ran.stderr);
         }
         let kept = read(&place.path(&part));
-        assert!(
-            kept.ends_with('\n') && kept.len() > 10_000,
-            "{} bytes",
-            kept.len()
-        );
+        assert!(kept.ends_with('\n') && kept.len() > 10_000, "{} bytes", kept.len());
         let ran = place.run(&[&args[..], &["--resume"]].concat()).expect(0);
         assert!(ran.stderr.contains("from before"), "{}", ran.stderr);
         let whole = read(&place.path(name));
@@ -196,10 +181,7 @@ fn a_full_disk_ends_a_fetch_which_goes_on_when_there_is_room() {
         };
         let ids: Vec<_> = whole.lines().filter_map(id).collect();
         assert_eq!(ids.len(), URLS);
-        assert_eq!(
-            ids.into_iter().collect::<BTreeSet<_>>(),
-            (0..URLS).collect()
-        );
+        assert_eq!(ids.into_iter().collect::<BTreeSet<_>>(), (0..URLS).collect());
     }
     place.assert_nothing_left();
 }
@@ -213,8 +195,7 @@ fn a_full_standard_output_ends_a_fetch_and_says_so() {
     command.stdout(Stdio::from(full));
     let ran = Started::of(command).finish().expect(1);
     assert!(
-        ran.stderr
-            .contains("cannot write to standard output: No space left"),
+        ran.stderr.contains("cannot write to standard output: No space left"),
         "{}",
         ran.stderr
     );
@@ -247,32 +228,15 @@ fn a_daemon_with_a_full_disk_ends_the_job_and_serves_on() {
     let place = Place::new();
     place.write("urls.txt", "http://127.0.0.1:9/never-asked\n".repeat(URLS));
     place.write("few.txt", "http://127.0.0.1:9/never-asked\n".repeat(20));
-    place.write(
-        "many.txt",
-        "http://127.0.0.1:9/never-asked\n".repeat(10 * URLS),
-    );
-    let serve = [
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--http-listen",
-        "127.0.0.1:0",
-        "--data",
-        "data",
-    ];
+    place.write("many.txt", "http://127.0.0.1:9/never-asked\n".repeat(10 * URLS));
+    let serve =
+        ["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--data", "data"];
     // Room for the list's 62,000 bytes, and not for its results.
     let mut serve = place.limited(140, &serve);
     serve.stderr(Stdio::inherit());
     let serving = Place::serving(serve);
     let worker = serving.worker(&place, "one");
-    let args = [
-        "fetch",
-        "urls.txt",
-        "--arm",
-        "async:64@null",
-        "--out",
-        "got.jsonl",
-    ];
+    let args = ["fetch", "urls.txt", "--arm", "async:64@null", "--out", "got.jsonl"];
     let at = ["--coordinator", &serving.url];
     let ran = place.run(&[&args[..], &at].concat()).expect(1);
     for word in ["on the coordinator's machine", "File too large", "--resume"] {
@@ -282,11 +246,7 @@ fn a_daemon_with_a_full_disk_ends_the_job_and_serves_on() {
     assert!(kept.ends_with('\n') && !kept.is_empty());
     // A list that has no room is refused.
     let ran = place.run(&[&["fetch", "many.txt", "--out", "many.jsonl"][..], &at].concat());
-    assert!(
-        ran.stderr.contains("cannot keep the list"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("cannot keep the list"), "{}", ran.stderr);
     assert!(!place.path("many.jsonl.part").exists());
     let few = ["fetch", "few.txt", "--arm", "async:64@null"];
     let ran = place.run(&[&few[..], &at].concat()).expect(0);

@@ -17,24 +17,13 @@ use crate::harness::{Place, absent};
 
 /// Where the time of day may be read, and what for.
 const ALLOWED: [(&str, &str); 3] = [
-    (
-        "coordinator/src/study/manifest.rs",
-        "when a study began, and a seed",
-    ),
-    (
-        "coordinator/src/study/store.rs",
-        "the name of a study's directory",
-    ),
+    ("coordinator/src/study/manifest.rs", "when a study began, and a seed"),
+    ("coordinator/src/study/store.rs", "the name of a study's directory"),
     ("coordinator/src/serve/plan.rs", "the name of a study"),
 ];
 /// What reads it.
-const READS: [&str; 5] = [
-    "SystemTime::",
-    "Timestamp::now",
-    "Zoned::now",
-    "ClockId::Realtime",
-    "modified()",
-];
+const READS: [&str; 5] =
+    ["SystemTime::", "Timestamp::now", "Zoned::now", "ClockId::Realtime", "modified()"];
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).expect("a folder of sources") {
@@ -97,9 +86,8 @@ struct Machine {
 impl Machine {
     /// `None` where something that this needs is missing; said then.
     fn new(place: &Place, name: &str, monotonic_s: u32) -> Option<Self> {
-        let library = Command::new("faketime")
-            .args(["-m", "-f", "+0", "printenv", "LD_PRELOAD"])
-            .output();
+        let library =
+            Command::new("faketime").args(["-m", "-f", "+0", "printenv", "LD_PRELOAD"]).output();
         let library = match library {
             Ok(output) if output.status.success() => output.stdout,
             _ => return absent("faketime (Debian's package of that name)"),
@@ -223,12 +211,7 @@ fn clocks_hours_apart_and_jumping_change_no_figure() {
                 thread::sleep(STEP);
             }
         });
-        let arms = [
-            "2xasync:8",
-            "2xthreads:8",
-            "2xthreads:8@ureq",
-            "2xasync:8@reqwest",
-        ];
+        let arms = ["2xasync:8", "2xthreads:8", "2xthreads:8@ureq", "2xasync:8@reqwest"];
         let on = ["urls.txt", "--workers", "2", "--coordinator", &serving.url];
         let mut study = [&["study", "--format", "json", "--blocks", "2"], &on[..]].concat();
         for arm in &arms {
@@ -252,14 +235,8 @@ fn clocks_hours_apart_and_jumping_change_no_figure() {
         assert_eq!(trial["completed"], URLS, "{trial}");
         let figure = |name: &str| trial[name].as_f64().unwrap();
         assert!(figure("makespan_s") > DELAY_S, "{trial}");
-        assert!(
-            figure("fetch_makespan_s") <= figure("makespan_s"),
-            "{trial}"
-        );
-        assert!(
-            trial["latency_s"]["p50"].as_f64() >= Some(DELAY_S),
-            "{trial}"
-        );
+        assert!(figure("fetch_makespan_s") <= figure("makespan_s"), "{trial}");
+        assert!(trial["latency_s"]["p50"].as_f64() >= Some(DELAY_S), "{trial}");
         assert_eq!(trial["workers"].as_array().unwrap().len(), 2, "{trial}");
     }
     let records = fetch.expect(0).records();

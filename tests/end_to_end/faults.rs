@@ -8,9 +8,7 @@ use crate::harness::{Place, assert_each_once, ids, read, records, wait_for};
 const URLS: usize = 400;
 
 fn slow_list(place: &Place, base: &str) {
-    let list: String = (0..URLS)
-        .map(|i| format!("{base}/{i}?delay=50ms\n"))
-        .collect();
+    let list: String = (0..URLS).map(|i| format!("{base}/{i}?delay=50ms\n")).collect();
     place.write("urls.txt", list);
 }
 
@@ -27,14 +25,7 @@ fn a_killed_fetcher_loses_nothing() {
     let place = Place::new();
     let origin = place.origin();
     slow_list(&place, &origin.base);
-    let run = place.start(&[
-        "fetch",
-        "urls.txt",
-        "--arm",
-        "2xthreads:4",
-        "--out",
-        "got.jsonl",
-    ]);
+    let run = place.start(&["fetch", "urls.txt", "--arm", "2xthreads:4", "--out", "got.jsonl"]);
     some_records(&place, "got.jsonl.part");
     let victim = place.processes("fetcher")[0];
     kill_process(victim, Signal::KILL).unwrap();
@@ -74,22 +65,11 @@ fn without_any_worker_a_fetch_ends_and_keeps_its_part() {
     let place = Place::new();
     let origin = place.origin();
     slow_list(&place, &origin.base);
-    let run = place.start(&[
-        "fetch",
-        "urls.txt",
-        "--arm",
-        "async:4",
-        "--out",
-        "got.jsonl",
-    ]);
+    let run = place.start(&["fetch", "urls.txt", "--arm", "async:4", "--out", "got.jsonl"]);
     some_records(&place, "got.jsonl.part");
     kill_process(place.processes("worker")[0], Signal::KILL).unwrap();
     let ran = run.finish().expect(3);
-    assert!(
-        ran.stderr.contains("all fetchers are lost"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("all fetchers are lost"), "{}", ran.stderr);
     assert!(!records(&read(&place.path("got.jsonl.part"))).is_empty());
     drop(origin);
     place.assert_nothing_left();
@@ -99,9 +79,7 @@ fn without_any_worker_a_fetch_ends_and_keeps_its_part() {
 fn a_killed_coordinator_leaves_no_process_behind() {
     let place = Place::new();
     let run = place.start(&["study", "--arm", "4xsequential", "--arm", "threads:8"]);
-    wait_for("fetchers", || {
-        (place.processes("fetcher").len() >= 4).then_some(())
-    });
+    wait_for("fetchers", || (place.processes("fetcher").len() >= 4).then_some(()));
     run.signal(Signal::KILL);
     drop(run);
     place.assert_nothing_left();
@@ -110,9 +88,7 @@ fn a_killed_coordinator_leaves_no_process_behind() {
 #[test]
 fn a_killed_study_can_still_be_reported() {
     let place = Place::new();
-    let run = place.start(&[
-        "study", "--arm", "async:32", "--blocks", "500", "--out", "kept",
-    ]);
+    let run = place.start(&["study", "--arm", "async:32", "--blocks", "500", "--out", "kept"]);
     wait_for("a kept block", || {
         let part = std::fs::read_to_string(place.path("kept/study.json.part")).ok()?;
         part.contains(r#""block": 1"#).then_some(())
@@ -128,12 +104,8 @@ fn a_killed_study_can_still_be_reported() {
 #[test]
 fn an_interrupted_study_saves_its_trials() {
     let place = Place::new();
-    let run = place.start(&[
-        "study", "--arm", "async:32", "--blocks", "500", "--out", "kept",
-    ]);
-    wait_for("the first blocks", || {
-        place.path("kept/study.json.part").exists().then_some(())
-    });
+    let run = place.start(&["study", "--arm", "async:32", "--blocks", "500", "--out", "kept"]);
+    wait_for("the first blocks", || place.path("kept/study.json.part").exists().then_some(()));
     run.signal(Signal::INT);
     let ran = run.finish().expect(130);
     let study: serde_json::Value =
@@ -149,14 +121,7 @@ fn an_interrupted_fetch_finishes_what_is_in_hand() {
     let place = Place::new();
     let origin = place.origin();
     slow_list(&place, &origin.base);
-    let run = place.start(&[
-        "fetch",
-        "urls.txt",
-        "--arm",
-        "async:4",
-        "--out",
-        "got.jsonl",
-    ]);
+    let run = place.start(&["fetch", "urls.txt", "--arm", "async:4", "--out", "got.jsonl"]);
     some_records(&place, "got.jsonl.part");
     run.signal(Signal::INT);
     let ran = run.finish().expect(130);

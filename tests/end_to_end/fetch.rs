@@ -22,9 +22,7 @@ fn every_url_gets_one_record() {
         "threads:8@ureq",
         "async:8@reqwest",
     ] {
-        let ran = place
-            .run(&["fetch", path.to_str().unwrap(), "--arm", arm])
-            .expect(0);
+        let ran = place.run(&["fetch", path.to_str().unwrap(), "--arm", arm]).expect(0);
         let records = ran.records();
         let ids: BTreeSet<_> = records.iter().map(|r| r["id"].as_u64().unwrap()).collect();
         assert_eq!(records.len(), 300, "{arm}");
@@ -50,8 +48,7 @@ fn every_url_gets_one_record() {
             }
         }
         assert!(
-            ran.stderr
-                .contains("300 URLs: 200 ok, 100 failed, 0 abandoned, 0 not done"),
+            ran.stderr.contains("300 URLs: 200 ok, 100 failed, 0 abandoned, 0 not done"),
             "{}",
             ran.stderr
         );
@@ -65,9 +62,7 @@ fn results_go_to_a_file_of_the_form_that_its_name_says() {
     let place = Place::new();
     let origin = place.origin();
     place.write("urls.txt", origin.list(20, "size=1k"));
-    let ran = place
-        .run(&["fetch", "urls.txt", "--repeat", "3", "--out", "got.csv"])
-        .expect(0);
+    let ran = place.run(&["fetch", "urls.txt", "--repeat", "3", "--out", "got.csv"]).expect(0);
     assert_eq!(ran.stdout, "");
     let csv = read(&place.path("got.csv"));
     let mut lines = csv.lines();
@@ -76,9 +71,7 @@ fn results_go_to_a_file_of_the_form_that_its_name_says() {
         Some("id,url,outcome,status,bytes,start_s,first_byte_s,end_s,worker,fetcher,attempt")
     );
     assert_eq!(lines.count(), 60);
-    place
-        .run(&["fetch", "urls.txt", "--out", "got.jsonl"])
-        .expect(0);
+    place.run(&["fetch", "urls.txt", "--out", "got.jsonl"]).expect(0);
     assert_eq!(records(&read(&place.path("got.jsonl"))).len(), 20);
     assert!(!place.path("got.jsonl.part").exists());
 }
@@ -87,27 +80,13 @@ fn results_go_to_a_file_of_the_form_that_its_name_says() {
 fn a_list_comes_from_standard_input_and_is_told_as_it_goes() {
     let place = Place::new();
     let origin = place.origin();
-    let list = format!(
-        "# slow, then fast\n{0}/slow?delay=300ms\n\n{0}/fast?size=5\n",
-        origin.base
-    );
-    let ran = place
-        .run_with_input(&["fetch", "-", "-v", "--arm", "async:2"], list.as_bytes())
-        .expect(0);
-    let done: Vec<_> = ran
-        .stderr
-        .lines()
-        .filter(|l| l.starts_with("done"))
-        .collect();
+    let list = format!("# slow, then fast\n{0}/slow?delay=300ms\n\n{0}/fast?size=5\n", origin.base);
+    let ran =
+        place.run_with_input(&["fetch", "-", "-v", "--arm", "async:2"], list.as_bytes()).expect(0);
+    let done: Vec<_> = ran.stderr.lines().filter(|l| l.starts_with("done")).collect();
     assert!(done[0].contains("/fast"), "{done:?}");
     assert!(done[1].contains("/slow"), "{done:?}");
-    assert_eq!(
-        ran.stderr
-            .lines()
-            .filter(|l| l.starts_with("start"))
-            .count(),
-        2
-    );
+    assert_eq!(ran.stderr.lines().filter(|l| l.starts_with("start")).count(), 2);
     assert_eq!(ran.records()[0]["id"], 1);
 }
 
@@ -116,9 +95,7 @@ fn invalid_lines_can_be_left_out() {
     let place = Place::new();
     let origin = place.origin();
     place.write("urls.txt", format!("nope\n{}/a\nftp://b\n", origin.base));
-    let ran = place
-        .run(&["fetch", "urls.txt", "--skip-invalid"])
-        .expect(0);
+    let ran = place.run(&["fetch", "urls.txt", "--skip-invalid"]).expect(0);
     assert_eq!(ran.records().len(), 1);
     assert!(ran.stderr.contains("left out 2 lines"), "{}", ran.stderr);
 }
@@ -128,38 +105,18 @@ fn headers_methods_and_limits_reach_the_wire() {
     let place = Place::new();
     let origin = place.origin();
     place.write("urls.txt", origin.list(4, "size=100k"));
-    let ran = place
-        .run(&["fetch", "urls.txt", "--max-body", "10k"])
-        .expect(0);
+    let ran = place.run(&["fetch", "urls.txt", "--max-body", "10k"]).expect(0);
     assert!(ran.records().iter().all(|r| r["outcome"] == "too_large"));
-    let ran = place
-        .run(&["fetch", "urls.txt", "--method", "HEAD"])
-        .expect(0);
-    assert!(
-        ran.records()
-            .iter()
-            .all(|r| r["outcome"] == "ok" && r["bytes"] == 0)
-    );
+    let ran = place.run(&["fetch", "urls.txt", "--method", "HEAD"]).expect(0);
+    assert!(ran.records().iter().all(|r| r["outcome"] == "ok" && r["bytes"] == 0));
     place.write("slow.txt", origin.list(4, "delay=20s"));
-    let ran = place
-        .run(&["fetch", "slow.txt", "--timeout", "200ms"])
-        .expect(0);
+    let ran = place.run(&["fetch", "slow.txt", "--timeout", "200ms"]).expect(0);
     assert!(ran.records().iter().all(|r| r["outcome"] == "timeout"));
     place.write("hops.txt", origin.list(4, "redirect=3&size=7"));
     let ran = place.run(&["fetch", "hops.txt"]).expect(0);
-    assert!(
-        ran.records()
-            .iter()
-            .all(|r| r["status"] == 200 && r["bytes"] == 7)
-    );
-    let ran = place
-        .run(&["fetch", "hops.txt", "--redirects", "2"])
-        .expect(0);
-    assert!(
-        ran.records()
-            .iter()
-            .all(|r| r["outcome"] == "redirect_limit")
-    );
+    assert!(ran.records().iter().all(|r| r["status"] == 200 && r["bytes"] == 7));
+    let ran = place.run(&["fetch", "hops.txt", "--redirects", "2"]).expect(0);
+    assert!(ran.records().iter().all(|r| r["outcome"] == "redirect_limit"));
 }
 
 #[test]
@@ -182,10 +139,7 @@ fn static_shards_and_several_workers_do_the_same_work() {
     let records = ran.records();
     let ids: BTreeSet<_> = records.iter().map(|r| r["id"].as_u64().unwrap()).collect();
     assert_eq!((records.len(), ids.len()), (500, 500));
-    let workers: BTreeSet<_> = records
-        .iter()
-        .map(|r| r["worker"].as_str().unwrap())
-        .collect();
+    let workers: BTreeSet<_> = records.iter().map(|r| r["worker"].as_str().unwrap()).collect();
     assert_eq!(workers, BTreeSet::from(["local-1", "local-2"]));
     let per_fetcher = |f: u64| records.iter().filter(|r| r["fetcher"] == f).count();
     assert_eq!([0, 1, 2, 3].map(per_fetcher), [125; 4]);
@@ -195,15 +149,7 @@ fn static_shards_and_several_workers_do_the_same_work() {
 fn the_null_client_runs_the_machinery_alone() {
     let place = Place::new();
     place.write("urls.txt", "http://127.0.0.1:9/never-asked\n".repeat(1000));
-    let ran = place
-        .run(&[
-            "fetch",
-            "urls.txt",
-            "--arm",
-            "2xasync:8@null",
-            "--repeat",
-            "20",
-        ])
-        .expect(0);
+    let ran =
+        place.run(&["fetch", "urls.txt", "--arm", "2xasync:8@null", "--repeat", "20"]).expect(0);
     assert_eq!(ran.records().len(), 20_000);
 }

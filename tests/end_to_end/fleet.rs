@@ -35,12 +35,8 @@ fn a_study_on_a_fleet_is_like_one_here() {
     let study: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(study["manifest"]["origin"]["embedded"], false);
     assert_eq!(study["manifest"]["origin"]["threads"], 1);
-    let names: Vec<_> = study["manifest"]["workers"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|w| &w["name"])
-        .collect();
+    let names: Vec<_> =
+        study["manifest"]["workers"].as_array().unwrap().iter().map(|w| &w["name"]).collect();
     assert_eq!(names, ["one", "two"]);
     for trial in study["trials"].as_array().unwrap() {
         assert_eq!(trial["completed"], 1000, "{trial}");
@@ -51,39 +47,19 @@ fn a_study_on_a_fleet_is_like_one_here() {
     for file in ["study.json", "trials.csv", "report.html"] {
         assert!(!read(&place.path("kept").join(file)).is_empty());
     }
-    assert!(
-        ran.stderr.contains("report: kept/report.html"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("report: kept/report.html"), "{}", ran.stderr);
     // The coordinator keeps it too, shows it, and hands it out by its name.
     let job = serving.job(&place, 1, "finished");
     let name = job["study"].as_str().unwrap();
-    assert!(
-        serving
-            .get("/", "")
-            .contains(&format!("/studies/{name}/report.html"))
-    );
+    assert!(serving.get("/", "").contains(&format!("/studies/{name}/report.html")));
     let page = serving.get(&format!("/studies/{name}/report.html"), "");
     assert!(
         page.starts_with("HTTP/1.1 200") && page.contains("Content-Security-Policy")
             || page.contains("content-security-policy")
     );
-    assert!(
-        serving
-            .get(&format!("/studies/{name}/job.json"), "")
-            .starts_with("HTTP/1.1 404")
-    );
-    let again = place
-        .run(&[
-            "report",
-            name,
-            "--coordinator",
-            &serving.url,
-            "--format",
-            "csv",
-        ])
-        .expect(0);
+    assert!(serving.get(&format!("/studies/{name}/job.json"), "").starts_with("HTTP/1.1 404"));
+    let again =
+        place.run(&["report", name, "--coordinator", &serving.url, "--format", "csv"]).expect(0);
     assert_eq!(again.stdout, read(&place.path("kept/trials.csv")));
     drop((workers, serving, origin));
     place.assert_nothing_left();
@@ -123,10 +99,8 @@ fn a_fetch_on_a_fleet_is_like_one_here() {
     let ran = fetch(&["--arm", "4xasync:8"]).expect(0);
     assert_each_once(ids(&ran.stdout), 300);
     assert!(ran.stderr.contains("300 URLs: 300 ok"), "{}", ran.stderr);
-    let workers: BTreeSet<_> = records(&ran.stdout)
-        .iter()
-        .map(|r| r["worker"].as_str().unwrap().to_owned())
-        .collect();
+    let workers: BTreeSet<_> =
+        records(&ran.stdout).iter().map(|r| r["worker"].as_str().unwrap().to_owned()).collect();
     assert_eq!(workers.len(), 2);
     fetch(&["--out", "got.csv"]).expect(0);
     let csv = read(&place.path("got.csv"));
@@ -136,18 +110,10 @@ fn a_fetch_on_a_fleet_is_like_one_here() {
     // A list from standard input, told as it goes.
     let list = format!("{}/a\n{}/b\n", origin.base, origin.base);
     let ran = place
-        .run_with_input(
-            &["fetch", "-", "-v", "--coordinator", &serving.url],
-            list.as_bytes(),
-        )
+        .run_with_input(&["fetch", "-", "-v", "--coordinator", &serving.url], list.as_bytes())
         .expect(0);
     assert_eq!(ran.records().len(), 2);
-    assert_eq!(
-        ran.stderr.lines().filter(|l| l.starts_with("done")).count(),
-        2,
-        "{}",
-        ran.stderr
-    );
+    assert_eq!(ran.stderr.lines().filter(|l| l.starts_with("done")).count(), 2, "{}", ran.stderr);
 }
 
 #[test]
@@ -158,9 +124,7 @@ fn what_cannot_be_run_is_refused_with_the_words_of_a_local_run() {
     let serving = place.serve(&[]);
     let url = serving.url.as_str();
     let refused = |args: &[&str]| {
-        let ran = place
-            .run(&[args, &["--coordinator", url]].concat())
-            .expect(2);
+        let ran = place.run(&[args, &["--coordinator", url]].concat()).expect(2);
         ran.stderr
     };
     assert!(refused(&["study"]).contains("--origin URL or FANOUT_ORIGIN"));
@@ -173,24 +137,13 @@ fn what_cannot_be_run_is_refused_with_the_words_of_a_local_run() {
     assert!(refused(&["fetch", "missing.txt"]).contains("cannot read the URL list missing.txt"));
     assert!(refused(&["fetch", "bad.txt", "--arm", "fibers"]).contains("fibers"));
     let far = refused(&["study", "far.txt"]);
-    assert!(
-        far.contains("1  example.com") && far.contains("pass --yes"),
-        "{far}"
-    );
+    assert!(far.contains("1  example.com") && far.contains("pass --yes"), "{far}");
     assert!(refused(&["attach", "7"]).contains("there is no job 7"));
     assert!(refused(&["cancel", "7"]).contains("there is no job 7"));
     // None of it left anything.
     assert!(!place.path("studies").exists());
-    assert_eq!(
-        std::fs::read_dir(place.path("data/jobs")).unwrap().count(),
-        0
-    );
-    assert_eq!(
-        std::fs::read_dir(place.path("data/studies"))
-            .unwrap()
-            .count(),
-        0
-    );
+    assert_eq!(std::fs::read_dir(place.path("data/jobs")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(place.path("data/studies")).unwrap().count(), 0);
     assert_eq!(serving.status(&place)["jobs"].as_array().unwrap().len(), 0);
 }
 
@@ -204,25 +157,12 @@ fn a_second_job_waits_and_a_cancelled_one_ends() {
     let _worker = serving.worker(&place, "one");
     let url = ["--coordinator", serving.url.as_str()];
     let start = |args: &[&str]| place.start(&[args, &url].concat());
-    let slow = start(&[
-        "fetch",
-        "slow.txt",
-        "--arm",
-        "async:2",
-        "--out",
-        "slow.jsonl",
-    ]);
+    let slow = start(&["fetch", "slow.txt", "--arm", "async:2", "--out", "slow.jsonl"]);
     serving.job(&place, 1, "running");
     let second = start(&["fetch", "fast.txt", "--out", "fast.jsonl"]);
     assert_eq!(serving.job(&place, 2, "waiting")["ahead"], 1);
-    let third = place
-        .run(&[&["fetch", "fast.txt"][..], &url].concat())
-        .expect(3);
-    assert!(
-        third.stderr.contains("1 jobs wait already"),
-        "{}",
-        third.stderr
-    );
+    let third = place.run(&[&["fetch", "fast.txt"][..], &url].concat()).expect(3);
+    assert!(third.stderr.contains("1 jobs wait already"), "{}", third.stderr);
     place.run(&["cancel", "1", url[0], url[1]]).expect(0);
     let slow = slow.finish().expect(130);
     assert!(slow.stderr.contains("slow.jsonl.part"), "{}", slow.stderr);
@@ -259,16 +199,9 @@ fn a_client_that_goes_away_leaves_its_job_and_finds_it_again() {
     place.run(&attach).expect(0);
     assert_each_once(ids(&read(&place.path("got.jsonl"))), 200);
     // And once more, when it is long over, to another place.
-    place
-        .run(&[&attach[..], &["--out", "again.jsonl"]].concat())
-        .expect(0);
-    assert_eq!(
-        read(&place.path("again.jsonl")),
-        read(&place.path("got.jsonl"))
-    );
-    let wrong = place
-        .run(&[&attach[..], &["--out", "again.csv"]].concat())
-        .expect(2);
+    place.run(&[&attach[..], &["--out", "again.jsonl"]].concat()).expect(0);
+    assert_eq!(read(&place.path("again.jsonl")), read(&place.path("got.jsonl")));
+    let wrong = place.run(&[&attach[..], &["--out", "again.csv"]].concat()).expect(2);
     assert!(wrong.stderr.contains("JSON lines"), "{}", wrong.stderr);
 }
 
@@ -335,10 +268,7 @@ fn a_killed_worker_loses_nothing_and_comes_back_in_the_next_block() {
     assert_eq!(of("one")["joined_block"], Value::Null);
     for trial in study["trials"].as_array().unwrap() {
         assert_eq!(trial["completed"], 1000, "{trial}");
-        assert!(
-            !(trial["degraded"] == true && trial["valid"] == true),
-            "{trial}"
-        );
+        assert!(!(trial["degraded"] == true && trial["valid"] == true), "{trial}");
     }
 }
 
@@ -365,11 +295,7 @@ fn the_last_worker_may_come_back_during_a_study() {
     let _again = serving.worker(&place, "again");
     let ran = client.finish().expect(0);
     let study: Value = serde_json::from_str(&ran.stdout).unwrap();
-    let valid = study["trials"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|t| t["valid"] == true);
+    let valid = study["trials"].as_array().unwrap().iter().filter(|t| t["valid"] == true);
     assert!(valid.count() >= 6, "{}", ran.stderr);
 }
 
@@ -404,9 +330,7 @@ fn workers_come_back_to_a_coordinator_that_was_started_again() {
     let serving = place.serve_at(url.strip_prefix("http://").unwrap(), &[]);
     serving.attached(&place, "one");
     assert_eq!(serving.job(&place, 1, "finished")["exit_code"], 130);
-    let ran = place
-        .run(&["fetch", "urls.txt", "--coordinator", &url])
-        .expect(0);
+    let ran = place.run(&["fetch", "urls.txt", "--coordinator", &url]).expect(0);
     assert_each_once(ids(&ran.stdout), 5);
     assert_eq!(serving.job(&place, 2, "finished")["exit_code"], 0);
 }
@@ -416,36 +340,18 @@ fn without_workers_or_coordinator_the_exit_code_says_so() {
     let place = Place::new();
     place.write("urls.txt", "http://127.0.0.1:9/\n");
     let nobody = ["--coordinator", "http://127.0.0.1:9"];
-    for args in [
-        &["health"][..],
-        &["status"],
-        &["fetch", "urls.txt"],
-        &["cancel", "1"],
-    ] {
+    for args in [&["health"][..], &["status"], &["fetch", "urls.txt"], &["cancel", "1"]] {
         let ran = place.run(&[args, &nobody].concat()).expect(3);
-        assert!(
-            ran.stderr.contains("no coordinator at http://127.0.0.1:9"),
-            "{}",
-            ran.stderr
-        );
+        assert!(ran.stderr.contains("no coordinator at http://127.0.0.1:9"), "{}", ran.stderr);
     }
     let serving = place.serve(&[]);
     let here = ["--coordinator", serving.url.as_str()];
-    assert_eq!(
-        place
-            .run(&[&["health"][..], &here].concat())
-            .expect(0)
-            .stdout,
-        "serving\n"
-    );
+    assert_eq!(place.run(&[&["health"][..], &here].concat()).expect(0).stdout, "serving\n");
     let one = [&["health", "--worker", "one"][..], &here].concat();
     assert!(place.run(&one).expect(3).stderr.contains("no worker one"),);
     let _worker = serving.worker(&place, "one");
     assert_eq!(place.run(&one).expect(0).stdout, "attached\n");
-    let table = place
-        .run(&[&["status"][..], &here].concat())
-        .expect(0)
-        .stdout;
+    let table = place.run(&[&["status"][..], &here].concat()).expect(0).stdout;
     assert!(table.contains("one") && table.contains("64"), "{table}");
     // Whoever waits for workers can be cancelled.
     let client = place.start(&[&["fetch", "urls.txt", "--workers", "2"][..], &here].concat());
@@ -458,43 +364,19 @@ fn without_workers_or_coordinator_the_exit_code_says_so() {
 #[test]
 fn an_open_address_needs_a_token_and_a_token_is_asked_for() {
     let place = Place::new();
-    let open = [
-        "serve",
-        "--listen",
-        "0.0.0.0:0",
-        "--http-listen",
-        "127.0.0.1:0",
-    ];
+    let open = ["serve", "--listen", "0.0.0.0:0", "--http-listen", "127.0.0.1:0"];
     let ran = place.run(&open).expect(2);
-    assert!(
-        ran.stderr.contains("--allow-unauthenticated"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("--allow-unauthenticated"), "{}", ran.stderr);
     place.write("token", "s3cret\n");
     let serving = place.serve(&["--token-file", "token"]);
     let url = ["--coordinator", serving.url.as_str()];
     let ran = place.run(&[&["status"][..], &url].concat()).expect(3);
-    assert!(
-        ran.stderr.contains("wrong or missing token"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("wrong or missing token"), "{}", ran.stderr);
     place.write("other", "guess\n");
-    place
-        .run(&[&["status", "--token-file", "other"][..], &url].concat())
-        .expect(3);
-    let worker = place
-        .run(&[&["worker", "--token-file", "other"][..], &url].concat())
-        .expect(3);
-    assert!(
-        worker.stderr.contains("wrong or missing token"),
-        "{}",
-        worker.stderr
-    );
-    let status = place
-        .run(&[&["status", "--token-file", "token"][..], &url].concat())
-        .expect(0);
+    place.run(&[&["status", "--token-file", "other"][..], &url].concat()).expect(3);
+    let worker = place.run(&[&["worker", "--token-file", "other"][..], &url].concat()).expect(3);
+    assert!(worker.stderr.contains("wrong or missing token"), "{}", worker.stderr);
+    let status = place.run(&[&["status", "--token-file", "token"][..], &url].concat()).expect(0);
     assert!(status.stdout.contains("no workers"), "{}", status.stdout);
     // A probe needs none; browsers and Prometheus do.
     place.run(&[&["health"][..], &url].concat()).expect(0);
@@ -503,10 +385,7 @@ fn an_open_address_needs_a_token_and_a_token_is_asked_for() {
     let metrics = serving.get("/metrics", "Authorization: Bearer s3cret\r\n");
     assert!(metrics.contains("\nfanout_workers 0\n"), "{metrics}");
     // A name that somebody else made point here gets nothing.
-    let elsewhere = serving.get(
-        "/",
-        "Host: evil.example\r\nAuthorization: Bearer s3cret\r\n",
-    );
+    let elsewhere = serving.get("/", "Host: evil.example\r\nAuthorization: Bearer s3cret\r\n");
     assert!(elsewhere.starts_with("HTTP/1.1 421"), "{elsewhere}");
 }
 
@@ -525,11 +404,7 @@ fn one_directory_serves_one_coordinator() {
             "data",
         ])
         .expect(2);
-    assert!(
-        ran.stderr.contains("another coordinator uses data"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("another coordinator uses data"), "{}", ran.stderr);
 }
 
 /// A certificate and its key, signed by `authority` or by itself.
@@ -560,14 +435,8 @@ fn tls_shows_who_is_who_on_both_sides() {
         place.write(&format!("{file}.pem"), pem);
         place.write(&format!("{file}.key"), key.serialize_pem());
     }
-    let serving = place.serve(&[
-        "--tls-cert",
-        "server.pem",
-        "--tls-key",
-        "server.key",
-        "--tls-ca",
-        "ca.pem",
-    ]);
+    let serving =
+        place.serve(&["--tls-cert", "server.pem", "--tls-key", "server.key", "--tls-ca", "ca.pem"]);
     let port = serving.url.rsplit(':').next().unwrap();
     let url = format!("https://localhost:{port}");
     let known = [
@@ -583,14 +452,10 @@ fn tls_shows_who_is_who_on_both_sides() {
     let origin = place.origin();
     place.write("urls.txt", origin.list(20, ""));
     let _worker = place.start(&[&["worker", "--name", "one"], &known[..]].concat());
-    let ran = place
-        .run(&[&["fetch", "urls.txt"], &known[..]].concat())
-        .expect(0);
+    let ran = place.run(&[&["fetch", "urls.txt"], &known[..]].concat()).expect(0);
     assert_each_once(ids(&ran.stdout), 20);
     // Without a certificate of one's own, or without the authority, nothing goes.
-    place
-        .run(&["status", "--coordinator", &url, "--tls-ca", "ca.pem"])
-        .expect(3);
+    place.run(&["status", "--coordinator", &url, "--tls-ca", "ca.pem"]).expect(3);
     place.run(&["status", "--coordinator", &url]).expect(3);
     let plain = format!("http://localhost:{port}");
     place.run(&["status", "--coordinator", &plain]).expect(3);
@@ -613,14 +478,7 @@ fn a_worker_may_keep_to_public_addresses() {
     let _worker = place.start(&["worker", "--coordinator", &serving.url, "--deny-private"]);
     for arm in ["async:2", "threads:2", "threads:2@ureq", "async:2@reqwest"] {
         let ran = place
-            .run(&[
-                "fetch",
-                "urls.txt",
-                "--arm",
-                arm,
-                "--coordinator",
-                &serving.url,
-            ])
+            .run(&["fetch", "urls.txt", "--arm", arm, "--coordinator", &serving.url])
             .expect(0);
         let records = ran.records();
         assert_eq!(records.len(), 6);
@@ -682,20 +540,14 @@ fn a_client_waits_for_its_coordinator_and_leaves_the_study_there() {
         "http://pages.example/",
     ];
     let early = place.run(&study).expect(3);
-    assert!(
-        early.stderr.contains("no coordinator at"),
-        "{}",
-        early.stderr
-    );
+    assert!(early.stderr.contains("no coordinator at"), "{}", early.stderr);
     let client = place.start(&[&study[..], &["--wait", "90s"]].concat());
     let serving = place.serve_at(&address, &[]);
     let _worker = serving.worker(&place, "one");
     let ran = client.finish();
     let name = serving.job(&place, 1, "finished")["study"].clone();
-    let told = format!(
-        "report: http://pages.example/studies/{}/report.html",
-        name.as_str().unwrap()
-    );
+    let told =
+        format!("report: http://pages.example/studies/{}/report.html", name.as_str().unwrap());
     assert!(ran.stderr.contains(&told), "{}", ran.stderr);
     assert!(ran.stdout.contains("async:8"), "{}", ran.stdout);
     assert!(!place.path("studies").exists());
@@ -708,11 +560,7 @@ fn body_of(base: &str, path: &str) -> String {
     use std::io::{Read, Write};
     let address = base.strip_prefix("http://").unwrap();
     let mut stream = std::net::TcpStream::connect(address).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer

@@ -40,10 +40,7 @@ pub(crate) fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T
 
 /// Says that a test cannot run for want of `what`, which must be there in CI.
 pub(crate) fn absent<T>(what: &str) -> Option<T> {
-    assert!(
-        std::env::var_os("FANOUT_CI").is_none(),
-        "{what} is missing, and CI skips nothing"
-    );
+    assert!(std::env::var_os("FANOUT_CI").is_none(), "{what} is missing, and CI skips nothing");
     eprintln!("skipped: needs {what}");
     None
 }
@@ -84,15 +81,7 @@ impl Place {
     }
 
     pub(crate) fn serve_logging(&self, listen: &str, args: &[&str], log: Stdio) -> Serving {
-        let fixed = [
-            "serve",
-            "--listen",
-            listen,
-            "--http-listen",
-            "127.0.0.1:0",
-            "--data",
-            "data",
-        ];
+        let fixed = ["serve", "--listen", listen, "--http-listen", "127.0.0.1:0", "--data", "data"];
         let mut command = self.command(&[&fixed, args].concat());
         command.stderr(log);
         Self::serving(command)
@@ -100,10 +89,7 @@ impl Place {
 
     /// Waits until a coordinator says where it serves.
     pub(crate) fn serving(mut command: Command) -> Serving {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the coordinator starts");
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the coordinator starts");
         let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
         let mut address = |what: &str| {
             let line = lines.next().expect("a line").expect("text");
@@ -142,11 +128,8 @@ impl Place {
     }
 
     pub(crate) fn run_with_input(&self, args: &[&str], input: &[u8]) -> Ran {
-        let mut child = self
-            .command(args)
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("the coordinator starts");
+        let mut child =
+            self.command(args).stdin(Stdio::piped()).spawn().expect("the coordinator starts");
         let mut stdin = child.stdin.take().expect("stdin is piped");
         let input = input.to_vec();
         let writer = thread::spawn(move || {
@@ -165,22 +148,15 @@ impl Place {
 
     /// Starts what was made of a [`command`](Self::command).
     pub(crate) fn start_as(&self, mut command: Command) -> Started {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        Started {
-            child: command.spawn().expect("the coordinator starts"),
-        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Started { child: command.spawn().expect("the coordinator starts") }
     }
 
     /// Starts one whose words nobody reads.
     pub(crate) fn start_quietly(&self, args: &[&str]) -> Started {
         let mut command = self.command(args);
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        Started {
-            child: command.spawn().expect("the coordinator starts"),
-        }
+        Started { child: command.spawn().expect("the coordinator starts") }
     }
 
     /// A coordinator whose files, and its children's, cannot grow beyond so many
@@ -216,13 +192,8 @@ impl Place {
             .expect("the origin starts");
         let mut url = String::new();
         let stdout = child.stdout.take().expect("stdout is piped");
-        BufReader::new(stdout)
-            .read_line(&mut url)
-            .expect("the origin says where it is");
-        Origin {
-            child,
-            base: url.trim().trim_end_matches('/').to_owned(),
-        }
+        BufReader::new(stdout).read_line(&mut url).expect("the origin says where it is");
+        Origin { child, base: url.trim().trim_end_matches('/').to_owned() }
     }
 
     /// Processes of this test whose command line contains `word`.
@@ -233,9 +204,7 @@ impl Place {
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
             .filter(|pid| {
                 let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
-                let ours = read("environ")
-                    .split(|o| *o == 0)
-                    .any(|v| v == mark.as_bytes());
+                let ours = read("environ").split(|o| *o == 0).any(|v| v == mark.as_bytes());
                 let args = read("cmdline");
                 ours && args.split(|o| *o == 0).any(|arg| arg == word.as_bytes())
             })
@@ -251,13 +220,11 @@ impl Place {
     /// Waits until no process of this test is left, except those named `word`.
     pub(crate) fn assert_nothing_left_but(&self, word: &str) {
         wait_for("every process to end", || {
-            let left: usize = [
-                "worker", "origin", "fetcher", "study", "fetch", "serve", "attach",
-            ]
-            .iter()
-            .filter(|kind| **kind != word)
-            .map(|word| self.processes(word).len())
-            .sum();
+            let left: usize = ["worker", "origin", "fetcher", "study", "fetch", "serve", "attach"]
+                .iter()
+                .filter(|kind| **kind != word)
+                .map(|word| self.processes(word).len())
+                .sum();
             (left == 0).then_some(())
         });
     }
@@ -270,9 +237,7 @@ pub(crate) struct Started {
 
 impl Started {
     pub(crate) fn of(mut command: Command) -> Self {
-        Self {
-            child: command.spawn().expect("the coordinator starts"),
-        }
+        Self { child: command.spawn().expect("the coordinator starts") }
     }
 
     /// What /proc says of it.
@@ -298,10 +263,7 @@ impl Started {
 
     /// Whether it has ended.
     pub(crate) fn is_over(&mut self) -> bool {
-        self.child
-            .try_wait()
-            .expect("it can be waited for")
-            .is_some()
+        self.child.try_wait().expect("it can be waited for").is_some()
     }
 
     pub(crate) fn pid(&self) -> Pid {
@@ -322,11 +284,7 @@ impl Started {
         let status = wait_for("the coordinator to end", || {
             self.child.try_wait().expect("it can be waited for")
         });
-        Ran::new(Output {
-            status,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
-        })
+        Ran::new(Output { status, stdout: Vec::new(), stderr: Vec::new() })
     }
 
     fn output(mut self) -> Output {
@@ -334,8 +292,7 @@ impl Started {
             thread::spawn(move || {
                 let mut content = Vec::new();
                 if let Some(mut pipe) = pipe {
-                    pipe.read_to_end(&mut content)
-                        .expect("the pipe can be read");
+                    pipe.read_to_end(&mut content).expect("the pipe can be read");
                 }
                 content
             })
@@ -418,11 +375,8 @@ impl Serving {
             true => String::new(),
             false => format!("Host: {address}\r\n"),
         };
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\n{host}{headers}Connection: close\r\n\r\n"
-        )
-        .expect("it can be asked");
+        write!(stream, "GET {path} HTTP/1.1\r\n{host}{headers}Connection: close\r\n\r\n")
+            .expect("it can be asked");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("it answers");
         answer
@@ -448,13 +402,7 @@ impl Ran {
 
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {
-        assert_eq!(
-            self.code,
-            Some(code),
-            "stdout:\n{}\nstderr:\n{}",
-            self.stdout,
-            self.stderr
-        );
+        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self
     }
 
@@ -465,16 +413,12 @@ impl Ran {
 }
 
 pub(crate) fn records(text: &str) -> Vec<serde_json::Value> {
-    text.lines()
-        .map(|line| serde_json::from_str(line).expect("a JSON object a line"))
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
 }
 
 /// The ids of records in JSON, one a line.
 pub(crate) fn ids(text: &str) -> Vec<u64> {
-    let ids = records(text)
-        .into_iter()
-        .map(|record| record["id"].as_u64());
+    let ids = records(text).into_iter().map(|record| record["id"].as_u64());
     ids.map(|id| id.expect("an id")).collect()
 }
 
@@ -499,9 +443,7 @@ pub(crate) struct Origin {
 impl Origin {
     /// A list of `count` URLs with this query.
     pub(crate) fn list(&self, count: usize, query: &str) -> String {
-        (0..count)
-            .map(|i| format!("{}/{i}?{query}\n", self.base))
-            .collect()
+        (0..count).map(|i| format!("{}/{i}?{query}\n", self.base)).collect()
     }
 
     /// What it served.
@@ -517,11 +459,8 @@ impl Origin {
     fn ask(&self, path: &str) -> serde_json::Value {
         let address = self.base.strip_prefix("http://").expect("plain HTTP");
         let mut stream = std::net::TcpStream::connect(address).expect("the origin is there");
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-        )
-        .expect("it can be asked");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
+            .expect("it can be asked");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("it answers");
         let (_, body) = answer.split_once("\r\n\r\n").expect("a body");

@@ -14,9 +14,7 @@ use crate::harness::{Place, Serving, read, wait_for};
 fn answer(url: &str, bytes: &[u8]) -> Vec<u8> {
     let (_, address) = url.split_once("://").unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
-    stream
-        .set_read_timeout(Some(crate::harness::PATIENCE))
-        .unwrap();
+    stream.set_read_timeout(Some(crate::harness::PATIENCE)).unwrap();
     stream.write_all(bytes).unwrap();
     let mut answer = Vec::new();
     // A reset ends a connection as well.
@@ -69,11 +67,7 @@ fn a_thousand_refused_peers_are_a_few_lines_in_the_log() {
     let known = ["--token-file", "token"];
     let status = ["status", "--coordinator", &serving.url];
     place.run(&[&status[..], &known].concat()).expect(0);
-    assert!(
-        serving
-            .get("/", "Authorization: Bearer s3cret\r\n")
-            .contains(" 200 OK")
-    );
+    assert!(serving.get("/", "Authorization: Bearer s3cret\r\n").contains(" 200 OK"));
 }
 
 #[test]
@@ -82,10 +76,7 @@ fn the_pages_bound_a_header_in_size_and_time() {
     let serving = serve(&place);
     let endless = format!("GET / HTTP/1.1\r\nx: {}", "a".repeat(300_000));
     let said = String::from_utf8(answer(&serving.pages, endless.as_bytes())).unwrap();
-    assert!(
-        said.is_empty() || said.starts_with("HTTP/1.1 431 "),
-        "{said}"
-    );
+    assert!(said.is_empty() || said.starts_with("HTTP/1.1 431 "), "{said}");
     let many = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(500));
     let said = String::from_utf8(answer(&serving.pages, many.as_bytes())).unwrap();
     assert!(said.starts_with("HTTP/1.1 431 "), "{said}");
@@ -102,12 +93,10 @@ fn the_pages_bound_a_header_in_size_and_time() {
     for mut stream in slow {
         let wait = Duration::from_millis(200);
         stream.set_read_timeout(Some(wait)).unwrap();
-        wait_for("a slow header's connection to be closed", || {
-            match stream.read(&mut [0; 512]) {
-                Ok(0) => Some(()),
-                Ok(_) => None,
-                Err(error) => (error.kind() == std::io::ErrorKind::ConnectionReset).then_some(()),
-            }
+        wait_for("a slow header's connection to be closed", || match stream.read(&mut [0; 512]) {
+            Ok(0) => Some(()),
+            Ok(_) => None,
+            Err(error) => (error.kind() == std::io::ErrorKind::ConnectionReset).then_some(()),
         });
     }
     assert!(serving.get("/healthz", "").starts_with("HTTP/1.1 200 "));

@@ -65,22 +65,12 @@ fn urls_of_a_host_are_leased_no_faster_than_the_rate() {
     let origin = place.origin();
     place.write("urls.txt", origin.list(21, "size=10"));
     let ran = place
-        .run(
-            &[
-                &["fetch", "urls.txt", "--rate-per-host", "20"],
-                &WORKERS[..],
-            ]
-            .concat(),
-        )
+        .run(&[&["fetch", "urls.txt", "--rate-per-host", "20"], &WORKERS[..]].concat())
         .expect(0);
     once_each(&ran.records(), 21);
     // 21 URLs are 20 intervals of 50 ms. Go and the first lease leave together,
     // and a worker may need a moment more for the one than for the other.
-    let last = ran
-        .records()
-        .iter()
-        .filter_map(|r| r["end_s"].as_f64())
-        .fold(0.0, f64::max);
+    let last = ran.records().iter().filter_map(|r| r["end_s"].as_f64()).fold(0.0, f64::max);
     let told = ran.stderr.split(" in ").nth(1).unwrap();
     let makespan_s: f64 = told.split(' ').next().unwrap().parse().unwrap();
     assert!(makespan_s >= 1.0, "{}", ran.stderr);
@@ -91,18 +81,14 @@ fn urls_of_a_host_are_leased_no_faster_than_the_rate() {
 fn a_busy_host_is_heeded_under_every_client() {
     let place = Place::new();
     let origin = place.origin();
-    for (arm, status) in [
-        ("2xasync:4", 503),
-        ("2xthreads:4@ureq", 429),
-        ("2xasync:4@reqwest", 503),
-    ] {
+    for (arm, status) in [("2xasync:4", 503), ("2xthreads:4@ureq", 429), ("2xasync:4@reqwest", 503)]
+    {
         origin.reset_stats();
         let query = format!("busy=1&retry-after=1&status={status}");
         place.write("urls.txt", origin.list(3, &query));
         let args = ["fetch", "urls.txt", "--polite", "--max-per-host", "3"];
-        let ran = place
-            .run(&[&args[..], &["--arm", arm, "--local-workers", "2"]].concat())
-            .expect(0);
+        let ran =
+            place.run(&[&args[..], &["--arm", arm, "--local-workers", "2"]].concat()).expect(0);
         let records = ran.records();
         once_each(&records, 3);
         for record in &records {
@@ -174,23 +160,8 @@ fn the_flags_travel_to_a_fleet() {
 #[test]
 fn a_study_keeps_to_the_limit_and_says_who_felt_it() {
     let place = Place::new();
-    let args = [
-        "study",
-        "--blocks",
-        "1",
-        "--format",
-        "json",
-        "--max-per-host",
-        "12",
-    ];
-    let arms = [
-        "--arm",
-        "async:32",
-        "--arm",
-        "async:8",
-        "--baseline",
-        "async:32",
-    ];
+    let args = ["study", "--blocks", "1", "--format", "json", "--max-per-host", "12"];
+    let arms = ["--arm", "async:32", "--arm", "async:8", "--baseline", "async:32"];
     let ran = place.run(&[&args[..], &arms].concat());
     let study: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(study["manifest"]["max_per_host"], 12);
@@ -203,8 +174,5 @@ fn a_study_keeps_to_the_limit_and_says_who_felt_it() {
     }
     assert!(waits["async:32"] > waits["async:8"], "{waits:?}");
     let caveats = study["caveats"].to_string();
-    assert!(
-        caveats.contains("--max-per-host 12 held arms back"),
-        "{caveats}"
-    );
+    assert!(caveats.contains("--max-per-host 12 held arms back"), "{caveats}");
 }

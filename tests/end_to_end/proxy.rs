@@ -46,10 +46,7 @@ impl Shared {
     fn wait_for_thaw(&self) {
         let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
         while *frozen {
-            frozen = self
-                .thawed
-                .wait(frozen)
-                .unwrap_or_else(PoisonError::into_inner);
+            frozen = self.thawed.wait(frozen).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -72,11 +69,7 @@ impl Proxy {
             let shared = Arc::clone(&shared);
             move || accept(&listener, &target, &shared)
         });
-        Self {
-            url: format!("http://{own}"),
-            shared,
-            acceptor: Some(acceptor),
-        }
+        Self { url: format!("http://{own}"), shared, acceptor: Some(acceptor) }
     }
 
     /// Breaks what is open now; new connections are let through.
@@ -84,9 +77,9 @@ impl Proxy {
         for (worker, coordinator) in self.shared.open().iter() {
             // Whoever is gone already cannot be cut off.
             let _ = match how {
-                Cut::Both => worker
-                    .shutdown(Shutdown::Both)
-                    .and(coordinator.shutdown(Shutdown::Both)),
+                Cut::Both => {
+                    worker.shutdown(Shutdown::Both).and(coordinator.shutdown(Shutdown::Both))
+                }
                 Cut::ToCoordinator => coordinator.shutdown(Shutdown::Write),
                 Cut::ToWorker => worker.shutdown(Shutdown::Write),
             };

@@ -32,9 +32,7 @@ fn assert_each_once(path: &Path, count: usize) {
 
 /// Waits until the part holds so many records, or the coordinator has ended.
 fn grown(run: &mut Started, part: &Path, count: usize) {
-    wait_for("records", || {
-        (ids(part).len() >= count || run.is_over()).then_some(())
-    });
+    wait_for("records", || (ids(part).len() >= count || run.is_over()).then_some(()));
 }
 
 #[test]
@@ -84,8 +82,7 @@ fn a_fetch_that_is_killed_again_and_again_comes_to_its_end() {
         assert!(kills >= 3, "{kills}");
         assert_each_once(&place.path(name), URLS);
         assert!(
-            ran.stderr
-                .contains(&format!("{URLS} URLs: {before} from before")),
+            ran.stderr.contains(&format!("{URLS} URLs: {before} from before")),
             "{}",
             ran.stderr
         );
@@ -131,14 +128,7 @@ fn what_cannot_be_gone_on_from_is_refused_and_stays_as_it_is() {
         &["another list", "urls.txt (400 URLs", "other.txt (401 URLs"],
     );
     refused(
-        &[
-            "urls.txt",
-            "--repeat",
-            "2",
-            "--out",
-            "got.jsonl",
-            "--resume",
-        ],
+        &["urls.txt", "--repeat", "2", "--out", "got.jsonl", "--resume"],
         &["urls.txt (400 URLs,", "urls.txt (800 URLs with --repeat 2"],
     );
     refused(&["urls.txt", "--resume"], &["--out"]);
@@ -152,33 +142,13 @@ fn what_cannot_be_gone_on_from_is_refused_and_stays_as_it_is() {
     fs::write(&journal, good).unwrap();
     // The same URLs under another name and on standard input are the same list.
     let list = read(&place.path("urls.txt"));
-    let args = [
-        "fetch",
-        "-",
-        "--out",
-        "got.jsonl",
-        "--resume",
-        "--arm",
-        "async:64",
-    ];
+    let args = ["fetch", "-", "--out", "got.jsonl", "--resume", "--arm", "async:64"];
     place.run_with_input(&args, list.as_bytes()).expect(0);
     assert_each_once(&place.path("got.jsonl"), URLS);
-    let ran = place
-        .run(&["fetch", "urls.txt", "--out", "got.jsonl", "--resume"])
-        .expect(0);
-    assert!(
-        ran.stderr.contains("got.jsonl is complete already"),
-        "{}",
-        ran.stderr
-    );
-    let ran = place
-        .run(&["fetch", "other.txt", "--out", "new.jsonl", "--resume"])
-        .expect(0);
-    assert!(
-        ran.stderr.contains("nothing to go on from"),
-        "{}",
-        ran.stderr
-    );
+    let ran = place.run(&["fetch", "urls.txt", "--out", "got.jsonl", "--resume"]).expect(0);
+    assert!(ran.stderr.contains("got.jsonl is complete already"), "{}", ran.stderr);
+    let ran = place.run(&["fetch", "other.txt", "--out", "new.jsonl", "--resume"]).expect(0);
+    assert!(ran.stderr.contains("nothing to go on from"), "{}", ran.stderr);
     assert_each_once(&place.path("new.jsonl"), URLS + 1);
     drop(origin);
     place.assert_nothing_left();
@@ -189,23 +159,12 @@ fn a_part_has_one_writer() {
     let place = Place::new();
     let origin = place.origin();
     place.write("urls.txt", origin.list(URLS, "delay=50ms"));
-    let args = [
-        "fetch",
-        "urls.txt",
-        "--arm",
-        "async:4",
-        "--out",
-        "got.jsonl",
-    ];
+    let args = ["fetch", "urls.txt", "--arm", "async:4", "--out", "got.jsonl"];
     let mut run = place.start(&args);
     grown(&mut run, &place.path("got.jsonl.part"), 1);
     for more in [&[][..], &["--resume"]] {
         let ran = place.run(&[&args[..], more].concat()).expect(2);
-        assert!(
-            ran.stderr.contains("another fetch writes got.jsonl.part"),
-            "{}",
-            ran.stderr
-        );
+        assert!(ran.stderr.contains("another fetch writes got.jsonl.part"), "{}", ran.stderr);
     }
     run.finish().expect(0);
     assert_each_once(&place.path("got.jsonl"), URLS);
@@ -222,14 +181,7 @@ fn ctrl_c_says_how_to_go_on_and_twice_it_ends_at_once() {
     let slow = format!("{0}/a?delay=60s\n{0}/b?delay=60s\n", origin.base);
     place.write("slow.txt", origin.list(100, "delay=10ms") + &slow);
     let part = place.path("got.jsonl.part");
-    let mut run = place.start(&[
-        "fetch",
-        "urls.txt",
-        "--arm",
-        "async:4",
-        "--out",
-        "got.jsonl",
-    ]);
+    let mut run = place.start(&["fetch", "urls.txt", "--arm", "async:4", "--out", "got.jsonl"]);
     grown(&mut run, &part, 20);
     run.signal(Signal::INT);
     let ran = run.finish().expect(130);
@@ -239,16 +191,7 @@ fn ctrl_c_says_how_to_go_on_and_twice_it_ends_at_once() {
     place.run(&args).expect(0);
     assert_each_once(&place.path("got.jsonl"), URLS);
 
-    let args = [
-        "fetch",
-        "slow.txt",
-        "--arm",
-        "async:4",
-        "--out",
-        "slow.jsonl",
-        "--timeout",
-        "5m",
-    ];
+    let args = ["fetch", "slow.txt", "--arm", "async:4", "--out", "slow.jsonl", "--timeout", "5m"];
     let mut run = place.start(&args);
     let part = place.path("slow.jsonl.part");
     grown(&mut run, &part, 100);
@@ -299,21 +242,15 @@ fn a_fetch_on_a_fleet_goes_on_after_the_coordinator_died() {
         let ran = place.run(&[&other[..], &at].concat()).expect(2);
         assert!(ran.stderr.contains("urls.txt (400 URLs"), "{}", ran.stderr);
         assert_eq!(ids(&part).len(), before);
-        let ran = place
-            .run(&[&args[..], &at, &["--resume"]].concat())
-            .expect(0);
+        let ran = place.run(&[&args[..], &at, &["--resume"]].concat()).expect(0);
         assert_each_once(&place.path(name), URLS);
         assert!(
-            ran.stderr
-                .contains(&format!("{URLS} URLs: {before} from before")),
+            ran.stderr.contains(&format!("{URLS} URLs: {before} from before")),
             "{}",
             ran.stderr
         );
         let header = read(&place.path(name));
-        assert_eq!(
-            header.matches("start_s,").count(),
-            usize::from(name == "got.csv")
-        );
+        assert_eq!(header.matches("start_s,").count(), usize::from(name == "got.csv"));
         drop((serving, worker));
         fs::remove_dir_all(place.path("data")).unwrap();
     }
@@ -329,14 +266,7 @@ fn whoever_attaches_gets_the_records_that_are_not_there_yet() {
     let serving = place.serve(&[]);
     let worker = serving.worker(&place, "one");
     let url = ["--coordinator", &serving.url];
-    let args = [
-        "fetch",
-        "urls.txt",
-        "--arm",
-        "async:4",
-        "--out",
-        "got.jsonl",
-    ];
+    let args = ["fetch", "urls.txt", "--arm", "async:4", "--out", "got.jsonl"];
     let mut client = place.start(&[&args[..], &url].concat());
     let part = place.path("got.jsonl.part");
     grown(&mut client, &part, 20);

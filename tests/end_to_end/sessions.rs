@@ -58,10 +58,8 @@ fn a_frozen_worker_is_found_loses_nothing_and_comes_back() {
     let ran: Ran = client.finish().expect(0);
     let text = read(&place.path("got.jsonl"));
     assert_each_once(ids(&text), URLS);
-    let again: Vec<_> = records(&text)
-        .into_iter()
-        .filter(|record| record["attempt"].as_u64() > Some(1))
-        .collect();
+    let again: Vec<_> =
+        records(&text).into_iter().filter(|record| record["attempt"].as_u64() > Some(1)).collect();
     assert!(!again.is_empty(), "it held leases: {}", ran.stderr);
     assert!(again.iter().all(|r| r["worker"] == "one"), "{again:?}");
     let names = |status: serde_json::Value| -> Vec<_> {
@@ -78,11 +76,8 @@ fn a_frozen_worker_is_found_loses_nothing_and_comes_back() {
     let ran = place.run(&[&fetch[..], &["--arm", "2xasync:32"]].concat());
     let ran = ran.expect(0);
     assert_each_once(ids(&ran.stdout), URLS);
-    let workers: BTreeSet<_> = ran
-        .records()
-        .iter()
-        .map(|record| record["worker"].to_string())
-        .collect();
+    let workers: BTreeSet<_> =
+        ran.records().iter().map(|record| record["worker"].to_string()).collect();
     assert_eq!(workers.len(), 2, "both are used again");
 }
 
@@ -126,27 +121,16 @@ fn hello(protocol: u32) -> wire::FromWorker {
     let hello = Hello {
         name: "made-up".to_owned(),
         slots: 1,
-        facts: WorkerFacts {
-            version: "9.8.7".to_owned(),
-            ..WorkerFacts::default()
-        },
+        facts: WorkerFacts { version: "9.8.7".to_owned(), ..WorkerFacts::default() },
     };
-    let hello = wire::Hello {
-        protocol_version: protocol,
-        ..wire::Hello::from(&hello)
-    };
-    wire::FromWorker {
-        message: Some(from_worker::Message::Hello(hello)),
-    }
+    let hello = wire::Hello { protocol_version: protocol, ..wire::Hello::from(&hello) };
+    wire::FromWorker { message: Some(from_worker::Message::Hello(hello)) }
 }
 
 /// What the coordinator answers to a worker that speaks this protocol.
 async fn answer_to_worker(url: &str, protocol: u32) -> to_worker::Message {
     let mut client = FleetClient::connect(url.to_owned()).await.unwrap();
-    let stream = client
-        .attach(tokio_stream::iter([hello(protocol)]))
-        .await
-        .unwrap();
+    let stream = client.attach(tokio_stream::iter([hello(protocol)])).await.unwrap();
     let first = stream.into_inner().message().await.unwrap();
     first.unwrap().message.unwrap()
 }
@@ -185,9 +169,7 @@ async fn a_fleet_may_have_more_workers_than_a_shell_allows_open_files() {
 async fn answer_to_client(url: &str, protocol: u32) -> Result<(), tonic::Status> {
     let mut client = ControlClient::connect(url.to_owned()).await.unwrap();
     let mut request = Request::new(wire::StatusRequest {});
-    request
-        .metadata_mut()
-        .insert(PROTOCOL_KEY, protocol.to_string().parse().unwrap());
+    request.metadata_mut().insert(PROTOCOL_KEY, protocol.to_string().parse().unwrap());
     client.status(request).await.map(|_| ())
 }
 
@@ -203,10 +185,7 @@ async fn another_versions_worker_or_client_is_told_which_side_to_upgrade() {
         };
         for part in [
             "worker 'made-up' is fanout 9.8.7 with protocol ",
-            &format!(
-                "{theirs}, this coordinator is fanout {}",
-                env!("CARGO_PKG_VERSION")
-            ),
+            &format!("{theirs}, this coordinator is fanout {}", env!("CARGO_PKG_VERSION")),
             &format!("with protocol {PROTOCOL_VERSION}: upgrade the {behind}"),
         ] {
             assert!(refused.reason.contains(part), "{}", refused.reason);
@@ -219,13 +198,6 @@ async fn another_versions_worker_or_client_is_told_which_side_to_upgrade() {
         assert!(refused.message().ends_with(&end), "{}", refused.message());
     }
     let welcome = answer_to_worker(&serving.url, PROTOCOL_VERSION).await;
-    assert!(
-        matches!(welcome, to_worker::Message::Welcome(_)),
-        "{welcome:?}"
-    );
-    assert!(
-        answer_to_client(&serving.url, PROTOCOL_VERSION)
-            .await
-            .is_ok()
-    );
+    assert!(matches!(welcome, to_worker::Message::Welcome(_)), "{welcome:?}");
+    assert!(answer_to_client(&serving.url, PROTOCOL_VERSION).await.is_ok());
 }

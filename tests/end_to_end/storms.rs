@@ -94,12 +94,7 @@ impl Storm {
             })
             .collect();
         faults.sort_by_key(|(at, _)| *at);
-        Self {
-            seed,
-            arm,
-            faults,
-            for_good,
-        }
+        Self { seed, arm, faults, for_good }
     }
 }
 
@@ -135,19 +130,11 @@ impl Fleet {
     fn new() -> Self {
         let place = Place::new();
         let origin = place.origin();
-        place.write(
-            "urls.txt",
-            origin.list(URLS.try_into().unwrap(), "delay=10ms..30ms"),
-        );
+        place.write("urls.txt", origin.list(URLS.try_into().unwrap(), "delay=10ms..30ms"));
         let serving = place.serve(&["--origin", &origin.base]);
         let proxies: Vec<_> = (0..WORKERS).map(|_| Proxy::to(&serving.url)).collect();
-        let mut fleet = Self {
-            workers: (0..WORKERS).map(|_| None).collect(),
-            proxies,
-            serving,
-            origin,
-            place,
-        };
+        let mut fleet =
+            Self { workers: (0..WORKERS).map(|_| None).collect(), proxies, serving, origin, place };
         fleet.complete();
         fleet
     }
@@ -268,13 +255,7 @@ impl Fleet {
 
 impl Fleet {
     fn end(self) {
-        let Self {
-            workers,
-            proxies,
-            serving,
-            origin,
-            place,
-        } = self;
+        let Self { workers, proxies, serving, origin, place } = self;
         drop((workers, proxies, serving, origin));
         place.assert_nothing_left();
     }
@@ -321,20 +302,14 @@ impl Fleet {
         let trials = study["trials"].as_array().unwrap();
         let number = |trial: &Value, name: &str| trial[name].as_u64().unwrap();
         for trial in trials {
-            let done: u64 = ["completed", "failed", "abandoned"]
-                .iter()
-                .map(|name| number(trial, name))
-                .sum();
+            let done: u64 =
+                ["completed", "failed", "abandoned"].iter().map(|name| number(trial, name)).sum();
             assert!(done == 1000 || trial["valid"] == false, "{trial}");
             let lost = number(trial, "fetchers_lost") > 0;
             assert_eq!(trial["degraded"], lost, "{trial}");
             assert!(!(lost && trial["valid"] == true), "{trial}");
             let again = number(trial, "requeued") > 0;
-            assert_eq!(
-                trial["recovery_s"].is_f64(),
-                again && done == 1000,
-                "{trial}"
-            );
+            assert_eq!(trial["recovery_s"].is_f64(), again && done == 1000, "{trial}");
         }
         let valid = trials.iter().filter(|trial| trial["valid"] == true);
         assert_eq!(valid.count(), 9, "two arms and the control, three blocks");
@@ -350,9 +325,7 @@ fn check(text: &str, said: &str, code: Option<i32>, tally: &mut Tally) {
     assert_eq!(ids, (0..URLS).collect::<Vec<_>>(), "each URL once\n{said}");
     let mut outcomes: BTreeMap<&str, u64> = BTreeMap::new();
     for record in &records {
-        *outcomes
-            .entry(record["outcome"].as_str().unwrap())
-            .or_default() += 1;
+        *outcomes.entry(record["outcome"].as_str().unwrap()).or_default() += 1;
     }
     let of = |outcome: &str| outcomes.get(outcome).copied().unwrap_or(0);
     let (ok, abandoned) = (of("ok"), of("abandoned"));
@@ -362,10 +335,7 @@ fn check(text: &str, said: &str, code: Option<i32>, tally: &mut Tally) {
     assert!(said.contains(&account), "{account}\n{said}");
     assert_eq!(code, Some(i32::from(abandoned > 0)), "{said}");
     // A lease that was lost is an attempt more.
-    let again: u64 = records
-        .iter()
-        .map(|r| r["attempt"].as_u64().unwrap() - 1)
-        .sum();
+    let again: u64 = records.iter().map(|r| r["attempt"].as_u64().unwrap() - 1).sum();
     let losses = said.lines().find(|line| line.contains(" leases were lost"));
     let number = |after: &str, before: &str| -> Option<f64> {
         let line = losses?;
@@ -381,11 +351,7 @@ fn check(text: &str, said: &str, code: Option<i32>, tally: &mut Tally) {
     tally.abandoned += abandoned;
     tally.recovery_max_s = tally.recovery_max_s.max(recovery_s.unwrap_or(0.0));
     let ignored = number(" s, ", " late").or_else(|| number("lost, ", " late"));
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a count"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
     let ignored = ignored.unwrap_or(0.0) as u64;
     tally.ignored += ignored;
 }

@@ -30,11 +30,7 @@ fn a_study_compares_its_arms_and_keeps_everything() {
     assert_eq!(study["manifest"]["seed"], 5);
     assert_eq!(study["manifest"]["urls"], 1000);
     assert_eq!(study["manifest"]["baseline"], "async:32");
-    assert_eq!(
-        study["arms"].as_array().unwrap().len(),
-        4,
-        "with the control"
-    );
+    assert_eq!(study["arms"].as_array().unwrap().len(), 4, "with the control");
     let trials = study["trials"].as_array().unwrap();
     assert!(trials.len() >= 12, "{}", trials.len());
     for trial in trials {
@@ -85,15 +81,7 @@ fn a_study_compares_its_arms_and_keeps_everything() {
 fn the_table_says_who_is_faster_in_plain_words() {
     let place = Place::new();
     let ran = place
-        .run(&[
-            "study",
-            "--blocks",
-            "2",
-            "--arm",
-            "async:{4,32}",
-            "--baseline",
-            "async:4",
-        ])
+        .run(&["study", "--blocks", "2", "--arm", "async:{4,32}", "--baseline", "async:4"])
         .expect(0);
     assert!(ran.stdout.contains("async:32"), "{}", ran.stdout);
     assert!(ran.stderr.contains("report: studies/"), "{}", ran.stderr);
@@ -110,25 +98,18 @@ fn a_slow_arm_runs_in_few_blocks_and_the_output_says_so() {
     let study: Value = serde_json::from_str(&ran.stdout).unwrap();
     let trials = |arm: &str| {
         let all = study["trials"].as_array().unwrap().iter();
-        all.filter(|t| t["arm"] == arm && t["valid"] == true)
-            .count()
+        all.filter(|t| t["arm"] == arm && t["valid"] == true).count()
     };
     assert_eq!(trials("async:64"), 4);
     assert_eq!(trials("async:4"), 3);
     let arm = &study["arms"][1];
-    assert!(
-        arm["shortened"].as_str().unwrap().contains("3 of 4 blocks"),
-        "{arm}"
-    );
+    assert!(arm["shortened"].as_str().unwrap().contains("3 of 4 blocks"), "{arm}");
 }
 
 #[test]
 fn a_study_beyond_this_machine_asks_first() {
     let place = Place::new();
-    place.write(
-        "urls.txt",
-        "https://example.com/1\nhttps://example.com/2\nhttps://example.org/\n",
-    );
+    place.write("urls.txt", "https://example.com/1\nhttps://example.com/2\nhttps://example.org/\n");
     let ran = place.run(&["study", "urls.txt"]).expect(2);
     assert!(ran.stderr.contains("2  example.com"), "{}", ran.stderr);
     assert!(ran.stderr.contains("pass --yes"), "{}", ran.stderr);
@@ -157,12 +138,7 @@ fn an_open_loop_tells_latency_from_the_intended_start_too() {
         .expect(0);
     let study: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(study["manifest"]["rate_per_s"], 2000.0);
-    for trial in study["trials"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|t| t["valid"] == true)
-    {
+    for trial in study["trials"].as_array().unwrap().iter().filter(|t| t["valid"] == true) {
         // 1,000 URLs at 2,000 a second: the last is taken up after half a second.
         assert!(trial["makespan_s"].as_f64().unwrap() > 0.49, "{trial}");
         let p50 = |name: &str| trial[name]["p50"].as_f64().unwrap();
@@ -173,11 +149,7 @@ fn an_open_loop_tells_latency_from_the_intended_start_too() {
             assert!(late > 900 && p50("sojourn_s") > 1.0, "{trial}");
         }
     }
-    let threads = study["trials"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|t| t["arm"] == "threads:32");
+    let threads = study["trials"].as_array().unwrap().iter().find(|t| t["arm"] == "threads:32");
     assert_eq!(threads.unwrap()["queue_wait_s"]["count"], 1000);
 }
 
@@ -185,15 +157,9 @@ fn an_open_loop_tells_latency_from_the_intended_start_too() {
 fn the_baseline_can_be_run_against_itself() {
     let place = Place::new();
     let ran = place
-        .run(&[
-            "study", "--aa", "2", "--blocks", "1", "--arm", "async:64", "--out", "kept",
-        ])
+        .run(&["study", "--aa", "2", "--blocks", "1", "--arm", "async:64", "--out", "kept"])
         .expect(0);
-    assert!(
-        ran.stdout.contains("No study came to a verdict"),
-        "{}",
-        ran.stdout
-    );
+    assert!(ran.stdout.contains("No study came to a verdict"), "{}", ran.stdout);
     assert!(place.path("kept/0001/study.json").exists());
     assert!(place.path("kept/0002/report.html").exists());
 }

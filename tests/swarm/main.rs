@@ -84,9 +84,7 @@ fn missing() -> Option<String> {
     };
     match String::from_utf8_lossy(&state).trim() {
         "inactive" => None,
-        state => Some(format!(
-            "the engine's swarm is {state}, and is not this test's to change"
-        )),
+        state => Some(format!("the engine's swarm is {state}, and is not this test's to change")),
     }
 }
 
@@ -121,11 +119,7 @@ impl Stack {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let own = self.directory.path().join("more.yml");
         fs::write(&own, more).unwrap();
-        let files = [
-            root.join("docker-compose.yml"),
-            root.join("deploy/swarm.yml"),
-            own,
-        ];
+        let files = [root.join("docker-compose.yml"), root.join("deploy/swarm.yml"), own];
         let mut args = vec!["stack", "deploy", "--resolve-image", "never"];
         for file in &files {
             args.extend(["--compose-file", file.to_str().unwrap()]);
@@ -161,9 +155,7 @@ impl Stack {
     /// What the containers of a service have written.
     fn logs(&self, service: &str) -> String {
         let containers = self.containers(service, &["--all"]);
-        let logs = containers
-            .iter()
-            .map(|id| try_docker(&["logs", id], &[], ""));
+        let logs = containers.iter().map(|id| try_docker(&["logs", id], &[], ""));
         let both = logs.flat_map(|output| [output.stdout, output.stderr].concat());
         String::from_utf8_lossy(&both.collect::<Vec<_>>()).into_owned()
     }
@@ -247,9 +239,7 @@ impl Stack {
     fn left(&self) -> String {
         let filter = format!("label=com.docker.stack.namespace={}", self.name);
         let lists: [&[&str]; 3] = [&["ps", "--all"], &["network", "ls"], &["volume", "ls"]];
-        lists
-            .map(|list| docker(&[list, &["--quiet", "--filter", &filter]].concat()))
-            .concat()
+        lists.map(|list| docker(&[list, &["--quiet", "--filter", &filter]].concat())).concat()
     }
 
     /// Takes everything away, in the order in which it lets go of the rest.
@@ -312,19 +302,14 @@ impl Client {
 
 /// `count` URLs of the stack's origin.
 fn list(count: usize) -> String {
-    (0..count)
-        .map(|id| format!("http://origin:8080/{id}?delay=2ms\n"))
-        .collect()
+    (0..count).map(|id| format!("http://origin:8080/{id}?delay=2ms\n")).collect()
 }
 
 #[test]
 #[ignore = "takes minutes on a Docker engine, and puts it into a swarm meanwhile"]
 fn the_stack_comes_up_runs_studies_scales_and_goes_away() {
     if let Some(reason) = missing() {
-        assert!(
-            std::env::var_os("FANOUT_CI").is_none(),
-            "{reason}, and CI skips nothing"
-        );
+        assert!(std::env::var_os("FANOUT_CI").is_none(), "{reason}, and CI skips nothing");
         eprintln!("skipped: {reason}");
         return;
     }
@@ -334,10 +319,7 @@ fn the_stack_comes_up_runs_studies_scales_and_goes_away() {
         "services:\n  study:\n    command: [--workers, '2', --arm, '2xasync:8', --blocks, '2']\n",
     );
     let said = stack.wait_for_job("study");
-    assert!(
-        said.contains("1,000 URLs (built-in)") && said.contains("2xasync:8"),
-        "{said}"
-    );
+    assert!(said.contains("1,000 URLs (built-in)") && said.contains("2xasync:8"), "{said}");
     stack.wait_for_workers(2);
 
     // The pages ask for the token, and show the study.
@@ -384,14 +366,8 @@ fn the_stack_comes_up_runs_studies_scales_and_goes_away() {
     }
     let workers = record["manifest"]["workers"].as_array().unwrap();
     let with = |field: &str| workers.iter().filter(|w| w[field].is_u64()).count();
-    assert_eq!(
-        (with("joined_block"), with("left_block")),
-        (2, 3),
-        "{workers:?}"
-    );
+    assert_eq!((with("joined_block"), with("left_block")), (2, 3), "{workers:?}");
 
     stack.away();
-    wait_for("the network to go", || {
-        (stack.left().is_empty()).then_some(())
-    });
+    wait_for("the network to go", || (stack.left().is_empty()).then_some(()));
 }

@@ -29,21 +29,11 @@ pub struct AccessArgs {
     pub tls_ca: Option<PathBuf>,
 
     /// PEM certificate to show to a coordinator that asks for one
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "tls_key",
-        env = "FANOUT_TLS_CERT"
-    )]
+    #[arg(long, value_name = "FILE", requires = "tls_key", env = "FANOUT_TLS_CERT")]
     pub tls_cert: Option<PathBuf>,
 
     /// Its private key, PEM
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "tls_cert",
-        env = "FANOUT_TLS_KEY"
-    )]
+    #[arg(long, value_name = "FILE", requires = "tls_cert", env = "FANOUT_TLS_KEY")]
     pub tls_key: Option<PathBuf>,
 }
 
@@ -121,10 +111,7 @@ pub fn token(file: Option<&Path>) -> Result<Option<String>, UsageError> {
     let (token, origin) = match file {
         Some(path) => {
             let content = read("--token-file", path)?;
-            (
-                String::from_utf8_lossy(&content).into_owned(),
-                path.display().to_string(),
-            )
+            (String::from_utf8_lossy(&content).into_owned(), path.display().to_string())
         }
         None => match std::env::var(TOKEN_VARIABLE) {
             Ok(token) if !token.trim().is_empty() => (token, TOKEN_VARIABLE.to_owned()),
@@ -164,9 +151,5 @@ pub fn authority(path: &Path) -> Result<Certificate, UsageError> {
 }
 
 fn read(argument: &'static str, path: &Path) -> Result<Vec<u8>, UsageError> {
-    fs::read(path).map_err(|source| UsageError::File {
-        argument,
-        path: path.to_owned(),
-        source,
-    })
+    fs::read(path).map_err(|source| UsageError::File { argument, path: path.to_owned(), source })
 }

@@ -193,10 +193,7 @@ mod tests {
         assert_eq!(found.session.authorization.unwrap(), "Bearer s3cret");
         for bad in ["", "two words", "two\nlines", "ключ"] {
             fs::write(file.path(), bad).unwrap();
-            assert!(
-                refused(&["--token-file", path]).contains("token"),
-                "{bad:?}"
-            );
+            assert!(refused(&["--token-file", path]).contains("token"), "{bad:?}");
         }
     }
 

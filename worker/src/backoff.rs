@@ -17,9 +17,7 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// The next pause; `chance` is a random number from 0 to 1.
     pub(crate) fn pause(&mut self, chance: f64) -> Duration {
-        let whole = FIRST
-            .saturating_mul(2_u32.saturating_pow(self.tries))
-            .min(LONGEST);
+        let whole = FIRST.saturating_mul(2_u32.saturating_pow(self.tries)).min(LONGEST);
         self.tries = self.tries.saturating_add(1);
         whole.mul_f64(0.5 + 0.5 * chance.clamp(0.0, 1.0))
     }

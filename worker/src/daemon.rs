@@ -108,9 +108,7 @@ pub fn run(args: WorkerArgs) -> Result<DaemonEnd, WorkerError> {
     let config = WorkerConfig::try_from(args)?;
     fanout_program::raise_file_limit();
     // One thread: what the worker itself costs stays small and easy to tell.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let signals = StopSignals::watch(config.exit_with_stdin)?;
         serve(&config, &signals).await
@@ -208,11 +206,7 @@ impl StopSignals {
                 std::process::exit(code.into());
             }
         });
-        Ok(Self {
-            stop,
-            ending,
-            _watcher: AbortOnDropHandle::new(watcher),
-        })
+        Ok(Self { stop, ending, _watcher: AbortOnDropHandle::new(watcher) })
     }
 
     fn ending(&self) -> DaemonEnd {

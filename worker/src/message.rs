@@ -21,17 +21,10 @@ const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
 /// Something that the coordinator says.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Order {
-    Welcome {
-        worker: WorkerId,
-        heartbeat: Duration,
-    },
+    Welcome { worker: WorkerId, heartbeat: Duration },
     Refused(String),
     Prepare(Prepare),
-    Frame {
-        trial: TrialId,
-        fetcher: FetcherId,
-        frame: Bytes,
-    },
+    Frame { trial: TrialId, fetcher: FetcherId, frame: Bytes },
     Go(TrialId),
     Finish(TrialId),
     Kill(TrialId, FetcherId),
@@ -64,27 +57,25 @@ impl TryFrom<wire::ToWorker> for Order {
 
     fn try_from(message: wire::ToWorker) -> Result<Self, WireError> {
         use to_worker::Message as M;
-        Ok(
-            match message.message.ok_or(WireError::Missing("message"))? {
-                M::Welcome(m) => Self::Welcome {
-                    worker: WorkerId(m.worker_id),
-                    heartbeat: heartbeat(m.heartbeat_interval_ms)?,
-                },
-                M::Refused(m) => Self::Refused(m.reason),
-                M::Prepare(m) => Self::Prepare(m.try_into()?),
-                M::Frame(m) => Self::Frame {
-                    trial: TrialId(m.trial),
-                    fetcher: FetcherId(m.fetcher),
-                    frame: bounded("frame", m.frame)?,
-                },
-                M::Go(m) => Self::Go(TrialId(m.trial)),
-                M::Finish(m) => Self::Finish(TrialId(m.trial)),
-                M::Kill(m) => Self::Kill(TrialId(m.trial), FetcherId(m.fetcher)),
-                M::Abort(m) => Self::Abort(TrialId(m.trial)),
-                M::Heartbeat(_) => Self::Heartbeat,
-                M::Goodbye(m) => Self::Goodbye(m.reason),
+        Ok(match message.message.ok_or(WireError::Missing("message"))? {
+            M::Welcome(m) => Self::Welcome {
+                worker: WorkerId(m.worker_id),
+                heartbeat: heartbeat(m.heartbeat_interval_ms)?,
             },
-        )
+            M::Refused(m) => Self::Refused(m.reason),
+            M::Prepare(m) => Self::Prepare(m.try_into()?),
+            M::Frame(m) => Self::Frame {
+                trial: TrialId(m.trial),
+                fetcher: FetcherId(m.fetcher),
+                frame: bounded("frame", m.frame)?,
+            },
+            M::Go(m) => Self::Go(TrialId(m.trial)),
+            M::Finish(m) => Self::Finish(TrialId(m.trial)),
+            M::Kill(m) => Self::Kill(TrialId(m.trial), FetcherId(m.fetcher)),
+            M::Abort(m) => Self::Abort(TrialId(m.trial)),
+            M::Heartbeat(_) => Self::Heartbeat,
+            M::Goodbye(m) => Self::Goodbye(m.reason),
+        })
     }
 }
 
@@ -146,9 +137,7 @@ fn bounded(field: &'static str, bytes: Bytes) -> Result<Bytes, WireError> {
 }
 
 fn from_worker(message: from_worker::Message) -> wire::FromWorker {
-    wire::FromWorker {
-        message: Some(message),
-    }
+    wire::FromWorker { message: Some(message) }
 }
 
 pub(crate) fn hello(hello: &fanout_proto::worker::Hello) -> wire::FromWorker {
@@ -209,15 +198,11 @@ pub(crate) fn usage(trial: TrialId, usage: &WorkerUsage) -> wire::FromWorker {
 }
 
 pub(crate) fn heartbeat_of(sequence: u64) -> wire::FromWorker {
-    from_worker(from_worker::Message::Heartbeat(wire::Heartbeat {
-        sequence,
-    }))
+    from_worker(from_worker::Message::Heartbeat(wire::Heartbeat { sequence }))
 }
 
 pub(crate) fn goodbye(reason: &str) -> wire::FromWorker {
-    from_worker(from_worker::Message::Goodbye(wire::Goodbye {
-        reason: reason.to_owned(),
-    }))
+    from_worker(from_worker::Message::Goodbye(wire::Goodbye { reason: reason.to_owned() }))
 }
 
 #[cfg(test)]
@@ -225,9 +210,7 @@ mod tests {
     use super::*;
 
     fn refused(message: to_worker::Message) -> String {
-        let message = wire::ToWorker {
-            message: Some(message),
-        };
+        let message = wire::ToWorker { message: Some(message) };
         Order::try_from(message).unwrap_err().to_string()
     }
 
@@ -257,10 +240,7 @@ mod tests {
             "a fetcher is prepared twice"
         );
         assert_eq!(
-            refused(to_worker::Message::Prepare(prepare(
-                &[1],
-                FRAME_MAX_BYTES + 1
-            ))),
+            refused(to_worker::Message::Prepare(prepare(&[1], FRAME_MAX_BYTES + 1))),
             "setup is 1048577, outside 0 to 1 MiB"
         );
         let many: Vec<u32> = (0..=FETCHERS_MAX).collect();
@@ -269,17 +249,11 @@ mod tests {
             "fetchers is 4097, outside 0 to 4096"
         );
         for interval in [0, 9, 60_001] {
-            let welcome = wire::Welcome {
-                worker_id: 1,
-                heartbeat_interval_ms: interval,
-            };
+            let welcome = wire::Welcome { worker_id: 1, heartbeat_interval_ms: interval };
             assert!(refused(to_worker::Message::Welcome(welcome)).starts_with("heartbeat"));
         }
-        let frame = wire::FetcherFrame {
-            trial: 1,
-            fetcher: 1,
-            frame: vec![0; FRAME_MAX_BYTES + 1].into(),
-        };
+        let frame =
+            wire::FetcherFrame { trial: 1, fetcher: 1, frame: vec![0; FRAME_MAX_BYTES + 1].into() };
         assert!(refused(to_worker::Message::Frame(frame)).starts_with("frame is"));
     }
 

@@ -29,10 +29,10 @@ pub(super) fn forest(view: &StudyView<'_>) -> Markup {
         return html! { p.missing { "The baseline has no trial that may be compared, so nothing can be said about who is faster. The reasons stand with the trials, below." } };
     };
     let axis = Axis::new(view);
-    let chart = for_both(
-        &format!("Total time of every arm compared with {}", baseline.name()),
-        |room| draw(view, baseline, &axis, room),
-    );
+    let chart =
+        for_both(&format!("Total time of every arm compared with {}", baseline.name()), |room| {
+            draw(view, baseline, &axis, room)
+        });
     let margin = view.study.analysis.margin;
     let caption = html! { p.caption {
         "A big mark is an arm's total time divided by that of " b { (baseline.name()) }
@@ -97,11 +97,7 @@ impl Axis {
         let room = right - left - GAP * (self.panels.len() - 1) as f64;
         let mut from = left;
         let scales = panels.map(|(at, (domain, share))| {
-            let share = if at == self.main {
-                1.0 - others
-            } else {
-                *share
-            };
+            let share = if at == self.main { 1.0 - others } else { *share };
             let width = room * share;
             let scale = Scale::log(*domain, (from, from + width));
             from += width + GAP;
@@ -120,9 +116,7 @@ fn extent(view: &StudyView<'_>, within: impl Fn(f64) -> bool) -> Option<(f64, f6
         let runs = row.runs.iter().map(|run| run.ratio);
         [ratio.value].into_iter().chain(ends).chain(runs)
     });
-    figures
-        .map(|figure| (figure, figure))
-        .reduce(|(low, high), (l, h)| (low.min(l), high.max(h)))
+    figures.map(|figure| (figure, figure)).reduce(|(low, high), (l, h)| (low.min(l), high.max(h)))
 }
 
 /// A range with air around it, at least `least` between its ends.
@@ -219,8 +213,7 @@ fn gap(x: f64, area: Area) -> Markup {
     let mut path = Path::default();
     for y in [area.top, area.bottom] {
         for dx in [-4.0, 3.0] {
-            path.move_to(x + dx - 3.0, y + 6.0)
-                .line_to(x + dx + 4.0, y - 6.0);
+            path.move_to(x + dx - 3.0, y + 6.0).line_to(x + dx + 4.0, y - 6.0);
         }
     }
     html! { path.gap d=(path.as_str()) { title { "The axis is cut here." } } }

@@ -139,11 +139,7 @@ pub(super) struct Identity {
 impl Identity {
     /// That of an arm on its own; lines are full.
     pub(super) fn of(arm: &ArmRecord) -> Self {
-        Self {
-            kind: ArmKind::of(arm),
-            hollow: !arm.has_default_client(),
-            dashes: 0,
-        }
+        Self { kind: ArmKind::of(arm), hollow: !arm.has_default_client(), dashes: 0 }
     }
 
     /// Those of arms that are drawn together, in the same order: lines of one
@@ -200,11 +196,7 @@ mod tests {
     fn luminance(colour: &str) -> f64 {
         let channel = |at: usize| {
             let value = f64::from(u8::from_str_radix(&colour[at..at + 2], 16).unwrap()) / 255.0;
-            if value <= 0.04045 {
-                value / 12.92
-            } else {
-                ((value + 0.055) / 1.055).powf(2.4)
-            }
+            if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
         };
         0.2126 * channel(1) + 0.7152 * channel(3) + 0.0722 * channel(5)
     }
@@ -242,14 +234,8 @@ mod tests {
     #[test]
     fn an_arm_looks_like_its_model_and_a_foreign_client_is_hollow() {
         assert_eq!(Identity::of(&arm(1, "async", "core")).kind, ArmKind::Async);
-        assert_eq!(
-            Identity::of(&arm(32, "sequential", "core")).kind,
-            ArmKind::MultiProcess
-        );
-        assert_eq!(
-            Identity::of(&arm(2, "threads", "core")).kind,
-            ArmKind::Hybrid
-        );
+        assert_eq!(Identity::of(&arm(32, "sequential", "core")).kind, ArmKind::MultiProcess);
+        assert_eq!(Identity::of(&arm(2, "threads", "core")).kind, ArmKind::Hybrid);
         assert_eq!(Identity::of(&arm(1, "fibres", "core")).kind, ArmKind::Other);
         assert!(!Identity::of(&arm(1, "async", "core")).hollow);
         assert!(Identity::of(&arm(1, "async", "reqwest")).hollow);
@@ -261,15 +247,10 @@ mod tests {
             arm(1, "async", "core"),
             arm(1, "threads", "core"),
             arm(1, "async", "reqwest"),
-            ArmRecord {
-                control: true,
-                ..arm(1, "async", "core")
-            },
+            ArmRecord { control: true, ..arm(1, "async", "core") },
         ];
-        let dashes: Vec<_> = Identity::of_all(&arms)
-            .into_iter()
-            .map(Identity::dash_array)
-            .collect();
+        let dashes: Vec<_> =
+            Identity::of_all(&arms).into_iter().map(Identity::dash_array).collect();
         assert_eq!(dashes[..3], [None, None, Some("7 3")]);
     }
 

@@ -51,9 +51,7 @@ pub(super) fn latency(view: &StudyView<'_>) -> Markup {
         };
     }
     let extent = Extent::of(&curves);
-    let chart = for_both("Latency of every arm by percentile", |room| {
-        draw(&curves, &extent, room)
-    });
+    let chart = for_both("Latency of every arm by percentile", |room| draw(&curves, &extent, room));
     let caption = html! { p.caption {
         "Read one height: at 99 %, 1 URL in 100 was slower than the line, from taking it up to its last byte. Low and flat is good; a line that bends up late has a long tail."
         @if extent.logarithmic { " The heights are on a log scale: the slowest are too far off for one from 0." }
@@ -146,16 +144,11 @@ fn draw(curves: &[LatencyCurve<'_>], extent: &Extent, room: Room) -> Drawing {
         let last = curve.points.last();
         last.map_or_else(String::new, |last| format::duration(last.1))
     };
-    let labels: Vec<(&str, String)> = curves
-        .iter()
-        .map(|curve| (curve.row.name(), label(curve)))
-        .collect();
+    let labels: Vec<(&str, String)> =
+        curves.iter().map(|curve| (curve.row.name(), label(curve))).collect();
     let area = line_area(room, &labels);
     let unit = Unit::of_seconds(extent.slowest);
-    let x = Scale::log(
-        (FROM * 0.99, extent.farthest.max(FROM * 1.5)),
-        (area.left, area.right),
-    );
+    let x = Scale::log((FROM * 0.99, extent.farthest.max(FROM * 1.5)), (area.left, area.right));
     let up = (area.bottom, area.top);
     let y = if extent.logarithmic {
         Scale::log((extent.quickest * 0.85, extent.slowest * 1.1), up)
@@ -256,10 +249,8 @@ mod tests {
 
     #[test]
     fn percentiles_are_said_in_nines() {
-        let said: Vec<String> = [2.0, 10.0, 100.0, 1_000.0, 10_000.0]
-            .into_iter()
-            .map(percentile)
-            .collect();
+        let said: Vec<String> =
+            [2.0, 10.0, 100.0, 1_000.0, 10_000.0].into_iter().map(percentile).collect();
         assert_eq!(said.join(", "), "50 %, 90 %, 99 %, 99.9 %, 99.99 %");
     }
 

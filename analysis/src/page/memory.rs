@@ -36,9 +36,7 @@ pub(super) fn memory(view: &StudyView<'_>) -> Markup {
     }
     let ends_s: Vec<f64> = lines.iter().map(|line| line.end_s).collect();
     let limit = time_limit(&ends_s, 1.12);
-    let chart = for_both("Memory of every arm over time", |room| {
-        draw(&lines, limit, room)
-    });
+    let chart = for_both("Memory of every arm over time", |room| draw(&lines, limit, room));
     let cut_off: Vec<&MemoryLine<'_>> = lines.iter().filter(|line| line.end_s > limit).collect();
     let caption = html! { p.caption {
         "Memory of all processes of an arm together (PSS), in its median run. A line ends when the arm is done: short and low is good."
@@ -72,10 +70,8 @@ fn line<'a>(row: &'a ArmRow<'a>) -> Option<MemoryLine<'a>> {
 
 fn draw(lines: &[MemoryLine<'_>], limit: f64, room: Room) -> Drawing {
     let label = |line: &MemoryLine<'_>| format::bytes(line.peak);
-    let labels: Vec<(&str, String)> = lines
-        .iter()
-        .map(|line| (line.row.name(), label(line)))
-        .collect();
+    let labels: Vec<(&str, String)> =
+        lines.iter().map(|line| (line.row.name(), label(line))).collect();
     let area = line_area(room, &labels);
     let x = Scale::linear((0.0, limit), (area.left, area.right));
     let top = lines.iter().map(|line| line.peak).fold(0.0, f64::max);
@@ -92,10 +88,8 @@ fn draw(lines: &[MemoryLine<'_>], limit: f64, room: Room) -> Drawing {
             format::duration(line.end_s)
         );
         let place = (x.at(last.0), y.at(last.1));
-        let end = LineEnd {
-            goes_on: line.end_s > limit,
-            ..line.row.end(place, label(line), title)
-        };
+        let end =
+            LineEnd { goes_on: line.end_s > limit, ..line.row.end(place, label(line), title) };
         (path, end)
     });
     let (paths, line_ends): (Vec<Path>, Vec<LineEnd>) = drawn.unzip();

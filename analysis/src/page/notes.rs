@@ -101,10 +101,7 @@ fn comparisons(view: &StudyView<'_>) -> Markup {
     let mut heads = vec![("arm", "")];
     heads.extend(metrics.iter().map(|metric| (metric_name(metric), "")));
     if heads.len() > 1 {
-        heads.splice(
-            2..2,
-            ["p", "p, adjusted", "would see"].map(|head| (head, "")),
-        );
+        heads.splice(2..2, ["p", "p, adjusted", "would see"].map(|head| (head, "")));
     }
     let find = |arm: &str, metric: &str| all.iter().find(|c| c.arm == arm && c.metric == metric);
     let p = |p: Option<f64>| or_unknown(p, |p| format!("{p:.3}"));
@@ -203,11 +200,7 @@ fn server(m: &Manifest) -> String {
     let Some(origin) = &m.origin else {
         return "those of the list".to_owned();
     };
-    let here = if origin.embedded {
-        ", on this machine"
-    } else {
-        ""
-    };
+    let here = if origin.embedded { ", on this machine" } else { "" };
     let threads = counted(origin.threads.into(), "thread");
     format!("fanout's own{here}, {threads}, {}", origin.urls.join(", "))
 }
@@ -231,9 +224,7 @@ fn machine(machine: &Machine) -> String {
         Some(format!("Linux {}", machine.kernel)),
         Some(machine.architecture.clone()),
         Some(counted(machine.cpus.len() as u64, "core")),
-        machine
-            .memory_bytes
-            .map(|m| format!("{} of memory", bytes(m))),
+        machine.memory_bytes.map(|m| format!("{} of memory", bytes(m))),
         (!machine.cgroup.is_empty()).then(|| format!("cgroup {}", machine.cgroup)),
         machine.cgroup_cpus.map(cpus),
         machine.cgroup_memory_bytes.map(limit),
@@ -347,20 +338,14 @@ mod tests {
     #[test]
     fn every_setting_of_http_has_a_row() {
         let settings = HttpSettings {
-            headers: vec![
-                ("x-a".into(), "secret".into()),
-                ("x-b".into(), String::new()),
-            ],
+            headers: vec![("x-a".into(), "secret".into()), ("x-b".into(), String::new())],
             ca_certificates: "a certificate".into(),
             ..HttpSettings::default()
         };
         let value = serde_json::to_value(&settings).unwrap();
         let fields = value.as_object().unwrap().keys().map(String::as_str);
         let labelled = LABELS.map(|(field, _)| field);
-        assert_eq!(
-            fields.collect::<BTreeSet<_>>(),
-            labelled.into_iter().collect::<BTreeSet<_>>()
-        );
+        assert_eq!(fields.collect::<BTreeSet<_>>(), labelled.into_iter().collect::<BTreeSet<_>>());
         let rows = LABELS.map(|(field, label)| {
             let shown = setting(field, &value[field]);
             format!("{label}: {}", shown.replace(&settings.user_agent, "UA"))
@@ -386,34 +371,19 @@ mod tests {
     #[test]
     fn a_trial_that_does_not_count_says_why() {
         let why = |trial: TrialRecord| counts(&trial);
-        let valid = TrialRecord {
-            valid: true,
-            ..TrialRecord::default()
-        };
+        let valid = TrialRecord { valid: true, ..TrialRecord::default() };
         assert_eq!(why(valid.clone()), None);
         assert_eq!(
-            why(TrialRecord {
-                discarded: true,
-                ..valid.clone()
-            })
-            .unwrap(),
+            why(TrialRecord { discarded: true, ..valid.clone() }).unwrap(),
             "no: warm-up block"
         );
         assert_eq!(
-            why(TrialRecord {
-                degraded: true,
-                ..valid
-            })
-            .unwrap(),
+            why(TrialRecord { degraded: true, ..valid }).unwrap(),
             "no: a fetcher or worker was lost"
         );
         let reasons = vec!["bytes differ".to_owned(), "suspended".to_owned()];
         assert_eq!(
-            why(TrialRecord {
-                invalid_reasons: reasons,
-                ..TrialRecord::default()
-            })
-            .unwrap(),
+            why(TrialRecord { invalid_reasons: reasons, ..TrialRecord::default() }).unwrap(),
             "no: bytes differ; suspended"
         );
     }

@@ -82,11 +82,7 @@ fn draw(bars: &[PhaseBar<'_>], limit: f64, room: Room) -> Drawing {
     let area = rows.area;
     let unit = Unit::of_seconds(limit);
     let is_cut = |bar: &PhaseBar<'_>| bar.total() > limit;
-    let end = if bars.iter().any(is_cut) {
-        limit
-    } else {
-        unit.axis_end(limit)
-    };
+    let end = if bars.iter().any(is_cut) { limit } else { unit.axis_end(limit) };
     let x = Scale::linear((0.0, end), (area.left, area.right));
     let content = html! {
         (x_axis(area, &unit_ticks(&x, room.pick(7, 4), unit)))
@@ -143,12 +139,7 @@ fn title_of(part: &str) -> &'static str {
 }
 
 /// What fanout itself costs: name, what is meant, the figure and its form.
-type CostColumn = (
-    &'static str,
-    &'static str,
-    fn(&TrialRecord) -> Option<f64>,
-    fn(f64) -> String,
-);
+type CostColumn = (&'static str, &'static str, fn(&TrialRecord) -> Option<f64>, fn(f64) -> String);
 
 #[rustfmt::skip]
 const COSTS: [CostColumn; 8] = [
@@ -169,10 +160,8 @@ fn per_url(trial: &TrialRecord, sum: f64) -> Option<f64> {
 /// What fanout itself costs, arm by arm.
 fn costs(view: &StudyView<'_>) -> Markup {
     let title = "What fanout itself costs";
-    let heads: Vec<(&str, &str)> = [("arm", "")]
-        .into_iter()
-        .chain(COSTS.map(|(head, note, ..)| (head, note)))
-        .collect();
+    let heads: Vec<(&str, &str)> =
+        [("arm", "")].into_iter().chain(COSTS.map(|(head, note, ..)| (head, note))).collect();
     let rows = html! {
         @for row in view.subjects() {
             tr class=(row.class()) {

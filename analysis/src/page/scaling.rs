@@ -66,11 +66,7 @@ fn families<'a>(view: &'a StudyView<'a>, factor: ScalingFactor) -> Vec<Family<'a
             let mut identity = row.identity;
             identity.dashes = kinds.iter().filter(|kind| **kind == identity.kind).count();
             kinds.push(identity.kind);
-            Some(Family {
-                scaling,
-                row,
-                identity,
-            })
+            Some(Family { scaling, row, identity })
         })
         .collect()
 }
@@ -140,10 +136,7 @@ fn draw(families: &[Family<'_>], axis: &str, room: Room) -> Drawing {
         bottom: room.pick(340.0, 290.0),
     };
     let (x, y, x_ticks) = scales(families, area, room);
-    let finals: Vec<LineEnd> = families
-        .iter()
-        .filter_map(|family| end(family, &x, &y))
-        .collect();
+    let finals: Vec<LineEnd> = families.iter().filter_map(|family| end(family, &x, &y)).collect();
     let content = html! {
         (y_axis(area, &unit_ticks(&y, 5, Unit::PER_SECOND)))
         (x_axis(area, &x_ticks))
@@ -236,10 +229,7 @@ fn peak(family: &Family<'_>, x: &Scale, y: &Scale, area: Area) -> Markup {
 
 fn end(family: &Family<'_>, x: &Scale, y: &Scale) -> Option<LineEnd> {
     let last = family.scaling.points.last()?;
-    let fitted = family
-        .curve()
-        .last()
-        .map(|point| point.requests_per_s.value);
+    let fitted = family.curve().last().map(|point| point.requests_per_s.value);
     let rate = fitted.unwrap_or(last.requests_per_s.value);
     let title = format!("{}: {}/s with the most", family.name(), format::rate(rate));
     let place = (x.at(f64::from(last.n)), y.clamped(rate));

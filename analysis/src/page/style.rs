@@ -13,8 +13,7 @@ pub(super) fn sheet() -> Markup {
     let kinds = ArmKind::ALL.map(ArmKind::colour);
     let colours = |of: fn(&Colour) -> &'static str| {
         let all = BASE_COLOURS.iter().chain(&PHASE_COLOURS).chain(&kinds);
-        all.map(|colour| format!("--{}:{};", colour.name, of(colour)))
-            .collect::<String>()
+        all.map(|colour| format!("--{}:{};", colour.name, of(colour))).collect::<String>()
     };
     let light = colours(|colour| colour.light);
     let dark = colours(|colour| colour.dark);
@@ -49,11 +48,7 @@ fn squeezed(css: &str) -> String {
         rest = after.split_once("*/").map_or("", |(_, rest)| rest);
     }
     bare.push_str(rest);
-    bare.lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect::<Vec<_>>()
-        .join("\n")
+    bare.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -62,10 +57,7 @@ mod tests {
 
     #[test]
     fn comments_leave_and_rules_stay() {
-        assert_eq!(
-            squeezed("a{b:c}\n  /* x\n y */\n d{e:f} /* z"),
-            "a{b:c}\nd{e:f}"
-        );
+        assert_eq!(squeezed("a{b:c}\n  /* x\n y */\n d{e:f} /* z"), "a{b:c}\nd{e:f}");
     }
 
     #[test]
@@ -79,10 +71,7 @@ mod tests {
         for used in css.split("var(--").skip(1) {
             let name = used.split([')', ',']).next().unwrap();
             let defined = css.matches(&format!("--{name}:")).count();
-            assert!(
-                defined >= 3 || ["c", "fit"].contains(&name),
-                "{name}: {defined}"
-            );
+            assert!(defined >= 3 || ["c", "fit"].contains(&name), "{name}: {defined}");
         }
     }
 }

@@ -44,10 +44,7 @@ pub(super) fn table(view: &StudyView<'_>) -> Markup {
             }
         }
     };
-    let shortened = view
-        .rows
-        .iter()
-        .filter_map(|row| Some((row, row.arm().shortened.as_ref()?)));
+    let shortened = view.rows.iter().filter_map(|row| Some((row, row.arm().shortened.as_ref()?)));
     let caption = html! { p.caption {
         "Medians over the runs that count, quickest arm first; memory is that of all processes together, CPU and switches are per 1,000 URLs. ★ is the best of its column; less is better everywhere but in URLs per second."
         @for (row, why) in shortened { " " b { (row.name()) } ": " (why) "." }
@@ -66,15 +63,11 @@ fn best(view: &StudyView<'_>, metric: &Metric) -> Option<String> {
         Better::More => f64::max,
         Better::Less | Better::Neither => f64::min,
     });
-    best.filter(|_| figures.len() > 1)
-        .map(|best| metric.say(Some(best)))
+    best.filter(|_| figures.len() > 1).map(|best| metric.say(Some(best)))
 }
 
 fn cell(row: &ArmRow<'_>, metric: &Metric, best: Option<&str>) -> Markup {
-    let figure = row
-        .summary
-        .value(metric)
-        .map(|value| metric.say(Some(value)));
+    let figure = row.summary.value(metric).map(|value| metric.say(Some(value)));
     let is_best = row.summary.competes() && figure.is_some() && figure.as_deref() == best;
     html! {
         td.best[is_best] {

@@ -40,28 +40,21 @@ fn parse(html: &str) -> Result<Vec<Tag>, String> {
         let (tag, after) = start_tag(rest)?;
         rest = after;
         if tag.name == "script" || tag.name == "style" {
-            let (_, after) = rest
-                .split_once(&format!("</{}>", tag.name))
-                .ok_or("an open script or style")?;
+            let (_, after) =
+                rest.split_once(&format!("</{}>", tag.name)).ok_or("an open script or style")?;
             rest = after;
         } else if !VOID.contains(&tag.name.as_str()) {
             open.push(tag.name.clone());
         }
         tags.push(tag);
     }
-    if open.is_empty() {
-        Ok(tags)
-    } else {
-        Err(format!("left open: {open:?}"))
-    }
+    if open.is_empty() { Ok(tags) } else { Err(format!("left open: {open:?}")) }
 }
 
 fn text_is_escaped(text: &str) -> Result<(), String> {
     let known = ["amp;", "lt;", "gt;", "quot;"];
-    let stray = text
-        .split('&')
-        .skip(1)
-        .find(|after| !known.iter().any(|entity| after.starts_with(entity)));
+    let stray =
+        text.split('&').skip(1).find(|after| !known.iter().any(|entity| after.starts_with(entity)));
     match stray {
         _ if text.contains('>') => Err(format!("a stray > in {text:?}")),
         Some(after) => Err(format!("a stray & before {after:?}")),
@@ -75,18 +68,13 @@ fn start_tag(rest: &str) -> Result<(Tag, &str), String> {
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return Err(format!("a tag named {name:?}"));
     }
-    let mut tag = Tag {
-        name: name.to_owned(),
-        attributes: Vec::new(),
-    };
+    let mut tag = Tag { name: name.to_owned(), attributes: Vec::new() };
     loop {
         if let Some(after) = rest.strip_prefix('>') {
             return Ok((tag, after));
         }
         rest = rest.trim_start();
-        let end = rest
-            .find(['=', ' ', '>'])
-            .ok_or("an attribute without end")?;
+        let end = rest.find(['=', ' ', '>']).ok_or("an attribute without end")?;
         let (name, after) = rest.split_at(end);
         if tag.attributes.iter().any(|(known, _)| known == name) {
             return Err(format!("{name} twice in <{}>", tag.name));
@@ -114,15 +102,7 @@ fn checked(study: &Study) -> (String, Vec<Tag>) {
             .map(|(_, value)| value.as_str())
     };
     // Nothing is loaded, and links stay beside the page.
-    for name in [
-        "src",
-        "srcset",
-        "action",
-        "data",
-        "poster",
-        "xlink:href",
-        "ping",
-    ] {
+    for name in ["src", "srcset", "action", "data", "poster", "xlink:href", "ping"] {
         assert_eq!(all(name).next(), None, "{name}");
     }
     assert!(all("href").all(|href| ["study.json", "trials.csv"].contains(&href)));
@@ -134,11 +114,7 @@ fn checked(study: &Study) -> (String, Vec<Tag>) {
         assert!(!css.0.contains(loads) && !js.0.contains(loads), "{loads}");
     }
     // Handlers in attributes would run whatever a name holds.
-    assert!(
-        tags.iter()
-            .flat_map(|tag| &tag.attributes)
-            .all(|(name, _)| !name.starts_with("on"))
-    );
+    assert!(tags.iter().flat_map(|tag| &tag.attributes).all(|(name, _)| !name.starts_with("on")));
     let ids: Vec<&str> = all("id").collect();
     let distinct: BTreeSet<&str> = ids.iter().copied().collect();
     assert_eq!(ids.len(), distinct.len(), "{ids:?}");
@@ -150,10 +126,7 @@ fn checked(study: &Study) -> (String, Vec<Tag>) {
 }
 
 fn small() -> StudyBuilder {
-    StudyBuilder::new()
-        .arms(&["async:4", "threads:4", "sequential"])
-        .urls(120)
-        .blocks(3)
+    StudyBuilder::new().arms(&["async:4", "threads:4", "sequential"]).urls(120).blocks(3)
 }
 
 #[test]
@@ -179,28 +152,14 @@ fn verdict_caveats_and_every_trial_are_told() {
     let study = fixture::study();
     let (html, tags) = checked(&study);
     let shown = |text: &str| html.contains(&text.replace(" %", "\u{a0}%").replace('&', "&amp;"));
-    assert!(
-        study.caveats.iter().all(|caveat| shown(caveat)),
-        "{:?}",
-        study.caveats
-    );
+    assert!(study.caveats.iter().all(|caveat| shown(caveat)), "{:?}", study.caveats);
     assert!(html.contains("finished first"));
     assert!(html.contains("no: a fetcher was lost"));
-    let rows = html
-        .split("All trials")
-        .nth(2)
-        .unwrap()
-        .matches("<th scope=\"row\">")
-        .count();
+    let rows = html.split("All trials").nth(2).unwrap().matches("<th scope=\"row\">").count();
     assert_eq!(rows, study.trials.len());
-    let boxes = tags
-        .iter()
-        .filter(|tag| tag.attributes.contains(&("type".into(), "checkbox".into())));
-    assert_eq!(
-        boxes.count(),
-        study.arms.len() - 1,
-        "the control has no chip"
-    );
+    let boxes =
+        tags.iter().filter(|tag| tag.attributes.contains(&("type".into(), "checkbox".into())));
+    assert_eq!(boxes.count(), study.arms.len() - 1, "the control has no chip");
 }
 
 #[test]
@@ -250,11 +209,7 @@ fn names_with_special_characters_are_only_text() {
 fn what_is_missing_is_said() {
     type Change = fn(&mut Study);
     let cases: [(&str, Change, &str); 9] = [
-        (
-            "nothing at all",
-            |study| *study = Study::default(),
-            "Nothing was fetched",
-        ),
+        ("nothing at all", |study| *study = Study::default(), "Nothing was fetched"),
         (
             "no valid trial",
             |study| {
@@ -265,11 +220,7 @@ fn what_is_missing_is_said() {
             },
             "no: suspended",
         ),
-        (
-            "no trial",
-            |study| study.trials.clear(),
-            "No trial was run.",
-        ),
+        ("no trial", |study| study.trials.clear(), "No trial was run."),
         (
             "no memory",
             |study| {
@@ -287,12 +238,7 @@ fn what_is_missing_is_said() {
         ),
         (
             "no histogram",
-            |study| {
-                study
-                    .trials
-                    .iter_mut()
-                    .for_each(|t| t.latency_histogram = None)
-            },
+            |study| study.trials.iter_mut().for_each(|t| t.latency_histogram = None),
             "No arm has at least ten URLs",
         ),
         (
@@ -302,19 +248,10 @@ fn what_is_missing_is_said() {
         ),
         (
             "no phases",
-            |study| {
-                study
-                    .trials
-                    .iter_mut()
-                    .for_each(|t| t.phases = Default::default())
-            },
+            |study| study.trials.iter_mut().for_each(|t| t.phases = Default::default()),
             "tells connecting, waiting and reading apart",
         ),
-        (
-            "no command",
-            |study| study.manifest.command.clear(),
-            "The command is not on record.",
-        ),
+        ("no command", |study| study.manifest.command.clear(), "The command is not on record."),
     ];
     for (name, change, said) in cases {
         let mut study = small().build_raw();
@@ -327,20 +264,8 @@ fn what_is_missing_is_said() {
 
 #[test]
 fn a_study_of_one_arm_or_without_its_baseline_is_drawn() {
-    checked(
-        &StudyBuilder::new()
-            .arms(&["async:4"])
-            .urls(50)
-            .blocks(2)
-            .build(),
-    );
-    checked(
-        &StudyBuilder::new()
-            .arms(&["async:4@null", "async:4"])
-            .urls(50)
-            .blocks(2)
-            .build(),
-    );
+    checked(&StudyBuilder::new().arms(&["async:4"]).urls(50).blocks(2).build());
+    checked(&StudyBuilder::new().arms(&["async:4@null", "async:4"]).urls(50).blocks(2).build());
     let mut study = small().build();
     study.manifest.baseline = "not there".into();
     let (html, _) = checked(&study);

@@ -125,9 +125,8 @@ impl<'a> ArmRow<'a> {
     /// be shown. Of an even number, the quicker of the two in the middle.
     pub(super) fn typical(&self, has: impl Fn(&TrialRecord) -> bool) -> Option<&'a TrialRecord> {
         let trials = self.summary.trials.iter().filter(|trial| has(trial));
-        let mut timed: Vec<(f64, &'a TrialRecord)> = trials
-            .filter_map(|trial| Some((trial.makespan_s?, *trial)))
-            .collect();
+        let mut timed: Vec<(f64, &'a TrialRecord)> =
+            trials.filter_map(|trial| Some((trial.makespan_s?, *trial))).collect();
         timed.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.order.cmp(&b.1.order)));
         let middle = timed.len().checked_sub(1)? / 2;
         Some(timed[middle].1)
@@ -160,22 +159,14 @@ fn ratio(summary: &ArmSummary<'_>, reference: Option<f64>) -> Option<Ratio> {
         // Without a comparison there are still the medians.
         None => (median / reference?, None, None),
     };
-    usable(value).then_some(Ratio {
-        value,
-        interval,
-        verdict,
-    })
+    usable(value).then_some(Ratio { value, interval, verdict })
 }
 
 fn runs(kept: &[&TrialRecord], baseline: &[&TrialRecord]) -> Vec<Run> {
     let run = |trial: &&TrialRecord| {
         let other = baseline.iter().find(|other| other.block == trial.block)?;
         let makespan_s = trial.makespan_s?;
-        let run = Run {
-            block: trial.block,
-            makespan_s,
-            ratio: makespan_s / other.makespan_s?,
-        };
+        let run = Run { block: trial.block, makespan_s, ratio: makespan_s / other.makespan_s? };
         (run.ratio.is_finite() && run.ratio > 0.0).then_some(run)
     };
     kept.iter().filter_map(run).collect()
@@ -215,14 +206,8 @@ mod tests {
                 trial("async", 1, 1.0),
                 trial("threads", 1, 0.5),
                 trial("async", 2, 2.0),
-                TrialRecord {
-                    valid: false,
-                    ..trial("threads", 2, 100.0)
-                },
-                TrialRecord {
-                    discarded: true,
-                    ..trial("async", 0, 9.0)
-                },
+                TrialRecord { valid: false, ..trial("threads", 2, 100.0) },
+                TrialRecord { discarded: true, ..trial("async", 0, 9.0) },
             ],
             ..Study::default()
         };
@@ -262,10 +247,7 @@ mod tests {
             ..Study::default()
         };
         let view = StudyView::new(&study);
-        assert_eq!(
-            view.rows[0].typical(|_| true).unwrap().makespan_s,
-            Some(2.0)
-        );
+        assert_eq!(view.rows[0].typical(|_| true).unwrap().makespan_s, Some(2.0));
         assert!(view.rows[0].typical(|t| !t.memory.is_empty()).is_none());
     }
 }

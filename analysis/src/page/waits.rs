@@ -134,13 +134,7 @@ impl<'a> RecordedRun<'a> {
         for lane in lanes.values_mut() {
             lane.sort_by(|a, b| a.start_s.total_cmp(&b.start_s));
         }
-        (known_s > 0.0 && known_s.is_finite()).then_some(Self {
-            row,
-            trial,
-            lanes,
-            known_s,
-            whole,
-        })
+        (known_s > 0.0 && known_s.is_finite()).then_some(Self { row, trial, lanes, known_s, whole })
     }
 
     /// The lanes that are drawn.
@@ -152,11 +146,7 @@ impl<'a> RecordedRun<'a> {
     /// Slots that the picture is about: all there were, or those on record.
     fn slots(&self) -> u64 {
         let on_record = self.lanes.len() as u64;
-        if self.whole {
-            self.row.slots().max(on_record)
-        } else {
-            on_record
-        }
+        if self.whole { self.row.slots().max(on_record) } else { on_record }
     }
 
     /// Whether the run goes on past what is drawn of it.
@@ -255,11 +245,7 @@ fn phases(request: &Request) -> [(&'static str, f64, f64); 3] {
     let connected = (start + request.connect_s.max(0.0)).min(end);
     let first_byte = request.first_byte_s;
     let first_byte = first_byte.map_or(end, |first| (start + first).clamp(connected, end));
-    [
-        ("connect", start, connected),
-        ("wait", connected, first_byte),
-        ("body", first_byte, end),
-    ]
+    [("connect", start, connected), ("wait", connected, first_byte), ("body", first_byte, end)]
 }
 
 /// Every arm's strip, one below the other on one time axis.
@@ -433,14 +419,7 @@ mod tests {
         first_byte_s: Option<f64>,
         duration_s: f64,
     ) -> Request {
-        Request {
-            start_s,
-            connect_s,
-            first_byte_s,
-            duration_s,
-            ok: true,
-            ..Request::default()
-        }
+        Request { start_s, connect_s, first_byte_s, duration_s, ok: true, ..Request::default() }
     }
 
     #[test]
@@ -461,10 +440,7 @@ mod tests {
 
     #[test]
     fn a_lane_is_one_path_for_each_phase() {
-        let requests = [
-            request(0.0, 0.1, Some(0.3), 0.4),
-            request(0.5, 0.0, Some(0.1), 0.2),
-        ];
+        let requests = [request(0.0, 0.1, Some(0.3), 0.4), request(0.5, 0.0, Some(0.1), 0.2)];
         let lane: Vec<&Request> = requests.iter().collect();
         let x = Scale::linear((0.0, 1.0), (0.0, 100.0));
         let drawn = drawn_lane(&lane, "slot <1>", &x, 0.7, 0.0, 10.0).into_string();

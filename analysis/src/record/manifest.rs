@@ -186,14 +186,12 @@ impl ArmRecord {
 
     /// Whether it fetches, as a client that this version does not know must.
     pub(crate) fn fetches(&self) -> bool {
-        self.known_client()
-            .is_none_or(|client| client.properties().fetches)
+        self.known_client().is_none_or(|client| client.properties().fetches)
     }
 
     /// Whether fanout itself keeps and counts its connections.
     pub(crate) fn owns_connections(&self) -> bool {
-        self.known_client()
-            .is_some_and(|client| client.properties().owns_connections)
+        self.known_client().is_some_and(|client| client.properties().owns_connections)
     }
 
     /// Whether its client is the one under every model.

@@ -249,9 +249,8 @@ impl TrialRecord {
     /// there already.
     pub fn sum_up(&mut self, exits: &FetcherExits<'_>) {
         let in_flight_s = exits.reported(|r| r.in_flight.as_secs_f64());
-        self.in_flight_mean = in_flight_s
-            .zip(self.fetch_makespan_s)
-            .map(|(integral, makespan)| integral / makespan);
+        self.in_flight_mean =
+            in_flight_s.zip(self.fetch_makespan_s).map(|(integral, makespan)| integral / makespan);
         self.in_flight_peak = exits.reported(|r| r.in_flight_peak);
         self.connections_opened = exits.reported(|r| r.connections_opened);
         self.requests_sent = exits.reported(|r| r.requests_sent);
@@ -546,9 +545,7 @@ impl Metric {
     /// The metric of that name.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
-        Self::fields()
-            .chain(&SUMS)
-            .find(|metric| metric.name == name)
+        Self::fields().chain(&SUMS).find(|metric| metric.name == name)
     }
 
     /// What arms are compared with the baseline on, the primary metric first.

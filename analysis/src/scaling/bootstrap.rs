@@ -95,10 +95,7 @@ impl Bootstrap {
         let resamples = (0..RESAMPLES)
             .map(|_| means((0..rows.len()).map(|_| &rows.0[rng.random_range(0..rows.len())])))
             .collect();
-        Self {
-            resamples,
-            tail: tail(rows.len()),
-        }
+        Self { resamples, tail: tail(rows.len()) }
     }
 
     pub(crate) fn resamples(&self) -> impl Iterator<Item = &[f64]> {
@@ -114,9 +111,7 @@ impl Bootstrap {
             // A share of a count: between 0 and the count.
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             let place = place as usize;
-            sorted
-                .get(place.min(sorted.len().saturating_sub(1)))
-                .copied()
+            sorted.get(place.min(sorted.len().saturating_sub(1))).copied()
         };
         // Where many resamples have no such figure (no peak, say), there is no
         // interval either.

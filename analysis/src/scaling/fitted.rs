@@ -55,57 +55,45 @@ impl Fitted {
             // Noise is a share of the throughput, the same for every arm.
             ns.iter()
                 .zip(means)
-                .map(|(&n, &throughput)| Point {
-                    n,
-                    throughput,
-                    weight: throughput.powi(-2),
-                })
+                .map(|(&n, &throughput)| Point { n, throughput, weight: throughput.powi(-2) })
                 .collect()
         };
         let measured = points(&rows.means());
         let variance = rows.noise().max(NOISE_MIN).powi(2) / rows.len() as f64;
-        let mut candidates: Vec<Candidate> = [
-            ScalingModel::LinearThenFlat,
-            ScalingModel::Amdahl,
-            ScalingModel::Usl,
-        ]
-        .into_iter()
-        // A curve with as many parameters as points fits anything.
-        .filter(|model| *model != ScalingModel::Usl || ns.len() > ARMS_MIN)
-        .filter_map(|model| {
-            let curve = Curve::fit(model, &measured, variance)?;
-            let parameters = curve.parameters().iter().flatten().count();
-            let chi_squared = squares(&measured, |n| curve.at(n)) / variance;
-            let free = ns.len() - parameters;
-            Some(Candidate {
-                model,
-                curve,
-                resampled: bootstrap
-                    .resamples()
-                    .filter_map(|means| Curve::fit(model, &points(means), variance))
-                    .collect(),
-                aic: chi_squared + 2.0 * parameters as f64,
-                p_value: ChiSquared::new(free as f64).map_or(1.0, |chi| chi.sf(chi_squared)),
-            })
-        })
-        .collect();
+        let mut candidates: Vec<Candidate> =
+            [ScalingModel::LinearThenFlat, ScalingModel::Amdahl, ScalingModel::Usl]
+                .into_iter()
+                // A curve with as many parameters as points fits anything.
+                .filter(|model| *model != ScalingModel::Usl || ns.len() > ARMS_MIN)
+                .filter_map(|model| {
+                    let curve = Curve::fit(model, &measured, variance)?;
+                    let parameters = curve.parameters().iter().flatten().count();
+                    let chi_squared = squares(&measured, |n| curve.at(n)) / variance;
+                    let free = ns.len() - parameters;
+                    Some(Candidate {
+                        model,
+                        curve,
+                        resampled: bootstrap
+                            .resamples()
+                            .filter_map(|means| Curve::fit(model, &points(means), variance))
+                            .collect(),
+                        aic: chi_squared + 2.0 * parameters as f64,
+                        p_value: ChiSquared::new(free as f64)
+                            .map_or(1.0, |chi| chi.sf(chi_squared)),
+                    })
+                })
+                .collect();
         let best = candidates
             .iter()
             .map(|candidate| candidate.aic)
             .min_by(f64::total_cmp)
             .unwrap_or(f64::INFINITY);
         // Simplest first: a flat line without a bend is told from one by its AIC.
-        if let Some(at) = candidates
-            .iter()
-            .position(|candidate| candidate.aic <= best + AIC_CLEAR)
+        if let Some(at) = candidates.iter().position(|candidate| candidate.aic <= best + AIC_CLEAR)
         {
             candidates[..=at].rotate_right(1);
         }
-        Self {
-            candidates,
-            ns: ns.to_vec(),
-            bootstrap,
-        }
+        Self { candidates, ns: ns.to_vec(), bootstrap }
     }
 
     pub(super) fn choice(&self) -> String {
@@ -114,22 +102,12 @@ impl Fitted {
         };
         let others: Vec<String> = self.candidates[1..]
             .iter()
-            .map(|other| {
-                format!(
-                    "{} for {}",
-                    format::significant(other.aic),
-                    name(other.model)
-                )
-            })
+            .map(|other| format!("{} for {}", format::significant(other.aic), name(other.model)))
             .collect();
         let best = self.candidates.iter().all(|other| chosen.aic <= other.aic);
         let mut text = format!(
             "{} by {}: AIC {}, against {}.",
-            if best {
-                "Best described"
-            } else {
-                "Described as well as by any, with less,"
-            },
+            if best { "Best described" } else { "Described as well as by any, with less," },
             name(chosen.model),
             format::significant(chosen.aic),
             listed(&others)
@@ -146,10 +124,8 @@ impl Fitted {
             n: None,
             text: format!("A peak was not seen up to {}: {why}.", self.largest()),
         };
-        let Some(usl) = self
-            .candidates
-            .iter()
-            .find(|candidate| candidate.model == ScalingModel::Usl)
+        let Some(usl) =
+            self.candidates.iter().find(|candidate| candidate.model == ScalingModel::Usl)
         else {
             return not_seen("too few arms to tell".to_owned());
         };
@@ -194,8 +170,7 @@ impl Fitted {
         figure: impl Fn(&Curve) -> Option<f64>,
     ) -> Interval {
         let value = figure(&of.curve).unwrap_or(f64::NAN);
-        self.bootstrap
-            .interval(value, of.resampled.iter().filter_map(&figure))
+        self.bootstrap.interval(value, of.resampled.iter().filter_map(&figure))
     }
 
     pub(super) fn into_record(self) -> Vec<ScalingFit> {

@@ -33,11 +33,7 @@ impl Usl {
     /// X = N / (a + b(N − 1) + cN(N − 1)), with a = 1/γ, b = σ/γ, c = κ/γ.
     fn of_denominator(linear: [f64; 3]) -> Self {
         let [a, b, c] = linear;
-        Self {
-            gamma: 1.0 / a,
-            sigma: b / a,
-            kappa: c / a,
-        }
+        Self { gamma: 1.0 / a, sigma: b / a, kappa: c / a }
     }
 }
 
@@ -119,10 +115,7 @@ pub(crate) fn fit_usl(points: &[Point], terms: Terms) -> Option<Usl> {
 
 /// Weighted squares of the residuals.
 pub(crate) fn squares(points: &[Point], curve: impl Fn(f64) -> f64) -> f64 {
-    points
-        .iter()
-        .map(|p| p.weight * (p.throughput - curve(p.n)).powi(2))
-        .sum()
+    points.iter().map(|p| p.weight * (p.throughput - curve(p.n)).powi(2)).sum()
 }
 
 /// One equation of a linear least-squares problem.
@@ -139,12 +132,7 @@ struct Equation {
 fn nonnegative(rows: &[Equation], columns: usize) -> Option<[f64; 3]> {
     let choices: &[[bool; 3]] = match columns {
         2 => &[[true, true, false], [true, false, false]],
-        _ => &[
-            [true, true, true],
-            [true, false, true],
-            [true, true, false],
-            [true, false, false],
-        ],
+        _ => &[[true, true, true], [true, false, true], [true, true, false], [true, false, false]],
     };
     let allowed = |x: &[f64; 3]| x[0] > 0.0 && x[1] >= 0.0 && x[2] >= 0.0;
     let mut solutions = choices
@@ -258,9 +246,7 @@ pub(crate) fn fit_linear_then_flat(points: &[Point], ceiling_cost: f64) -> Optio
                 .then(|| weighted(|p| p.throughput, flat) / weighted(|_| 1.0, flat));
             let curve = LinearThenFlat { gamma, ceiling };
             let cost = ceiling.map_or(0.0, |_| ceiling_cost);
-            gamma
-                .is_finite()
-                .then(|| (curve, squares(points, |n| curve.at(n)) + cost))
+            gamma.is_finite().then(|| (curve, squares(points, |n| curve.at(n)) + cost))
         })
         .min_by(|a, b| a.1.total_cmp(&b.1))
         .map(|(curve, _)| curve)
@@ -273,13 +259,7 @@ mod tests {
     use super::*;
 
     fn unweighted(data: &[(f64, f64)]) -> Vec<Point> {
-        data.iter()
-            .map(|&(n, throughput)| Point {
-                n,
-                throughput,
-                weight: 1.0,
-            })
-            .collect()
+        data.iter().map(|&(n, throughput)| Point { n, throughput, weight: 1.0 }).collect()
     }
 
     /// SPEC SDM91 on a SPARCcenter 2000, the data set `specsdm91` of the R
@@ -325,10 +305,7 @@ mod tests {
         let usl = fit_usl(&points, Terms::Usl).unwrap();
         assert!((usl.gamma - 21.848_843).abs() < 1e-4, "{usl:?}");
         assert!((usl.sigma - 0.057_771).abs() < 1e-6, "{usl:?}");
-        assert!(
-            usl.kappa < 1e-9 && usl.peak().is_none_or(|n| n > 1e4),
-            "{usl:?}"
-        );
+        assert!(usl.kappa < 1e-9 && usl.peak().is_none_or(|n| n > 1e4), "{usl:?}");
         assert_eq!(fit_usl(&points, Terms::Amdahl).unwrap().kappa, 0.0);
     }
 

@@ -25,10 +25,7 @@ const BLOCKS_MIN: usize = 3;
 
 /// Every group of arms that differ in one thing only.
 pub(crate) fn scaling(study: &Study) -> Vec<Scaling> {
-    groups(study)
-        .iter()
-        .map(|group| of_group(study, group))
-        .collect()
+    groups(study).iter().map(|group| of_group(study, group)).collect()
 }
 
 /// Throughput of every arm, by block.
@@ -142,10 +139,7 @@ mod tests {
             client: "core".into(),
             ..ArmRecord::default()
         });
-        let mut study = Study {
-            arms: arms.into(),
-            ..Study::default()
-        };
+        let mut study = Study { arms: arms.into(), ..Study::default() };
         for block in 1..=blocks {
             let shared = 0.05 * normal(&mut rng);
             for arm in &study.arms {
@@ -164,11 +158,7 @@ mod tests {
     }
 
     fn usl(gamma: f64, sigma: f64, kappa: f64) -> impl Fn(f64) -> f64 {
-        let usl = Usl {
-            gamma,
-            sigma,
-            kappa,
-        };
+        let usl = Usl { gamma, sigma, kappa };
         move |n| usl.at(n)
     }
 
@@ -191,16 +181,10 @@ mod tests {
         assert_eq!(fit.model, ScalingModel::Usl);
         assert!((fit.gamma.value / 1_000.0 - 1.0).abs() < 0.05, "{fit:?}");
         assert!((fit.sigma.unwrap().value - 0.05).abs() < 0.01, "{fit:?}");
-        assert!(
-            (fit.kappa.unwrap().value - 0.004).abs() < 0.000_5,
-            "{fit:?}"
-        );
+        assert!((fit.kappa.unwrap().value - 0.004).abs() < 0.000_5, "{fit:?}");
         // √(0.95 / 0.004) = 15.4.
         let peak = result.peak.n.unwrap();
-        assert!(
-            peak.low.unwrap() < 15.4 && 15.4 < peak.high.unwrap(),
-            "{peak:?}"
-        );
+        assert!(peak.low.unwrap() < 15.4 && 15.4 < peak.high.unwrap(), "{peak:?}");
         insta::assert_snapshot!(result.peak.text, @"Throughput peaks near 16 (15–16); more brings less.");
 
         let amdahl = fitted(&simulated(2, 10, 0.01, usl(1_000.0, 0.05, 0.0)));
@@ -238,11 +222,7 @@ mod tests {
     #[test]
     fn a_curve_that_fits_nothing_is_told() {
         let saw = |n: f64| {
-            if n == 4.0 {
-                9_000.0
-            } else {
-                1_000.0 * n.sqrt()
-            }
+            if n == 4.0 { 9_000.0 } else { 1_000.0 * n.sqrt() }
         };
         let result = fitted(&simulated(5, 10, 0.005, saw));
         assert!(result.choice.ends_with("trust the points, not the curve."));
@@ -262,10 +242,8 @@ mod tests {
                 .unwrap();
             let parameters =
                 [0, 1, 2].map(|at| fitted.interval(usl, |curve| curve.parameters()[at]));
-            for ((held, interval), truth) in covered
-                .iter_mut()
-                .zip(parameters)
-                .zip([1_000.0, 0.05, 0.004])
+            for ((held, interval), truth) in
+                covered.iter_mut().zip(parameters).zip([1_000.0, 0.05, 0.004])
             {
                 *held +=
                     usize::from(interval.low.unwrap() <= truth && truth <= interval.high.unwrap());

@@ -38,10 +38,7 @@ pub(crate) fn compare(study: &Study, margin: f64) -> (Vec<Comparison>, Analysis)
                 }
                 comparisons.push(estimate(arm, baseline, metric, &sample));
                 if metric.name == PRIMARY.name && arm.fetches() {
-                    let entry = Tested {
-                        at: comparisons.len() - 1,
-                        sample,
-                    };
+                    let entry = Tested { at: comparisons.len() - 1, sample };
                     if arm.control {
                         control = Some(entry);
                     } else if entry.sample.len() >= one {
@@ -76,10 +73,7 @@ fn values_by_block(study: &Study, arm: &str) -> Vec<BTreeMap<u32, f64>> {
     let trials = usable_by_block(study, arm);
     Metric::compared()
         .map(|metric| {
-            trials
-                .iter()
-                .filter_map(|(block, trial)| Some((*block, (metric.of)(trial)?)))
-                .collect()
+            trials.iter().filter_map(|(block, trial)| Some((*block, (metric.of)(trial)?))).collect()
         })
         .collect()
 }
@@ -121,11 +115,7 @@ fn verdict(comparison: &Comparison, p_adjusted: f64, margin: f64) -> Verdict {
     if inside(comparison.ci_low) && inside(comparison.ci_high) {
         Verdict::Equivalent
     } else if p_adjusted < ALPHA {
-        if comparison.ratio < 1.0 {
-            Verdict::Faster
-        } else {
-            Verdict::Slower
-        }
+        if comparison.ratio < 1.0 { Verdict::Faster } else { Verdict::Slower }
     } else {
         Verdict::Inconclusive
     }
@@ -201,11 +191,7 @@ fn conclude_control(
         )),
         _ => None,
     };
-    ControlRecord {
-        ratio,
-        half_width,
-        too_noisy,
-    }
+    ControlRecord { ratio, half_width, too_noisy }
 }
 
 fn count(n: usize) -> u32 {
@@ -226,25 +212,16 @@ mod tests {
     };
 
     fn primary<'a>(study: &'a Study, arm: &str) -> &'a Comparison {
-        study
-            .comparisons
-            .iter()
-            .find(|c| c.arm == arm && c.metric == PRIMARY.name)
-            .unwrap()
+        study.comparisons.iter().find(|c| c.arm == arm && c.metric == PRIMARY.name).unwrap()
     }
 
     /// A study of arms with these true ratios to the first, and its A/A
     /// control: drift within and between blocks, and heavy tails.
     fn simulated(seed: u64, ratios: &[f64], blocks: u32, noise: f64) -> Study {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let arm = |name: String, control: bool| ArmRecord {
-            name,
-            control,
-            ..ArmRecord::default()
-        };
-        let mut arms: Vec<ArmRecord> = (0..ratios.len())
-            .map(|i| arm(format!("arm{i}"), false))
-            .collect();
+        let arm = |name: String, control: bool| ArmRecord { name, control, ..ArmRecord::default() };
+        let mut arms: Vec<ArmRecord> =
+            (0..ratios.len()).map(|i| arm(format!("arm{i}"), false)).collect();
         arms.push(arm("arm0 (again)".into(), true));
         let mut trials = Vec::new();
         let mut drift = 0.0;
@@ -273,10 +250,7 @@ mod tests {
             }
         }
         Study {
-            manifest: Manifest {
-                baseline: "arm0".into(),
-                ..Manifest::default()
-            },
+            manifest: Manifest { baseline: "arm0".into(), ..Manifest::default() },
             arms,
             trials,
             ..Study::default()
@@ -334,10 +308,7 @@ mod tests {
             })
             .count();
         println!("10 % slower: found in {found} of {studies}");
-        assert!(
-            found as f64 >= 0.95 * studies as f64,
-            "{found} of {studies}"
-        );
+        assert!(found as f64 >= 0.95 * studies as f64, "{found} of {studies}");
     }
 
     #[test]
@@ -361,10 +332,8 @@ mod tests {
         let studies = 300;
         let mut found = 0;
         for seed in 0..studies {
-            let effect = compared(simulated(seed, &[1.0, 1.0], 10, 0.04))
-                .analysis
-                .smallest_effect
-                .unwrap();
+            let effect =
+                compared(simulated(seed, &[1.0, 1.0], 10, 0.04)).analysis.smallest_effect.unwrap();
             // The effect is estimated anew in each study, so it varies itself.
             let study = compared(simulated(20_000 + seed, &[1.0, effect], 10, 0.04));
             found += u32::from(primary(&study, "arm1").p_adjusted.unwrap() < ALPHA);
@@ -428,9 +397,7 @@ mod tests {
 
     #[test]
     fn a_client_that_fetches_nothing_is_estimated_not_judged() {
-        let study = StudyBuilder::new()
-            .arms(&["async:32", "async:32@null", "threads:32"])
-            .build();
+        let study = StudyBuilder::new().arms(&["async:32", "async:32@null", "threads:32"]).build();
         let null = primary(&study, "async:32@null");
         assert_eq!((null.verdict, null.p_value), (Verdict::Estimate, None));
         assert_eq!(study.analysis.tested, 1);

@@ -48,23 +48,14 @@ pub fn false_positives(verdicts: impl IntoIterator<Item = Verdict>) -> FalsePosi
     let beta = |a: f64, b: f64, p: f64| Beta::new(a, b).ok().map(|beta| beta.inverse_cdf(p));
     let rate = Interval {
         value: if studies == 0 { 0.0 } else { k / n },
-        low: if called == 0 {
-            (studies > 0).then_some(0.0)
-        } else {
-            beta(k, n - k + 1.0, tail)
-        },
+        low: if called == 0 { (studies > 0).then_some(0.0) } else { beta(k, n - k + 1.0, tail) },
         high: if called == studies {
             (studies > 0).then_some(1.0)
         } else {
             beta(k + 1.0, n - k, 1.0 - tail)
         },
     };
-    FalsePositives {
-        studies,
-        called,
-        rate,
-        allowed: allowed(studies, ALPHA),
-    }
+    FalsePositives { studies, called, rate, allowed: allowed(studies, ALPHA) }
 }
 
 /// The smallest number that a binomial count with that rate exceeds in at most
@@ -72,9 +63,7 @@ pub fn false_positives(verdicts: impl IntoIterator<Item = Verdict>) -> FalsePosi
 fn allowed(studies: u32, rate: f64) -> u32 {
     let binomial =
         Binomial::new(rate, studies.into()).expect("the rate is a constant between 0 and 1");
-    (0..studies)
-        .find(|&count| binomial.cdf(count.into()) >= CONFIDENCE)
-        .unwrap_or(studies)
+    (0..studies).find(|&count| binomial.cdf(count.into()) >= CONFIDENCE).unwrap_or(studies)
 }
 
 #[cfg(test)]
@@ -104,13 +93,9 @@ mod tests {
         assert_eq!(allowed(200, 0.05), 15);
         assert_eq!(allowed(30, 0.05), 4);
         let of = |called| {
-            false_positives((0..30).map(|i| {
-                if i < called {
-                    Verdict::Slower
-                } else {
-                    Verdict::Equivalent
-                }
-            }))
+            false_positives(
+                (0..30).map(|i| if i < called { Verdict::Slower } else { Verdict::Equivalent }),
+            )
         };
         assert!(!of(4).too_many());
         assert!(of(5).too_many());
@@ -119,10 +104,7 @@ mod tests {
     #[test]
     fn without_a_verdict_nothing_is_known() {
         let none = false_positives([Verdict::Estimate]);
-        assert_eq!(
-            (none.studies, none.rate.low, none.rate.high),
-            (0, None, None)
-        );
+        assert_eq!((none.studies, none.rate.low, none.rate.high), (0, None, None));
         assert!(!none.too_many());
     }
 }

@@ -25,9 +25,7 @@ pub(crate) fn adjust(p_values: &[f64]) -> Vec<f64> {
 pub fn blocks_needed(comparisons: u32, alpha: f64) -> u32 {
     let smallest = |blocks: u32| 2.0 * f64::from(comparisons.max(1)) / 2f64.powf(f64::from(blocks));
     // 64 blocks are enough for any number of comparisons and any α above 1e-9.
-    (1..64)
-        .find(|&blocks| smallest(blocks) < alpha)
-        .unwrap_or(64)
+    (1..64).find(|&blocks| smallest(blocks) < alpha).unwrap_or(64)
 }
 
 #[cfg(test)]

@@ -50,11 +50,7 @@ pub fn leaders(study: &Study) -> Option<Leaders<'_>> {
     }
     let tied = level.len();
     level.extend(behind);
-    Some(Leaders {
-        ranked: level,
-        tied,
-        equivalent,
-    })
+    Some(Leaders { ranked: level, tied, equivalent })
 }
 
 /// The comparison's verdict when one of the two is the baseline.
@@ -79,10 +75,7 @@ mod tests {
     fn tied(study: &Study) -> (Vec<&str>, bool) {
         let leaders = leaders(study).unwrap();
         let names = leaders.ranked[..leaders.tied].iter();
-        (
-            names.map(|arm| arm.arm.name.as_str()).collect(),
-            leaders.equivalent,
-        )
+        (names.map(|arm| arm.arm.name.as_str()).collect(), leaders.equivalent)
     }
 
     #[test]
@@ -114,9 +107,7 @@ mod tests {
 
     #[test]
     fn what_fetches_nothing_never_leads() {
-        let study = StudyBuilder::new()
-            .arms(&["async:32@null", "async:32"])
-            .build();
+        let study = StudyBuilder::new().arms(&["async:32@null", "async:32"]).build();
         assert_eq!(tied(&study).0, ["async:32"]);
         assert!(leaders(&StudyBuilder::new().arms(&["async:32@null"]).build()).is_none());
     }

@@ -65,11 +65,7 @@ impl Sample {
     pub(crate) fn interval(&self, confidence: f64) -> Interval {
         let half = self.half_width(confidence);
         let value = self.mean();
-        Interval {
-            value,
-            low: half.map(|half| value - half),
-            high: half.map(|half| value + half),
-        }
+        Interval { value, low: half.map(|half| value - half), high: half.map(|half| value + half) }
     }
 
     /// Geometric mean and interval of what these are the logarithms of.
@@ -87,18 +83,11 @@ impl Sample {
     pub(crate) fn above(&self, other: &Self, confidence: f64) -> Interval {
         let value = self.mean() - other.mean();
         let half = self.welch_half_width(other, confidence);
-        Interval {
-            value,
-            low: half.map(|half| value - half),
-            high: half.map(|half| value + half),
-        }
+        Interval { value, low: half.map(|half| value - half), high: half.map(|half| value + half) }
     }
 
     fn welch_half_width(&self, other: &Self, confidence: f64) -> Option<f64> {
-        let (a, b) = (
-            self.standard_error()?.powi(2),
-            other.standard_error()?.powi(2),
-        );
+        let (a, b) = (self.standard_error()?.powi(2), other.standard_error()?.powi(2));
         let degrees = |n: usize| (n - 1) as f64; // two numbers at least
         let spread = a.powi(2) / degrees(self.len()) + b.powi(2) / degrees(other.len());
         if spread == 0.0 {
@@ -147,14 +136,8 @@ mod tests {
         let two = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4];
         let interval = Sample::new(one.into()).above(&Sample::new(two.into()), 0.95);
         assert!((interval.value + 1.58).abs() < 1e-9);
-        assert!(
-            (interval.low.unwrap() + 3.365_483_2).abs() < 1e-5,
-            "{interval:?}"
-        );
-        assert!(
-            (interval.high.unwrap() - 0.205_483_2).abs() < 1e-5,
-            "{interval:?}"
-        );
+        assert!((interval.low.unwrap() + 3.365_483_2).abs() < 1e-5, "{interval:?}");
+        assert!((interval.high.unwrap() - 0.205_483_2).abs() < 1e-5, "{interval:?}");
     }
 
     #[test]

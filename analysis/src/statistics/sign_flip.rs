@@ -27,10 +27,8 @@ pub(crate) fn p_value(differences: &[f64]) -> f64 {
     }
     // At most 2^40 in size.
     #[allow(clippy::cast_possible_truncation)]
-    let mut whole: Vec<i64> = differences
-        .iter()
-        .map(|d| (d / largest * SCALE).round() as i64)
-        .collect();
+    let mut whole: Vec<i64> =
+        differences.iter().map(|d| (d / largest * SCALE).round() as i64).collect();
     // Rounding moved each by half a unit at most; sums that close are ties.
     let tolerance = i64::try_from(whole.len()).unwrap_or(i64::MAX);
     let seen = whole.iter().sum::<i64>().abs().saturating_sub(tolerance);
@@ -82,10 +80,7 @@ fn drawn(numbers: &[i64], seen: i64) -> f64 {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut reaching = 1_u32;
     for _ in 0..DRAWN {
-        let sum: i64 = numbers
-            .iter()
-            .map(|d| if rng.random::<bool>() { *d } else { -d })
-            .sum();
+        let sum: i64 = numbers.iter().map(|d| if rng.random::<bool>() { *d } else { -d }).sum();
         reaching += u32::from(sum.abs() >= seen);
     }
     f64::from(reaching) / f64::from(DRAWN + 1)

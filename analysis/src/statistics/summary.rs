@@ -204,19 +204,11 @@ mod tests {
             .arms(&["sequential", "async:32", "async:32@null", "threads:32"])
             .slower("threads:32", 0.9)
             .build();
-        let names: Vec<&str> = summaries(&study)
-            .iter()
-            .map(|summary| summary.arm.name.as_str())
-            .collect();
+        let names: Vec<&str> =
+            summaries(&study).iter().map(|summary| summary.arm.name.as_str()).collect();
         assert_eq!(
             names,
-            [
-                "threads:32",
-                "async:32",
-                "async:32 (again)",
-                "sequential",
-                "async:32@null"
-            ]
+            ["threads:32", "async:32", "async:32 (again)", "sequential", "async:32@null"]
         );
     }
 }

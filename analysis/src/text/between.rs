@@ -76,16 +76,8 @@ pub fn compare(a: &Study, b: &Study, force: bool) -> Result<String, NotComparabl
     Ok(out)
 }
 
-const HEADS: [&str; 8] = [
-    "arm",
-    "A",
-    "B",
-    "B/A",
-    "interval",
-    "B/A, baseline divided out",
-    "memory A",
-    "memory B",
-];
+const HEADS: [&str; 8] =
+    ["arm", "A", "B", "B/A", "interval", "B/A, baseline divided out", "memory A", "memory B"];
 
 /// One arm in both studies.
 fn row((a, one): (&Study, &ArmSummary<'_>), (b, other): (&Study, &ArmSummary<'_>)) -> [String; 8] {
@@ -145,15 +137,11 @@ fn differences(a: &Study, b: &Study) -> Vec<String> {
     let mut compare = |what: &str, of: &dyn Fn(&Manifest) -> String| differs(what, of(a), of(b));
     let limit = |limit: Option<f64>| limit.map_or("none".to_owned(), |limit| limit.to_string());
     compare("fanout", &|m| m.version.clone());
-    compare("list (SHA-256)", &|m| {
-        m.list_sha256.chars().take(12).collect()
-    });
+    compare("list (SHA-256)", &|m| m.list_sha256.chars().take(12).collect());
     compare("URLs", &|m| format::count(m.urls));
     compare("repeat", &|m| m.repeat.to_string());
     compare("split", &|m| m.split.clone());
-    compare("most requests of a host at a time", &|m| {
-        limit(m.max_per_host.map(f64::from))
-    });
+    compare("most requests of a host at a time", &|m| limit(m.max_per_host.map(f64::from)));
     compare("most URLs of a host a second", &|m| limit(m.rate_per_host));
     compare("placement", &|m| m.placement.clone());
     let http = |manifest: &Manifest| serde_json::to_value(&manifest.http).unwrap_or_default();
@@ -177,21 +165,14 @@ fn differences(a: &Study, b: &Study) -> Vec<String> {
         all.join(", ")
     });
     for name in a.facts.keys().chain(b.facts.keys()) {
-        compare(name, &|m| {
-            m.facts
-                .get(name)
-                .map_or("unknown", String::as_str)
-                .to_owned()
-        });
+        compare(name, &|m| m.facts.get(name).map_or("unknown", String::as_str).to_owned());
     }
     found.dedup();
     found
 }
 
 fn machine(machine: &Machine) -> String {
-    let limit = machine
-        .cgroup_cpus
-        .map(|limit| format!(" limited to {limit}"));
+    let limit = machine.cgroup_cpus.map(|limit| format!(" limited to {limit}"));
     let memory = machine.cgroup_memory_bytes.or(machine.memory_bytes);
     format!(
         "{} {} with {} CPUs{}, {}",
@@ -209,10 +190,7 @@ mod tests {
     use crate::fixture::StudyBuilder;
 
     fn study(seed: u64) -> Study {
-        StudyBuilder::new()
-            .arms(&["async:32", "threads:32", "4xasync:8"])
-            .seed(seed)
-            .build()
+        StudyBuilder::new().arms(&["async:32", "threads:32", "4xasync:8"]).seed(seed).build()
     }
 
     #[test]
@@ -243,9 +221,7 @@ mod tests {
         b.manifest.max_per_host = Some(6);
         b.manifest.http.settings.timeout = std::time::Duration::from_secs(5);
         b.manifest.coordinator.cpus = vec![0, 1, 2, 3];
-        b.manifest
-            .facts
-            .insert("governor".into(), "powersave".into());
+        b.manifest.facts.insert("governor".into(), "powersave".into());
         let refused = compare(&a, &b, false).unwrap_err();
         let NotComparable::Conditions(differences) = &refused else {
             panic!("{refused}");

@@ -22,10 +22,7 @@ impl Cell {
     }
 
     fn detailed(main: impl Into<String>, detail: String) -> Self {
-        Self {
-            main: main.into(),
-            detail,
-        }
+        Self { main: main.into(), detail }
     }
 }
 

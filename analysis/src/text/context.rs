@@ -15,11 +15,7 @@ pub(crate) fn context(study: &Study) -> String {
     let cpus = manifest.coordinator.cpus.len() as u64;
     let date = manifest.started.split_once('T');
     let parts = [
-        Some(format!(
-            "{} ({})",
-            counted(manifest.urls, "URL"),
-            manifest.list
-        )),
+        Some(format!("{} ({})", counted(manifest.urls, "URL"), manifest.list)),
         Some(counted(manifest.blocks.into(), "block")),
         Some(origin.to_owned()),
         (workers > 1).then(|| counted(workers, "worker")),
@@ -41,10 +37,7 @@ mod tests {
         insta::assert_snapshot!(context(&study), @"1,000 URLs (built-in) · 10 blocks · embedded origin · 2 CPUs · 2026-11-22 · seed 7");
         study.manifest.origin = None;
         study.manifest.list = "news.txt".into();
-        study
-            .manifest
-            .workers
-            .push(study.manifest.workers[0].clone());
+        study.manifest.workers.push(study.manifest.workers[0].clone());
         study.manifest.coordinator.cpus.clear();
         insta::assert_snapshot!(context(&study), @"1,000 URLs (news.txt) · 10 blocks · servers of the list · 2 workers · 2026-11-22 · seed 7");
     }

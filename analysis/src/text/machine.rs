@@ -32,10 +32,7 @@ fn columns() -> Vec<String> {
 /// counts by name read `200=997 404=3`, and of the series nothing stands here.
 fn fields(trial: &TrialRecord) -> BTreeMap<String, String> {
     let counts = |counts: &BTreeMap<String, u64>| {
-        let counts: Vec<String> = counts
-            .iter()
-            .map(|(name, n)| format!("{name}={n}"))
-            .collect();
+        let counts: Vec<String> = counts.iter().map(|(name, n)| format!("{name}={n}")).collect();
         counts.join(" ")
     };
     let mut fields = BTreeMap::new();
@@ -74,9 +71,7 @@ pub fn csv(study: &Study) -> String {
     writer.write_record(&columns).expect(impossible);
     for trial in &study.trials {
         let fields = fields(trial);
-        let row = columns
-            .iter()
-            .map(|name| fields.get(name).map_or("", String::as_str));
+        let row = columns.iter().map(|name| fields.get(name).map_or("", String::as_str));
         writer.write_record(row).expect(impossible);
     }
     let bytes = writer.into_inner().expect(impossible);

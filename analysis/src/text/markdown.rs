@@ -12,10 +12,8 @@ use crate::{
 /// A study as Markdown with one wide table; the best arm is in bold.
 #[must_use]
 pub fn markdown(study: &Study) -> String {
-    let mut paragraphs = vec![
-        escaped(&context(study)),
-        format!("**{}**", escaped(&verdict(study).join(" "))),
-    ];
+    let mut paragraphs =
+        vec![escaped(&context(study)), format!("**{}**", escaped(&verdict(study).join(" ")))];
     if !study.trials.is_empty() {
         paragraphs.push(grid(&Columns::of(study)));
         paragraphs.push(escaped(LEGEND));
@@ -23,9 +21,7 @@ pub fn markdown(study: &Study) -> String {
     paragraphs.extend(lines_below(study).iter().map(|line| escaped(line)));
     let caveats = caveats(study);
     if !caveats.is_empty() {
-        let items = caveats
-            .iter()
-            .map(|caveat| format!("- {}", escaped(caveat)));
+        let items = caveats.iter().map(|caveat| format!("- {}", escaped(caveat)));
         let items: Vec<String> = items.collect();
         paragraphs.push(format!("Keep in mind:\n\n{}", items.join("\n")));
     }
@@ -38,10 +34,8 @@ fn grid(columns: &Columns) -> String {
     let row = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
     let rule = |at| if at == 0 { "---" } else { "---:" }.to_owned();
     let headers = columns_in.clone().map(|column| escaped(&column.header));
-    let mut lines = vec![
-        row(headers.collect()),
-        row((0..columns.columns.len()).map(rule).collect()),
-    ];
+    let mut lines =
+        vec![row(headers.collect()), row((0..columns.columns.len()).map(rule).collect())];
     for at in 0..columns.verdicts.len() {
         let cells = columns_in.clone().enumerate().map(|(place, column)| {
             let cell = &column.cells[at];

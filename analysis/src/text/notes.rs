@@ -18,9 +18,7 @@ pub(crate) fn sureness(study: &Study) -> Option<String> {
         let ratio = format::ratio(control.ratio.value);
         let ends = control.ratio.low.zip(control.ratio.high);
         let ends = in_brackets(ends.map(|(low, high)| format::ratio_interval(low, high)));
-        parts.push(format!(
-            "the baseline run twice took {ratio}{ends} of its own time"
-        ));
+        parts.push(format!("the baseline run twice took {ratio}{ends} of its own time"));
     }
     if analysis.tested > 0 {
         let tested = counted(analysis.tested.into(), "arm");
@@ -76,9 +74,7 @@ pub(crate) fn coordination(study: &Study) -> Option<String> {
     let pipes = per_url(|trial| Some(pipe_bytes(trial)));
     let grpc = per_url(|trial| Some(grpc_bytes(trial)));
     if let (Some(pipes), Some(grpc)) = (pipes.map(format::bytes), grpc.map(format::bytes)) {
-        parts.push(format!(
-            "{pipes} per URL through pipes and {grpc} through gRPC"
-        ));
+        parts.push(format!("{pipes} per URL through pipes and {grpc} through gRPC"));
     }
     let alone = all.iter().filter(|summary| !summary.fetches());
     let alone: Vec<String> = alone.filter_map(machinery).collect();
@@ -103,14 +99,8 @@ pub(crate) fn grpc_bytes(trial: &TrialRecord) -> f64 {
 fn machinery(summary: &ArmSummary<'_>) -> Option<String> {
     let makespan = summary.makespan_s?.median;
     let urls = summary.median(|trial| Some((trial.completed + trial.failed) as f64))?;
-    let (took, per_url) = (
-        format::duration(makespan),
-        format::duration(makespan / urls.max(1.0)),
-    );
-    Some(format!(
-        "{} took {took}, {per_url} per URL",
-        summary.arm.name
-    ))
+    let (took, per_url) = (format::duration(makespan), format::duration(makespan / urls.max(1.0)));
+    Some(format!("{} took {took}, {per_url} per URL", summary.arm.name))
 }
 
 /// Each group of arms that differ in one thing: throughput and efficiency, and
@@ -142,10 +132,7 @@ fn one_scaling(group: &Scaling) -> String {
         }
     }
     if let Some(memory) = &group.memory_per_step_bytes {
-        let (bytes, ends) = (
-            format::bytes(memory.value),
-            ends_in_brackets(memory, format::bytes),
-        );
+        let (bytes, ends) = (format::bytes(memory.value), ends_in_brackets(memory, format::bytes));
         text += &format!(" One more {one} costs {bytes}{ends} of memory.");
     }
     text
@@ -175,38 +162,22 @@ fn held_over_time(study: &Study) -> Option<String> {
             (urls > 0).then_some(())?;
             Some(trial.pss_byte_s? / 1e6 / urls as f64 * 1e3)
         })?;
-        Some(format!(
-            "{} {}",
-            summary.arm.name,
-            format::significant(held)
-        ))
+        Some(format!("{} {}", summary.arm.name, format::significant(held)))
     };
     let arms: Vec<String> = summaries(study).iter().filter_map(held).collect();
     let arms = (!arms.is_empty()).then(|| arms.join(", "))?;
-    Some(format!(
-        "Memory held over time, in MB·s per 1,000 URLs: {arms}."
-    ))
+    Some(format!("Memory held over time, in MB·s per 1,000 URLs: {arms}."))
 }
 
 /// How often a difference was called where there was none.
 #[must_use]
 pub fn false_positives(found: &FalsePositives) -> String {
-    let (called, studies) = (
-        format::count(found.called.into()),
-        format::count(found.studies.into()),
-    );
-    let noun = if found.studies == 1 {
-        "study"
-    } else {
-        "studies"
-    };
+    let (called, studies) =
+        (format::count(found.called.into()), format::count(found.studies.into()));
+    let noun = if found.studies == 1 { "study" } else { "studies" };
     let rate = format::percent(found.rate.value);
     let ends = found.rate.low.zip(found.rate.high).map(|(low, high)| {
-        format!(
-            "95 % interval {}–{}",
-            format::percent(low),
-            format::percent(high)
-        )
+        format!("95 % interval {}–{}", format::percent(low), format::percent(high))
     });
     let ends = in_brackets(ends);
     let allowed = found.allowed;
@@ -235,9 +206,7 @@ mod tests {
 
     #[test]
     fn the_machinery_alone_is_told() {
-        let study = StudyBuilder::new()
-            .arms(&["async:32", "async:32@null"])
-            .build();
+        let study = StudyBuilder::new().arms(&["async:32", "async:32@null"]).build();
         insta::assert_snapshot!(coordination(&study).unwrap(), @"Coordination under async:32: 3.45 ms of the makespan (1.3 %); 5.10 ms before it to start fetchers; 11.2 ms on average from a URL's end to the ledger; CPU per URL 2.90 µs in the coordinator and 5.00 µs in the workers; 69 B per URL through pipes and 72 B through gRPC. The machinery alone: async:32@null took 4.49 ms, 4.49 µs per URL.");
         assert_eq!(coordination(&Study::default()), None);
     }
@@ -262,15 +231,13 @@ mod tests {
 
     #[test]
     fn false_calls() {
-        let told = |called: u32, studies: u32| {
-            false_positives(&statistics::false_positives((0..studies).map(|i| {
-                if i < called {
-                    Verdict::Faster
-                } else {
-                    Verdict::Inconclusive
-                }
-            })))
-        };
+        let told =
+            |called: u32, studies: u32| {
+                false_positives(&statistics::false_positives(
+                    (0..studies)
+                        .map(|i| if i < called { Verdict::Faster } else { Verdict::Inconclusive }),
+                ))
+            };
         insta::assert_snapshot!(told(1, 30), @"1 of 30 studies of an arm against itself called a difference where there is none: 3.3 % (95 % interval 0.1 %–17 %). A rate of 5 % explains up to 4.");
         insta::assert_snapshot!(told(9, 30), @"9 of 30 studies of an arm against itself called a difference where there is none: 30 % (95 % interval 15 %–49 %). That is more than the 4 that a rate of 5 % explains: do not trust verdicts on this machine.");
         insta::assert_snapshot!(told(0, 0), @"0 of 0 studies of an arm against itself called a difference where there is none: 0 %. No study came to a verdict.");

@@ -68,9 +68,7 @@ pub(crate) fn lines(study: &Study) -> Vec<String> {
          intended start:"
     );
     let lines = open_loop(study);
-    std::iter::once(head)
-        .chain(lines.iter().map(line))
-        .collect()
+    std::iter::once(head).chain(lines.iter().map(line)).collect()
 }
 
 #[cfg(test)]
@@ -84,16 +82,10 @@ mod tests {
         assert_eq!(lines(&study), Vec::<String>::new());
         study.manifest.rate_per_s = Some(2_000.0);
         for trial in study.trials.iter_mut().filter(|t| t.arm == "async:32") {
-            trial.latency_s = Some(Percentiles {
-                p50: 0.008,
-                p99: Some(0.020),
-                ..Percentiles::default()
-            });
-            trial.sojourn_s = Some(Percentiles {
-                p50: 0.009,
-                p99: Some(0.120),
-                ..Percentiles::default()
-            });
+            trial.latency_s =
+                Some(Percentiles { p50: 0.008, p99: Some(0.020), ..Percentiles::default() });
+            trial.sojourn_s =
+                Some(Percentiles { p50: 0.009, p99: Some(0.120), ..Percentiles::default() });
             trial.late_starts = Some(250);
         }
         let lines = lines(&study);

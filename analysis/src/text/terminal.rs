@@ -31,9 +31,7 @@ pub fn table(study: &Study, width: usize, color: bool) -> String {
     blocks.push(below.iter().map(|line| wrapped(line, width, "")).collect());
     let caveats = caveats(study);
     if !caveats.is_empty() {
-        let items = caveats
-            .iter()
-            .map(|caveat| wrapped(&format!("• {caveat}"), width, "  "));
+        let items = caveats.iter().map(|caveat| wrapped(&format!("• {caveat}"), width, "  "));
         let items: String = items.collect();
         blocks.push(style.bold("Keep in mind\n") + &items);
     }
@@ -86,29 +84,21 @@ fn layout(columns: &[TextColumn], width: usize) -> TableLayout<'_> {
         .filter(|column| !kept.iter().any(|kept| std::ptr::eq(*kept, *column)))
         .map(|column| column.header.as_str())
         .collect();
-    TableLayout {
-        kept,
-        left_out,
-        stacked,
-    }
+    TableLayout { kept, left_out, stacked }
 }
 
 fn drawn(columns: &Columns, width: usize, style: TerminalStyle) -> String {
     let layout = layout(&columns.columns, width);
     let kept = layout.kept.iter();
-    let widths = kept
-        .clone()
-        .map(|column| cell_width(column, layout.stacked));
+    let widths = kept.clone().map(|column| cell_width(column, layout.stacked));
     let widths: Vec<usize> = widths.collect();
     let line = |star: &str, cells: Vec<String>| {
         let line = format!("{star:2}{}", aligned(&cells, &widths));
         line.trim_end().to_owned()
     };
     let headers = kept.clone().map(|column| column.header.clone());
-    let mut lines = vec![
-        style.bold(&line("", headers.collect())),
-        style.dim(&"─".repeat(row_width(&widths))),
-    ];
+    let mut lines =
+        vec![style.bold(&line("", headers.collect())), style.dim(&"─".repeat(row_width(&widths)))];
     for row in 0..columns.verdicts.len() {
         let star = if columns.best == Some(row) { "★" } else { "" };
         let cells = kept.clone().map(|column| &column.cells[row]);
@@ -169,10 +159,7 @@ fn ends_in_digit(word: &str) -> bool {
 /// Whether a word is a unit, whatever sign follows it.
 fn is_unit(word: &str) -> bool {
     let bare = word.trim_end_matches(|sign: char| ",.;:)".contains(sign));
-    [
-        "%", "ns", "µs", "ms", "s", "min", "h", "B", "KiB", "MiB", "GiB", "TiB",
-    ]
-    .contains(&bare)
+    ["%", "ns", "µs", "ms", "s", "min", "h", "B", "KiB", "MiB", "GiB", "TiB"].contains(&bare)
 }
 
 /// Colours on terminals that have them; they never carry anything alone.
@@ -187,9 +174,7 @@ impl TerminalStyle {
         }
         text.split_inclusive('\n')
             .map(|line| {
-                let (body, end) = line
-                    .strip_suffix('\n')
-                    .map_or((line, ""), |body| (body, "\n"));
+                let (body, end) = line.strip_suffix('\n').map_or((line, ""), |body| (body, "\n"));
                 if body.is_empty() {
                     line.to_owned()
                 } else {
@@ -381,10 +366,7 @@ mod tests {
 
     #[test]
     fn colour_changes_no_letter() {
-        let study = StudyBuilder::new()
-            .arms(&["async:32", "threads:32"])
-            .blocks(6)
-            .build();
+        let study = StudyBuilder::new().arms(&["async:32", "threads:32"]).blocks(6).build();
         let colored = table(&study, 100, true);
         assert!(colored.contains("\x1b[1m★ "));
         let mut plain = colored;
@@ -405,10 +387,7 @@ mod tests {
 
     #[test]
     fn a_figure_keeps_its_unit() {
-        assert_eq!(
-            wrapped("took 12 ms, or 9 %.", 9, ""),
-            "took\n12 ms, or\n9 %.\n"
-        );
+        assert_eq!(wrapped("took 12 ms, or 9 %.", 9, ""), "took\n12 ms, or\n9 %.\n");
         assert_eq!(wrapped("took 12 minutes", 9, "  "), "took 12\n  minutes\n");
     }
 

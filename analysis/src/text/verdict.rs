@@ -20,10 +20,8 @@ const NOTABLE: f64 = 0.1;
 /// slowest is. A warning stands before them when the control found too much noise.
 pub(crate) fn verdict(study: &Study) -> Vec<String> {
     let control = study.analysis.control.as_ref();
-    let mut sentences: Vec<String> = control
-        .and_then(|c| c.too_noisy.clone())
-        .into_iter()
-        .collect();
+    let mut sentences: Vec<String> =
+        control.and_then(|c| c.too_noisy.clone()).into_iter().collect();
     let Some(leaders) = leaders(study) else {
         sentences.push(nothing(study));
         return sentences;
@@ -64,9 +62,7 @@ fn first(study: &Study, leaders: &Leaders<'_>) -> String {
         return format!("{name} took {time} (median of {blocks}).");
     }
     if level.len() > 1 {
-        let arms = level
-            .iter()
-            .map(|arm| format!("{} ({})", arm.arm.name, took(arm)));
+        let arms = level.iter().map(|arm| format!("{} ({})", arm.arm.name, took(arm)));
         let arms = listed(&arms.collect::<Vec<_>>());
         let margin = format::percent(study.analysis.margin);
         return if leaders.equivalent {
@@ -81,16 +77,10 @@ fn first(study: &Study, leaders: &Leaders<'_>) -> String {
         format!(": {} the time of {baseline}{interval}", ratio(comparison))
     } else {
         // The baseline leads: the next one says by how much.
-        let mut compared = leaders
-            .ranked
-            .iter()
-            .filter_map(|arm| Some((arm, arm.comparison?)));
+        let mut compared = leaders.ranked.iter().filter_map(|arm| Some((arm, arm.comparison?)));
         compared.next().map_or(String::new(), |(next, comparison)| {
             let (next, interval) = (&next.arm.name, interval(comparison));
-            format!(
-                "; the next, {next}, took {} as long{interval}",
-                ratio(comparison)
-            )
+            format!("; the next, {next}, took {} as long{interval}", ratio(comparison))
         })
     };
     format!("{name} finished first, in {time}{compared}.")
@@ -130,11 +120,7 @@ fn cost(leaders: &Leaders<'_>) -> Option<String> {
     if needs.is_empty() {
         return None;
     }
-    let subject = if leaders.tied > 1 {
-        leader.arm.name.as_str()
-    } else {
-        "It"
-    };
+    let subject = if leaders.tied > 1 { leader.arm.name.as_str() } else { "It" };
     let end = match but {
         _ if failed > 0 => format!(", but {} of its URLs failed", format::count(failed)),
         Some(but) => {
@@ -188,9 +174,7 @@ impl<'a> But<'a> {
         fast: &[&'a ArmSummary<'a>],
     ) -> Option<Self> {
         let own = resource.of(leader)?;
-        let needs = fast
-            .iter()
-            .filter_map(|arm| Some((resource.of(arm)?, *arm)));
+        let needs = fast.iter().filter_map(|arm| Some((resource.of(arm)?, *arm)));
         let (least, arm) = needs.min_by(|a, b| a.0.total_cmp(&b.0))?;
         let times = own / least;
         (times > 1.0 + NOTABLE && times.is_finite()).then_some(Self {
@@ -210,9 +194,7 @@ fn last(leaders: &Leaders<'_>) -> Option<String> {
         return None;
     }
     let (name, time, times) = (&last.arm.name, took(last), format::ratio(times));
-    Some(format!(
-        "The slowest, {name}, took {time}, {times} as long as the first."
-    ))
+    Some(format!("The slowest, {name}, took {time}, {times} as long as the first."))
 }
 
 #[cfg(test)]
@@ -299,9 +281,7 @@ mod tests {
 
     #[test]
     fn noise_comes_first() {
-        let mut study = StudyBuilder::new()
-            .arms(&["async:32", "2xasync:16"])
-            .build_raw();
+        let mut study = StudyBuilder::new().arms(&["async:32", "2xasync:16"]).build_raw();
         for trial in &mut study.trials {
             if trial.arm == "async:32 (again)" {
                 trial.makespan_s = trial.makespan_s.map(|s| s * 1.2);

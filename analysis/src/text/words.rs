@@ -38,14 +38,7 @@ pub(crate) fn range(spread: &Spread, figure: fn(f64) -> String) -> String {
 
 /// An interval's ends: `0.90–0.92`; nothing where there is none.
 pub(crate) fn ends(interval: &Interval, figure: fn(f64) -> String) -> Option<String> {
-    Some(range(
-        &Spread {
-            median: interval.value,
-            min: interval.low?,
-            max: interval.high?,
-        },
-        figure,
-    ))
+    Some(range(&Spread { median: interval.value, min: interval.low?, max: interval.high? }, figure))
 }
 
 /// The same in brackets after a space; empty where there is none.
@@ -105,16 +98,9 @@ mod tests {
 
     #[test]
     fn a_unit_is_told_once() {
-        let spread = |min, max| Spread {
-            median: min,
-            min,
-            max,
-        };
+        let spread = |min, max| Spread { median: min, min, max };
         assert_eq!(range(&spread(0.238, 0.251), format::duration), "238–251 ms");
-        assert_eq!(
-            range(&spread(0.938, 1.2), format::duration),
-            "938 ms–1.20 s"
-        );
+        assert_eq!(range(&spread(0.938, 1.2), format::duration), "938 ms–1.20 s");
         assert_eq!(range(&spread(2.0, 3.0), format::significant), "2.00–3.00");
     }
 }

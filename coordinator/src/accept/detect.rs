@@ -133,11 +133,9 @@ mod tests {
     #[test]
     fn each_port_takes_its_own_only() {
         use Protocol as O;
-        for (speaks, own) in [
-            (Speaks::Grpc, O::Http2),
-            (Speaks::GrpcInTls, O::Tls),
-            (Speaks::Http1, O::Http1),
-        ] {
+        for (speaks, own) in
+            [(Speaks::Grpc, O::Http2), (Speaks::GrpcInTls, O::Tls), (Speaks::Http1, O::Http1)]
+        {
             for protocol in [O::Http1, O::Http2, O::Tls, O::Unknown] {
                 assert_eq!(speaks.check(protocol).is_ok(), protocol == own);
             }

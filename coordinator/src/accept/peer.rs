@@ -32,11 +32,7 @@ pub(crate) struct PeerInfo {
 
 impl PeerInfo {
     fn new(address: SocketAddr) -> Self {
-        Self {
-            address,
-            admitted: Arc::default(),
-            hang_up: CancellationToken::new(),
-        }
+        Self { address, admitted: Arc::default(), hang_up: CancellationToken::new() }
     }
 
     /// Of a connection that was not accepted here.

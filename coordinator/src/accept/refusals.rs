@@ -56,10 +56,7 @@ impl Refusals {
             }
         }
         let Some(entry) = self.0.get_mut(&key) else {
-            let entry = RefusalCount {
-                told: now,
-                untold: 0,
-            };
+            let entry = RefusalCount { told: now, untold: 0 };
             self.0.insert(key, entry);
             return Some(tell(key, 1));
         };
@@ -90,19 +87,15 @@ impl Refusals {
 }
 
 fn tell((from, reason): (RefusedPeer, &'static str), count: u64) -> RefusalNote {
-    RefusalNote {
-        from,
-        reason,
-        count,
-    }
+    RefusalNote { from, reason, count }
 }
 
 /// A peer with one IPv6 address has the rest of its /64 as well.
 fn of_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
-            address.to_bits() & !u128::from(u64::MAX),
-        )),
+        IpAddr::V6(address) => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)))
+        }
         v4 => v4,
     }
 }
@@ -116,10 +109,7 @@ pub(crate) struct RefusalLog {
 
 impl Default for RefusalLog {
     fn default() -> Self {
-        Self {
-            refusals: Arc::default(),
-            began: Instant::now(),
-        }
+        Self { refusals: Arc::default(), began: Instant::now() }
     }
 }
 
@@ -147,9 +137,7 @@ impl RefusalLog {
 }
 
 fn say(told: &RefusalNote, detail: &str) {
-    let from = told
-        .from
-        .map_or_else(|| "many addresses".to_owned(), |from| from.to_string());
+    let from = told.from.map_or_else(|| "many addresses".to_owned(), |from| from.to_string());
     warn!(from, count = told.count, detail, "refused: {}", told.reason);
 }
 
@@ -198,22 +186,10 @@ mod tests {
         let mut refusals = Refusals::default();
         let address = |text: &str| text.parse().unwrap();
         assert!(refusals.note(s(0), address("2001:db8::1"), "a").is_some());
-        assert!(
-            refusals
-                .note(s(0), address("2001:db8::ffff:2"), "a")
-                .is_none()
-        );
-        assert!(
-            refusals
-                .note(s(0), address("2001:db8:0:1::1"), "a")
-                .is_some()
-        );
+        assert!(refusals.note(s(0), address("2001:db8::ffff:2"), "a").is_none());
+        assert!(refusals.note(s(0), address("2001:db8:0:1::1"), "a").is_some());
         assert!(refusals.note(s(0), address("10.0.0.1"), "a").is_some());
-        assert!(
-            refusals
-                .note(s(0), address("::ffff:10.0.0.1"), "a")
-                .is_none()
-        );
+        assert!(refusals.note(s(0), address("::ffff:10.0.0.1"), "a").is_none());
     }
 
     proptest! {

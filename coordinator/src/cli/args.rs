@@ -108,31 +108,16 @@ pub(crate) struct ServeArgs {
     pub(crate) origin: Option<String>,
     /// File that holds the token that workers and clients must show [default: the variable
     /// FANOUT_TOKEN]; browsers give it as the password.
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "FANOUT_TOKEN_FILE",
-        help_heading = "Access"
-    )]
+    #[arg(long, value_name = "FILE", env = "FANOUT_TOKEN_FILE", help_heading = "Access")]
     pub(crate) token_file: Option<PathBuf>,
     /// Let anyone in who reaches the address.
     #[arg(long, help_heading = "Access")]
     pub(crate) allow_unauthenticated: bool,
     /// PEM certificate: gRPC then speaks TLS only.
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "tls_key",
-        help_heading = "Access"
-    )]
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "Access")]
     pub(crate) tls_cert: Option<PathBuf>,
     /// Its private key, PEM.
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "tls_cert",
-        help_heading = "Access"
-    )]
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Access")]
     pub(crate) tls_key: Option<PathBuf>,
     /// PEM file of the authority that must have signed the workers' and clients' certificates.
     #[arg(long, value_name = "FILE", help_heading = "Access")]

@@ -97,9 +97,7 @@ impl Coordinator {
         rpc: impl AsyncFnOnce(&mut StampedClient) -> Result<Response<T>, Status>,
     ) -> Result<T, Failure> {
         let answer = rpc(&mut self.control().await?).await;
-        answer
-            .map(Response::into_inner)
-            .map_err(|status| self.failure(&status))
+        answer.map(Response::into_inner).map_err(|status| self.failure(&status))
     }
 
     /// What a refused or failed call means for this client.
@@ -165,9 +163,7 @@ impl Coordinator {
     }
 
     pub(super) async fn read_study(&self, name: &str) -> Result<Study, Failure> {
-        let request = wire::ReadStudyRequest {
-            name: name.to_owned(),
-        };
+        let request = wire::ReadStudyRequest { name: name.to_owned() };
         let ask = async |control: &mut StampedClient| control.read_study(request).await;
         let mut parts = self.call(ask).await?;
         let mut json = Vec::new();
@@ -176,9 +172,7 @@ impl Coordinator {
             json.extend_from_slice(&part.json);
         }
         serde_json::from_slice(&json).map_err(|error| {
-            Failure::usage(format!(
-                "{name} is not a study that this version can read: {error}"
-            ))
+            Failure::usage(format!("{name} is not a study that this version can read: {error}"))
         })
     }
 }

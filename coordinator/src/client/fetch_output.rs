@@ -49,10 +49,7 @@ impl FetchOutput {
     /// A fetch that goes on knows its list already.
     pub(super) fn new(destination: Destination, claimed: ClaimedOutput) -> Result<Self, Failure> {
         let list = claimed.list().cloned();
-        let mut output = Self {
-            destination,
-            records: Records::Claimed(Some(claimed)),
-        };
+        let mut output = Self { destination, records: Records::Claimed(Some(claimed)) };
         if let Some(list) = list {
             output.open(list)?;
         }
@@ -123,9 +120,9 @@ impl FetchOutput {
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let written = match &mut self.records {
             Records::Written(written) => written.push(bytes, &self.destination),
-            Records::Claimed(_) => Err(io::Error::other(
-                "records came before the job said what it is",
-            )),
+            Records::Claimed(_) => {
+                Err(io::Error::other("records came before the job said what it is"))
+            }
         };
         written.map_err(|error| cannot_write(&self.destination, &error))
     }

@@ -52,9 +52,7 @@ pub(super) async fn describe(
     let mut events = open(coordinator, job, (0, 0)).await?;
     match next(coordinator, &mut events).await? {
         JobEvent::Job(description) => Ok(description),
-        other => Err(Failure::no_fleet(format!(
-            "the coordinator begins with {other:?}"
-        ))),
+        other => Err(Failure::no_fleet(format!("the coordinator begins with {other:?}"))),
     }
 }
 
@@ -72,15 +70,9 @@ async fn open(
     from: (u64, u64),
 ) -> Result<Streaming<wire::JobEvent>, Broken> {
     let mut control = coordinator.control().await.map_err(Broken::Connection)?;
-    let request = wire::FollowRequest {
-        job: job.0,
-        journal_from: from.0,
-        results_from: from.1,
-    };
+    let request = wire::FollowRequest { job: job.0, journal_from: from.0, results_from: from.1 };
     let answer = control.follow(request).await;
-    answer
-        .map(tonic::Response::into_inner)
-        .map_err(|status| broken(coordinator, &status))
+    answer.map(tonic::Response::into_inner).map_err(|status| broken(coordinator, &status))
 }
 
 fn broken(coordinator: &Coordinator, status: &tonic::Status) -> Broken {
@@ -101,9 +93,9 @@ async fn next(
         Ok(Some(event)) => {
             JobEvent::try_from(event).map_err(|error| Broken::Final(Failure::no_fleet(error)))
         }
-        Ok(None) => Err(Broken::Connection(Failure::no_fleet(
-            "the coordinator ended before the job did",
-        ))),
+        Ok(None) => {
+            Err(Broken::Connection(Failure::no_fleet("the coordinator ended before the job did")))
+        }
         Err(status) => Err(broken(coordinator, &status)),
     }
 }
@@ -118,14 +110,8 @@ pub(super) async fn follow(
     let mut view = ProgressView::default();
     let mut deadline = None;
     loop {
-        let followed = follow_once(
-            coordinator,
-            job,
-            output,
-            &mut view,
-            on_interrupt,
-            &mut deadline,
-        );
+        let followed =
+            follow_once(coordinator, job, output, &mut view, on_interrupt, &mut deadline);
         let lost = match followed.await {
             Ok(Some(finished)) => {
                 view.clear();
@@ -212,14 +198,9 @@ async fn follow_once(
 
 async fn cancel(coordinator: &Coordinator, job: JobId, at_once: bool) -> Result<(), Broken> {
     let mut control = coordinator.control().await.map_err(Broken::Connection)?;
-    let request = wire::CancelRequest {
-        job: job.0,
-        at_once,
-    };
+    let request = wire::CancelRequest { job: job.0, at_once };
     let cancelled = control.cancel(request).await;
-    cancelled
-        .map(drop)
-        .map_err(|status| broken(coordinator, &status))
+    cancelled.map(drop).map_err(|status| broken(coordinator, &status))
 }
 
 /// What the person at this terminal wants.

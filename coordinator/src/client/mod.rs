@@ -93,9 +93,7 @@ async fn reach(args: &FleetArgs) -> Result<Coordinator, Failure> {
 }
 
 fn destination(out: Option<&Path>) -> Result<Destination, Failure> {
-    out.map_or(Ok(Destination::Stdout), |out| {
-        Destination::from_path(out).map_err(Failure::usage)
-    })
+    out.map_or(Ok(Destination::Stdout), |out| Destination::from_path(out).map_err(Failure::usage))
 }
 
 fn certificates(path: Option<&Path>) -> Result<bytes::Bytes, Failure> {
@@ -179,9 +177,7 @@ pub(crate) async fn attach(args: &AttachArgs) -> Result<CommandExit, Failure> {
 fn output_of(job: &JobDescription, args: &AttachArgs) -> Result<ClientOutput, Failure> {
     let line = std::iter::once("coordinator").chain(job.arguments.iter().map(String::as_str));
     let cli = CommandLine::try_parse_from(line).map_err(|error| {
-        Failure::usage(format!(
-            "this version does not know the job's command: {error}"
-        ))
+        Failure::usage(format!("this version does not know the job's command: {error}"))
     })?;
     match (job.kind, cli.command) {
         (JobKind::Study, CoordinatorCommand::Study(typed)) => study_output(
@@ -213,19 +209,14 @@ fn output_of(job: &JobDescription, args: &AttachArgs) -> Result<ClientOutput, Fa
                 None => Err(Failure::usage(complete_already(&destination))),
             }
         }
-        _ => Err(Failure::incomplete(
-            "the coordinator describes the job as what it is not",
-        )),
+        _ => Err(Failure::incomplete("the coordinator describes the job as what it is not")),
     }
 }
 
 /// Cancels a job.
 pub(crate) async fn cancel(args: &CancelArgs) -> Result<CommandExit, Failure> {
     let coordinator = Coordinator::from_args(&args.client)?;
-    let request = wire::CancelRequest {
-        job: args.job,
-        at_once: args.at_once,
-    };
+    let request = wire::CancelRequest { job: args.job, at_once: args.at_once };
     let ask = async |control: &mut StampedClient| control.cancel(request).await;
     let text = match coordinator.call(ask).await?.was_live {
         true => "cancelled; what there is was saved",

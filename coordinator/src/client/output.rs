@@ -28,11 +28,7 @@ pub(super) enum JobResults {
 
 impl ClientOutput {
     pub(super) fn new(results: JobResults) -> Self {
-        Self {
-            results,
-            journal: LineBuffer::default(),
-            received: (0, 0),
-        }
+        Self { results, journal: LineBuffer::default(), received: (0, 0) }
     }
 
     /// The coordinator's pages, if there is a study that is kept there alone.

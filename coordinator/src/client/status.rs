@@ -154,21 +154,15 @@ fn table(status: &Status) -> String {
         "fanout {}, up {}, {} of {} waiting\n",
         status.version,
         seconds(status.uptime.as_secs_f64()),
-        status
-            .jobs
-            .iter()
-            .filter(|job| matches!(job.state, JobState::Waiting(_)))
-            .count(),
+        status.jobs.iter().filter(|job| matches!(job.state, JobState::Waiting(_))).count(),
         status.queue_max,
     );
     if status.workers.is_empty() {
         text.push_str("\nno workers; `worker --coordinator URL` attaches one\n");
     } else {
         let mut rows = vec![
-            [
-                "WORKER", "NAME", "SLOTS", "CPUS", "MEMORY", "VERSION", "ATTACHED", "SILENT",
-            ]
-            .map(str::to_owned),
+            ["WORKER", "NAME", "SLOTS", "CPUS", "MEMORY", "VERSION", "ATTACHED", "SILENT"]
+                .map(str::to_owned),
         ];
         rows.extend(status.workers.iter().map(worker_row));
         text.push('\n');

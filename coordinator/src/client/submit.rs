@@ -41,18 +41,12 @@ impl List {
                 (path.display().to_string(), Box::new(file))
             }
         };
-        Ok(Self {
-            name: Some(name),
-            content: Some(content),
-        })
+        Ok(Self { name: Some(name), content: Some(content) })
     }
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Failure {
-    Failure::usage(format!(
-        "cannot read the URL list {}: {error}",
-        path.display()
-    ))
+    Failure::usage(format!("cannot read the URL list {}: {error}", path.display()))
 }
 
 /// Submits what this process was asked to do, and what is done of it `before`;
@@ -100,11 +94,7 @@ pub(super) async fn submit(
     }
     match Submitted::try_from(answer.into_inner()).map_err(Failure::no_fleet)? {
         Submitted::Job(id) => Ok(id),
-        Submitted::Refused {
-            exit_code,
-            message,
-            said,
-        } => {
+        Submitted::Refused { exit_code, message, said } => {
             eprint!("{said}");
             Err(Failure::new(CommandExit::from_code(exit_code), message))
         }

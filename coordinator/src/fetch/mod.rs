@@ -186,9 +186,7 @@ impl<'a> PreparedFetch<'a> {
             limit: None,
             hosts: common.hosts,
             observe: &|progress| {
-                shown.map_or(Ok(()), |reporter| {
-                    reporter.report(Report::Progress(progress))
-                })
+                shown.map_or(Ok(()), |reporter| reporter.report(Report::Progress(progress)))
             },
         };
         let outcome = run::run(fleet, request, stop, &mut self.results).await;

@@ -103,9 +103,9 @@ fn losses(counts: &Counts, trial: &record::TrialRecord) -> Vec<String> {
         lines.push(format!("fetchers lost: {}{noticed}", trial.fetchers_lost));
     }
     if counts.requeued > 0 || counts.duplicates_ignored > 0 {
-        let recovered = trial.recovery_s.map_or(String::new(), |s| {
-            format!(" and were made good within {s:.3} s")
-        });
+        let recovered = trial
+            .recovery_s
+            .map_or(String::new(), |s| format!(" and were made good within {s:.3} s"));
         lines.push(format!(
             "{} leases were lost{recovered}, {} late or double completions were ignored",
             counts.requeued, counts.duplicates_ignored
@@ -122,11 +122,7 @@ mod tests {
     fn losses_are_told_with_the_time_to_recover() {
         let told = |counts: Counts, trial: record::TrialRecord| losses(&counts, &trial).join("\n");
         assert_eq!(told(Counts::default(), record::TrialRecord::default()), "");
-        let counts = Counts {
-            requeued: 8,
-            duplicates_ignored: 1,
-            ..Counts::default()
-        };
+        let counts = Counts { requeued: 8, duplicates_ignored: 1, ..Counts::default() };
         let trial = record::TrialRecord {
             fetchers_lost: 2,
             notice_s: Some(0.0512),

@@ -62,10 +62,7 @@ fn assign_to(
     if let Some(wanted) = workers {
         let count = usize::try_from(wanted.get()).unwrap_or(usize::MAX);
         if free.len() < count {
-            return Err(AssignError::Workers {
-                wanted: wanted.get(),
-                present: free.len(),
-            });
+            return Err(AssignError::Workers { wanted: wanted.get(), present: free.len() });
         }
         // Those with the most slots, the earliest first.
         free.sort_by_key(|(id, slots)| (std::cmp::Reverse(*slots), *id));
@@ -74,10 +71,7 @@ fn assign_to(
     }
     let total: u64 = free.iter().map(|(_, slots)| u64::from(*slots)).sum();
     if total < u64::from(processes) {
-        return Err(AssignError::Slots {
-            wanted: processes,
-            slots: total,
-        });
+        return Err(AssignError::Slots { wanted: processes, slots: total });
     }
     let mut placement = Vec::new();
     while placement.len() < usize::try_from(processes).unwrap_or(usize::MAX) {
@@ -96,11 +90,7 @@ mod tests {
     use super::*;
 
     fn assigned(slots: &[u32], processes: u32, workers: u32) -> Result<Vec<u32>, AssignError> {
-        let slots: Vec<_> = slots
-            .iter()
-            .zip(1..)
-            .map(|(s, id)| (WorkerId(id), *s))
-            .collect();
+        let slots: Vec<_> = slots.iter().zip(1..).map(|(s, id)| (WorkerId(id), *s)).collect();
         assign_to(&slots, processes, NonZeroU32::new(workers))
             .map(|ids| ids.into_iter().map(|id| id.0).collect())
     }
@@ -111,13 +101,7 @@ mod tests {
         assert_eq!(assigned(&[1, 64], 4, 0).unwrap(), [1, 2, 2, 2]);
         assert_eq!(assigned(&[64, 64, 64], 4, 1).unwrap(), [1, 1, 1, 1]);
         assert_eq!(assigned(&[2, 64, 64], 3, 2).unwrap(), [2, 3, 2]);
-        assert!(matches!(
-            assigned(&[2, 2], 5, 0),
-            Err(AssignError::Slots { slots: 4, .. })
-        ));
-        assert!(matches!(
-            assigned(&[2, 2], 4, 3),
-            Err(AssignError::Workers { present: 2, .. })
-        ));
+        assert!(matches!(assigned(&[2, 2], 5, 0), Err(AssignError::Slots { slots: 4, .. })));
+        assert!(matches!(assigned(&[2, 2], 4, 3), Err(AssignError::Workers { present: 2, .. })));
     }
 }

@@ -77,27 +77,25 @@ impl TryFrom<wire::FromWorker> for WorkerMessage {
 
     fn try_from(message: wire::FromWorker) -> Result<Self, WireError> {
         use from_worker::Message as M;
-        Ok(
-            match message.message.ok_or(WireError::Missing("message"))? {
-                M::Hello(_) => return Err(WireError::Inconsistent("Hello is said once")),
-                M::Ready(m) => Self::Ready {
-                    trial: TrialId(m.trial),
-                    fetcher: FetcherId(m.fetcher),
-                    spawn: Duration::from_micros(m.spawn_us),
-                },
-                M::Frame(m) => {
-                    let (trial, fetcher) = (TrialId(m.trial), FetcherId(m.fetcher));
-                    // A fetcher's fault is not its worker's.
-                    fetcher_frame(trial, fetcher, m.frame)
-                        .unwrap_or_else(|error| Self::Misbehaved(trial, fetcher, error.to_string()))
-                }
-                M::Memory(m) => Self::Memory(TrialId(m.trial), m.into()),
-                M::Exited(m) => Self::Exited(TrialId(m.trial), Box::new(m.try_into()?)),
-                M::Usage(m) => Self::Usage(TrialId(m.trial), m.into()),
-                M::Heartbeat(m) => Self::Heartbeat(m.sequence),
-                M::Goodbye(m) => Self::Goodbye(text::reason(&m.reason)),
+        Ok(match message.message.ok_or(WireError::Missing("message"))? {
+            M::Hello(_) => return Err(WireError::Inconsistent("Hello is said once")),
+            M::Ready(m) => Self::Ready {
+                trial: TrialId(m.trial),
+                fetcher: FetcherId(m.fetcher),
+                spawn: Duration::from_micros(m.spawn_us),
             },
-        )
+            M::Frame(m) => {
+                let (trial, fetcher) = (TrialId(m.trial), FetcherId(m.fetcher));
+                // A fetcher's fault is not its worker's.
+                fetcher_frame(trial, fetcher, m.frame)
+                    .unwrap_or_else(|error| Self::Misbehaved(trial, fetcher, error.to_string()))
+            }
+            M::Memory(m) => Self::Memory(TrialId(m.trial), m.into()),
+            M::Exited(m) => Self::Exited(TrialId(m.trial), Box::new(m.try_into()?)),
+            M::Usage(m) => Self::Usage(TrialId(m.trial), m.into()),
+            M::Heartbeat(m) => Self::Heartbeat(m.sequence),
+            M::Goodbye(m) => Self::Goodbye(text::reason(&m.reason)),
+        })
     }
 }
 
@@ -111,9 +109,9 @@ fn fetcher_frame(
     match wire::FromFetcher::decode(frame)?.message {
         Some(M::Completions(batch)) => Ok(Completions(trial, fetcher, batch.try_into()?)),
         Some(M::Started(batch)) => Ok(Started(trial, fetcher, batch.try_into()?)),
-        Some(M::Ready(_) | M::Report(_) | M::Failed(_)) => Err(WireError::Inconsistent(
-            "the worker keeps this message to itself",
-        )),
+        Some(M::Ready(_) | M::Report(_) | M::Failed(_)) => {
+            Err(WireError::Inconsistent("the worker keeps this message to itself"))
+        }
         None => Err(WireError::Missing("frame")),
     }
 }

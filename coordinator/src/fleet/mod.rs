@@ -155,11 +155,7 @@ impl Fleet {
     fn apply(&mut self, raw: RawEvent) -> Option<FleetEvent> {
         match raw {
             RawEvent::Joined(id, hello, outbox, session) => {
-                let attached = Attached {
-                    hello,
-                    outbox,
-                    _session: session,
-                };
+                let attached = Attached { hello, outbox, _session: session };
                 self.workers.insert(id, attached);
                 Some(FleetEvent::Joined(id))
             }
@@ -213,9 +209,7 @@ impl Fleet {
         let Some(attached) = self.workers.get(&worker) else {
             return false;
         };
-        let message = wire::ToWorker {
-            message: Some(message),
-        };
+        let message = wire::ToWorker { message: Some(message) };
         let bytes = message.encoded_len() as u64;
         if attached.outbox.try_send(Ok(message)).is_err() {
             self.workers.remove(&worker);
@@ -230,9 +224,7 @@ impl Fleet {
     /// connection end.
     pub fn cut_off(&mut self, worker: WorkerId, reason: &str) {
         debug!(%worker, reason, "worker cut off");
-        let refused = wire::Refused {
-            reason: format!("it broke the protocol: {reason}"),
-        };
+        let refused = wire::Refused { reason: format!("it broke the protocol: {reason}") };
         self.send(worker, wire::to_worker::Message::Refused(refused));
         self.workers.remove(&worker);
     }
@@ -241,9 +233,7 @@ impl Fleet {
     pub fn dismiss(&mut self, reason: &str) {
         let ids: Vec<_> = self.workers.keys().copied().collect();
         for id in ids {
-            let goodbye = wire::Goodbye {
-                reason: reason.to_owned(),
-            };
+            let goodbye = wire::Goodbye { reason: reason.to_owned() };
             self.send(id, wire::to_worker::Message::Goodbye(goodbye));
         }
     }

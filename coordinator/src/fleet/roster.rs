@@ -41,18 +41,9 @@ impl Roster {
     pub(super) fn enter(&self, id: WorkerId, hello: Hello) -> RosterGuard {
         let since = Instant::now();
         let heard_ms = Arc::new(AtomicU64::new(0));
-        let entry = RosterEntry {
-            hello,
-            since,
-            heard_ms: heard_ms.clone(),
-        };
+        let entry = RosterEntry { hello, since, heard_ms: heard_ms.clone() };
         self.entries().insert(id, entry);
-        RosterGuard {
-            roster: self.clone(),
-            id,
-            since,
-            heard_ms,
-        }
+        RosterGuard { roster: self.clone(), id, since, heard_ms }
     }
 
     /// How many are there.
@@ -102,11 +93,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_counts_from_the_last_message() {
         let roster = Roster::default();
-        let hello = Hello {
-            name: "w".to_owned(),
-            slots: 3,
-            facts: WorkerFacts::default(),
-        };
+        let hello = Hello { name: "w".to_owned(), slots: 3, facts: WorkerFacts::default() };
         let guard = roster.enter(WorkerId(4), hello);
         tokio::time::advance(Duration::from_secs(5)).await;
         guard.heard();

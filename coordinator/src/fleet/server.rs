@@ -89,13 +89,7 @@ impl FleetServer {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|error| ServeError::Bind { address, error })?;
-        Ok(Self {
-            listener,
-            access: Access {
-                token,
-                ..Access::default()
-            },
-        })
+        Ok(Self { listener, access: Access { token, ..Access::default() } })
     }
 
     /// Speaks TLS only.
@@ -267,14 +261,11 @@ impl FleetRpc for FleetService {
         let Ok(newcomer) = self.newcomers.clone().try_acquire_owned() else {
             let reason = "too many streams without a Hello";
             state.refusals.note(peer.ip(), reason, "");
-            return Err(Status::resource_exhausted(
-                "too many workers say nothing; try again",
-            ));
+            return Err(Status::resource_exhausted("too many workers say nothing; try again"));
         };
         let (outbox, stream) = mpsc::channel(OUTBOX_MAX);
         let inbound = request.into_inner();
-        self.sessions
-            .spawn(serve_worker(state.clone(), inbound, outbox, peer, newcomer));
+        self.sessions.spawn(serve_worker(state.clone(), inbound, outbox, peer, newcomer));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 }

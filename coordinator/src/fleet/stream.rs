@@ -63,8 +63,7 @@ impl FleetState {
             StreamEnd::Ends(reason) => reason.clone(),
             StreamEnd::Broke(reason) => {
                 let text = format!("it broke the protocol: {reason}");
-                self.refusals
-                    .note(peer.ip(), "a worker broke the protocol", reason);
+                self.refusals.note(peer.ip(), "a worker broke the protocol", reason);
                 if let Some(outbox) = outbox.upgrade() {
                     // A worker that has left no room for it reads nothing.
                     let _ = outbox.try_send(refused(text.clone()));
@@ -139,9 +138,7 @@ enum StreamEnd {
 }
 
 fn to_worker(message: to_worker::Message) -> Result<wire::ToWorker, Status> {
-    Ok(wire::ToWorker {
-        message: Some(message),
-    })
+    Ok(wire::ToWorker { message: Some(message) })
 }
 
 fn refused(reason: String) -> Result<wire::ToWorker, Status> {
@@ -154,9 +151,7 @@ fn heartbeat(sequence: u64) -> Result<wire::ToWorker, Status> {
 
 /// Says why there is no Welcome, and closes the connection.
 async fn refuse(state: &FleetState, outbox: WorkerSender, peer: &PeerInfo, reason: String) {
-    state
-        .refusals
-        .note(peer.ip(), "a worker's introduction", &reason);
+    state.refusals.note(peer.ip(), "a worker's introduction", &reason);
     // A worker that is gone already needs no reason.
     let _ = outbox.try_send(refused(reason));
     drop(outbox);
@@ -178,11 +173,7 @@ async fn introduced(inbound: &mut Streaming<wire::FromWorker>) -> Result<Hello, 
         let version = hello.facts.map(|facts| facts.version).unwrap_or_default();
         let version = text::plain(&version, NAME_MAX_BYTES);
         let name = text::plain(&hello.name, NAME_MAX_BYTES);
-        let older = if theirs < PROTOCOL_VERSION {
-            "worker"
-        } else {
-            "coordinator"
-        };
+        let older = if theirs < PROTOCOL_VERSION { "worker" } else { "coordinator" };
         return Err(format!(
             "worker '{name}' is fanout {version} with protocol {theirs}, this coordinator is fanout {} with \
              protocol {PROTOCOL_VERSION}: upgrade the {older}",
@@ -270,10 +261,7 @@ struct Allowance {
 
 impl Allowance {
     fn new(now: Instant) -> Self {
-        Self {
-            left: HEARTBEATS_AHEAD,
-            since: now,
-        }
+        Self { left: HEARTBEATS_AHEAD, since: now }
     }
 
     fn take(&mut self, now: Instant) -> bool {

@@ -69,11 +69,9 @@ impl LocalEnvironment {
         let threads = cpus.len().max(1);
         let origin = match (origin_seed, &common.origin) {
             (None, _) => None,
-            (Some(_), Some(url)) => Some(EnvironmentOrigin {
-                url: url.clone(),
-                threads: 0,
-                embedded: false,
-            }),
+            (Some(_), Some(url)) => {
+                Some(EnvironmentOrigin { url: url.clone(), threads: 0, embedded: false })
+            }
             (Some(seed), None) => Some(EnvironmentOrigin {
                 url: local.start_origin(seed, threads, cpus).await?,
                 threads,
@@ -88,13 +86,7 @@ impl LocalEnvironment {
         let address = server.address().map_err(Failure::no_fleet)?;
         let shutdown = CancellationToken::new();
         let (fleet, serve) = server.start(Routes::default(), shutdown.clone());
-        let mut environment = Self {
-            fleet,
-            origin,
-            local,
-            shutdown,
-            server: tokio::spawn(serve),
-        };
+        let mut environment = Self { fleet, origin, local, shutdown, server: tokio::spawn(serve) };
         let url = format!("http://{address}");
         let started = environment.start_workers(common, slots, &url, &secret);
         if let Err(failure) = started.await {
@@ -124,12 +116,7 @@ impl LocalEnvironment {
         // A local run's workers live where the coordinator does.
         let first = self.fleet.workers().values().next();
         let machine = first.map(|w| machine(&w.hello.facts)).unwrap_or_default();
-        Environment {
-            origin: self.origin.clone(),
-            machine,
-            fleet: &mut self.fleet,
-            patience: None,
-        }
+        Environment { origin: self.origin.clone(), machine, fleet: &mut self.fleet, patience: None }
     }
 
     /// Ends every process that was started, and the server.

@@ -15,12 +15,8 @@ use tracing::{debug, warn};
 use crate::cli::exit::Failure;
 
 /// What a shell may hold for a fleet's workers; a local worker must not take it.
-const FLEET_VARIABLES: [&str; 4] = [
-    "FANOUT_TOKEN_FILE",
-    "FANOUT_TLS_CA",
-    "FANOUT_TLS_CERT",
-    "FANOUT_TLS_KEY",
-];
+const FLEET_VARIABLES: [&str; 4] =
+    ["FANOUT_TOKEN_FILE", "FANOUT_TLS_CA", "FANOUT_TLS_CERT", "FANOUT_TLS_KEY"];
 /// The origin says where it is within this time.
 const ORIGIN_DEADLINE: Duration = Duration::from_secs(10);
 /// A child that was told to end has this long before it is killed.
@@ -74,10 +70,7 @@ impl Local {
             let what = "cannot find this program's own file to start it again";
             Failure::no_fleet(format!("{what}: {error}"))
         })?;
-        Ok(Self {
-            executable,
-            children: Vec::new(),
-        })
+        Ok(Self { executable, children: Vec::new() })
     }
 
     /// Starts the origin; returns its base URL.

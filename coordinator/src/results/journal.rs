@@ -89,12 +89,7 @@ fn checked(text: &str) -> Option<&str> {
 
 /// The header's bytes, which stand first.
 pub(crate) fn header(header: &Header) -> Vec<u8> {
-    let name: String = header
-        .list
-        .name
-        .chars()
-        .filter(|c| !c.is_control())
-        .collect();
+    let name: String = header.list.name.chars().filter(|c| !c.is_control()).collect();
     let line = HeaderLine {
         fanout_journal: VERSION,
         form: header.form.extension().to_owned(),
@@ -250,9 +245,7 @@ mod tests {
     #[test]
     fn another_version_is_named() {
         let text = String::from_utf8(header(&a_header())).unwrap();
-        let line = checked(text.trim_end())
-            .unwrap()
-            .replace(r#":1,"form"#, r#":9,"form"#);
+        let line = checked(text.trim_end()).unwrap().replace(r#":1,"form"#, r#":9,"form"#);
         let mut bytes = format!("{line} {}", sum(line.as_bytes())).into_bytes();
         bytes.resize(HEADER_BYTES, b' ');
         assert_eq!(read(&bytes), Err(JournalError::Version(9)));

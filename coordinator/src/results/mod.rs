@@ -82,9 +82,9 @@ impl Gathered {
     fn into_bytes(self) -> io::Result<Vec<u8>> {
         match self {
             Self::Jsonl(text) => Ok(text),
-            Self::Csv(writer) => writer
-                .into_inner()
-                .map_err(|error| io::Error::other(error.to_string())),
+            Self::Csv(writer) => {
+                writer.into_inner().map_err(|error| io::Error::other(error.to_string()))
+            }
         }
     }
 }
@@ -151,11 +151,7 @@ impl<'a> Results<'a> {
         };
         Self {
             list,
-            output: RecordOutput {
-                form,
-                gathered: Gathered::new(form, Vec::new()),
-                writer,
-            },
+            output: RecordOutput { form, gathered: Gathered::new(form, Vec::new()), writer },
             narrator,
             order: Vec::new(),
             text: String::new(),
@@ -171,8 +167,7 @@ impl<'a> Results<'a> {
         self.text.clear();
         self.spans.clear();
         self.order.clear();
-        self.order
-            .extend((0_u32..).zip(ids.clone()).map(|(i, _)| i));
+        self.order.extend((0_u32..).zip(ids.clone()).map(|(i, _)| i));
         self.spans.resize(self.order.len(), (0, 0));
         let ids: Vec<_> = ids.collect();
         let id_at = |position: u32| ids[usize::try_from(position).unwrap_or(usize::MAX)];
@@ -203,10 +198,7 @@ impl<'a> Results<'a> {
 
     /// Of every kind of failure, one in words.
     pub(crate) fn examples(&self) -> Vec<(String, String)> {
-        self.examples
-            .iter()
-            .map(|(outcome, text)| (outcome.to_string(), text.clone()))
-            .collect()
+        self.examples.iter().map(|(outcome, text)| (outcome.to_string(), text.clone())).collect()
     }
 
     /// Writes what is left, and gives a complete file its name. After
@@ -262,9 +254,7 @@ impl Sink for Results<'_> {
                 status: c.status,
                 bytes: c.body_bytes,
                 start_s: Some(seconds(start_us)),
-                first_byte_s: c
-                    .first_byte_us
-                    .map(|us| seconds(start_us.saturating_add(us))),
+                first_byte_s: c.first_byte_us.map(|us| seconds(start_us.saturating_add(us))),
                 end_s: Some(seconds(start_us.saturating_add(c.duration_us))),
                 worker: Some(Cow::Borrowed(who.worker)),
                 fetcher: Some(who.fetcher.0),
@@ -275,9 +265,7 @@ impl Sink for Results<'_> {
             let of_this = |(position, _): &&(u32, String)| *position == one.position;
             let detail = details.iter().find(of_this).filter(|_| failed);
             if let Some((_, detail)) = detail {
-                self.examples
-                    .entry(c.outcome)
-                    .or_insert_with(|| format!("{url}: {detail}"));
+                self.examples.entry(c.outcome).or_insert_with(|| format!("{url}: {detail}"));
             }
             if self.narrator.is_some() {
                 let detail = detail.map_or(String::new(), |(_, text)| format!(" ({text})"));

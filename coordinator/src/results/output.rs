@@ -65,11 +65,9 @@ impl ClaimedOutput {
             Self::File(claimed) => *claimed,
         };
         let (path, part, resumed) = match claimed {
-            Claimed::Fresh(claim) => (
-                claim.part_path(),
-                claim.begin(list)?,
-                Resumed::nothing(list),
-            ),
+            Claimed::Fresh(claim) => {
+                (claim.part_path(), claim.begin(list)?, Resumed::nothing(list))
+            }
             Claimed::Begun(claim, journal) => {
                 let path = claim.part_path();
                 if !journal.header.list.is_same(list) {
@@ -80,10 +78,7 @@ impl ClaimedOutput {
                     });
                 }
                 let (part, recovered) = claim.go_on(&journal)?;
-                let resumed = Resumed {
-                    done: recovered.done,
-                    counts: recovered.counts,
-                };
+                let resumed = Resumed { done: recovered.done, counts: recovered.counts };
                 (path, part, resumed)
             }
             Claimed::Whole => unreachable!("it was not claimed"),
@@ -97,10 +92,7 @@ fn start(path: &str, sink: impl RecordSink) -> Result<WriterThread, PartError> {
 }
 
 fn cannot_open(path: &str, error: io::Error) -> PartError {
-    PartError::Open {
-        path: path.to_owned(),
-        error,
-    }
+    PartError::Open { path: path.to_owned(), error }
 }
 
 /// What was recorded by earlier runs.
@@ -114,9 +106,6 @@ pub(crate) struct Resumed {
 
 impl Resumed {
     fn nothing(list: &ListIdentity) -> Self {
-        Self {
-            done: IdSet::new(list.urls),
-            counts: Counts::default(),
-        }
+        Self { done: IdSet::new(list.urls), counts: Counts::default() }
     }
 }

@@ -78,11 +78,7 @@ pub fn recover(
     urls: u64,
     durable: u64,
 ) -> Result<Recovered, RecoverError> {
-    let mut recovered = Recovered {
-        length: 0,
-        done: IdSet::new(urls),
-        counts: Counts::default(),
-    };
+    let mut recovered = Recovered { length: 0, done: IdSet::new(urls), counts: Counts::default() };
     let mut lines = Reader::new(form);
     while let Some((found, bytes)) = lines.next(&mut input)? {
         match found {
@@ -102,10 +98,7 @@ pub fn recover(
         recovered.length += bytes;
     }
     if recovered.length < durable {
-        return Err(RecoverError::Damaged {
-            good: recovered.length,
-            durable,
-        });
+        return Err(RecoverError::Damaged { good: recovered.length, durable });
     }
     Ok(recovered)
 }
@@ -126,12 +119,7 @@ struct Reader {
 
 impl Reader {
     fn new(form: Form) -> Self {
-        Self {
-            form,
-            line: Vec::new(),
-            first: true,
-            fields: CsvFields::default(),
-        }
+        Self { form, line: Vec::new(), first: true, fields: CsvFields::default() }
     }
 
     /// The next good line and its bytes; `None` at the end, or where it is not good.
@@ -169,19 +157,8 @@ fn parse(form: Form, line: &[u8], fields: &mut CsvFields) -> Option<(UrlId, Outc
             if line.iter().any(u8::is_ascii_control) {
                 return None;
             }
-            let [
-                id,
-                _,
-                ended,
-                status,
-                bytes,
-                start,
-                first,
-                end,
-                _,
-                fetcher,
-                attempt,
-            ] = fields.split(line)?;
+            let [id, _, ended, status, bytes, start, first, end, _, fetcher, attempt] =
+                fields.split(line)?;
             let numbers = [status, bytes, start, first, end, fetcher];
             let number = |text: &&str| text.is_empty() || text.parse::<f64>().is_ok();
             if !numbers.iter().all(number) || attempt.parse::<u8>().is_err() {
@@ -206,11 +183,7 @@ struct CsvFields {
 
 impl Default for CsvFields {
     fn default() -> Self {
-        Self {
-            reader: csv_core::Reader::new(),
-            text: Vec::new(),
-            ends: [0; FIELDS + 1],
-        }
+        Self { reader: csv_core::Reader::new(), text: Vec::new(), ends: [0; FIELDS + 1] }
     }
 }
 
@@ -299,19 +272,15 @@ mod tests {
     }
 
     fn ids(done: &IdSet) -> Vec<u64> {
-        (0..done.total())
-            .filter(|id| done.contains(UrlId(*id)))
-            .collect()
+        (0..done.total()).filter(|id| done.contains(UrlId(*id))).collect()
     }
 
     #[test]
     fn a_part_is_good_up_to_any_byte_at_which_it_is_cut() {
         for form in [Form::Jsonl, Form::Csv] {
             let whole = text(form, &some());
-            let mut ends: Vec<_> = (0..whole.len())
-                .filter(|at| whole[*at] == b'\n')
-                .map(|at| at + 1)
-                .collect();
+            let mut ends: Vec<_> =
+                (0..whole.len()).filter(|at| whole[*at] == b'\n').map(|at| at + 1).collect();
             ends.insert(0, 0);
             for cut in 0..=whole.len() {
                 let good = *ends.iter().rfind(|end| **end <= cut).unwrap();
@@ -342,10 +311,7 @@ mod tests {
             let found = recover(&part[..], form, 4, part.len() as u64).unwrap();
             assert_eq!(ids(&found.done), [0, 2, 3]);
             let counts = found.counts;
-            assert_eq!(
-                (counts.completed, counts.failed, counts.abandoned),
-                (1, 1, 1)
-            );
+            assert_eq!((counts.completed, counts.failed, counts.abandoned), (1, 1, 1));
         }
     }
 
@@ -375,11 +341,7 @@ mod tests {
     fn the_longest_url_is_read_again() {
         let url = "\\".repeat(URL_MAX_BYTES);
         for form in [Form::Jsonl, Form::Csv] {
-            let url = if form == Form::Csv {
-                url.replace('\\', "\"")
-            } else {
-                url.clone()
-            };
+            let url = if form == Form::Csv { url.replace('\\', "\"") } else { url.clone() };
             let part = text(form, &[record(0, &url, "ok")]);
             assert_eq!(recover(&part[..], form, 1, 0).unwrap().done.len(), 1);
         }

@@ -105,10 +105,7 @@ impl WriterThread {
                 .name("results".to_owned())
                 .spawn(move || write(&shared, sink))?
         };
-        Ok(Self {
-            shared,
-            thread: Some(thread),
-        })
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Hands a piece over, and gets an empty buffer for the next; or the error that
@@ -238,10 +235,7 @@ fn next(shared: &WriterShared, unsynced_since: Option<Instant>) -> Next {
             return Next::End(complete);
         }
         state = match unsynced_since {
-            None => shared
-                .work
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner),
+            None => shared.work.wait(state).unwrap_or_else(PoisonError::into_inner),
             Some(since) => {
                 let left = SYNC_AFTER.saturating_sub(since.elapsed());
                 if left.is_zero() {
@@ -286,18 +280,10 @@ mod tests {
         }
     }
 
-    fn slow() -> (
-        WriterThread,
-        mpsc::Sender<io::Result<()>>,
-        mpsc::Receiver<Vec<u8>>,
-    ) {
+    fn slow() -> (WriterThread, mpsc::Sender<io::Result<()>>, mpsc::Receiver<Vec<u8>>) {
         let (allow, allowed) = mpsc::channel();
         let (took, taken) = mpsc::channel();
-        (
-            WriterThread::start(Slow { allowed, took }).unwrap(),
-            allow,
-            taken,
-        )
+        (WriterThread::start(Slow { allowed, took }).unwrap(), allow, taken)
     }
 
     #[tokio::test]

@@ -77,11 +77,7 @@ impl TrialMetrics {
     /// Nothing yet.
     #[must_use]
     pub fn new(concurrency: u32) -> Self {
-        Self {
-            concurrency,
-            statuses: vec![0; STATUSES],
-            ..Self::default()
-        }
+        Self { concurrency, statuses: vec![0; STATUSES], ..Self::default() }
     }
 
     /// A fetcher is being started.
@@ -119,9 +115,8 @@ impl TrialMetrics {
             self.wait_us = self.wait_us.saturating_add(waited_us - connect_us);
             self.body_us = self.body_us.saturating_add(c.duration_us - waited_us);
             *self.outcomes.entry(c.outcome).or_default() += 1;
-            if let Some(count) = c
-                .status
-                .and_then(|status| self.statuses.get_mut(usize::from(status)))
+            if let Some(count) =
+                c.status.and_then(|status| self.statuses.get_mut(usize::from(status)))
             {
                 *count += 1;
             }
@@ -129,9 +124,7 @@ impl TrialMetrics {
             own.busy_us = own.busy_us.saturating_add(c.duration_us);
             let end_us = c.start_us.saturating_add(c.duration_us);
             own.last_end_us = own.last_end_us.max(end_us);
-            self.lag_us = self
-                .lag_us
-                .saturating_add(since_go_us.saturating_sub(end_us));
+            self.lag_us = self.lag_us.saturating_add(since_go_us.saturating_sub(end_us));
             own.slots = own.slots.max(c.slot.saturating_add(1));
             if self.requests.len() < REQUESTS_KEPT {
                 let of_slot = self.requests_of_slot.entry((fetcher, c.slot)).or_default();
@@ -249,9 +242,8 @@ impl TrialMetrics {
         let last_end_us = fetchers().map(|f| f.last_end_us).max();
         trial.fetch_makespan_s = last_end_us.filter(|us| *us > 0).map(seconds);
         let makespan_s = trial.fetch_makespan_s.unwrap_or(0.0);
-        let slots_s: f64 = fetchers()
-            .map(|f| f64::from(f.slots.max(self.concurrency)) * makespan_s)
-            .sum();
+        let slots_s: f64 =
+            fetchers().map(|f| f64::from(f.slots.max(self.concurrency)) * makespan_s).sum();
         let busy_s: f64 = fetchers().map(|f| seconds(f.busy_us)).sum();
         trial.phases = Phases {
             connect_s: seconds(self.connect_us),
@@ -330,10 +322,7 @@ impl TrialMetrics {
     }
 
     fn threads_peak(&self) -> Option<u32> {
-        let peaks = self
-            .memory
-            .values()
-            .map(|samples| samples.iter().map(|s| s.threads).max());
+        let peaks = self.memory.values().map(|samples| samples.iter().map(|s| s.threads).max());
         sum(peaks)
     }
 

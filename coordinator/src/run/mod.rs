@@ -163,11 +163,8 @@ impl<'a, S: Sink> Drive<'a, S> {
             None => Trial::new(plan),
         };
         trial.limit_hosts(request.hosts, RandomState::new().hash_one(request.id.0));
-        let names = fleet
-            .workers()
-            .iter()
-            .map(|(id, worker)| (*id, worker.hello.name.clone()))
-            .collect();
+        let names =
+            fleet.workers().iter().map(|(id, worker)| (*id, worker.hello.name.clone())).collect();
         Self {
             trial,
             first,
@@ -234,15 +231,10 @@ impl<'a, S: Sink> Drive<'a, S> {
             counts: self.trial.counts(),
             total: self.request.list.len(),
             bytes: self.metrics.bytes(),
-            elapsed: self
-                .trial
-                .went()
-                .map(|went| self.began.elapsed().saturating_sub(went)),
+            elapsed: self.trial.went().map(|went| self.began.elapsed().saturating_sub(went)),
             waiting: self.trial.waiting_for_hosts().map(|waiting| HostsWaited {
                 hosts: u32::try_from(waiting.hosts).unwrap_or(u32::MAX),
-                next: waiting
-                    .next_at
-                    .map(|at| at.saturating_sub(self.began.elapsed())),
+                next: waiting.next_at.map(|at| at.saturating_sub(self.began.elapsed())),
             }),
         }
     }
@@ -295,8 +287,7 @@ impl<'a, S: Sink> Drive<'a, S> {
                     let reason = "it took up URLs that it was not given".to_owned();
                     return Ok(Some(Event::Misbehaved(fetcher, reason)));
                 }
-                self.sink
-                    .started(&who(&self.names, &self.went, worker, fetcher), &batch)?;
+                self.sink.started(&who(&self.names, &self.went, worker, fetcher), &batch)?;
                 None
             }
             WorkerMessage::Misbehaved(_, fetcher, reason) => {
@@ -405,8 +396,7 @@ impl<'a, S: Sink> Drive<'a, S> {
             }],
             memory_interval_ms: self.request.memory_interval.map_or(0, interval_ms),
         };
-        self.fleet
-            .send(worker, to_worker::Message::Prepare(prepare))
+        self.fleet.send(worker, to_worker::Message::Prepare(prepare))
     }
 
     fn go(&mut self, worker: WorkerId) -> bool {
@@ -418,14 +408,12 @@ impl<'a, S: Sink> Drive<'a, S> {
             }
         }
         let trial = self.request.id.0;
-        self.fleet
-            .send(worker, to_worker::Message::Go(wire::Go { trial }))
+        self.fleet.send(worker, to_worker::Message::Go(wire::Go { trial }))
     }
 
     fn abort(&mut self, worker: WorkerId) -> bool {
         let trial = self.request.id.0;
-        self.fleet
-            .send(worker, to_worker::Message::Abort(wire::Abort { trial }))
+        self.fleet.send(worker, to_worker::Message::Abort(wire::Abort { trial }))
     }
 
     fn record(
@@ -444,13 +432,9 @@ impl<'a, S: Sink> Drive<'a, S> {
     }
 
     fn setup_frame(&self, fetcher: FetcherId) -> Bytes {
-        let setup = Setup {
-            pace: (self.request.pace)(fetcher),
-            ..self.request.setup.clone()
-        };
-        let message = wire::ToFetcher {
-            message: Some(to_fetcher::Message::Setup((&setup).into())),
-        };
+        let setup = Setup { pace: (self.request.pace)(fetcher), ..self.request.setup.clone() };
+        let message =
+            wire::ToFetcher { message: Some(to_fetcher::Message::Setup((&setup).into())) };
         message.encode_to_vec().into()
     }
 
@@ -494,9 +478,7 @@ impl<'a, S: Sink> Drive<'a, S> {
         full.push(batch.finish());
         let mut sent = true;
         for leases in full {
-            let frame = wire::ToFetcher {
-                message: Some(to_fetcher::Message::Leases(leases)),
-            };
+            let frame = wire::ToFetcher { message: Some(to_fetcher::Message::Leases(leases)) };
             let message = to_worker::Message::Frame(wire::FetcherFrame {
                 trial: self.request.id.0,
                 fetcher: fetcher.0,
@@ -518,9 +500,8 @@ impl<'a, S: Sink> Drive<'a, S> {
         let counts = self.trial.counts();
         let makespan_s = self.trial.makespan().map(|m| m.as_secs_f64());
         let names = self.names;
-        let mut trial = self
-            .metrics
-            .finish(|worker| names.get(&worker).cloned().unwrap_or_default());
+        let mut trial =
+            self.metrics.finish(|worker| names.get(&worker).cloned().unwrap_or_default());
         trial.degraded = self.trial.is_degraded();
         trial.makespan_s = makespan_s.filter(|s| *s > 0.0);
         trial.completed = counts.completed;
@@ -538,13 +519,10 @@ impl<'a, S: Sink> Drive<'a, S> {
         let completed = counts.completed as f64;
         trial.requests_per_s = trial.makespan_s.map(|s| completed / s);
         let coordination = &mut trial.coordination;
-        coordination.overhead_s = trial
-            .makespan_s
-            .zip(trial.fetch_makespan_s)
-            .map(|(whole, fetch)| whole - fetch);
-        coordination.coordinator_cpu_s = SelfUsage::now()
-            .since(&self.usage)
-            .map(|cpu| cpu.as_secs_f64());
+        coordination.overhead_s =
+            trial.makespan_s.zip(trial.fetch_makespan_s).map(|(whole, fetch)| whole - fetch);
+        coordination.coordinator_cpu_s =
+            SelfUsage::now().since(&self.usage).map(|cpu| cpu.as_secs_f64());
         let traffic = self.fleet.traffic() - self.traffic;
         coordination.grpc_bytes_sent = traffic.bytes_sent;
         coordination.grpc_bytes_received = traffic.bytes_received;
@@ -588,7 +566,5 @@ fn who<'a>(
 fn credit_max(list: &UrlList, concurrency: NonZeroU32) -> u32 {
     const BYTES_MAX: usize = 8 * 1024 * 1024;
     let urls = BYTES_MAX / list.longest_bytes().max(1);
-    u32::try_from(urls)
-        .unwrap_or(u32::MAX)
-        .max(concurrency.get().saturating_mul(2))
+    u32::try_from(urls).unwrap_or(u32::MAX).max(concurrency.get().saturating_mul(2))
 }

@@ -34,10 +34,9 @@ impl ServeConfig {
             ));
         }
         let certificates = args.tls_ca.is_some();
-        for (flag, address, safe) in [
-            ("--listen", args.listen, certificates),
-            ("--http-listen", args.http_listen, false),
-        ] {
+        for (flag, address, safe) in
+            [("--listen", args.listen, certificates), ("--http-listen", args.http_listen, false)]
+        {
             let guarded = secret.is_some() || args.allow_unauthenticated || safe;
             if !address.ip().is_loopback() && !guarded {
                 return Err(Failure::usage(format!(
@@ -89,10 +88,7 @@ mod tests {
 
     fn config(args: &[&str]) -> Result<ServeConfig, String> {
         let line = [&["coordinator", "serve"], args].concat();
-        match CommandLine::try_parse_from(line)
-            .map_err(|e| e.to_string())?
-            .command
-        {
+        match CommandLine::try_parse_from(line).map_err(|e| e.to_string())?.command {
             CoordinatorCommand::Serve(args) => ServeConfig::new(*args).map_err(|e| e.to_string()),
             _ => unreachable!("serve was typed"),
         }
@@ -109,15 +105,9 @@ mod tests {
     #[test]
     fn an_open_address_asks_for_a_token_or_a_word() {
         let open = ["--listen", "0.0.0.0:7143"];
+        assert!(config(&open).unwrap_err().starts_with("--listen 0.0.0.0:7143 can be reached"));
         assert!(
-            config(&open)
-                .unwrap_err()
-                .starts_with("--listen 0.0.0.0:7143 can be reached")
-        );
-        assert!(
-            config(&["--http-listen", "[::]:80"])
-                .unwrap_err()
-                .contains("--allow-unauthenticated")
+            config(&["--http-listen", "[::]:80"]).unwrap_err().contains("--allow-unauthenticated")
         );
         assert!(config(&[&open[..], &["--allow-unauthenticated"]].concat()).is_ok());
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -130,31 +120,10 @@ mod tests {
 
     #[test]
     fn values_out_of_range_are_named() {
-        assert!(
-            config(&["--queue", "0"])
-                .unwrap_err()
-                .starts_with("--queue 0")
-        );
-        assert!(
-            config(&["--origin", "origin:80"])
-                .unwrap_err()
-                .starts_with("--origin origin:80")
-        );
-        assert!(
-            config(&["--tls-ca", "x"])
-                .unwrap_err()
-                .contains("--tls-cert")
-        );
-        let missing = [
-            "--tls-cert",
-            "/nonexistent/c",
-            "--tls-key",
-            "/nonexistent/k",
-        ];
-        assert!(
-            config(&missing)
-                .unwrap_err()
-                .starts_with("--tls-cert /nonexistent/c")
-        );
+        assert!(config(&["--queue", "0"]).unwrap_err().starts_with("--queue 0"));
+        assert!(config(&["--origin", "origin:80"]).unwrap_err().starts_with("--origin origin:80"));
+        assert!(config(&["--tls-ca", "x"]).unwrap_err().contains("--tls-cert"));
+        let missing = ["--tls-cert", "/nonexistent/c", "--tls-key", "/nonexistent/k"];
+        assert!(config(&missing).unwrap_err().starts_with("--tls-cert /nonexistent/c"));
     }
 }

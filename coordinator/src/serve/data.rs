@@ -93,10 +93,7 @@ impl Data {
                 ),
             })
         })?;
-        Ok(Self {
-            root: root.to_owned(),
-            _lock: lock,
-        })
+        Ok(Self { root: root.to_owned(), _lock: lock })
     }
 
     fn job_directory(&self, id: JobId) -> PathBuf {
@@ -126,10 +123,9 @@ impl Data {
             kind: job.kind.name().to_owned(),
             arguments: job.arguments.clone(),
             study: study.to_owned(),
-            finished: finished.cloned().map(|end| EndRecord {
-                exit_code: end.exit_code,
-                message: end.message,
-            }),
+            finished: finished
+                .cloned()
+                .map(|end| EndRecord { exit_code: end.exit_code, message: end.message }),
             list: job.list.clone().map(|list| ListRecord {
                 name: list.name,
                 sha256: list.sha256,
@@ -210,10 +206,9 @@ fn earlier(id: JobId, directory: &Path) -> Option<EarlierJob> {
             }),
         },
         study: kept.study,
-        finished: kept.finished.map(|end| JobFinished {
-            exit_code: end.exit_code,
-            message: end.message,
-        }),
+        finished: kept
+            .finished
+            .map(|end| JobFinished { exit_code: end.exit_code, message: end.message }),
     })
 }
 
@@ -260,10 +255,7 @@ mod tests {
         for id in [10, 9] {
             data.create_job(JobId(id)).unwrap();
         }
-        let finished = JobFinished {
-            exit_code: 1,
-            message: "why".to_owned(),
-        };
+        let finished = JobFinished { exit_code: 1, message: "why".to_owned() };
         data.keep_job(&job(9), "", Some(&finished)).unwrap();
         data.keep_job(&job(10), "", None).unwrap();
         data.create_job(JobId(11)).unwrap();

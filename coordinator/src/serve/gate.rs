@@ -34,11 +34,7 @@ impl Interceptor for Gate {
         }
         let theirs: u32 = text(PROTOCOL_KEY).and_then(|v| v.parse().ok()).unwrap_or(0);
         if theirs != PROTOCOL_VERSION {
-            let older = if theirs < PROTOCOL_VERSION {
-                "client"
-            } else {
-                "coordinator"
-            };
+            let older = if theirs < PROTOCOL_VERSION { "client" } else { "coordinator" };
             let detail = format!("it speaks protocol {theirs}");
             refused("a client of another version", &detail);
             return Err(Status::failed_precondition(format!(

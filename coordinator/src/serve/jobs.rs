@@ -150,11 +150,7 @@ impl Jobs {
         Ok(Self(Arc::new(SharedJobs {
             data,
             queue_max,
-            state: Mutex::new(JobTable {
-                next,
-                jobs,
-                ..JobTable::default()
-            }),
+            state: Mutex::new(JobTable { next, jobs, ..JobTable::default() }),
             arrived: Notify::new(),
         })))
     }
@@ -403,12 +399,8 @@ mod tests {
     fn queue(jobs: &Jobs) -> Result<JobId, Full> {
         let admission = jobs.admit()?;
         let id = admission.id;
-        let description = JobDescription {
-            id,
-            kind: JobKind::Fetch,
-            arguments: Vec::new(),
-            list: None,
-        };
+        let description =
+            JobDescription { id, kind: JobKind::Fetch, arguments: Vec::new(), list: None };
         let plan = plan(admission.directory().unwrap());
         admission.queue(description, plan, "").unwrap();
         Ok(id)
@@ -420,10 +412,7 @@ mod tests {
     }
 
     fn done() -> JobFinished {
-        JobFinished {
-            exit_code: 0,
-            message: String::new(),
-        }
+        JobFinished { exit_code: 0, message: String::new() }
     }
 
     #[tokio::test]
@@ -483,11 +472,7 @@ mod tests {
         assert_eq!(jobs.admit().unwrap_err(), Full::Closed);
         drop((jobs, running));
         let jobs = Jobs::new(Data::open(directory.path()).unwrap(), 4).unwrap();
-        assert!(
-            jobs.list()
-                .iter()
-                .all(|job| matches!(job.state, JobState::Finished(_)))
-        );
+        assert!(jobs.list().iter().all(|job| matches!(job.state, JobState::Finished(_))));
         assert_eq!(queue(&jobs).unwrap(), JobId(3));
     }
 }

@@ -22,9 +22,7 @@ impl ProcessUsage {
         let pages = pages.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
         let page_bytes = u64::try_from(rustix::param::page_size()).ok();
         Self {
-            cpu_s: std::time::Duration::try_from(cpu)
-                .ok()
-                .map(|cpu| cpu.as_secs_f64()),
+            cpu_s: std::time::Duration::try_from(cpu).ok().map(|cpu| cpu.as_secs_f64()),
             resident_bytes: pages.zip(page_bytes).map(|(pages, bytes)| pages * bytes),
         }
     }
@@ -63,19 +61,13 @@ pub(super) fn text(status: &Status, finished: [u64; 2], process: ProcessUsage) -
         "fanout_jobs",
         "gauge",
         "Jobs that run or wait.",
-        &[
-            ("{state=\"running\"}", running.len()),
-            ("{state=\"waiting\"}", waiting.count()),
-        ],
+        &[("{state=\"running\"}", running.len()), ("{state=\"waiting\"}", waiting.count())],
     );
     text.metric(
         "fanout_jobs_finished_total",
         "counter",
         "Jobs that are over, since the coordinator started.",
-        &[
-            ("{result=\"done\"}", finished[0]),
-            ("{result=\"other\"}", finished[1]),
-        ],
+        &[("{result=\"done\"}", finished[0]), ("{result=\"other\"}", finished[1])],
     );
     if let Some(progress) = running.first() {
         let done = progress.completed + progress.failed + progress.abandoned;
@@ -130,10 +122,7 @@ mod tests {
             workers: Vec::new(),
             jobs: Vec::new(),
         };
-        let process = ProcessUsage {
-            cpu_s: Some(0.25),
-            resident_bytes: None,
-        };
+        let process = ProcessUsage { cpu_s: Some(0.25), resident_bytes: None };
         insta::assert_snapshot!(text(&status, [2, 1], process), @r#"
         # HELP fanout_build_info The version that serves.
         # TYPE fanout_build_info gauge

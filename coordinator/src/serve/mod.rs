@@ -70,33 +70,23 @@ pub(crate) async fn run(args: ServeArgs) -> Result<CommandExit, Failure> {
     let config = ServeConfig::new(args)?;
     let data = Data::open(&config.data)?;
     let jobs = Jobs::new(data, config.queue).map_err(Failure::usage)?;
-    let mut server = FleetServer::bind(config.listen, config.token.clone())
-        .await
-        .map_err(Failure::usage)?;
-    let pages = TcpListener::bind(config.http_listen)
-        .await
-        .map_err(|error| {
-            Failure::usage(format!(
-                "cannot listen on {}: {error}; choose another address with --http-listen",
-                config.http_listen
-            ))
-        })?;
+    let mut server =
+        FleetServer::bind(config.listen, config.token.clone()).await.map_err(Failure::usage)?;
+    let pages = TcpListener::bind(config.http_listen).await.map_err(|error| {
+        Failure::usage(format!(
+            "cannot listen on {}: {error}; choose another address with --http-listen",
+            config.http_listen
+        ))
+    })?;
     let grpc_at = server.address().map_err(Failure::usage)?;
     let pages_at = pages.local_addr().map_err(Failure::usage)?;
-    let scheme = if config.tls.is_some() {
-        "https"
-    } else {
-        "http"
-    };
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
     if let Some(tls) = config.tls {
         server = server.with_tls(tls);
     }
     let state = ServerState::new(jobs.clone(), server.roster(), config.origin);
     let refusals = server.refusals();
-    let gate = Gate {
-        token: config.token.clone(),
-        refusals: refusals.clone(),
-    };
+    let gate = Gate { token: config.token.clone(), refusals: refusals.clone() };
     let routes = routes(&state, gate).await?;
     let shutdown = CancellationToken::new();
     let (fleet, grpc) = server.start(routes, shutdown.clone());
@@ -143,10 +133,7 @@ async fn routes(state: &Arc<ServerState>, gate: Gate) -> Result<Routes, Failure>
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ControlServer<ControlService>>().await;
     health
-        .set_service_status(
-            fleet_server::SERVICE_NAME,
-            tonic_health::ServingStatus::Serving,
-        )
+        .set_service_status(fleet_server::SERVICE_NAME, tonic_health::ServingStatus::Serving)
         .await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -233,10 +220,7 @@ async fn run_job(job: &Arc<ServerJob>, plan: JobPlan, fleet: &mut Fleet) -> JobF
 
 /// How a job ended, as its followers are told.
 fn ended(exit: CommandExit, message: &str) -> JobFinished {
-    JobFinished {
-        exit_code: exit.code(),
-        message: message.to_owned(),
-    }
+    JobFinished { exit_code: exit.code(), message: message.to_owned() }
 }
 
 async fn carry_out(
@@ -251,11 +235,7 @@ async fn carry_out(
     }
     let environment = Environment {
         fleet,
-        origin: plan.origin().map(|url| EnvironmentOrigin {
-            url,
-            threads: 0,
-            embedded: false,
-        }),
+        origin: plan.origin().map(|url| EnvironmentOrigin { url, threads: 0, embedded: false }),
         machine: machine(&fanout_worker::facts()),
         patience: Some(RETURN_PATIENCE),
     };
@@ -290,9 +270,7 @@ async fn gather(fleet: &mut Fleet, wanted: u32, stop: &Stop) -> Result<(), Failu
         () = stop.cancel.cancelled() => {}
         () = stop.drain.cancelled() => {}
     }
-    Err(Failure::interrupted(
-        "cancelled while it waited for workers",
-    ))
+    Err(Failure::interrupted("cancelled while it waited for workers"))
 }
 
 #[cfg(test)]
@@ -312,20 +290,11 @@ mod tests {
         let jobs = Jobs::new(Data::open(place.path()).unwrap(), 1).unwrap();
         let token = Token::new("s3cret");
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = FleetServer::bind(loopback, Some(token.clone()))
-            .await
-            .unwrap();
+        let server = FleetServer::bind(loopback, Some(token.clone())).await.unwrap();
         let url = format!("http://{}", server.address().unwrap());
         let state = ServerState::new(jobs, server.roster(), None);
-        let routes = routes(
-            &state,
-            Gate {
-                token: Some(token),
-                refusals: server.refusals(),
-            },
-        )
-        .await
-        .unwrap();
+        let routes =
+            routes(&state, Gate { token: Some(token), refusals: server.refusals() }).await.unwrap();
         let shutdown = CancellationToken::new();
         let (_fleet, serve) = server.start(routes, shutdown.clone());
         let serve = tokio::spawn(serve);
@@ -334,9 +303,7 @@ mod tests {
         let channel = endpoint.connect().await.unwrap();
         let mut health = HealthClient::new(channel.clone());
         for service in ["", "fanout.v1.Fleet", "fanout.v1.Control"] {
-            let request = HealthCheckRequest {
-                service: service.to_owned(),
-            };
+            let request = HealthCheckRequest { service: service.to_owned() };
             let answer = health.check(request).await.unwrap().into_inner();
             assert_eq!(answer.status().as_str_name(), "SERVING", "{service}");
         }
@@ -346,11 +313,7 @@ mod tests {
             message_request: Some(MessageRequest::ListServices(String::new())),
         };
         let asked = tokio_stream::iter([request]);
-        let mut answers = reflection
-            .server_reflection_info(asked)
-            .await
-            .unwrap()
-            .into_inner();
+        let mut answers = reflection.server_reflection_info(asked).await.unwrap().into_inner();
         let answer = answers.next().await.unwrap().unwrap().message_response;
         let Some(MessageResponse::ListServicesResponse(services)) = answer else {
             panic!("it lists no services: {answer:?}");

@@ -33,11 +33,7 @@ pub(super) struct JobOutput {
 impl JobOutput {
     pub(super) fn open(job: Arc<ServerJob>) -> io::Result<Self> {
         let journal = append(&job.journal())?;
-        Ok(Self {
-            job,
-            journal,
-            what: RefCell::default(),
-        })
+        Ok(Self { job, journal, what: RefCell::default() })
     }
 
     fn write(&self, stream: char, text: &str) -> io::Result<()> {

@@ -71,16 +71,8 @@ pub(super) async fn serve(
 ) {
     // On loopback a page of somewhere else could ask through a name that it
     // makes point here.
-    let hosts = address
-        .ip()
-        .is_loopback()
-        .then_some(["localhost", "127.0.0.1", "[::1]"]);
-    let router = router(Arc::new(Pages {
-        state,
-        token,
-        hosts,
-        refusals: refusals.clone(),
-    }));
+    let hosts = address.ip().is_loopback().then_some(["localhost", "127.0.0.1", "[::1]"]);
+    let router = router(Arc::new(Pages { state, token, hosts, refusals: refusals.clone() }));
     let rules = Rules {
         speaks: Speaks::Http1,
         connections_max: CONNECTIONS_MAX,
@@ -182,10 +174,7 @@ async fn show_token(State(pages): State<Arc<Pages>>, request: Request, next: Nex
     if request.headers().contains_key(header::AUTHORIZATION) {
         note(&pages, &request, "a page with a wrong token");
     }
-    let ask = [(
-        header::WWW_AUTHENTICATE,
-        "Basic realm=\"fanout\", charset=\"UTF-8\"",
-    )];
+    let ask = [(header::WWW_AUTHENTICATE, "Basic realm=\"fanout\", charset=\"UTF-8\"")];
     let reason = "the coordinator's token is asked for: as the password, or as a Bearer token\n";
     (StatusCode::UNAUTHORIZED, ask, reason).into_response()
 }
@@ -199,8 +188,7 @@ fn shows(token: &Token, headers: &HeaderMap) -> bool {
     let password = || {
         let decoded = STANDARD.decode(value.strip_prefix("Basic ")?).ok()?;
         let pair = String::from_utf8(decoded).ok()?;
-        pair.split_once(':')
-            .map(|(_, password)| format!("Bearer {password}"))
+        pair.split_once(':').map(|(_, password)| format!("Bearer {password}"))
     };
     token.fits(Some(value)) || password().is_some_and(|value| token.fits(Some(&value)))
 }

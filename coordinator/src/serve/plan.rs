@@ -212,9 +212,7 @@ impl Received {
         let ours = list.identity();
         if !theirs.is_same(&ours) {
             return Err(Failure::usage(PartError::OtherList {
-                part: part_name(out.unwrap_or(Path::new("the results")))
-                    .display()
-                    .to_string(),
+                part: part_name(out.unwrap_or(Path::new("the results"))).display().to_string(),
                 theirs: Box::new(theirs),
                 ours: Box::new(ours),
             }));

@@ -17,10 +17,7 @@ pub(super) const ERR: char = '2';
 
 /// A text's lines as they stand in a journal.
 pub(super) fn lines(stream: char, text: &str) -> String {
-    text.trim_end()
-        .lines()
-        .map(|line| format!("{stream}{line}\n"))
-        .collect()
+    text.trim_end().lines().map(|line| format!("{stream}{line}\n")).collect()
 }
 
 pub(super) fn append(path: &Path) -> io::Result<File> {
@@ -38,11 +35,7 @@ pub(super) struct Tail {
 impl Tail {
     /// The first of `names` that is there is the file; reads on from `offset`.
     pub(super) fn new(names: Vec<PathBuf>, offset: u64) -> Self {
-        Self {
-            names,
-            file: None,
-            offset,
-        }
+        Self { names, file: None, offset }
     }
 
     /// The next bytes, if there are any by now.

@@ -122,12 +122,7 @@ impl Common {
         };
         let on_fleet = fleet.coordinator.is_some();
         let local_workers = fleet.local_workers.unwrap_or(1);
-        within(
-            "--local-workers",
-            local_workers,
-            1..=FETCHERS_MAX,
-            "can be started",
-        )?;
+        within("--local-workers", local_workers, 1..=FETCHERS_MAX, "can be started")?;
         let origin = fleet.origin.as_deref().map(origin_url).transpose()?;
         if on_fleet {
             check_on_fleet(fleet, urls.is_none() && origin.is_none())?;
@@ -262,11 +257,7 @@ pub(crate) fn origin_url(text: &str) -> Result<String, SettingsError> {
     let is_base = |url: &url::Url| matches!(url.scheme(), "http" | "https") && url.host().is_some();
     match url::Url::parse(text) {
         Ok(url) if is_base(&url) => Ok(text.trim_end_matches('/').to_owned()),
-        _ => Err(value(
-            "--origin",
-            text,
-            "give its base URL, like http://origin:8080",
-        )),
+        _ => Err(value("--origin", text, "give its base URL, like http://origin:8080")),
     }
 }
 

@@ -112,11 +112,8 @@ impl Placement {
         let disjoint = || {
             // The rest is for the coordinator and the worker.
             let origin = (mask.len() / 4).max(1);
-            let fetchers = if mask.len() < DISJOINT_FROM {
-                mask.len() - origin
-            } else {
-                mask.len() / 2
-            };
+            let fetchers =
+                if mask.len() < DISJOINT_FROM { mask.len() - origin } else { mask.len() / 2 };
             CpuPlacement {
                 origin: mask[..origin].to_vec(),
                 fetchers: mask[origin..origin + fetchers].to_vec(),
@@ -130,14 +127,8 @@ impl Placement {
             Self::Lists { origin, fetchers } => {
                 let mut named = origin.iter().chain(fetchers);
                 match named.find(|cpu| !mask.contains(cpu)) {
-                    Some(cpu) => Err(CpuPlacementError::Outside {
-                        cpu: *cpu,
-                        mask: mask.to_vec(),
-                    }),
-                    None => Ok(CpuPlacement {
-                        origin: origin.clone(),
-                        fetchers: fetchers.clone(),
-                    }),
+                    Some(cpu) => Err(CpuPlacementError::Outside { cpu: *cpu, mask: mask.to_vec() }),
+                    None => Ok(CpuPlacement { origin: origin.clone(), fetchers: fetchers.clone() }),
                 }
             }
         }
@@ -163,10 +154,7 @@ mod tests {
         assert_eq!(auto.settle(&[0, 1], true).unwrap(), CpuPlacement::default());
         let placed = auto.settle(&[2, 3, 4, 5], true).unwrap();
         assert_eq!((placed.origin, placed.fetchers), (vec![2], vec![3, 4]));
-        assert_eq!(
-            auto.settle(&[0, 1, 2, 3], false).unwrap(),
-            CpuPlacement::default()
-        );
+        assert_eq!(auto.settle(&[0, 1, 2, 3], false).unwrap(), CpuPlacement::default());
     }
 
     #[test]
@@ -176,10 +164,7 @@ mod tests {
             lists.settle(&[0, 1], true).unwrap_err().to_string(),
             "--placement names processor 7, and this process may use 0-1"
         );
-        assert_eq!(
-            Placement::Disjoint.settle(&[3], true),
-            Err(CpuPlacementError::TooFew)
-        );
+        assert_eq!(Placement::Disjoint.settle(&[3], true), Err(CpuPlacementError::TooFew));
         let placed = Placement::Disjoint.settle(&[0, 1], true).unwrap();
         assert_eq!((placed.origin, placed.fetchers), (vec![0], vec![1]));
     }

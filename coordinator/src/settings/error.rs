@@ -8,11 +8,7 @@ use crate::{results::UnknownForm, settings::cpus};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettingsError {
     #[error("{flag} {value}: {hint}")]
-    Value {
-        flag: &'static str,
-        value: String,
-        hint: String,
-    },
+    Value { flag: &'static str, value: String, hint: String },
     #[error(transparent)]
     Arm(#[from] ArmError),
     #[error(transparent)]
@@ -20,11 +16,7 @@ pub(crate) enum SettingsError {
     #[error(transparent)]
     Form(#[from] UnknownForm),
     #[error("{flag} {path}: {error}")]
-    File {
-        flag: &'static str,
-        path: String,
-        error: std::io::Error,
-    },
+    File { flag: &'static str, path: String, error: std::io::Error },
     #[error(
         "arm '{arm}' may need {needed} open files in one process, and the hard limit is {limit}: lower \
          its concurrency, or raise the limit (ulimit -Hn {needed}, LimitNOFILE= or --ulimit nofile=)"

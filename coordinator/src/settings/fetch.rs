@@ -73,13 +73,8 @@ pub(crate) struct FetchSettings {
 
 impl FetchSettings {
     pub(crate) fn new(args: &FetchArgs) -> Result<Self, SettingsError> {
-        let common = Common::new(
-            Some(&args.urls),
-            &args.list,
-            &args.fleet,
-            &args.http,
-            &args.politeness,
-        )?;
+        let common =
+            Common::new(Some(&args.urls), &args.list, &args.fleet, &args.http, &args.politeness)?;
         let arm = Arm::parse(&args.arm, NonZeroU32::new(64).unwrap_or(NonZeroU32::MIN))?;
         if let Some(workers) = arm.workers
             && !common.on_fleet

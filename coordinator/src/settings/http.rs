@@ -62,11 +62,8 @@ pub(crate) enum MethodArg {
 }
 
 pub(super) fn http_settings(args: &HttpArgs) -> Result<HttpSettings, SettingsError> {
-    let headers = args
-        .headers
-        .iter()
-        .map(|header| parse_header(header))
-        .collect::<Result<_, _>>()?;
+    let headers =
+        args.headers.iter().map(|header| parse_header(header)).collect::<Result<_, _>>()?;
     let ca_certificates = match &args.cacert {
         None => bytes::Bytes::new(),
         Some(path) => certificates(path)?,
@@ -97,11 +94,7 @@ pub(super) fn user_agent(
 ) -> Result<String, SettingsError> {
     if let Some(text) = typed {
         if text.is_empty() || !is_header_value(text) {
-            return Err(value(
-                "--user-agent",
-                text,
-                "visible ASCII and spaces are needed",
-            ));
+            return Err(value("--user-agent", text, "visible ASCII and spaces are needed"));
         }
         return Ok(text.to_owned());
     }
@@ -109,9 +102,8 @@ pub(super) fn user_agent(
     let Some(contact) = contact else {
         return Ok(own);
     };
-    let is_plain = contact
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && !b"()\\\"".contains(&byte));
+    let is_plain =
+        contact.bytes().all(|byte| byte.is_ascii_graphic() && !b"()\\\"".contains(&byte));
     let leads_somewhere = match contact.split_once(':') {
         Some(("http" | "https", rest)) => rest.len() > 2 && rest.starts_with("//"),
         Some(("mailto", address)) => is_address(address),
@@ -140,11 +132,7 @@ pub(crate) fn certificates(path: &Path) -> Result<bytes::Bytes, SettingsError> {
         error,
     })?;
     if !pem.windows(27).any(|w| w == b"-----BEGIN CERTIFICATE-----") {
-        return Err(value(
-            "--cacert",
-            path.display(),
-            "it holds no PEM certificate",
-        ));
+        return Err(value("--cacert", path.display(), "it holds no PEM certificate"));
     }
     Ok(pem.into())
 }
@@ -162,15 +150,12 @@ const OWN_HEADERS: [&str; 8] = [
 ];
 
 fn is_header_value(text: &str) -> bool {
-    text.bytes()
-        .all(|byte| byte == b'\t' || (0x20..0x7f).contains(&byte))
+    text.bytes().all(|byte| byte == b'\t' || (0x20..0x7f).contains(&byte))
 }
 
 fn parse_header(text: &str) -> Result<(String, String), SettingsError> {
     let fail = |hint: &str| value("--header", text, hint);
-    let (name, content) = text
-        .split_once(':')
-        .ok_or_else(|| fail("write it as 'Name: value'"))?;
+    let (name, content) = text.split_once(':').ok_or_else(|| fail("write it as 'Name: value'"))?;
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     if name.is_empty() || !name.chars().all(is_token) {
         return Err(fail("the name may hold letters, digits and -_ only"));

@@ -11,11 +11,7 @@ pub(super) fn value(
     value: impl ToString,
     hint: impl ToString,
 ) -> SettingsError {
-    SettingsError::Value {
-        flag,
-        value: value.to_string(),
-        hint: hint.to_string(),
-    }
+    SettingsError::Value { flag, value: value.to_string(), hint: hint.to_string() }
 }
 
 /// A number that must be in `range`; `what` says of what.
@@ -47,10 +43,8 @@ pub(super) fn duration(flag: &'static str, text: &str) -> Result<Duration, Setti
 
 /// As [`duration`] reads it.
 pub(super) fn duration_text(duration: Duration) -> String {
-    jiff::SignedDuration::try_from(duration).map_or_else(
-        |_| format!("{}s", duration.as_secs()),
-        |known| format!("{known:#}"),
-    )
+    jiff::SignedDuration::try_from(duration)
+        .map_or_else(|_| format!("{}s", duration.as_secs()), |known| format!("{known:#}"))
 }
 
 pub(super) fn timeout(flag: &'static str, text: &str) -> Result<Duration, SettingsError> {
@@ -82,11 +76,6 @@ pub(super) fn size(flag: &'static str, text: &str) -> Result<u64, SettingsError>
 /// As [`size`] reads it.
 pub(super) fn size_text(bytes: u64) -> String {
     let units = [(1 << 30, "G"), (1 << 20, "M"), (1 << 10, "k")];
-    let fits = units
-        .iter()
-        .find(|(factor, _)| bytes.is_multiple_of(*factor));
-    fits.map_or_else(
-        || bytes.to_string(),
-        |(factor, unit)| format!("{}{unit}", bytes / factor),
-    )
+    let fits = units.iter().find(|(factor, _)| bytes.is_multiple_of(*factor));
+    fits.map_or_else(|| bytes.to_string(), |(factor, unit)| format!("{}{unit}", bytes / factor))
 }

@@ -39,22 +39,14 @@ pub(super) fn limits(args: &PolitenessArgs, split: Split) -> Result<Limits, Sett
     let max_per_host = match args.max_per_host {
         None => args.polite.then_some(MODEST_MAX_PER_HOST),
         Some(count) => Some(NonZeroU32::new(count).ok_or_else(|| {
-            value(
-                "--max-per-host",
-                count,
-                "at least 1 is needed; leave it out for any number",
-            )
+            value("--max-per-host", count, "at least 1 is needed; leave it out for any number")
         })?),
     };
     if let Some(typed) = args.rate_per_host {
         let what = "URLs of a host a second can be asked for";
         rate("--rate-per-host", typed, what)?;
     }
-    let limits = Limits {
-        max_per_host,
-        rate_per_host: args.rate_per_host,
-        polite: args.polite,
-    };
+    let limits = Limits { max_per_host, rate_per_host: args.rate_per_host, polite: args.polite };
     if limits.any() && split == Split::Static {
         return Err(value(
             "--split",

@@ -9,10 +9,7 @@ use crate::cli::{CommandLine, CoordinatorCommand};
 
 fn study(args: &[&str]) -> Result<StudySettings, String> {
     let line = [&["coordinator", "study"], args].concat();
-    match CommandLine::try_parse_from(line)
-        .map_err(|e| e.to_string())?
-        .command
-    {
+    match CommandLine::try_parse_from(line).map_err(|e| e.to_string())?.command {
         CoordinatorCommand::Study(args) => StudySettings::new(&args).map_err(|e| e.to_string()),
         _ => unreachable!("study was typed"),
     }
@@ -71,30 +68,15 @@ fn bad_values_name_the_flag_and_the_mend() {
         error(&["--timeout", "soon"]),
         "--timeout soon: write a duration as 500ms, 30s or 2m"
     );
-    assert_eq!(
-        error(&["--timeout", "2h"]),
-        "--timeout 2h: at most 1h can be waited"
-    );
+    assert_eq!(error(&["--timeout", "2h"]), "--timeout 2h: at most 1h can be waited");
     assert_eq!(
         error(&["--max-body", "1T"]),
         "--max-body 1T: write a size in bytes as 4096, 64k or 1M"
     );
-    assert_eq!(
-        error(&["--concurrency", "0"]),
-        "--concurrency 0: 1 to 65536 URLs can be in flight"
-    );
-    assert_eq!(
-        error(&["--blocks", "0"]),
-        "--blocks 0: 1 to 10000 can be run"
-    );
-    assert_eq!(
-        error(&["--header", "nope"]),
-        "--header nope: write it as 'Name: value'"
-    );
-    assert_eq!(
-        error(&["--header", "Host: x"]),
-        "--header Host: x: fanout sets this one itself"
-    );
+    assert_eq!(error(&["--concurrency", "0"]), "--concurrency 0: 1 to 65536 URLs can be in flight");
+    assert_eq!(error(&["--blocks", "0"]), "--blocks 0: 1 to 10000 can be run");
+    assert_eq!(error(&["--header", "nope"]), "--header nope: write it as 'Name: value'");
+    assert_eq!(error(&["--header", "Host: x"]), "--header Host: x: fanout sets this one itself");
     assert_eq!(
         error(&["--header", "X: a\nb"]),
         "--header X: a\nb: the value may hold visible ASCII and spaces only"
@@ -115,10 +97,7 @@ fn bad_values_name_the_flag_and_the_mend() {
 
 fn fetch(args: &[&str]) -> Result<FetchSettings, String> {
     let line = [&["coordinator", "fetch", "urls.txt"], args].concat();
-    match CommandLine::try_parse_from(line)
-        .map_err(|e| e.to_string())?
-        .command
-    {
+    match CommandLine::try_parse_from(line).map_err(|e| e.to_string())?.command {
         CoordinatorCommand::Fetch(args) => FetchSettings::new(&args).map_err(|e| e.to_string()),
         _ => unreachable!("fetch was typed"),
     }
@@ -128,10 +107,7 @@ fn fetch(args: &[&str]) -> Result<FetchSettings, String> {
 fn politeness_is_settled() {
     let limits = |args: &[&str]| fetch(args).unwrap().common.hosts;
     assert!(!limits(&[]).any());
-    assert_eq!(
-        limits(&["--polite"]).max_per_host,
-        Some(MODEST_MAX_PER_HOST)
-    );
+    assert_eq!(limits(&["--polite"]).max_per_host, Some(MODEST_MAX_PER_HOST));
     let own = limits(&["--polite", "--max-per-host", "2", "--rate-per-host", "0.5"]);
     assert_eq!(own.max_per_host.map(NonZeroU32::get), Some(2));
     assert_eq!(own.rate_per_host, Some(0.5));
@@ -155,19 +131,10 @@ fn the_user_agent_names_fanout_and_a_contact() {
     let agent = |args: &[&str]| fetch(args).map(|settings| settings.common.http.user_agent);
     let own = HttpSettings::default().user_agent;
     assert_eq!(agent(&[]), Ok(own.clone()));
-    for contact in [
-        "you@example.org",
-        "mailto:you@example.org",
-        "https://example.org/bot",
-    ] {
-        assert_eq!(
-            agent(&["--contact", contact]),
-            Ok(format!("{own} (+{contact})"))
-        );
+    for contact in ["you@example.org", "mailto:you@example.org", "https://example.org/bot"] {
+        assert_eq!(agent(&["--contact", contact]), Ok(format!("{own} (+{contact})")));
     }
-    for bad in [
-        "", "me", "@", "a@", "https://", "a b@c", "a@b)", "ftp://a/", "mailto:x",
-    ] {
+    for bad in ["", "me", "@", "a@", "https://", "a b@c", "a@b)", "ftp://a/", "mailto:x"] {
         let error = agent(&["--contact", bad]).unwrap_err();
         assert!(error.starts_with("--contact "), "{bad}: {error}");
     }

@@ -61,9 +61,7 @@ impl BlockWorkers {
         stop: &Stop,
         manifest: &mut Manifest,
     ) -> Result<Vec<WorkerId>, Failure> {
-        let deadline = environment
-            .patience
-            .map(|patience| Instant::now() + patience);
+        let deadline = environment.patience.map(|patience| Instant::now() + patience);
         loop {
             let error = match self.try_assign(arm, environment.fleet) {
                 Ok(placement) => return Ok(placement),
@@ -89,8 +87,6 @@ impl BlockWorkers {
     }
 
     fn try_assign(&self, arm: &Arm, fleet: &Fleet) -> Result<Vec<WorkerId>, AssignError> {
-        assign(fleet, arm.processes.get(), arm.workers, |id| {
-            self.members.contains(&id)
-        })
+        assign(fleet, arm.processes.get(), arm.workers, |id| self.members.contains(&id))
     }
 }

@@ -24,9 +24,7 @@ pub(super) async fn calibrate(
     let mut verdicts = Vec::new();
     let mut exit = CommandExit::Done;
     for number in 1..=studies {
-        let own = store
-            .within(&format!("{number:04}"))
-            .map_err(Failure::usage)?;
+        let own = store.within(&format!("{number:04}")).map_err(Failure::usage)?;
         let seed = seed.wrapping_add(number.into());
         let (study, ended) = run_study(on, seed, inject, &own).await;
         if ended? == StudyEnd::Interrupted {
@@ -35,9 +33,7 @@ pub(super) async fn calibrate(
             break;
         }
         let study = own.conclude_and_save(study).await?;
-        on.reporter
-            .report(Report::SeriesStudy(&study))
-            .map_err(Failure::incomplete)?;
+        on.reporter.report(Report::SeriesStudy(&study)).map_err(Failure::incomplete)?;
         let control = study
             .comparisons
             .iter()
@@ -62,8 +58,6 @@ pub(super) async fn calibrate(
             found.called, found.studies
         )
     };
-    on.reporter
-        .report(Report::Result(&text))
-        .map_err(Failure::incomplete)?;
+    on.reporter.report(Report::Result(&text)).map_err(Failure::incomplete)?;
     Ok(exit)
 }

@@ -45,9 +45,7 @@ pub(super) fn describe(
         .collect();
     Manifest {
         version: fanout_program::VERSION.to_owned(),
-        started: jiff::Timestamp::now()
-            .strftime("%Y-%m-%dT%H:%M:%SZ")
-            .to_string(),
+        started: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         elapsed_s: 0.0,
         command: with_seed(command, settings, seed),
         list: list.source().to_string(),
@@ -65,11 +63,7 @@ pub(super) fn describe(
         rate_per_s: common.rate_per_s,
         max_per_host: common.hosts.max_per_host.map(NonZeroU32::get),
         rate_per_host: common.hosts.rate_per_host,
-        baseline: settings
-            .arms
-            .get(settings.baseline)
-            .map(ToString::to_string)
-            .unwrap_or_default(),
+        baseline: settings.arms.get(settings.baseline).map(ToString::to_string).unwrap_or_default(),
         concurrency: settings.concurrency,
         placement: common.placement.to_string(),
         http: Http {
@@ -100,13 +94,9 @@ fn with_seed(command: &[String], settings: &StudySettings, seed: u64) -> Vec<Str
 
 /// This process's own command line, without where the program lies.
 pub(super) fn own_command() -> Vec<String> {
-    let typed: Vec<_> = std::env::args_os()
-        .skip(1)
-        .map(|arg| arg.to_string_lossy().into_owned())
-        .collect();
-    std::iter::once("coordinator".to_owned())
-        .chain(without_secrets(&typed))
-        .collect()
+    let typed: Vec<_> =
+        std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    std::iter::once("coordinator".to_owned()).chain(without_secrets(&typed)).collect()
 }
 
 fn facts(settings: &StudySettings) -> BTreeMap<String, String> {
@@ -135,11 +125,7 @@ fn facts(settings: &StudySettings) -> BTreeMap<String, String> {
 }
 
 const fn build() -> &'static str {
-    if cfg!(debug_assertions) {
-        "debug"
-    } else {
-        "release"
-    }
+    if cfg!(debug_assertions) { "debug" } else { "release" }
 }
 
 pub(super) fn worker(id: u32, hello: &Hello) -> Worker {

@@ -47,9 +47,7 @@ pub(crate) async fn run(settings: StudySettings, format: Format) -> Result<Comma
     let origin_seed = prepared.own.is_none().then_some(prepared.seed);
     let local = LocalEnvironment::start(common, slots, origin_seed).await;
     let mut local = local.inspect_err(|_| prepared.store.discard())?;
-    let result = prepared
-        .run(local.environment(), &signals.stop, &reporter)
-        .await;
+    let result = prepared.run(local.environment(), &signals.stop, &reporter).await;
     local.end().await;
     result
 }
@@ -152,14 +150,9 @@ async fn conclude_and_show(
         ended?;
         return Ok(CommandExit::Interrupted);
     }
-    let study = Study {
-        interrupted,
-        ..study
-    };
+    let study = Study { interrupted, ..study };
     let study = store.conclude_and_save(study).await?;
-    reporter
-        .report(Report::Study(&study, &store.report()))
-        .map_err(Failure::incomplete)?;
+    reporter.report(Report::Study(&study, &store.report())).map_err(Failure::incomplete)?;
     Ok(match ended? {
         StudyEnd::Interrupted => CommandExit::Interrupted,
         StudyEnd::Complete | StudyEnd::OutOfTime if comparable(&study) => CommandExit::Done,
@@ -279,10 +272,7 @@ mod tests {
         };
         let (limit, said) = spared("http://example.org/", &[]);
         assert_eq!(limit, Some(6));
-        assert!(
-            said.contains("at most 6 requests of a host at a time"),
-            "{said}"
-        );
+        assert!(said.contains("at most 6 requests of a host at a time"), "{said}");
         let (limit, said) = spared("http://example.org/", &["--max-per-host", "40"]);
         assert_eq!((limit, said.as_str()), (Some(40), ""));
         let (limit, said) = spared("http://127.0.0.1:8080/", &[]);

@@ -20,9 +20,7 @@ pub(crate) fn client() -> reqwest::Result<reqwest::Client> {
             .pool_max_idle_per_host(0)
     };
     // A slim image has no certificates of its own, and no use for them here.
-    builder()
-        .build()
-        .or_else(|_| builder().tls_certs_only([]).build())
+    builder().build().or_else(|_| builder().tls_certs_only([]).build())
 }
 
 /// Asks the origin for its counters before and after a trial.
@@ -43,10 +41,7 @@ impl OriginProbe {
             }
             (None, _) => None,
         };
-        Self {
-            asked,
-            before: None,
-        }
+        Self { asked, before: None }
     }
 
     /// Threads that the origin serves with, if it answers.
@@ -82,9 +77,8 @@ impl OriginProbe {
         let (client, base) = self.asked.as_ref()?;
         let url = format!("{base}{path}");
         let answer = async { client.get(&url).send().await?.bytes().await };
-        let body = answer
-            .await
-            .inspect_err(|error| warn!(%url, %error, "the origin does not answer"));
+        let body =
+            answer.await.inspect_err(|error| warn!(%url, %error, "the origin does not answer"));
         serde_json::from_slice(&body.ok()?)
             .inspect_err(|error| warn!(%url, %error, "the origin's counters make no sense"))
             .ok()

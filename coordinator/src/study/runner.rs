@@ -184,9 +184,9 @@ impl Runner<'_, '_> {
                 let arm = &self.study.arms[arm];
                 Ok(validity::gates(trial, arm, &self.study.manifest))
             }
-            TrialEnd::Aborted(AbortReason::Cancelled) => Ok(vec![format!(
-                "stopped: it took more than {SLOW_FACTOR}× the baseline"
-            )]),
+            TrialEnd::Aborted(AbortReason::Cancelled) => {
+                Ok(vec![format!("stopped: it took more than {SLOW_FACTOR}× the baseline")])
+            }
             TrialEnd::Aborted(reason @ AbortReason::Setup(_)) => {
                 Err(Failure::usage(failed(reason)))
             }
@@ -217,9 +217,7 @@ impl Runner<'_, '_> {
         self.turn_away_outvoted(|_, trial| trial.block == block);
         let after = self.has_valid(block);
         let lost = before.iter().zip(after).enumerate();
-        lost.filter(|(_, (before, after))| **before && !after)
-            .map(|(arm, _)| arm)
-            .collect()
+        lost.filter(|(_, (before, after))| **before && !after).map(|(arm, _)| arm).collect()
     }
 
     /// For every arm, whether it has a trial in this block that may be compared.
@@ -276,8 +274,7 @@ impl Runner<'_, '_> {
         let mut outcome = run::run(environment.fleet, request, self.on.stop, &mut ())
             .await
             .map_err(Failure::incomplete)?;
-        self.workers
-            .note_losses(block, environment.fleet, &mut self.study.manifest);
+        self.workers.note_losses(block, environment.fleet, &mut self.study.manifest);
         let mut trial = std::mem::take(&mut outcome.trial);
         trial.origin = self.probe.end(trial.makespan_s).await;
         trial.suspended_s = boot
@@ -296,11 +293,7 @@ impl Runner<'_, '_> {
 
     fn baseline_makespan_s(&self) -> Option<f64> {
         let name = &self.entries.get(self.on.settings.baseline)?.name;
-        self.study
-            .trials
-            .iter()
-            .find(|t| t.block == 0 && t.arm == *name)?
-            .makespan_s
+        self.study.trials.iter().find(|t| t.block == 0 && t.arm == *name)?.makespan_s
     }
 
     /// After the warm-up: which arms are so slow that few blocks must do?

@@ -138,10 +138,7 @@ pub(crate) fn load(path: &Path) -> Result<(Study, Store), StoreError> {
     if cut_short {
         file = part;
     }
-    let store = Store {
-        directory: directory.to_owned(),
-        made: Vec::new(),
-    };
+    let store = Store { directory: directory.to_owned(), made: Vec::new() };
     let name = file.display();
     let text = fs::read(&file).map_err(|error| {
         StoreError(format!(
@@ -149,9 +146,7 @@ pub(crate) fn load(path: &Path) -> Result<(Study, Store), StoreError> {
         ))
     })?;
     let mut study: Study = serde_json::from_slice(&text).map_err(|error| {
-        StoreError(format!(
-            "{name} is not a study that this version can read: {error}"
-        ))
+        StoreError(format!("{name} is not a study that this version can read: {error}"))
     })?;
     study.interrupted |= cut_short;
     Ok((study, store))

@@ -7,10 +7,7 @@ pub(crate) fn announce(list: &UrlList, reporter: &dyn Reporter) {
     const SHOWN: usize = 10;
     let (hosts, others) = list.beyond_loopback();
     if list.skipped_lines() > 0 {
-        reporter.say(&format!(
-            "left out {} lines that are no URLs",
-            list.skipped_lines()
-        ));
+        reporter.say(&format!("left out {} lines that are no URLs", list.skipped_lines()));
     }
     if hosts.is_empty() {
         return;

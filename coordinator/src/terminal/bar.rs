@@ -65,10 +65,7 @@ impl ProgressBar {
             .name("progress".to_owned())
             .spawn(move || draw(&bar, &drawn))
             .ok()?;
-        Some(Self {
-            changes,
-            thread: Some(thread),
-        })
+        Some(Self { changes, thread: Some(thread) })
     }
 
     fn change(&self, change: impl FnOnce(&mut Change)) {
@@ -79,10 +76,7 @@ impl ProgressBar {
     /// Starts the bar anew for another run of the same length.
     pub(super) fn restart(&self, prefix: String) {
         self.change(|next| {
-            *next = Change {
-                restart: Some(prefix),
-                ..Change::default()
-            };
+            *next = Change { restart: Some(prefix), ..Change::default() };
         });
     }
 
@@ -161,10 +155,7 @@ mod tests {
             text(3, Some(Duration::from_millis(4_200))),
             ", waiting for 3 hosts, next in 4 s"
         );
-        assert_eq!(
-            text(1, Some(Duration::from_millis(20))),
-            ", waiting for 1 host"
-        );
+        assert_eq!(text(1, Some(Duration::from_millis(20))), ", waiting for 1 host");
         assert_eq!(text(2, None), ", waiting for 2 hosts");
     }
 }

@@ -3,18 +3,15 @@
 /// This process's own command, to be typed again so that it goes on. Values of
 /// headers are left out: they may be secret, and this may stand in a log.
 pub(super) fn resuming_command() -> String {
-    let typed: Vec<_> = std::env::args_os()
-        .map(|argument| argument.to_string_lossy().into_owned())
-        .collect();
+    let typed: Vec<_> =
+        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
     resuming(&typed)
 }
 
 fn resuming(typed: &[String]) -> String {
     let resumes = typed.iter().any(|argument| argument == "--resume");
-    let mut words: Vec<_> = without_secrets(typed)
-        .iter()
-        .map(|argument| quoted(argument))
-        .collect();
+    let mut words: Vec<_> =
+        without_secrets(typed).iter().map(|argument| quoted(argument)).collect();
     if !resumes {
         words.push("--resume".to_owned());
     }
@@ -70,21 +67,9 @@ mod tests {
 
     #[test]
     fn values_of_headers_are_not_kept() {
-        let typed = [
-            "fetch",
-            "--header",
-            "Authorization: x",
-            "--header=B: y",
-            "a: b",
-        ];
+        let typed = ["fetch", "--header", "Authorization: x", "--header=B: y", "a: b"];
         let typed = typed.map(str::to_owned);
-        let kept = [
-            "fetch",
-            "--header",
-            "Authorization: …",
-            "--header=B: …",
-            "a: b",
-        ];
+        let kept = ["fetch", "--header", "Authorization: …", "--header=B: …", "a: b"];
         assert_eq!(without_secrets(&typed), kept);
     }
 }

@@ -29,10 +29,7 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// A terminal on which studies are printed like this.
     pub(crate) fn new(format: Format) -> Self {
-        Self {
-            format,
-            ..Self::default()
-        }
+        Self { format, ..Self::default() }
     }
 }
 

@@ -56,10 +56,7 @@ impl Checked {
                 Ok(Some(line)) => line,
                 Ok(None) => return Ok(checked),
                 Err(LinesError::Read(error)) => {
-                    return Err(ListError::Read {
-                        list: list.to_owned(),
-                        error,
-                    });
+                    return Err(ListError::Read { list: list.to_owned(), error });
                 }
                 Err(LinesError::TooLong(number, excerpt)) => {
                     checked.bad(number, &excerpt, LineError::TooLong);
@@ -107,10 +104,7 @@ impl Checked {
     pub(super) fn hosts(&mut self, repeat: u64) -> Vec<HostCount> {
         let hosts = std::mem::take(&mut self.hosts).into_iter();
         let mut hosts: Vec<_> = hosts
-            .map(|(host, urls)| HostCount {
-                host,
-                urls: urls.saturating_mul(repeat),
-            })
+            .map(|(host, urls)| HostCount { host, urls: urls.saturating_mul(repeat) })
             .collect();
         hosts.sort_by(|a, b| b.urls.cmp(&a.urls).then_with(|| a.host.cmp(&b.host)));
         hosts
@@ -152,11 +146,7 @@ impl Checked {
             if text.len() > EXCERPT_BYTES {
                 excerpt.push('…');
             }
-            self.bad_first.push(BadLine {
-                number,
-                excerpt,
-                reason,
-            });
+            self.bad_first.push(BadLine { number, excerpt, reason });
         }
     }
 }
@@ -188,9 +178,9 @@ fn parse(text: &[u8]) -> Result<Url, LineError> {
         }
         Ok(url) if url.port() == Some(0) => Err(LineError::PortZero),
         Ok(url) => Ok(url),
-        Err(url::ParseError::RelativeUrlWithoutBase) => Err(LineError::NoScheme(excerpt(
-            text.trim_start_matches(['/', ':']),
-        ))),
+        Err(url::ParseError::RelativeUrlWithoutBase) => {
+            Err(LineError::NoScheme(excerpt(text.trim_start_matches(['/', ':']))))
+        }
         Err(error) => Err(LineError::Malformed(error)),
     }
 }

@@ -90,11 +90,7 @@ fn describe_lines(list: &str, first: &[BadLine], count: u64) -> String {
         if count == 1 { "" } else { "s" }
     );
     for line in first {
-        let _ = write!(
-            text,
-            "\n  line {}: {:?}: {}",
-            line.number, line.excerpt, line.reason
-        );
+        let _ = write!(text, "\n  line {}: {:?}: {}", line.number, line.excerpt, line.reason);
     }
     let more = count - first.len() as u64;
     if more > 0 {

@@ -86,10 +86,8 @@ impl UrlList {
                 // Pipes and devices can be read only once.
                 let again = file.metadata().is_ok_and(|m| m.is_file());
                 let original = again.then(|| file.try_clone()).transpose();
-                let original = original.map_err(|error| ListError::Read {
-                    list: source.to_string(),
-                    error,
-                })?;
+                let original = original
+                    .map_err(|error| ListError::Read { list: source.to_string(), error })?;
                 Self::check(source.clone(), file, original, repeat, skip_invalid)
             }
             Source::Stdin => {
@@ -232,9 +230,7 @@ impl UrlList {
     ) -> Result<(), ListError> {
         let mut cursor: Option<ListCursor<'_>> = None;
         for id in ids {
-            let near = cursor
-                .as_ref()
-                .is_some_and(|c| c.next <= id && id.0 - c.next.0 < PAGE);
+            let near = cursor.as_ref().is_some_and(|c| c.next <= id && id.0 - c.next.0 < PAGE);
             if !near {
                 cursor = Some(self.cursor(id)?);
             }
@@ -250,10 +246,7 @@ impl UrlList {
     fn lines_at(&self, id: UrlId) -> Result<ListLines<FileAt<'_>>, ListError> {
         let page = usize::try_from(id.0 % self.once / PAGE).unwrap_or(usize::MAX);
         let offset = *self.pages.get(page).ok_or_else(|| self.changed())?;
-        Ok(ListLines::new(FileAt {
-            file: &self.file,
-            offset,
-        }))
+        Ok(ListLines::new(FileAt { file: &self.file, offset }))
     }
 
     fn changed(&self) -> ListError {
@@ -286,10 +279,7 @@ impl ListCursor<'_> {
             Ok(Some(line)) => line,
             Ok(None) | Err(LinesError::TooLong(..)) => return Err(self.list.changed()),
             Err(LinesError::Read(error)) => {
-                return Err(ListError::Read {
-                    list: self.list.source.to_string(),
-                    error,
-                });
+                return Err(ListError::Read { list: self.list.source.to_string(), error });
             }
         };
         found(self.next, line.text);
@@ -309,10 +299,7 @@ fn open_file(path: &Path) -> Result<File, ListError> {
             }
             Ok(file)
         })
-        .map_err(|error| ListError::Read {
-            list: path.display().to_string(),
-            error,
-        })
+        .map_err(|error| ListError::Read { list: path.display().to_string(), error })
 }
 
 #[cfg(test)]
@@ -366,9 +353,8 @@ mod tests {
         )
         .unwrap();
         let urls = ["http://a/1", "http://a/2", "https://a/3"];
-        let expected: Vec<_> = (0..6)
-            .map(|id: u64| (id, urls[usize::try_from(id % 3).unwrap()].to_owned()))
-            .collect();
+        let expected: Vec<_> =
+            (0..6).map(|id: u64| (id, urls[usize::try_from(id % 3).unwrap()].to_owned())).collect();
         assert_eq!(all(&list), expected);
     }
 
@@ -397,9 +383,7 @@ mod tests {
 
     #[test]
     fn only_the_first_bad_lines_are_spelled_out() {
-        let text = list_of(&b"nope\n".repeat(9), 1, false)
-            .unwrap_err()
-            .to_string();
+        let text = list_of(&b"nope\n".repeat(9), 1, false).unwrap_err().to_string();
         assert_eq!(text.matches("line ").count(), 5);
         assert!(text.contains("and 4 more"), "{text}");
     }
@@ -422,10 +406,7 @@ mod tests {
 
     #[test]
     fn a_list_without_urls_is_an_error() {
-        assert!(matches!(
-            list_of(b"# nothing\n\n", 1, false),
-            Err(ListError::Empty(_))
-        ));
+        assert!(matches!(list_of(b"# nothing\n\n", 1, false), Err(ListError::Empty(_))));
         assert!(matches!(list_of(b"", 1, false), Err(ListError::Empty(_))));
     }
 
@@ -439,10 +420,7 @@ mod tests {
         .unwrap();
         let (hosts, others) = list.beyond_loopback();
         assert_eq!(others, 0);
-        let text: Vec<_> = hosts
-            .iter()
-            .map(|h| format!("{} {}", h.host, h.urls))
-            .collect();
+        let text: Vec<_> = hosts.iter().map(|h| format!("{} {}", h.host, h.urls)).collect();
         assert_eq!(text, ["b 6", "a:8443 3"]);
     }
 

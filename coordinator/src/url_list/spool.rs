@@ -32,10 +32,7 @@ impl Spool {
     }
 
     pub(super) fn finish(self) -> io::Result<File> {
-        let mut file = self
-            .out
-            .into_inner()
-            .map_err(io::IntoInnerError::into_error)?;
+        let mut file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.seek(SeekFrom::Start(0))?;
         Ok(file)
     }

@@ -81,13 +81,8 @@ impl Weather {
         let ms = Duration::from_millis;
         let faults = (0..rng.random_range(1..=4))
             .map(|_| {
-                let kinds = [
-                    Fault::Partition,
-                    Fault::Mute,
-                    Fault::Deafen,
-                    Fault::Hold,
-                    Fault::Crash,
-                ];
+                let kinds =
+                    [Fault::Partition, Fault::Mute, Fault::Deafen, Fault::Hold, Fault::Crash];
                 let lasts = [500, 3_000, 12_000][rng.random_range(0..3)];
                 (
                     // The first worker is spared: somebody must be left.
@@ -99,10 +94,7 @@ impl Weather {
             })
             .collect();
         let latency_max = ms([1, 5, 40][rng.random_range(0..3)]);
-        Self {
-            faults,
-            latency_max,
-        }
+        Self { faults, latency_max }
     }
 }
 
@@ -212,10 +204,7 @@ fn simulate(seed: u64) -> Tally {
         .iter()
         .flat_map(|(who, from, lasts, fault)| {
             let name = WORKERS[*who];
-            [
-                (*from, name, *fault, true),
-                (*from + *lasts, name, *fault, false),
-            ]
+            [(*from, name, *fault, true), (*from + *lasts, name, *fault, false)]
         })
         .collect();
     changes.sort_by_key(|(at, ..)| *at);
@@ -254,10 +243,7 @@ fn simulate(seed: u64) -> Tally {
     assert_eq!(counts.done(), URLS);
     assert_eq!(counts.requeued, records.again);
     assert_eq!(trial.degraded, trial.fetchers_lost > 0);
-    assert_eq!(
-        trial.recovery_s.is_some(),
-        counts.requeued + counts.abandoned > 0
-    );
+    assert_eq!(trial.recovery_s.is_some(), counts.requeued + counts.abandoned > 0);
     Tally {
         simulated: sim.elapsed(),
         lost: trial.fetchers_lost.into(),

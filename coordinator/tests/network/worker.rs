@@ -181,9 +181,7 @@ impl Session {
     fn forward(&self, id: FetcherId, urls: &[UrlId]) {
         let batch = message::completions(urls.iter().copied(), 0);
         let done = from_fetcher::Message::Completions(batch);
-        self.say(from_worker::Message::Frame(message::frame(
-            self.trial, id.0, done,
-        )));
+        self.say(from_worker::Message::Frame(message::frame(self.trial, id.0, done)));
     }
 
     fn decide(&mut self, input: TrialInput) {
@@ -235,10 +233,7 @@ impl Session {
         self.say(from_worker::Message::Exited(wire::FetcherExited {
             trial: self.trial,
             fetcher: exited.fetcher.0,
-            exit: Some(wire::Exit {
-                how: Some(how),
-                out_of_memory: false,
-            }),
+            exit: Some(wire::Exit { how: Some(how), out_of_memory: false }),
             report: exited.report.as_ref().map(Into::into),
             held: Some(wire::HoldSnapshot::default()),
             usage: None,

@@ -45,10 +45,9 @@ async fn a_tls_port_says_so_in_plain_text_and_waits_for_no_handshake() {
     let identity = Identity::from_pem(made.cert.pem(), made.signing_key.serialize_pem());
     let tls = ServerTlsConfig::new().identity(identity);
     let coordinator = Coordinator::start_with(Some(tls)).await;
-    for asked in [
-        &b"POST /fanout.v1.Fleet/Attach HTTP/1.1\r\n\r\n"[..],
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    ] {
+    for asked in
+        [&b"POST /fanout.v1.Fleet/Attach HTTP/1.1\r\n\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
+    {
         let said = answer(&coordinator, asked).await;
         let said = String::from_utf8_lossy(&said);
         assert!(said.contains("use https://"), "{said:?}");

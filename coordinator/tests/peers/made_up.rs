@@ -64,12 +64,7 @@ impl Coordinator {
         let url = format!("http://{}", server.address().unwrap());
         let shutdown = CancellationToken::new();
         let (fleet, serve) = server.start(Routes::default(), shutdown.clone());
-        Self {
-            url,
-            fleet,
-            shutdown,
-            serve: tokio::spawn(serve),
-        }
+        Self { url, fleet, shutdown, serve: tokio::spawn(serve) }
     }
 
     pub(crate) async fn gather(&mut self, workers: usize) {
@@ -92,10 +87,7 @@ impl Coordinator {
     ) -> Result<Outcome, DriveError> {
         let lines = (0..urls).map(|i| format!("http://origin.example/{i}"));
         let list = UrlList::from_lines(Source::BuiltIn, lines, 1).unwrap();
-        let setup = Setup {
-            report_starts: true,
-            ..fanout_testkit::setup(CONCURRENCY)
-        };
+        let setup = Setup { report_starts: true, ..fanout_testkit::setup(CONCURRENCY) };
         let processes = u32::try_from(self.fleet.workers().len()).unwrap();
         let request = TrialRequest {
             id: self.fleet.next_trial(),
@@ -319,11 +311,7 @@ pub(crate) fn frame(trial: u64, fetcher: u32, message: from_fetcher::Message) ->
 }
 
 pub(crate) fn bytes(trial: u64, fetcher: u32, frame: Vec<u8>) -> Say {
-    Say::Frame(wire::FetcherFrame {
-        trial,
-        fetcher,
-        frame: frame.into(),
-    })
+    Say::Frame(wire::FetcherFrame { trial, fetcher, frame: frame.into() })
 }
 
 /// A worker with one fetcher at a time that does at once what it is given.

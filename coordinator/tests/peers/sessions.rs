@@ -23,14 +23,8 @@ async fn who_does_not_say_hello_first_and_well_is_refused() {
     let mut coordinator = Coordinator::start().await;
     let cases = [
         (from_worker(heartbeat()), "the first message must be Hello"),
-        (
-            wire::FromWorker { message: None },
-            "the first message must be Hello",
-        ),
-        (
-            changed(|m| m.protocol_version += 1),
-            "upgrade the coordinator",
-        ),
+        (wire::FromWorker { message: None }, "the first message must be Hello"),
+        (changed(|m| m.protocol_version += 1), "upgrade the coordinator"),
         (
             changed(|m| {
                 m.protocol_version = 0;
@@ -42,27 +36,15 @@ async fn who_does_not_say_hello_first_and_well_is_refused() {
         (changed(|m| m.slots = 0), "slots is 0, outside 1 to 4096"),
         (changed(|m| m.slots = u32::MAX), "slots is 4294967295"),
         (changed(|m| m.name.clear()), "name is not valid"),
-        (
-            changed(|m| m.name = "a\nb".to_owned()),
-            "a control character",
-        ),
+        (changed(|m| m.name = "a\nb".to_owned()), "a control character"),
         (changed(|m| m.name = "x".repeat(129)), "1 to 128 bytes"),
-        (
-            changed(|m| m.name = "x".repeat(2 * FRAME_MAX_BYTES)),
-            "too large",
-        ),
-        (
-            changed(|m| m.facts.as_mut().unwrap().cpus = vec![1; 5_000]),
-            "cpus is 5000",
-        ),
+        (changed(|m| m.name = "x".repeat(2 * FRAME_MAX_BYTES)), "too large"),
+        (changed(|m| m.facts.as_mut().unwrap().cpus = vec![1; 5_000]), "cpus is 5000"),
     ];
     for (first, expected) in cases {
         let worker = MadeUp::with_first(&coordinator.url, first).await;
         let reason = worker.refused().await;
-        assert!(
-            reason.contains(expected),
-            "{reason:?} says not {expected:?}"
-        );
+        assert!(reason.contains(expected), "{reason:?} says not {expected:?}");
         assert!(reason.len() < 1_000 && !reason.contains(char::is_control));
     }
     // Nobody else has noticed.
@@ -85,14 +67,8 @@ async fn who_breaks_the_protocol_later_is_refused_then() {
         (vec![bytes(0, 0, vec![0; 2 * FRAME_MAX_BYTES])], "too large"),
         (vec![heartbeat(); 40], "heartbeats without end"),
         (vec![ready(99, 0)], "a trial that there is not"),
-        (
-            vec![exited(u64::MAX, u32::MAX)],
-            "a trial that there is not",
-        ),
-        (
-            vec![bytes(7, 0, b"garbage".to_vec())],
-            "a trial that there is not",
-        ),
+        (vec![exited(u64::MAX, u32::MAX)], "a trial that there is not"),
+        (vec![bytes(7, 0, b"garbage".to_vec())], "a trial that there is not"),
     ];
     let misbehave = async {
         for (said, expected) in cases {
@@ -101,17 +77,11 @@ async fn who_breaks_the_protocol_later_is_refused_then() {
                 worker.say(message).await;
             }
             let reason = worker.refused().await;
-            assert!(
-                reason.contains(expected),
-                "{reason:?} says not {expected:?}"
-            );
+            assert!(reason.contains(expected), "{reason:?} says not {expected:?}");
         }
         // A message without content.
         let worker = MadeUp::attach(&url, "hostile").await;
-        worker
-            .worker
-            .say_raw(wire::FromWorker { message: None })
-            .await;
+        worker.worker.say_raw(wire::FromWorker { message: None }).await;
         assert!(worker.refused().await.contains("message is missing"));
     };
     tokio::select! {
@@ -131,13 +101,8 @@ async fn a_worker_that_reads_nothing_is_cut_off_and_what_waits_for_it_is_let_go(
     let stalled = MadeUp::attach(&coordinator.url, "stalled").await;
     coordinator.gather(1).await;
     let id = *coordinator.fleet.workers().keys().next().unwrap();
-    let frame = || {
-        Order::Frame(wire::FetcherFrame {
-            trial: 1,
-            fetcher: 0,
-            frame: vec![0; 512].into(),
-        })
-    };
+    let frame =
+        || Order::Frame(wire::FetcherFrame { trial: 1, fetcher: 0, frame: vec![0; 512].into() });
     let mut sent = 0;
     while coordinator.fleet.send(id, frame()) {
         sent += 1;
@@ -179,9 +144,9 @@ async fn streams_without_a_hello_are_bounded_and_run_into_their_deadline() {
                     let first = heard.message().await;
                     drop(say);
                     match first {
-                        Ok(Some(wire::ToWorker {
-                            message: Some(Order::Refused(refused)),
-                        })) => refused.reason,
+                        Ok(Some(wire::ToWorker { message: Some(Order::Refused(refused)) })) => {
+                            refused.reason
+                        }
                         // Its connection went with another stream's refusal.
                         Err(_) | Ok(None) => "closed".to_owned(),
                         other => panic!("{other:?}"),
@@ -196,18 +161,13 @@ async fn streams_without_a_hello_are_bounded_and_run_into_their_deadline() {
         });
     }
     let mut reasons = Vec::new();
-    while let Some(some) = tokio::time::timeout(PATIENCE, tasks.join_next())
-        .await
-        .expect("all are refused in time")
+    while let Some(some) =
+        tokio::time::timeout(PATIENCE, tasks.join_next()).await.expect("all are refused in time")
     {
         reasons.extend(some.unwrap());
     }
     assert!(reasons.len() >= STREAMS);
-    let allowed = [
-        "no Hello came",
-        "too many workers say nothing; try again",
-        "closed",
-    ];
+    let allowed = ["no Hello came", "too many workers say nothing; try again", "closed"];
     for reason in &reasons {
         assert!(allowed.contains(&reason.as_str()), "{reason}");
     }

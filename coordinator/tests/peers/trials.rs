@@ -47,12 +47,7 @@ impl Let {
             })
             .await;
         assert!(!held.is_empty(), "it was given something before Go");
-        Self {
-            worker,
-            trial,
-            fetcher,
-            held,
-        }
+        Self { worker, trial, fetcher, held }
     }
 
     fn say(&self, message: Fetched) -> Say {
@@ -96,43 +91,26 @@ async fn a_fetcher_that_says_what_cannot_be_is_killed_and_its_urls_go_to_others(
         of.say(Fetched::Completions(batch))
     }
     let lies: [(&str, Lie); 11] = [
-        ("a URL past the list", |of| {
-            of.say(Fetched::Completions(completions(&[u64::MAX])))
-        }),
-        ("a slot that it has not", |of| {
-            changed(of, |b| b.slots[0] = CONCURRENCY)
-        }),
-        ("a time past all times", |of| {
-            changed(of, |b| b.starts_us[0] = u64::MAX)
-        }),
-        ("a body past all bodies", |of| {
-            changed(of, |b| b.body_bytes[0] = u64::MAX)
-        }),
-        ("an unknown outcome", |of| {
-            changed(of, |b| b.outcomes = vec![99].into())
-        }),
+        ("a URL past the list", |of| of.say(Fetched::Completions(completions(&[u64::MAX])))),
+        ("a slot that it has not", |of| changed(of, |b| b.slots[0] = CONCURRENCY)),
+        ("a time past all times", |of| changed(of, |b| b.starts_us[0] = u64::MAX)),
+        ("a body past all bodies", |of| changed(of, |b| b.body_bytes[0] = u64::MAX)),
+        ("an unknown outcome", |of| changed(of, |b| b.outcomes = vec![99].into())),
         ("details past the batch", |of| {
             changed(of, |b| {
-                b.details.push(wire::FailureDetail {
-                    index: 1,
-                    text: String::new(),
-                });
+                b.details.push(wire::FailureDetail { index: 1, text: String::new() });
             })
         }),
         ("a giant batch", |of| {
             let ids: Vec<_> = (0..=BATCH_MAX_URLS as u64).collect();
             of.say(Fetched::Completions(completions(&ids)))
         }),
-        ("starts that it was not given", |of| {
-            of.say(Fetched::Started(starts(&[URLS + 7])))
-        }),
+        ("starts that it was not given", |of| of.say(Fetched::Started(starts(&[URLS + 7])))),
         ("starts without end", |of| {
             let again: Vec<_> = of.held.iter().cycle().take(4_000).copied().collect();
             of.say(Fetched::Started(starts(&again)))
         }),
-        ("garbage", |of| {
-            bytes(of.trial, of.fetcher, b"\xff\xff\xff".to_vec())
-        }),
+        ("garbage", |of| bytes(of.trial, of.fetcher, b"\xff\xff\xff".to_vec())),
         ("Ready again", |of| ready(of.trial, of.fetcher)),
     ];
     for (what, lie) in lies {
@@ -232,10 +210,7 @@ async fn figures_past_all_sense_break_nothing() {
         of.worker.say(last).await;
     })
     .await;
-    assert!(
-        outcome.trial.memory.len() <= 400,
-        "samples are kept in bounds"
-    );
+    assert!(outcome.trial.memory.len() <= 400, "samples are kept in bounds");
 }
 
 /// One thing that a worker may say, valid in itself.
@@ -284,10 +259,7 @@ fn any_order_of_messages_leads_to_an_end_and_an_exact_account() {
         ..Config::default()
     });
     let run = runner.run(&(said(), said()), |(before, after)| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (outcome, account) = runtime.block_on(async {
             let mut coordinator = Coordinator::start().await;
             let helper = tokio::spawn(honest(coordinator.url.clone()));

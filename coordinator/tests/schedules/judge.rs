@@ -89,10 +89,7 @@ pub(crate) struct Judge {
 impl Judge {
     pub(crate) fn new(schedule: &Schedule) -> Self {
         let plan = schedule.plan.clone();
-        let url = Url {
-            place: Place::Pending,
-            losses: 0,
-        };
+        let url = Url { place: Place::Pending, losses: 0 };
         Self {
             urls: vec![url; usize::try_from(plan.urls).expect("a short list")],
             fetchers: BTreeMap::new(),
@@ -167,10 +164,7 @@ impl Judge {
         self.present(worker);
         let fetcher = self.fetcher(id);
         assert_eq!(fetcher.worker, worker, "fetcher {id} runs elsewhere");
-        assert!(
-            !fetcher.lost,
-            "a command for fetcher {id}, which was given up"
-        );
+        assert!(!fetcher.lost, "a command for fetcher {id}, which was given up");
         assert!(!fetcher.exited, "a command for fetcher {id}, which ended");
         fetcher
     }
@@ -182,11 +176,7 @@ impl Judge {
 
     fn finish_url(&mut self, id: UrlId, holder: FetcherId) -> Url {
         let before = *self.url(id);
-        assert_eq!(
-            before.place,
-            Place::Leased(holder),
-            "URL {id} of fetcher {holder}"
-        );
+        assert_eq!(before.place, Place::Leased(holder), "URL {id} of fetcher {holder}");
         self.url(id).place = Place::Done;
         self.leased -= 1;
         self.recovering -= u64::from(before.losses > 0);
@@ -204,11 +194,7 @@ impl Judge {
             self.see_one(command);
         }
         if self.end.is_none() {
-            assert!(
-                self.owed.is_empty(),
-                "not recorded: {:?}, but {commands:?}",
-                self.owed
-            );
+            assert!(self.owed.is_empty(), "not recorded: {:?}, but {commands:?}", self.owed);
         }
         let (ledger, counts) = (trial.ledger(), trial.counts());
         assert_eq!(ledger.pending(), self.pending, "pending");
@@ -293,11 +279,7 @@ impl Judge {
             // Finding a host out moves no URL.
             Command::LookUp(urls) => {
                 for url in urls {
-                    assert_eq!(
-                        self.url(*url).place,
-                        Place::Pending,
-                        "URL {url} is looked up"
-                    );
+                    assert_eq!(self.url(*url).place, Place::Pending, "URL {url} is looked up");
                 }
             }
             Command::Lost(id, reason) => self.see_loss(*id, reason),
@@ -307,28 +289,17 @@ impl Judge {
 
     fn see_lease(&mut self, worker: WorkerId, id: FetcherId, urls: &[UrlId]) {
         assert!(!self.drained, "a lease after the drain began");
-        let (credit, first) = (
-            u64::from(self.plan.credit_max),
-            2 * u64::from(self.plan.concurrency),
-        );
+        let (credit, first) =
+            (u64::from(self.plan.credit_max), 2 * u64::from(self.plan.concurrency));
         let count = urls.len();
         let fetcher = self.living(worker, id);
-        assert!(
-            !fetcher.tries_suspect,
-            "fetcher {id} tries a suspect and gets more"
-        );
+        assert!(!fetcher.tries_suspect, "fetcher {id} tries a suspect and gets more");
         let held_before = fetcher.held;
         fetcher.held += count as u64;
         let (held, has_completed) = (fetcher.held, fetcher.has_completed);
-        assert!(
-            held <= credit,
-            "fetcher {id} holds {held} of at most {credit}"
-        );
+        assert!(held <= credit, "fetcher {id} holds {held} of at most {credit}");
         // Without a rate there is nothing to hold beyond twice the concurrency.
-        assert!(
-            has_completed || held <= first,
-            "fetcher {id} holds {held} at its start"
-        );
+        assert!(has_completed || held <= first, "fetcher {id} holds {held} at its start");
         assert!((1..=BATCH_MAX_URLS).contains(&count), "a batch of {count}");
         assert!(urls.is_sorted_by(|a, b| a < b), "a batch ascends: {urls:?}");
         for url in urls {
@@ -336,10 +307,7 @@ impl Judge {
             assert_eq!(place, Place::Pending, "URL {url} is leased");
             self.url(*url).place = Place::Leased(id);
             if losses == 1 {
-                assert!(
-                    count <= RETRY_BATCH_MAX,
-                    "a batch of {count} that were lost"
-                );
+                assert!(count <= RETRY_BATCH_MAX, "a batch of {count} that were lost");
             }
             if losses == 2 {
                 assert_eq!((count, held_before), (1, 0), "a suspect is tried alone");

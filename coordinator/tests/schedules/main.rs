@@ -27,19 +27,13 @@ const SCHEDULES: u64 = 10_000;
 
 fn from_environment(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name}={text}: a number, please")),
-    )
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text}: a number, please")))
 }
 
 fn run(seed: u64) -> Tally {
     catch_unwind(AssertUnwindSafe(|| World::run(Schedule::from_seed(seed)))).unwrap_or_else(
         |panic| {
-            eprintln!(
-                "FANOUT_SEED={seed} repeats this schedule: {:#?}",
-                Schedule::from_seed(seed)
-            );
+            eprintln!("FANOUT_SEED={seed} repeats this schedule: {:#?}", Schedule::from_seed(seed));
             resume_unwind(panic)
         },
     )

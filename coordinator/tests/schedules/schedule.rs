@@ -91,16 +91,12 @@ impl Schedule {
         };
         let workers = rng.random_range(1..=4_u32);
         let fetchers = rng.random_range(1..=6_usize);
-        let placement = (0..fetchers)
-            .map(|_| WorkerId(rng.random_range(1..=workers)))
-            .collect();
+        let placement = (0..fetchers).map(|_| WorkerId(rng.random_range(1..=workers))).collect();
         let concurrency = rng.random_range(1..=4);
         let unlimited = rng.random_ratio(1, 2);
         let plan = TrialPlan {
             urls,
-            split: *[Split::Dynamic, Split::Dynamic, Split::Static]
-                .choose(rng)
-                .expect("some"),
+            split: *[Split::Dynamic, Split::Dynamic, Split::Static].choose(rng).expect("some"),
             concurrency,
             credit_max: if unlimited {
                 u32::MAX
@@ -112,9 +108,7 @@ impl Schedule {
         };
         let some = |rng: &mut ChaCha8Rng, most: u64| -> BTreeSet<UrlId> {
             let count = rng.random_range(1..=most);
-            (0..count)
-                .map(|_| UrlId(rng.random_range(0..urls)))
-                .collect()
+            (0..count).map(|_| UrlId(rng.random_range(0..urls))).collect()
         };
         let poison = match rng.random_range(0..10) {
             0 => some(rng, 8),
@@ -124,9 +118,7 @@ impl Schedule {
         let failing = some(rng, 3);
         let slow = rng.random_ratio(1, 4);
         let exchange = if slow { (MS, 900 * MS) } else { (MS, 60 * MS) };
-        let delay = *[(50, 500), (50, 20 * MS), (MS, 300 * MS)]
-            .choose(rng)
-            .expect("some");
+        let delay = *[(50, 500), (50, 20 * MS), (MS, 300 * MS)].choose(rng).expect("some");
         // Most faults fall into the time that the run takes without any.
         let lanes = (fetchers as u64) * u64::from(concurrency);
         let early = rng.random_ratio(1, 6);
@@ -151,9 +143,7 @@ impl Schedule {
         let limits = match plan.split {
             Split::Dynamic if rng.random_ratio(1, 2) => Limits {
                 max_per_host: NonZeroU32::new(rng.random_range(0..4)),
-                rate_per_host: rng
-                    .random_ratio(1, 3)
-                    .then(|| rng.random_range(20.0..500.0)),
+                rate_per_host: rng.random_ratio(1, 3).then(|| rng.random_range(20.0..500.0)),
                 polite: rng.random_ratio(1, 3),
             },
             _ => Limits::default(),
@@ -174,9 +164,7 @@ impl Schedule {
     fn fault(rng: &mut ChaCha8Rng) -> Fault {
         let who = rng.random_range(0..64);
         let some_time = |rng: &mut ChaCha8Rng| {
-            let most = *[100 * MS, 3 * SECOND, 10 * SECOND, 30 * SECOND]
-                .choose(rng)
-                .expect("some");
+            let most = *[100 * MS, 3 * SECOND, 10 * SECOND, 30 * SECOND].choose(rng).expect("some");
             rng.random_range(0..=most)
         };
         match rng.random_range(0..40) {

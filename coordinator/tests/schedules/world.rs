@@ -232,10 +232,7 @@ impl World {
         for worker in &schedule.plan.placement {
             *slots.entry(*worker).or_default() += 1;
         }
-        let workers = slots
-            .into_iter()
-            .map(|(id, slots)| (id, Worker::new(slots)))
-            .collect();
+        let workers = slots.into_iter().map(|(id, slots)| (id, Worker::new(slots))).collect();
         let mut world = Self {
             rng: ChaCha8Rng::seed_from_u64(!schedule.seed),
             start: Instant::now(),
@@ -507,12 +504,7 @@ impl World {
             }
             AtWorker::Ended(fetcher, exit) => self.decide(
                 id,
-                TrialInput::Ended {
-                    fetcher,
-                    exit,
-                    usage: None,
-                    last_words: String::new(),
-                },
+                TrialInput::Ended { fetcher, exit, usage: None, last_words: String::new() },
             ),
             AtWorker::In(..) => unreachable!("it went to its fetcher"),
         }
@@ -883,10 +875,7 @@ impl World {
     /// Workers whose session is not over.
     fn open(&self) -> Vec<WorkerId> {
         let open = |worker: &Worker| !worker.closed;
-        self.workers
-            .iter()
-            .filter_map(|(id, worker)| open(worker).then_some(*id))
-            .collect()
+        self.workers.iter().filter_map(|(id, worker)| open(worker).then_some(*id)).collect()
     }
 
     /// One of the fetchers that live.

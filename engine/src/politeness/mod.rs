@@ -89,9 +89,7 @@ impl HostName {
     /// The host of a URL of a checked list.
     #[must_use]
     pub fn of(url: &[u8]) -> Self {
-        let url = std::str::from_utf8(url)
-            .ok()
-            .and_then(|text| url::Url::parse(text).ok());
+        let url = std::str::from_utf8(url).ok().and_then(|text| url::Url::parse(text).ok());
         let Some(url) = url else {
             // No host can be asked there.
             return Self("".into());
@@ -103,11 +101,7 @@ impl HostName {
             Some(port) => format!("{name}:{port}"),
         };
         // A name that the DNS cannot hold leads nowhere.
-        Self(if text.len() > NAME_MAX_BYTES {
-            "".into()
-        } else {
-            text.into()
-        })
+        Self(if text.len() > NAME_MAX_BYTES { "".into() } else { text.into() })
     }
 }
 
@@ -271,11 +265,7 @@ impl Politeness {
                 *new.insert(id)
             }
         };
-        let known = KnownUrl {
-            host,
-            asked_again: 0,
-            holder: None,
-        };
+        let known = KnownUrl { host, asked_again: 0, holder: None };
         if self.urls.insert(id, known).is_none()
             && let Some(host) = self.hosts.get_mut(&host)
         {
@@ -306,10 +296,8 @@ impl Politeness {
             return true;
         };
         let host = known.host;
-        let may = self
-            .hosts
-            .get(&host)
-            .is_none_or(|of| of.out < self.cap(of) && of.moment() <= now);
+        let may =
+            self.hosts.get(&host).is_none_or(|of| of.out < self.cap(of) && of.moment() <= now);
         if may {
             self.lease(now, host, id, fetcher);
         }
@@ -364,10 +352,7 @@ impl Politeness {
 
     /// A fetcher was lost; its requests may be under way until then.
     pub(crate) fn lose(&mut self, now: Duration, fetcher: FetcherId, until: Duration) {
-        let lost = self
-            .urls
-            .values_mut()
-            .filter(|known| known.holder == Some(fetcher));
+        let lost = self.urls.values_mut().filter(|known| known.holder == Some(fetcher));
         let hosts: Vec<_> = lost
             .map(|known| {
                 known.holder = None;
@@ -393,10 +378,7 @@ impl Politeness {
 
     /// Hosts that have URLs waiting and may not be asked.
     pub(crate) fn waiting(&self) -> HostsWaiting {
-        HostsWaiting {
-            hosts: self.waited_for - self.ready.len(),
-            next_at: self.wake_at(),
-        }
+        HostsWaiting { hosts: self.waited_for - self.ready.len(), next_at: self.wake_at() }
     }
 
     /// Time has passed.

@@ -56,13 +56,7 @@ fn a_host_is_a_name_and_a_port_of_its_own() {
 fn no_more_than_the_limit_are_out_and_a_busy_host_blocks_nobody() {
     let mut p = with(limits(2, 0.0, false), &["a", "a", "a", "b", "a", "c"]);
     assert_eq!(leased(&mut p, ms(0)), [0, 3, 5, 1], "hosts take turns");
-    assert_eq!(
-        p.waiting(),
-        HostsWaiting {
-            hosts: 1,
-            next_at: None
-        }
-    );
+    assert_eq!(p.waiting(), HostsWaiting { hosts: 1, next_at: None });
     p.done(ms(5), UrlId(1), HostAnswer::Response);
     assert_eq!(leased(&mut p, ms(5)), [2], "first come, first served");
     p.done(ms(6), UrlId(0), HostAnswer::Nothing);
@@ -119,10 +113,7 @@ fn pauses_double_and_a_url_is_asked_for_so_often_and_no_more() {
         p.postpone(now, UrlId(0), busy);
         let until = p.wake_at().unwrap();
         let length = until - now;
-        assert!(
-            length >= secs(pause) && length <= secs(pause) * 5 / 4,
-            "{length:?}"
-        );
+        assert!(length >= secs(pause) && length <= secs(pause) * 5 / 4, "{length:?}");
         now = until;
     }
     assert_eq!(leased(&mut p, now), [0]);
@@ -157,11 +148,7 @@ fn a_host_that_is_always_busy_tires_everybody() {
 fn what_a_host_asks_for_has_an_end() {
     let mut p = with(limits(1, 0.0, true), &["a"]);
     leased(&mut p, ms(0));
-    p.postpone(
-        ms(0),
-        UrlId(0),
-        HostAnswer::Busy(Some(secs(u64::from(u32::MAX)))),
-    );
+    p.postpone(ms(0), UrlId(0), HostAnswer::Busy(Some(secs(u64::from(u32::MAX)))));
     assert_eq!(p.wake_at(), Some(PAUSE_MAX));
 }
 
@@ -219,11 +206,7 @@ fn the_window_has_an_end() {
     let mut p = Politeness::new(limits(1, 0.0, false), 0);
     for id in 0..=(HOSTS_MAX - LOOK_AHEAD_URLS) as u64 {
         assert!(p.has_room());
-        p.add(
-            ms(0),
-            UrlId(id),
-            HostName::of(format!("http://h{id}/").as_bytes()),
-        );
+        p.add(ms(0), UrlId(id), HostName::of(format!("http://h{id}/").as_bytes()));
         p.next(ms(0), F);
     }
     assert!(!p.has_room());
@@ -242,10 +225,7 @@ fn served() -> impl Strategy<Value = Served> {
         1 => Just(HostAnswer::Nothing),
         2 => prop::option::of(0_u64..20).prop_map(|s| HostAnswer::Busy(s.map(secs))),
     ];
-    (1_u64..3_000, answer).prop_map(|(takes, answer)| Served {
-        takes: ms(takes),
-        answer,
-    })
+    (1_u64..3_000, answer).prop_map(|(takes, answer)| Served { takes: ms(takes), answer })
 }
 
 proptest! {

@@ -79,8 +79,7 @@ impl Trial {
             };
             urls.sort_unstable();
             let batches = urls.chunks(most).map(<[_]>::to_vec);
-            self.commands
-                .extend(batches.map(|batch| Command::Lease(worker, id, batch)));
+            self.commands.extend(batches.map(|batch| Command::Lease(worker, id, batch)));
         }
     }
 
@@ -158,12 +157,8 @@ impl Trial {
         }
         // Also those that wait at the barrier: nothing would ask for them later.
         let able = |f: &Fetcher| matches!(f.life, FetcherLife::Ready | FetcherLife::Running);
-        let able: Vec<_> = self
-            .fetchers
-            .iter()
-            .filter(|(_, f)| able(f))
-            .map(|(id, _)| *id)
-            .collect();
+        let able: Vec<_> =
+            self.fetchers.iter().filter(|(_, f)| able(f)).map(|(id, _)| *id).collect();
         for id in able {
             self.top_up(id);
         }
@@ -212,10 +207,8 @@ impl Trial {
     /// else, so that one poisonous URL abandons only itself. Says whether this
     /// fetcher is the one.
     fn top_up_quarantined(&mut self, id: FetcherId) -> bool {
-        let another = self
-            .fetchers
-            .iter()
-            .any(|(other, f)| *other != id && f.quarantined && f.is_live());
+        let another =
+            self.fetchers.iter().any(|(other, f)| *other != id && f.quarantined && f.is_live());
         let suspects = self.ledger.has_suspects();
         let Some(fetcher) = self.fetchers.get_mut(&id) else {
             return false;
@@ -253,9 +246,7 @@ impl Trial {
             reason = "clamped to the credit limit"
         )]
         let window = window.clamp(0.0, f64::from(CREDIT_MAX_URLS)) as u64;
-        let credit = (double + window)
-            .min(self.plan.credit_max.into())
-            .min(CREDIT_MAX_URLS.into());
+        let credit = (double + window).min(self.plan.credit_max.into()).min(CREDIT_MAX_URLS.into());
         if self.plan.split == Split::Static {
             return credit;
         }

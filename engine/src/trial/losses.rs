@@ -24,8 +24,7 @@ impl Trial {
     pub(super) fn start_fetcher(&mut self, worker: WorkerId, shard: Option<u32>) {
         let id = FetcherId(self.next_fetcher);
         self.next_fetcher += 1;
-        self.fetchers
-            .insert(id, Fetcher::new(self.now, worker, shard));
+        self.fetchers.insert(id, Fetcher::new(self.now, worker, shard));
         self.commands.push(Command::Prepare(worker, id));
     }
 

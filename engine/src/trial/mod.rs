@@ -180,10 +180,7 @@ impl Trial {
     /// before the first event, and not with [`Split::Static`]. `seed` keeps the
     /// pauses of two coordinators apart.
     pub fn limit_hosts(&mut self, limits: Limits, seed: u64) {
-        debug_assert!(
-            !limits.any() || self.plan.split == Split::Dynamic,
-            "shards know no hosts"
-        );
+        debug_assert!(!limits.any() || self.plan.split == Split::Dynamic, "shards know no hosts");
         self.hosts = limits.any().then(|| PoliteLeasing {
             politeness: Politeness::new(limits, seed),
             may_queue: limits.rate_per_host.is_none() && !limits.polite,
@@ -208,9 +205,7 @@ impl Trial {
     #[must_use]
     pub fn held_by_hosts(&self) -> Option<Duration> {
         let hosts = self.hosts.as_ref()?;
-        let now = hosts
-            .held_since
-            .map_or(Duration::ZERO, |since| self.now.saturating_sub(since));
+        let now = hosts.held_since.map_or(Duration::ZERO, |since| self.now.saturating_sub(since));
         Some(hosts.held + now)
     }
 
@@ -347,11 +342,9 @@ impl Trial {
                 continue;
             }
             match self.book(id, &completion, batch.retry_after(position)) {
-                Booked::Counted { attempt } => accepted.push(Accepted {
-                    completion,
-                    attempt,
-                    position,
-                }),
+                Booked::Counted { attempt } => {
+                    accepted.push(Accepted { completion, attempt, position })
+                }
                 Booked::AskedAgain => asked_again += 1,
                 Booked::Duplicate => {}
                 Booked::NotHeld => {
@@ -372,8 +365,7 @@ impl Trial {
         }
         if !accepted.is_empty() {
             self.last_completion = Some(self.now);
-            self.commands
-                .push(Command::Record(id, accepted, batch.details));
+            self.commands.push(Command::Record(id, accepted, batch.details));
         }
         if let Some(reason) = broken {
             return self.kill(id, reason);
@@ -441,10 +433,7 @@ impl Trial {
                 _ => false,
             };
             for id in self.fetchers_that(is_silent) {
-                self.kill(
-                    id,
-                    format!("it completed nothing for {} s", patience.as_secs()),
-                );
+                self.kill(id, format!("it completed nothing for {} s", patience.as_secs()));
             }
             self.top_up_by_host();
         }
@@ -462,9 +451,7 @@ impl Trial {
         let live = self.fetchers.values().filter(coming).count();
         match self.phase {
             RunPhase::Preparing | RunPhase::Running if self.ledger.remaining() == 0 => {
-                self.phase = RunPhase::Draining {
-                    deadline: self.now + FINISH_DEADLINE,
-                };
+                self.phase = RunPhase::Draining { deadline: self.now + FINISH_DEADLINE };
                 self.tell_workers(Command::Finish);
             }
             RunPhase::Preparing | RunPhase::Running if live == 0 => {
@@ -545,8 +532,7 @@ impl Trial {
     fn tell_workers(&mut self, command: impl Fn(WorkerId) -> Command) {
         let present = |life: &WorkerLife| *life == WorkerLife::Present;
         let workers = self.workers.iter().filter(|(_, life)| present(life));
-        self.commands
-            .extend(workers.map(|(worker, _)| command(*worker)));
+        self.commands.extend(workers.map(|(worker, _)| command(*worker)));
     }
 }
 

@@ -52,11 +52,7 @@ fn batch(ids: &[UrlId]) -> CompletionBatch {
 fn exited(fetcher: FetcherId, clean: bool) -> Box<FetcherExited> {
     Box::new(FetcherExited {
         fetcher,
-        exit: if clean {
-            Exit::Code(0)
-        } else {
-            Exit::Signal(9)
-        },
+        exit: if clean { Exit::Code(0) } else { Exit::Signal(9) },
         report: clean.then(FetcherReport::default),
         held: HoldSnapshot::default(),
         usage: None,
@@ -135,11 +131,7 @@ impl World {
     }
 
     fn live(&self) -> Vec<FetcherId> {
-        self.held
-            .keys()
-            .filter(|id| !self.gone.contains(id))
-            .copied()
-            .collect()
+        self.held.keys().filter(|id| !self.gone.contains(id)).copied().collect()
     }
 }
 
@@ -159,12 +151,7 @@ impl Harness {
     fn of(trial: Trial, commands: Vec<Command>) -> Self {
         let mut world = World::default();
         world.obey(commands);
-        Self {
-            trial,
-            world,
-            now: Duration::ZERO,
-            hosts: 1,
-        }
+        Self { trial, world, now: Duration::ZERO, hosts: 1 }
     }
 
     /// With these limits per host; URL i is at host i modulo `hosts`.
@@ -188,10 +175,7 @@ impl Harness {
             self.world.obey(commands);
         }
         let ledger = self.trial.ledger();
-        assert_eq!(
-            ledger.pending() + ledger.leased() + ledger.counts().done(),
-            ledger.total()
-        );
+        assert_eq!(ledger.pending() + ledger.leased() + ledger.counts().done(), ledger.total());
     }
 
     fn all_ready(&mut self) {
@@ -335,9 +319,7 @@ fn setup_failures_end_the_trial_with_the_reason() {
     h.send(Event::Exited(failed));
     assert_eq!(
         h.world.end,
-        Some(TrialEnd::Aborted(AbortReason::Setup(
-            "no descriptors".to_owned()
-        )))
+        Some(TrialEnd::Aborted(AbortReason::Setup("no descriptors".to_owned())))
     );
 }
 
@@ -356,10 +338,7 @@ fn a_fetcher_that_is_killed_at_its_start_is_started_again_a_few_times() {
     once_more.finish();
     assert_eq!(once_more.world.end, Some(TrialEnd::Done));
     h.send(Event::Exited(exited(FetcherId(4), false)));
-    assert!(matches!(
-        h.world.end,
-        Some(TrialEnd::Aborted(AbortReason::Setup(_)))
-    ));
+    assert!(matches!(h.world.end, Some(TrialEnd::Aborted(AbortReason::Setup(_)))));
 }
 
 #[test]
@@ -374,10 +353,7 @@ fn a_killed_fetcher_that_is_never_reaped_is_not_waited_for_for_ever() {
     assert_eq!(h.world.end, None);
     h.now += ms(1);
     h.send(Event::Tick);
-    assert!(matches!(
-        h.world.end,
-        Some(TrialEnd::Aborted(AbortReason::AllLost(_)))
-    ));
+    assert!(matches!(h.world.end, Some(TrialEnd::Aborted(AbortReason::AllLost(_)))));
 }
 
 #[test]
@@ -394,10 +370,7 @@ fn fetchers_that_only_ever_die_end_the_trial() {
             break;
         }
     }
-    assert!(matches!(
-        h.world.end,
-        Some(TrialEnd::Aborted(AbortReason::AllLost(_)))
-    ));
+    assert!(matches!(h.world.end, Some(TrialEnd::Aborted(AbortReason::AllLost(_)))));
 }
 
 #[test]
@@ -408,11 +381,7 @@ fn a_drain_waits_for_what_is_in_hand_and_no_longer_than_its_deadline() {
     let held = h.world.held[&FetcherId(0)].len();
     h.complete(FetcherId(0), held - 1);
     assert_eq!(h.world.end, None);
-    assert_eq!(
-        h.world.held[&FetcherId(0)].len(),
-        1,
-        "nothing new is leased"
-    );
+    assert_eq!(h.world.held[&FetcherId(0)].len(), 1, "nothing new is leased");
     h.now = ms(500);
     h.send(Event::Tick);
     assert_eq!(h.world.end, Some(TrialEnd::Aborted(AbortReason::Cancelled)));
@@ -485,10 +454,7 @@ fn static_shards_outlive_their_fetchers() {
 fn a_lost_worker_costs_a_url_one_lease_only() {
     let two = WorkerId(2);
     // So short a list that each fetcher may hold more when there are fewer.
-    let mut h = Harness::new(TrialPlan {
-        placement: vec![W, W, W, W, two],
-        ..plan(20, 5, 4)
-    });
+    let mut h = Harness::new(TrialPlan { placement: vec![W, W, W, W, two], ..plan(20, 5, 4) });
     h.all_ready();
     assert_eq!(h.trial.ledger().leased(), 20);
     let before = h.world.batches.len();
@@ -509,10 +475,7 @@ fn a_lost_worker_costs_a_url_one_lease_only() {
 
 #[test]
 fn what_is_lost_before_the_barrier_goes_to_those_that_wait_there() {
-    let mut h = Harness::new(TrialPlan {
-        placement: vec![WorkerId(2), W, W],
-        ..plan(1, 3, 4)
-    });
+    let mut h = Harness::new(TrialPlan { placement: vec![WorkerId(2), W, W], ..plan(1, 3, 4) });
     h.send(Event::Ready(FetcherId(0)));
     h.send(Event::Ready(FetcherId(1)));
     assert_eq!(h.world.held[&FetcherId(0)], [UrlId(0)]);
@@ -525,10 +488,7 @@ fn what_is_lost_before_the_barrier_goes_to_those_that_wait_there() {
 }
 
 fn per_host(max: u32) -> Limits {
-    Limits {
-        max_per_host: std::num::NonZeroU32::new(max),
-        ..Limits::default()
-    }
+    Limits { max_per_host: std::num::NonZeroU32::new(max), ..Limits::default() }
 }
 
 #[test]
@@ -583,10 +543,7 @@ fn only_where_moments_do_not_matter_do_urls_wait_within_fetchers() {
     assert_eq!(held(per_host(1), 500), (vec![8, 8], false));
     assert_eq!(held(per_host(1), 10), (vec![5, 5], false));
     assert_eq!(held(per_host(1), 3), (vec![2, 1], true));
-    let polite = Limits {
-        polite: true,
-        ..per_host(1)
-    };
+    let polite = Limits { polite: true, ..per_host(1) };
     assert_eq!(held(polite, 500), (vec![4, 4], false));
 }
 
@@ -606,10 +563,7 @@ fn a_list_longer_than_what_is_looked_at_ends() {
 
 #[test]
 fn a_rate_spaces_leases_and_says_when_to_come_back() {
-    let limits = Limits {
-        rate_per_host: Some(4.0),
-        ..Limits::default()
-    };
+    let limits = Limits { rate_per_host: Some(4.0), ..Limits::default() };
     let mut h = Harness::limited(plan(10, 2, 8), limits, 1);
     h.now = ms(50);
     h.all_ready();
@@ -621,10 +575,7 @@ fn a_rate_spaces_leases_and_says_when_to_come_back() {
         }
         if n < 10 {
             let at = h.trial.wake_at().unwrap();
-            assert!(
-                at >= began + ms(250) * n && at < began + ms(251) * n,
-                "{at:?}"
-            );
+            assert!(at >= began + ms(250) * n && at < began + ms(251) * n, "{at:?}");
             assert_eq!(h.trial.waiting_for_hosts().map(|w| w.hosts), Some(1));
             h.now = at;
             h.send(Event::Tick);
@@ -637,25 +588,16 @@ fn a_rate_spaces_leases_and_says_when_to_come_back() {
 
 #[test]
 fn a_busy_answer_is_not_recorded_until_there_is_no_more_patience() {
-    let limits = Limits {
-        polite: true,
-        ..per_host(6)
-    };
+    let limits = Limits { polite: true, ..per_host(6) };
     let mut h = Harness::limited(plan(2, 1, 4), limits, 2);
     h.all_ready();
     let answer = |h: &mut Harness, id: u64, status: u16, after: Option<u64>| {
         let held = h.world.held.get_mut(&FetcherId(0)).unwrap();
-        let at = held
-            .iter()
-            .position(|url| url.0 == id)
-            .expect("it is leased");
+        let at = held.iter().position(|url| url.0 == id).expect("it is leased");
         held.remove(at);
         let mut batch = batch(&[UrlId(id)]);
         batch.completions[0].status = Some(status);
-        batch.retry_afters = after
-            .map(|s| (0, Duration::from_secs(s)))
-            .into_iter()
-            .collect();
+        batch.retry_afters = after.map(|s| (0, Duration::from_secs(s))).into_iter().collect();
         h.send(Event::Completions(FetcherId(0), batch));
     };
     answer(&mut h, 0, 503, Some(5));
@@ -674,11 +616,7 @@ fn a_busy_answer_is_not_recorded_until_there_is_no_more_patience() {
     assert_eq!(h.world.recorded[&UrlId(0)], 1);
     assert_eq!(h.world.attempts[&UrlId(0)], 4);
     assert_eq!(h.trial.counts().asked_again, 3);
-    assert_eq!(
-        h.trial.counts().completed,
-        2,
-        "a whole response is one of any status"
-    );
+    assert_eq!(h.trial.counts().completed, 2, "a whole response is one of any status");
     assert!(!h.trial.is_degraded());
     h.finish();
     assert_eq!(h.world.end, Some(TrialEnd::Done));
@@ -688,9 +626,7 @@ fn a_busy_answer_is_not_recorded_until_there_is_no_more_patience() {
 fn a_drain_does_not_wait_for_hosts() {
     let mut h = Harness::limited(plan(100, 1, 4), per_host(1), 1);
     h.all_ready();
-    h.send(Event::Drain {
-        deadline: ms(9_000),
-    });
+    h.send(Event::Drain { deadline: ms(9_000) });
     h.complete(FetcherId(0), 1);
     assert_eq!(h.world.end, Some(TrialEnd::Aborted(AbortReason::Cancelled)));
 }
@@ -698,10 +634,7 @@ fn a_drain_does_not_wait_for_hosts() {
 #[test]
 fn the_requests_of_a_lost_worker_count_until_they_must_be_over() {
     let mut h = Harness::limited(
-        TrialPlan {
-            placement: vec![WorkerId(1), WorkerId(2)],
-            ..plan(10, 2, 4)
-        },
+        TrialPlan { placement: vec![WorkerId(1), WorkerId(2)], ..plan(10, 2, 4) },
         per_host(1),
         1,
     );
@@ -752,10 +685,7 @@ fn a_killed_fetcher_that_is_never_reaped_keeps_no_shard_back() {
         h.now += ms(1);
         h.complete(FetcherId(0), 4);
     }
-    assert!(
-        h.trial.counts().completed < 100,
-        "its place is kept for a while"
-    );
+    assert!(h.trial.counts().completed < 100, "its place is kept for a while");
     h.now += REAP_DEADLINE + ms(1);
     h.send(Event::Tick);
     for _ in 0..100 {

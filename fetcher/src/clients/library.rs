@@ -129,17 +129,11 @@ impl LibraryFetch {
         if let Some(address) = target.ip()
             && !plan.policy.allows(address)
         {
-            let denied = LookupError::Denied {
-                host: target.host().to_owned(),
-                address,
-            };
+            let denied = LookupError::Denied { host: target.host().to_owned(), address };
             return Err(FetchFailure::new(denied.outcome(), denied.to_string()));
         }
-        let headers = if self.chain.is_at_first_origin() {
-            &plan.headers
-        } else {
-            &plan.public_headers
-        };
+        let headers =
+            if self.chain.is_at_first_origin() { &plan.headers } else { &plan.public_headers };
         Ok((target, headers))
     }
 
@@ -153,16 +147,13 @@ impl LibraryFetch {
     ) -> Result<(), FetchFailure> {
         let status = status.as_u16();
         if status == 101 {
-            return Err(FetchFailure::protocol(
-                "the server switched protocols unasked",
-            ));
+            return Err(FetchFailure::protocol("the server switched protocols unasked"));
         }
         let last = |name| headers.get_all(name).iter().next_back();
         self.first_byte = Some(now);
         self.status = Some(status);
-        self.retry_after_s = retry_after::seconds(status, |name| {
-            headers.get(name).map(|value| value.as_bytes())
-        });
+        self.retry_after_s =
+            retry_after::seconds(status, |name| headers.get(name).map(|value| value.as_bytes()));
         self.sink.restart();
         self.location = last(header::LOCATION)
             .filter(|_| is_redirect(status) && plan.redirects > 0)

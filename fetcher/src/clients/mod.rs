@@ -82,9 +82,7 @@ pub fn descriptors_needed(setup: &Setup) -> u64 {
 pub(crate) fn run(setup: Setup, mut pipes: Pipes) -> Result<(), ExitReason> {
     let outcome = set_up_and_run(setup, &mut pipes);
     if let Err(ExitReason::Setup(error)) = &outcome {
-        pipes.send(Message::Failed(SetupFailed {
-            reason: error.to_string(),
-        }));
+        pipes.send(Message::Failed(SetupFailed { reason: error.to_string() }));
         pipes.flush()?;
     }
     outcome
@@ -92,13 +90,8 @@ pub(crate) fn run(setup: Setup, mut pipes: Pipes) -> Result<(), ExitReason> {
 
 fn set_up_and_run(setup: Setup, pipes: &mut Pipes) -> Result<(), ExitReason> {
     descriptors::provide(descriptors_needed(&setup), setup.concurrency.get())?;
-    let run = built_in(setup.client).and_then(|row| {
-        if setup.model.is_blocking() {
-            row.run_blocking
-        } else {
-            row.run_on_loop
-        }
-    });
+    let run = built_in(setup.client)
+        .and_then(|row| if setup.model.is_blocking() { row.run_blocking } else { row.run_on_loop });
     // The wire lets no such setup through.
     let run = run.ok_or_else(|| SetupError::Client {
         client: setup.client.name(),

@@ -77,10 +77,7 @@ fn client(
         .dns_resolver(LibraryResolver(Resolver::new(http, counters)))
         .connector_layer(CountConnections(counters.clone()))
         .build()
-        .map_err(|error| SetupError::Client {
-            client: "reqwest",
-            reason: causes(&error),
-        })
+        .map_err(|error| SetupError::Client { client: "reqwest", reason: causes(&error) })
 }
 
 /// What an error of the library is called here.
@@ -125,10 +122,7 @@ fn of_input_or_output(error: &Error, cause: &io::Error) -> FetchFailure {
     // What the library itself says of a body that is not chunked as it should
     // be; the system has other words.
     let is_no_body = cause.raw_os_error().is_none()
-        && matches!(
-            cause.kind(),
-            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput
-        );
+        && matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
     if error.is_connect() {
         FetchFailure::in_connect(cause)
     } else if is_no_body {
@@ -213,10 +207,7 @@ impl<S> Layer<S> for CountConnections {
     type Service = CountedConnector<S>;
 
     fn layer(&self, inner: S) -> CountedConnector<S> {
-        CountedConnector {
-            inner,
-            counters: self.0.clone(),
-        }
+        CountedConnector { inner, counters: self.0.clone() }
     }
 }
 
@@ -257,10 +248,8 @@ impl Resolve for LibraryResolver {
             // The connector's own time limit drops this future.
             let deadline = Instant::now() + fanout_proto::limits::TIMEOUT_MAX;
             let addresses = resolver.lookup(name.as_str(), deadline).await?;
-            let addresses: Vec<_> = addresses
-                .iter()
-                .map(|address| SocketAddr::from((*address, 0)))
-                .collect();
+            let addresses: Vec<_> =
+                addresses.iter().map(|address| SocketAddr::from((*address, 0))).collect();
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }

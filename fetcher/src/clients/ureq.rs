@@ -64,17 +64,11 @@ struct Connecting {
 }
 
 impl Connecting {
-    const NONE: Self = Self {
-        took: Duration::ZERO,
-        failed: false,
-    };
+    const NONE: Self = Self { took: Duration::ZERO, failed: false };
 
     fn note(begin: Instant, failed: bool) {
         CONNECTING.with(|connecting| {
-            connecting.set(Self {
-                took: connecting.get().took + begin.elapsed(),
-                failed,
-            });
+            connecting.set(Self { took: connecting.get().took + begin.elapsed(), failed });
         });
     }
 }
@@ -163,13 +157,10 @@ impl Ureq {
     fn exchange(&mut self, start: Instant) -> Result<(), FetchFailure> {
         let (agent, plan, fetch) = (&self.agent, &self.plan, &mut self.fetch);
         let (target, headers) = fetch.request(plan)?;
-        let mut request = Request::builder()
-            .method(&plan.method)
-            .uri(target.as_str())
-            .body(())
-            .map_err(|error| {
-                FetchFailure::protocol(format!("the URL cannot be fetched: {error}"))
-            })?;
+        let mut request =
+            Request::builder().method(&plan.method).uri(target.as_str()).body(()).map_err(
+                |error| FetchFailure::protocol(format!("the URL cannot be fetched: {error}")),
+            )?;
         *request.headers_mut() = headers.clone();
         // The agent's own limit holds for one request; redirects share it.
         let left = plan.timeout.saturating_sub(start.elapsed());
@@ -260,10 +251,7 @@ impl UreqResolver for LibraryResolver {
     ) -> Result<ResolvedSocketAddrs, Error> {
         let begin = Instant::now();
         let host = uri.host().ok_or(Error::HostNotFound)?;
-        let host = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .unwrap_or(host);
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let https = uri.scheme() == Some(&Scheme::HTTPS);
         let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
         let within = match timeout.after {

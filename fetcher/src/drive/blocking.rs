@@ -31,12 +31,7 @@ impl BlockingCore {
         scratch: &'static mut [u8],
         watchdog: Option<Watchdog>,
     ) -> Self {
-        Self {
-            slot: CoreSlot::new(core),
-            request: Vec::new(),
-            scratch,
-            watchdog,
-        }
+        Self { slot: CoreSlot::new(core), request: Vec::new(), scratch, watchdog }
     }
 
     fn run(
@@ -68,9 +63,7 @@ impl BlockingCore {
         notes: &mut FetchNotes,
     ) -> Result<bool, Trouble> {
         self.request.clear();
-        self.slot
-            .fetch
-            .request(&self.slot.core.plan, &mut self.request);
+        self.slot.fetch.request(&self.slot.core.plan, &mut self.request);
         let (socket, tls) = connection.parts();
         let mut exchange = Exchange {
             plan: &self.slot.core.plan,
@@ -93,9 +86,7 @@ impl BlockingCore {
                     if let Some(watchdog) = self.watchdog {
                         watchdog.check();
                     }
-                    socket
-                        .limit_wait(left)
-                        .map_err(|error| FetchFailure::in_exchange(&error))?;
+                    socket.limit_wait(left).map_err(|error| FetchFailure::in_exchange(&error))?;
                 }
             }
         }
@@ -213,11 +204,7 @@ impl DeadlineStream {
         let timeout = within.min(most).max(SHORTEST_WAIT);
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
-        Ok(Self {
-            stream,
-            timeout,
-            most,
-        })
+        Ok(Self { stream, timeout, most })
     }
 }
 

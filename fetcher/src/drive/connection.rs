@@ -97,12 +97,7 @@ impl From<FetchFailure> for Trouble {
 
 impl<S> Connection<S> {
     pub(crate) fn plain(origin: UrlOrigin, socket: S) -> Self {
-        Self {
-            origin,
-            socket,
-            tls: None,
-            idle_since: None,
-        }
+        Self { origin, socket, tls: None, idle_since: None }
     }
 
     /// A connection on which [`handshake`] is to follow.
@@ -115,10 +110,7 @@ impl<S> Connection<S> {
             |error: &dyn std::fmt::Display| FetchFailure::new(Outcome::Tls, error.to_string());
         let name = ServerName::try_from(origin.host.to_string()).map_err(|e| failed(&e))?;
         let tls = ClientConnection::new(config.clone(), name).map_err(|e| failed(&e))?;
-        Ok(Self {
-            tls: Some(Box::new(tls)),
-            ..Self::plain(origin, socket)
-        })
+        Ok(Self { tls: Some(Box::new(tls)), ..Self::plain(origin, socket) })
     }
 
     /// The connection's parts, so that a socket can be wrapped while TLS is used.
@@ -140,9 +132,7 @@ impl<S> Connection<S> {
     where
         S: TrySocket,
     {
-        if self
-            .idle_since
-            .is_some_and(|since| now.saturating_duration_since(since) <= TRUSTED_IDLE)
+        if self.idle_since.is_some_and(|since| now.saturating_duration_since(since) <= TRUSTED_IDLE)
         {
             return true;
         }
@@ -233,9 +223,7 @@ pub(crate) fn advance(
                 if left.is_zero() {
                     return Err(Trouble::TimedOut);
                 }
-                socket
-                    .limit_wait(left)
-                    .map_err(|error| FetchFailure::in_exchange(&error))?;
+                socket.limit_wait(left).map_err(|error| FetchFailure::in_exchange(&error))?;
             }
         }
     }
@@ -252,8 +240,7 @@ fn lost(exchange: &Exchange<'_>, error: io::Error) -> Trouble {
 /// Whether TLS holds no decrypted bytes that were not asked for.
 fn is_drained(tls: &mut Option<Box<ClientConnection>>) -> bool {
     tls.as_mut().is_none_or(|tls| {
-        tls.process_new_packets()
-            .is_ok_and(|state| state.plaintext_bytes_to_read() == 0)
+        tls.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() == 0)
     })
 }
 

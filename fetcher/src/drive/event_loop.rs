@@ -44,10 +44,7 @@ pub(crate) struct AsyncCore {
 impl AsyncCore {
     /// Must be called inside the runtime.
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self {
-            slot: CoreSlot::new(core),
-            timer: Box::pin(sleep_until(Instant::now().into())),
-        }
+        Self { slot: CoreSlot::new(core), timer: Box::pin(sleep_until(Instant::now().into())) }
     }
 
     async fn run(
@@ -160,17 +157,12 @@ impl AsyncCore {
             if share.is_zero() {
                 return Err(limits.passed(core, Outcome::Connect, "connecting"));
             }
-            match timeout_at(
-                (now + share).into(),
-                TcpStream::connect((*address, target.port())),
-            )
-            .await
+            match timeout_at((now + share).into(), TcpStream::connect((*address, target.port())))
+                .await
             {
                 Ok(Ok(stream)) => {
                     core.counters.connections_opened.increment();
-                    stream
-                        .set_nodelay(true)
-                        .map_err(|error| FetchFailure::in_connect(&error))?;
+                    stream.set_nodelay(true).map_err(|error| FetchFailure::in_connect(&error))?;
                     return self.secure(stream, limits).await;
                 }
                 Err(_) => {

@@ -15,18 +15,12 @@ pub(crate) struct IdleConnections<S> {
 impl<S> IdleConnections<S> {
     /// Room for `max` connections, the one in use included.
     pub(crate) fn new(max: usize) -> Self {
-        Self {
-            kept: Vec::with_capacity(max.min(1)),
-            max: max.max(1),
-        }
+        Self { kept: Vec::with_capacity(max.min(1)), max: max.max(1) }
     }
 
     /// A kept connection that leads to the target's origin.
     fn take(&mut self, target: &Target) -> Option<Connection<S>> {
-        let index = self
-            .kept
-            .iter()
-            .rposition(|connection| target.is_at(&connection.origin))?;
+        let index = self.kept.iter().rposition(|connection| target.is_at(&connection.origin))?;
         Some(self.kept.remove(index))
     }
 

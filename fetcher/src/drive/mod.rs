@@ -32,9 +32,7 @@ pub(crate) const READ_BYTES: usize = 16 * 1024;
 /// process: pages that no slot reads into are never touched and so cost nothing.
 pub(crate) fn read_buffers(slots: u32) -> impl FnMut() -> &'static mut [u8] {
     let slots = usize::try_from(slots).expect("at most 65,536");
-    let mut buffers = vec![0; slots * READ_BYTES]
-        .leak()
-        .chunks_exact_mut(READ_BYTES);
+    let mut buffers = vec![0; slots * READ_BYTES].leak().chunks_exact_mut(READ_BYTES);
     move || buffers.next().expect("a buffer for each slot")
 }
 
@@ -153,10 +151,7 @@ struct ConnectLimits {
 
 impl ConnectLimits {
     fn new(core: &Core, now: Instant, whole: Instant) -> Self {
-        Self {
-            own: now + core.connect_timeout,
-            whole,
-        }
+        Self { own: now + core.connect_timeout, whole }
     }
 
     fn end(self) -> Instant {

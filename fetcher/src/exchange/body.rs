@@ -60,11 +60,7 @@ pub(crate) struct BodySink {
 
 impl BodySink {
     pub(crate) fn new(limit: u64) -> Self {
-        Self {
-            received: 0,
-            limit,
-            decoder: None,
-        }
+        Self { received: 0, limit, decoder: None }
     }
 
     /// Forgets everything: another body begins.
@@ -129,17 +125,11 @@ impl BodySink {
 }
 
 fn too_large(limit: u64) -> FetchFailure {
-    FetchFailure::new(
-        Outcome::TooLarge,
-        format!("the body is larger than {limit} bytes"),
-    )
+    FetchFailure::new(Outcome::TooLarge, format!("the body is larger than {limit} bytes"))
 }
 
 fn broken(what: impl std::fmt::Display) -> FetchFailure {
-    FetchFailure::new(
-        Outcome::Decode,
-        format!("the body cannot be decoded: {what}"),
-    )
+    FetchFailure::new(Outcome::Decode, format!("the body cannot be decoded: {what}"))
 }
 
 /// Counts decoded bytes and refuses those above the limit.
@@ -164,8 +154,7 @@ impl DecodedCounter {
 
 impl Write for DecodedCounter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.add(bytes.len())
-            .map_err(|failure| io::Error::other(failure.detail))?;
+        self.add(bytes.len()).map_err(|failure| io::Error::other(failure.detail))?;
         Ok(bytes.len())
     }
 
@@ -206,11 +195,7 @@ impl Decoder {
                 decoder
                     .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX))
                     .map_err(broken)?;
-                Self::Zstd {
-                    decoder,
-                    counter,
-                    between_frames: true,
-                }
+                Self::Zstd { decoder, counter, between_frames: true }
             }
         })
     }
@@ -224,11 +209,7 @@ impl Decoder {
                 settle(decoder);
                 gzip_failure(decoder.get_ref(), &error)
             }),
-            Self::Brotli {
-                state,
-                counter,
-                ended,
-            } => {
+            Self::Brotli { state, counter, ended } => {
                 let mut scratch = [0; STEP_BYTES];
                 while !(*ended && bytes.is_empty()) {
                     if *ended {
@@ -259,16 +240,10 @@ impl Decoder {
                 }
                 Ok(())
             }
-            Self::Zstd {
-                decoder,
-                counter,
-                between_frames,
-            } => {
+            Self::Zstd { decoder, counter, between_frames } => {
                 let mut scratch = [0; STEP_BYTES];
                 loop {
-                    let status = decoder
-                        .run_on_buffers(bytes, &mut scratch)
-                        .map_err(broken)?;
+                    let status = decoder.run_on_buffers(bytes, &mut scratch).map_err(broken)?;
                     counter.add(status.bytes_written)?;
                     bytes = &bytes[status.bytes_read..];
                     if status.bytes_read > 0 || status.bytes_written > 0 {
@@ -288,14 +263,10 @@ impl Decoder {
 
     fn finish(&mut self) -> Result<(), FetchFailure> {
         match self {
-            Self::Gzip(decoder) => decoder
-                .try_finish()
-                .map_err(|error| gzip_failure(decoder.get_ref(), &error)),
-            Self::Brotli { ended: true, .. }
-            | Self::Zstd {
-                between_frames: true,
-                ..
-            } => Ok(()),
+            Self::Gzip(decoder) => {
+                decoder.try_finish().map_err(|error| gzip_failure(decoder.get_ref(), &error))
+            }
+            Self::Brotli { ended: true, .. } | Self::Zstd { between_frames: true, .. } => Ok(()),
             Self::Brotli { .. } => Err(broken("the brotli stream is cut short")),
             Self::Zstd { .. } => Err(broken("the zstd stream is cut short")),
         }
@@ -366,21 +337,16 @@ mod tests {
         let text = vec![b'a'; 60_000];
         for (coding, stream) in streams(&text) {
             let length = stream.len() as u64;
-            assert_eq!(
-                verdict(coding, 60_004, &[&stream]),
-                Ok(length),
-                "{coding:?}"
-            );
+            assert_eq!(verdict(coding, 60_004, &[&stream]), Ok(length), "{coding:?}");
         }
     }
 
     #[test]
     fn what_unfolds_past_the_limit_is_too_large() {
         let text = vec![0; 10_000_000];
-        for (coding, stream) in [
-            (ContentCoding::Gzip, gzip(&text)),
-            (ContentCoding::Zstd, zstd(&text)),
-        ] {
+        for (coding, stream) in
+            [(ContentCoding::Gzip, gzip(&text)), (ContentCoding::Zstd, zstd(&text))]
+        {
             assert_eq!(
                 verdict(coding, 9_999_999, &[&stream]),
                 Err(Outcome::TooLarge),
@@ -397,10 +363,8 @@ mod tests {
     fn no_more_is_counted_than_is_allowed() {
         for piece in [1, 3, 100] {
             let mut sink = BodySink::new(10);
-            let failure = [b'x'; 100]
-                .chunks(piece)
-                .find_map(|bytes| sink.push(bytes).err())
-                .unwrap();
+            let failure =
+                [b'x'; 100].chunks(piece).find_map(|bytes| sink.push(bytes).err()).unwrap();
             assert_eq!(failure.outcome, Outcome::TooLarge);
             assert_eq!(sink.received(), 10);
         }
@@ -427,17 +391,9 @@ mod tests {
     fn a_stream_that_is_cut_or_broken_is_told() {
         for (coding, mut stream) in streams(b"some text that is long enough to matter") {
             let cut = &stream[..stream.len() - 1];
-            assert_eq!(
-                verdict(coding, 1000, &[cut]),
-                Err(Outcome::Decode),
-                "{coding:?}"
-            );
+            assert_eq!(verdict(coding, 1000, &[cut]), Err(Outcome::Decode), "{coding:?}");
             stream[0] ^= 0x11;
-            assert_eq!(
-                verdict(coding, 1000, &[&stream]),
-                Err(Outcome::Decode),
-                "{coding:?}"
-            );
+            assert_eq!(verdict(coding, 1000, &[&stream]), Err(Outcome::Decode), "{coding:?}");
         }
     }
 

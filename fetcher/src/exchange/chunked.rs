@@ -88,9 +88,7 @@ impl Chunked {
             }
         }
         Ok(match self.step {
-            ChunkStep::Over => BodyProgress::Over {
-                excess: bytes.len(),
-            },
+            ChunkStep::Over => BodyProgress::Over { excess: bytes.len() },
             _ => BodyProgress::More,
         })
     }
@@ -108,9 +106,7 @@ impl Chunked {
                 ChunkStep::SizeLf
             }
             (ChunkStep::SizeStart | ChunkStep::Size | ChunkStep::SizeSpace, _) => {
-                return Err(FetchFailure::protocol(
-                    "a chunk's size is no hexadecimal number",
-                ));
+                return Err(FetchFailure::protocol("a chunk's size is no hexadecimal number"));
             }
             // What an extension means does not matter, but a line ends in both.
             (ChunkStep::Extension, b'\n') => return Err(bare_line_end()),
@@ -120,9 +116,7 @@ impl Chunked {
             (ChunkStep::DataCr, b'\r') => ChunkStep::DataLf,
             (ChunkStep::DataLf, b'\n') => ChunkStep::SizeStart,
             (ChunkStep::DataCr | ChunkStep::DataLf, _) => {
-                return Err(FetchFailure::protocol(
-                    "a chunk is longer than its size says",
-                ));
+                return Err(FetchFailure::protocol("a chunk is longer than its size says"));
             }
             (ChunkStep::LineStart, b'\r') => ChunkStep::EndLf,
             (ChunkStep::LineStart | ChunkStep::TrailerName, _) if is_token(byte) => {
@@ -209,27 +203,16 @@ mod tests {
     fn what_is_no_chunk_is_told() {
         let no_size = Err("a chunk's size is no hexadecimal number".to_owned());
         for size in ["+2", "-2", " 2", "0x2", "size", "", ";a", "2 2", "2\x0c"] {
-            assert_eq!(
-                take(&format!("{size}\r\nab\r\n0\r\n\r\n")),
-                no_size,
-                "{size}"
-            );
+            assert_eq!(take(&format!("{size}\r\nab\r\n0\r\n\r\n")), no_size, "{size}");
         }
         let refused = |body: &str| take(body).unwrap_err();
         assert_eq!(
             refused("10000000000000002\r\nab\r\n0\r\n\r\n"),
             "a chunk's size needs more than 64 bits"
         );
-        assert_eq!(
-            refused("2\r\nabc\r\n0\r\n\r\n"),
-            "a chunk is longer than its size says"
-        );
+        assert_eq!(refused("2\r\nabc\r\n0\r\n\r\n"), "a chunk is longer than its size says");
         for body in ["2;a\nb\r\n", "2;a\rb\r\n", "0\r\n\rx", "0\r\na:\rx"] {
-            assert_eq!(
-                refused(body),
-                "a line of the chunked body does not end in CR LF",
-                "{body}"
-            );
+            assert_eq!(refused(body), "a line of the chunked body does not end in CR LF", "{body}");
         }
         for trailer in ["nonsense", ": x", " x: y", "x : y", "x: \0"] {
             assert_eq!(
@@ -254,9 +237,6 @@ mod tests {
         );
         // But any number of small chunks will do.
         let small = "1;a=b\r\nx\r\n".repeat(most);
-        assert_eq!(
-            take(&format!("{small}0\r\n\r\n")),
-            Ok(Some(("x".repeat(most), 0)))
-        );
+        assert_eq!(take(&format!("{small}0\r\n\r\n")), Ok(Some(("x".repeat(most), 0))));
     }
 }

@@ -101,8 +101,7 @@ impl FetchState {
     /// Begins an exchange: appends its request to `out`.
     pub(crate) fn request(&mut self, plan: &FetchPlan, out: &mut Vec<u8>) {
         self.response = Response::new();
-        plan.template
-            .write(&self.chain.target, self.chain.is_at_first_origin(), out);
+        plan.template.write(&self.chain.target, self.chain.is_at_first_origin(), out);
     }
 
     pub(crate) fn receive(
@@ -146,9 +145,7 @@ impl FetchState {
         match body {
             BodyProgress::Over { excess } => {
                 self.sink.finish()?;
-                Ok(ExchangeProgress::Over {
-                    keep: self.persistent && excess == 0,
-                })
+                Ok(ExchangeProgress::Over { keep: self.persistent && excess == 0 })
             }
             BodyProgress::More if is_redirect && self.sink.received() > DRAIN_MAX_BYTES => {
                 Ok(ExchangeProgress::Over { keep: false })
@@ -209,10 +206,7 @@ mod tests {
     ) -> (String, Result<ExchangeProgress, FetchFailure>) {
         let mut request = Vec::new();
         fetch.request(plan, &mut request);
-        (
-            String::from_utf8(request).unwrap(),
-            fetch.receive(plan, answer.as_bytes()),
-        )
+        (String::from_utf8(request).unwrap(), fetch.receive(plan, answer.as_bytes()))
     }
 
     fn redirect(location: &str, body: usize) -> String {
@@ -238,11 +232,8 @@ mod tests {
         assert!(request.starts_with("GET /2 HTTP/1.1\r\nhost: b\r\n"));
         assert!(!request.contains("secret"));
         assert_eq!(fetch.follow(&plan), Ok(true));
-        let (request, progress) = exchange(
-            &mut fetch,
-            &plan,
-            "HTTP/1.1 404 Not Found\r\ncontent-length: 3\r\n\r\nabc",
-        );
+        let (request, progress) =
+            exchange(&mut fetch, &plan, "HTTP/1.1 404 Not Found\r\ncontent-length: 3\r\n\r\nabc");
         assert!(request.contains("secret"), "back at the first host");
         assert_eq!(progress, KEPT);
         assert_eq!(fetch.follow(&plan), Ok(false));
@@ -256,10 +247,7 @@ mod tests {
         exchange(&mut fetch, &plan, &redirect("/", 0)).1.unwrap();
         assert_eq!(fetch.follow(&plan), Ok(true));
         exchange(&mut fetch, &plan, &redirect("/", 0)).1.unwrap();
-        assert_eq!(
-            fetch.follow(&plan).unwrap_err().outcome,
-            Outcome::RedirectLimit
-        );
+        assert_eq!(fetch.follow(&plan).unwrap_err().outcome, Outcome::RedirectLimit);
         assert_eq!(fetch.status, Some(302));
     }
 
@@ -267,10 +255,7 @@ mod tests {
     fn without_redirects_the_redirect_is_the_response() {
         let plan = plan(|http| http.redirects = 0);
         let mut fetch = started(&plan, "http://a/");
-        assert_eq!(
-            exchange(&mut fetch, &plan, &redirect("ftp://b/", 5)).1,
-            KEPT
-        );
+        assert_eq!(exchange(&mut fetch, &plan, &redirect("ftp://b/", 5)).1, KEPT);
         assert_eq!(fetch.follow(&plan), Ok(false));
         assert_eq!((fetch.status, fetch.body_bytes()), (Some(302), 5));
     }
@@ -279,9 +264,7 @@ mod tests {
     fn a_redirect_to_what_cannot_be_fetched_is_told() {
         let plan = plan(|_| ());
         let mut fetch = started(&plan, "http://a/");
-        exchange(&mut fetch, &plan, &redirect("ftp://b/", 0))
-            .1
-            .unwrap();
+        exchange(&mut fetch, &plan, &redirect("ftp://b/", 0)).1.unwrap();
         let failure = fetch.follow(&plan).unwrap_err();
         assert_eq!(failure.outcome, Outcome::BadRedirect);
         assert_eq!(

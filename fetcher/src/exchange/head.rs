@@ -83,9 +83,7 @@ fn parse_fields<const MAX: usize>(
         Ok(Status::Complete(length)) => Some(judge(method, &response, length)),
         Ok(Status::Partial) => Some(Ok(ParsedHead::Incomplete)),
         Err(Error::TooManyHeaders) => None,
-        Err(error) => Some(Err(FetchFailure::protocol(format!(
-            "not HTTP/1.1: {error}"
-        )))),
+        Err(error) => Some(Err(FetchFailure::protocol(format!("not HTTP/1.1: {error}")))),
     }
 }
 
@@ -96,9 +94,7 @@ fn judge(
 ) -> Result<ParsedHead, FetchFailure> {
     let status = match response.code {
         Some(101) => {
-            return Err(FetchFailure::protocol(
-                "the server switched protocols unasked",
-            ));
+            return Err(FetchFailure::protocol("the server switched protocols unasked"));
         }
         Some(100..200) => return Ok(ParsedHead::Interim(length)),
         Some(status @ 200..) => status,
@@ -111,9 +107,7 @@ fn judge(
     let head = Head {
         status,
         persistent: end != BodyEnd::Close && fields.persists(status, old),
-        location: is_redirect(status)
-            .then(|| last("location").map(Into::into))
-            .flatten(),
+        location: is_redirect(status).then(|| last("location").map(Into::into)).flatten(),
         coding: fields.coding,
         retry_after_s: retry_after::seconds(status, last),
         end,
@@ -123,10 +117,7 @@ fn judge(
 
 /// The last field of a name, which is compared without regard to case.
 fn last<'a>(fields: &[Header<'a>], name: &str) -> Option<&'a [u8]> {
-    fields
-        .iter()
-        .rfind(|field| field.name.eq_ignore_ascii_case(name))
-        .map(|field| field.value)
+    fields.iter().rfind(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
 }
 
 /// What the fields say that matter in nearly every head.
@@ -223,10 +214,7 @@ impl HeadFields {
 
 /// The elements of a list (RFC 9110, section 5.6.1), empty ones left out.
 fn elements(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
-    value
-        .split(|byte| *byte == b',')
-        .map(<[u8]>::trim_ascii)
-        .filter(|element| !element.is_empty())
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
 
 /// A number as Content-Length has it: digits and nothing else.
@@ -262,9 +250,8 @@ mod tests {
 
         fn length(&self) -> Result<Option<u64>, FetchFailure> {
             let mut length = None;
-            for element in self
-                .all("content-length")
-                .flat_map(|value| value.split(|byte| *byte == b','))
+            for element in
+                self.all("content-length").flat_map(|value| value.split(|byte| *byte == b','))
             {
                 let here = digits(element.trim_ascii())
                     .ok_or_else(|| FetchFailure::protocol("the Content-Length is no number"))?;
@@ -288,11 +275,7 @@ mod tests {
                     .flat_map(elements)
                     .next_back()
                     .is_some_and(|last| last.eq_ignore_ascii_case(b"chunked"));
-                return Ok(if is_chunked {
-                    BodyEnd::Chunks
-                } else {
-                    BodyEnd::Close
-                });
+                return Ok(if is_chunked { BodyEnd::Chunks } else { BodyEnd::Close });
             }
             Ok(self.length()?.map_or(BodyEnd::Close, BodyEnd::Length))
         }

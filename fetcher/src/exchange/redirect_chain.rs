@@ -35,9 +35,7 @@ impl RedirectChain {
     /// Whether that is where the URL itself leads, and so where confidential
     /// headers may go.
     pub(crate) fn is_at_first_origin(&self) -> bool {
-        self.first_origin
-            .as_ref()
-            .is_none_or(|origin| self.target.is_at(origin))
+        self.first_origin.as_ref().is_none_or(|origin| self.target.is_at(origin))
     }
 
     /// Goes on to where a redirect leads.
@@ -52,15 +50,11 @@ impl RedirectChain {
             let shown = &location[..location.len().min(100)];
             FetchFailure::new(
                 Outcome::BadRedirect,
-                format!(
-                    "redirected to '{}': {error}",
-                    String::from_utf8_lossy(shown)
-                ),
+                format!("redirected to '{}': {error}", String::from_utf8_lossy(shown)),
             )
         })?;
         let previous = std::mem::replace(&mut self.target, next);
-        self.first_origin
-            .get_or_insert_with(|| Box::new(previous.origin()));
+        self.first_origin.get_or_insert_with(|| Box::new(previous.origin()));
         self.followed += 1;
         Ok(())
     }

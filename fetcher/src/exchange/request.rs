@@ -10,12 +10,8 @@ const HEADERS_MAX_BYTES: usize = 16 * 1024;
 
 /// Headers that are told to the host of the URL only, never to one that a
 /// redirect leads to.
-const CONFIDENTIAL: [HeaderName; 4] = [
-    header::AUTHORIZATION,
-    header::COOKIE,
-    header::PROXY_AUTHORIZATION,
-    header::HOST,
-];
+const CONFIDENTIAL: [HeaderName; 4] =
+    [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::HOST];
 
 /// Own headers that cannot be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,10 +76,7 @@ impl Headers {
         if http.no_keepalive {
             add(header::CONNECTION, "close")?;
         }
-        let length = fields
-            .iter()
-            .map(|(name, value)| name.as_str().len() + value.len() + 4)
-            .sum();
+        let length = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
         if length > HEADERS_MAX_BYTES {
             return Err(HeaderError::TooLong(length));
         }
@@ -125,11 +118,7 @@ impl FieldBlock {
         }
         bytes.extend_from_slice(b"\r\n");
         let has = |wanted: HeaderName| fields.clone().any(|(name, _)| *name == wanted);
-        Self {
-            bytes,
-            names_host: has(header::HOST),
-            authorizes: has(header::AUTHORIZATION),
-        }
+        Self { bytes, names_host: has(header::HOST), authorizes: has(header::AUTHORIZATION) }
     }
 }
 
@@ -148,11 +137,7 @@ impl RequestTemplate {
     /// Appends the request for `target`. `first_host` is false where only a
     /// redirect leads: confidential headers are then left out.
     pub(crate) fn write(&self, target: &Target, first_host: bool, out: &mut Vec<u8>) {
-        let fields = if first_host {
-            &self.to_first_host
-        } else {
-            &self.to_other_hosts
-        };
+        let fields = if first_host { &self.to_first_host } else { &self.to_other_hosts };
         out.extend_from_slice(self.method);
         target.write_path(out);
         out.extend_from_slice(b" HTTP/1.1\r\n");
@@ -241,9 +226,7 @@ mod tests {
     #[test]
     fn headers_that_cannot_be_sent_are_refused() {
         let refused = |name: &str, value: &str| {
-            Headers::new(&settings(&[(name, value)]))
-                .unwrap_err()
-                .to_string()
+            Headers::new(&settings(&[(name, value)])).unwrap_err().to_string()
         };
         assert!(refused("a b", "").contains("not a header name"));
         assert!(refused("a", "b\r\nc: d").contains("cannot carry"));

@@ -36,11 +36,7 @@ enum ResponseState {
 
 impl Response {
     pub(crate) fn new() -> Self {
-        Self {
-            state: ResponseState::Head(Vec::new()),
-            interim: 0,
-            blank: 0,
-        }
+        Self { state: ResponseState::Head(Vec::new()), interim: 0, blank: 0 }
     }
 
     /// Whether no byte of this response, or of an interim one, has come: on a
@@ -148,9 +144,7 @@ impl Response {
                     return Ok(BodyProgress::More);
                 }
                 self.state = ResponseState::Over;
-                Ok(BodyProgress::Over {
-                    excess: bytes.len() - taken,
-                })
+                Ok(BodyProgress::Over { excess: bytes.len() - taken })
             }
             ResponseState::UntilClose => {
                 sink(bytes)?;
@@ -163,9 +157,7 @@ impl Response {
                 }
                 Ok(progress)
             }
-            ResponseState::Over => Ok(BodyProgress::Over {
-                excess: bytes.len(),
-            }),
+            ResponseState::Over => Ok(BodyProgress::Over { excess: bytes.len() }),
         }
     }
 
@@ -184,10 +176,7 @@ impl Response {
             }
             ResponseState::Length(_) | ResponseState::Chunked(_) => "within the body",
         };
-        Err(FetchFailure::new(
-            Outcome::Closed,
-            format!("the server closed the connection {cut}"),
-        ))
+        Err(FetchFailure::new(Outcome::Closed, format!("the server closed the connection {cut}")))
     }
 }
 
@@ -265,9 +254,7 @@ mod tests {
 
     fn head(text: &str) -> Result<Head, FetchFailure> {
         let mut response = Response::new();
-        response
-            .head(Method::Get, text.as_bytes())
-            .map(|found| found.expect("a whole head").0)
+        response.head(Method::Get, text.as_bytes()).map(|found| found.expect("a whole head").0)
     }
 
     fn keeps(text: &str) -> bool {
@@ -278,19 +265,10 @@ mod tests {
     fn bodies_end_where_they_say() {
         let get = |text: &str| receive(Method::Get, &[text.as_bytes()], false);
         let whole = |status, data: &str| Some(Ok((status, data.as_bytes().to_vec(), 0)));
-        assert_eq!(
-            get("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab"),
-            whole(200, "ab")
-        );
-        assert_eq!(
-            get("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"),
-            whole(200, "")
-        );
+        assert_eq!(get("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nab"), whole(200, "ab"));
+        assert_eq!(get("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"), whole(200, ""));
         assert_eq!(get("HTTP/1.1 204 No Content\r\n\r\n"), whole(204, ""));
-        assert_eq!(
-            get("HTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\n\r\n"),
-            whole(304, "")
-        );
+        assert_eq!(get("HTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\n\r\n"), whole(304, ""));
         assert_eq!(
             get(
                 "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;x=y\r\na\r\n01\r\nb\r\n0\r\nt: u\r\n\r\n"
@@ -315,14 +293,8 @@ mod tests {
     #[test]
     fn an_early_end_is_told_from_the_end() {
         let closed = |text: &str| receive(Method::Get, &[text.as_bytes()], true).unwrap();
-        assert_eq!(
-            closed("HTTP/1.1 200 OK\r\n\r\nab"),
-            Ok((200, b"ab".to_vec(), 0))
-        );
-        assert_eq!(
-            closed("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nab"),
-            Err(Outcome::Closed)
-        );
+        assert_eq!(closed("HTTP/1.1 200 OK\r\n\r\nab"), Ok((200, b"ab".to_vec(), 0)));
+        assert_eq!(closed("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nab"), Err(Outcome::Closed));
         assert_eq!(
             closed("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n"),
             Err(Outcome::Closed)
@@ -351,19 +323,10 @@ mod tests {
     fn limits_hold() {
         let refused = |text: String| {
             let pieces: Vec<_> = text.as_bytes().chunks(1000).collect();
-            assert_eq!(
-                receive(Method::Get, &pieces, false),
-                Some(Err(Outcome::Protocol))
-            );
+            assert_eq!(receive(Method::Get, &pieces, false), Some(Err(Outcome::Protocol)));
         };
-        refused(format!(
-            "HTTP/1.1 200 OK\r\na: {}\r\n\r\n",
-            "b".repeat(HEADER_MAX_BYTES)
-        ));
-        refused(format!(
-            "HTTP/1.1 200 OK\r\n{}\r\n",
-            "a: b\r\n".repeat(HEADERS_MAX + 1)
-        ));
+        refused(format!("HTTP/1.1 200 OK\r\na: {}\r\n\r\n", "b".repeat(HEADER_MAX_BYTES)));
+        refused(format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(HEADERS_MAX + 1)));
         refused("HTTP/1.1 102 x\r\n\r\n".repeat(17));
         let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
         refused(format!("{chunked}{}", "1".repeat(5000)));
@@ -403,9 +366,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 1\r\n\r\n"
         ));
         assert!(!keeps("HTTP/1.1 204 x\r\ncontent-length: 1\r\n\r\n"));
-        assert!(!keeps(
-            "HTTP/1.1 204 x\r\ntransfer-encoding: chunked\r\n\r\n"
-        ));
+        assert!(!keeps("HTTP/1.1 204 x\r\ntransfer-encoding: chunked\r\n\r\n"));
         assert!(keeps("HTTP/1.1 204 x\r\ncontent-length: 0\r\n\r\n"));
         assert!(keeps("HTTP/1.1 304 x\r\ncontent-length: 1\r\n\r\n"));
     }
@@ -413,13 +374,9 @@ mod tests {
     #[test]
     fn persistence_follows_version_and_connection() {
         assert!(keeps("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n"));
-        assert!(!keeps(
-            "HTTP/1.1 200 OK\r\nconnection: x, Close\r\ncontent-length: 1\r\n\r\n"
-        ));
+        assert!(!keeps("HTTP/1.1 200 OK\r\nconnection: x, Close\r\ncontent-length: 1\r\n\r\n"));
         assert!(!keeps("HTTP/1.0 200 OK\r\ncontent-length: 1\r\n\r\n"));
-        assert!(keeps(
-            "HTTP/1.0 200 OK\r\nconnection: Keep-Alive\r\ncontent-length: 1\r\n\r\n"
-        ));
+        assert!(keeps("HTTP/1.0 200 OK\r\nconnection: Keep-Alive\r\ncontent-length: 1\r\n\r\n"));
         assert!(!keeps("HTTP/1.1 200 OK\r\n\r\n"));
         assert!(!keeps(
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 1\r\n\r\n"
@@ -429,11 +386,9 @@ mod tests {
     #[test]
     fn only_redirects_lead_on() {
         let location = |status: u16| {
-            head(&format!(
-                "HTTP/1.1 {status} x\r\nlocation: /a\r\ncontent-length: 0\r\n\r\n"
-            ))
-            .unwrap()
-            .location
+            head(&format!("HTTP/1.1 {status} x\r\nlocation: /a\r\ncontent-length: 0\r\n\r\n"))
+                .unwrap()
+                .location
         };
         for status in [301, 302, 303, 307, 308] {
             assert_eq!(location(status).as_deref(), Some(&b"/a"[..]));

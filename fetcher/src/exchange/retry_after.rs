@@ -63,19 +63,13 @@ mod tests {
         assert_eq!(asked(503, "Sun Nov  6 08:49:39 1994", date), Some(2));
         assert_eq!(asked(503, "Sun, 06 Nov 1994 08:00:00 GMT", date), Some(0));
         assert_eq!(asked(503, "Sun, 06 Nov 1994 08:51:07 GMT", None), None);
-        assert_eq!(
-            asked(503, "Sun, 06 Nov 1994 08:51:07 GMT", Some("soon")),
-            None
-        );
+        assert_eq!(asked(503, "Sun, 06 Nov 1994 08:51:07 GMT", Some("soon")), None);
     }
 
     #[test]
     fn anything_else_says_nothing() {
         for text in ["", "-1", "1.5", "soon", "1 2", "+3", "\u{e9}"] {
-            assert_eq!(
-                asked(503, text, Some("Sun, 06 Nov 1994 08:49:37 GMT")),
-                None
-            );
+            assert_eq!(asked(503, text, Some("Sun, 06 Nov 1994 08:49:37 GMT")), None);
         }
     }
 }

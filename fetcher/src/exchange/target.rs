@@ -143,10 +143,7 @@ impl Target {
             .map_or(start, |offset| start + offset + 1);
         let user_info = start..host_start.saturating_sub(1).max(start);
         let host_end = if text.get(host_start) == Some(&b'[') {
-            match text[host_start..authority_end]
-                .iter()
-                .position(|byte| *byte == b']')
-            {
+            match text[host_start..authority_end].iter().position(|byte| *byte == b']') {
                 Some(offset) => host_start + offset + 1,
                 None => return false,
             }
@@ -168,11 +165,7 @@ impl Target {
         self.port = port;
         self.user_info = user_info;
         self.host = host_start..host_end;
-        self.authority = host_start..if port == default_port {
-            host_end
-        } else {
-            authority_end
-        };
+        self.authority = host_start..if port == default_port { host_end } else { authority_end };
         self.path = path;
         true
     }
@@ -192,9 +185,7 @@ impl Target {
     /// A name or an address, without brackets, in lower case.
     pub(crate) fn host(&self) -> &str {
         let host = &self.text[self.host.clone()];
-        host.strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .unwrap_or(host)
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
     }
 
     /// The host as an address, if it is one.
@@ -233,11 +224,7 @@ impl Target {
     }
 
     pub(crate) fn origin(&self) -> UrlOrigin {
-        UrlOrigin {
-            https: self.https,
-            host: self.host().into(),
-            port: self.port,
-        }
+        UrlOrigin { https: self.https, host: self.host().into(), port: self.port }
     }
 }
 
@@ -250,10 +237,7 @@ fn parse(text: &str, base: Option<&Url>) -> Result<Url, TargetError> {
 
 /// Where path and query end that begin at `start`.
 fn path_end(url: &[u8], start: usize) -> usize {
-    url[start..]
-        .iter()
-        .position(|byte| *byte == b'#')
-        .map_or(url.len(), |offset| start + offset)
+    url[start..].iter().position(|byte| *byte == b'#').map_or(url.len(), |offset| start + offset)
 }
 
 fn parse_port(text: &str) -> Option<u16> {
@@ -290,9 +274,7 @@ fn is_normal(url: &[u8]) -> bool {
         classes[b'x' as usize] = X;
         classes
     };
-    let found = url
-        .iter()
-        .fold(0, |found, byte| found | CLASSES[usize::from(*byte)]);
+    let found = url.iter().fold(0, |found, byte| found | CLASSES[usize::from(*byte)]);
     let contains = |text: &[u8]| url.windows(text.len()).any(|window| window == text);
     found & BAD == 0
         // A dot after a slash may begin a segment to remove, written as %2e too.
@@ -309,19 +291,12 @@ fn is_normal_host(host: &str) -> bool {
             .strip_suffix(']')
             .is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
     }
-    let last_label = host
-        .strip_suffix('.')
-        .unwrap_or(host)
-        .rsplit('.')
-        .next()
-        .unwrap_or_default();
+    let last_label = host.strip_suffix('.').unwrap_or(host).rsplit('.').next().unwrap_or_default();
     if last_label.starts_with(|c: char| c.is_ascii_digit()) {
         return host.parse::<std::net::Ipv4Addr>().is_ok();
     }
     !last_label.is_empty()
-        && host
-            .bytes()
-            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
+        && host.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
 }
 
 #[cfg(test)]
@@ -344,28 +319,16 @@ mod tests {
     #[test]
     fn parts_are_found() {
         let t = target("http://127.0.0.1:8080/a?b=c#d");
-        assert_eq!(
-            (t.is_https(), t.host(), t.port()),
-            (false, "127.0.0.1", 8080)
-        );
-        assert_eq!(
-            (t.authority(), path(&t).as_str()),
-            ("127.0.0.1:8080", "/a?b=c")
-        );
+        assert_eq!((t.is_https(), t.host(), t.port()), (false, "127.0.0.1", 8080));
+        assert_eq!((t.authority(), path(&t).as_str()), ("127.0.0.1:8080", "/a?b=c"));
         let t = target("https://[::1]");
         assert_eq!((t.is_https(), t.host(), t.port()), (true, "::1", 443));
         assert_eq!((t.authority(), path(&t).as_str()), ("[::1]", "/"));
         let t = target("http://example.org:80?q");
         assert_eq!((t.authority(), path(&t).as_str()), ("example.org", "/?q"));
         let t = target("HTTP://Example.ORG./\u{e9} b");
-        assert_eq!(
-            (t.authority(), path(&t).as_str()),
-            ("example.org.", "/%C3%A9%20b")
-        );
-        assert_eq!(
-            target("http://b\u{fc}cher.example/").host(),
-            "xn--bcher-kva.example"
-        );
+        assert_eq!((t.authority(), path(&t).as_str()), ("example.org.", "/%C3%A9%20b"));
+        assert_eq!(target("http://b\u{fc}cher.example/").host(), "xn--bcher-kva.example");
         assert_eq!(target("http://127.1/").ip(), Some([127, 0, 0, 1].into()));
         assert_eq!(path(&target("http://h/a/../b/%2E/c")), "/b/c");
     }
@@ -376,26 +339,15 @@ mod tests {
             target("http://Aladdin:open%20sesame@h/").basic_credentials(),
             Some("QWxhZGRpbjpvcGVuIHNlc2FtZQ==".into())
         );
-        assert_eq!(
-            target("http://a@h/").basic_credentials(),
-            Some("YTo=".into())
-        );
+        assert_eq!(target("http://a@h/").basic_credentials(), Some("YTo=".into()));
         assert_eq!(target("http://h/@").basic_credentials(), None);
         assert_eq!(target("http://a@h:81/").authority(), "h:81");
     }
 
     #[test]
     fn what_cannot_be_fetched_says_why() {
-        let refused = |url: &str| {
-            Target::default()
-                .set(url.as_bytes())
-                .unwrap_err()
-                .to_string()
-        };
-        assert_eq!(
-            refused("ftp://h/"),
-            "the scheme 'ftp' is neither http nor https"
-        );
+        let refused = |url: &str| Target::default().set(url.as_bytes()).unwrap_err().to_string();
+        assert_eq!(refused("ftp://h/"), "the scheme 'ftp' is neither http nor https");
         assert_eq!(refused("http://h:0/"), "port 0 cannot be connected to");
         assert_eq!(refused("//h/"), "not a URL: relative URL without a base");
         assert_eq!(refused("http://"), "not a URL: empty host");
@@ -413,10 +365,7 @@ mod tests {
         assert_eq!(to("//other/d"), Ok("http://other/d".into()));
         assert_eq!(to("?d"), Ok("http://h:8080/a/b?d".into()));
         assert_eq!(to("https://other/"), Ok("https://other/".into()));
-        assert_eq!(
-            to("file:///etc/passwd"),
-            Err(TargetError::Scheme("file".into()))
-        );
+        assert_eq!(to("file:///etc/passwd"), Err(TargetError::Scheme("file".into())));
     }
 
     proptest! {

@@ -228,12 +228,7 @@ impl Messenger {
         loop {
             while let Some(instruction) = self.instructions.next()? {
                 let mut state = self.shared.lock();
-                if follow(
-                    instruction,
-                    &mut state.queue,
-                    &self.counters,
-                    &mut self.pending,
-                )? {
+                if follow(instruction, &mut state.queue, &self.counters, &mut self.pending)? {
                     // The runtime's owner ends the slots.
                     return Ok(());
                 }

@@ -20,11 +20,7 @@ pub(crate) struct Subject {
 
 impl Subject {
     pub(crate) fn new(setup: Setup) -> Self {
-        Self {
-            counters: Arc::default(),
-            work: Work::new(&setup),
-            setup,
-        }
+        Self { counters: Arc::default(), work: Work::new(&setup), setup }
     }
 
     pub(crate) fn slots(&self) -> u32 {

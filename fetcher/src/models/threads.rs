@@ -74,10 +74,7 @@ pub(crate) fn run<C: BlockingClient + Send + 'static>(
 ) -> Result<(), ExitReason> {
     let slots = subject.slots();
     let shared = Arc::new(ThreadsShared {
-        state: Mutex::new(ThreadsState {
-            queue: WorkQueue::new(&subject.setup),
-            waiting: 0,
-        }),
+        state: Mutex::new(ThreadsState { queue: WorkQueue::new(&subject.setup), waiting: 0 }),
         changed: Condvar::new(),
         main_wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
             .map_err(|error| SetupError::Runtime(error.into()))?,
@@ -90,23 +87,14 @@ pub(crate) fn run<C: BlockingClient + Send + 'static>(
             .name(format!("slot {index}"))
             .stack_size(STACK_BYTES)
             .spawn(move || slot(&shared, index, client))
-            .map_err(|error| SetupError::Threads {
-                started: index,
-                wanted: slots,
-                error,
-            })?;
+            .map_err(|error| SetupError::Threads { started: index, wanted: slots, error })?;
         threads.push(thread);
     }
     pipes.send(ready());
     loop {
         while let Some(instruction) = pipes.next()? {
             let mut state = shared.lock();
-            if follow(
-                instruction,
-                &mut state.queue,
-                &subject.counters,
-                pipes.pending(),
-            )? {
+            if follow(instruction, &mut state.queue, &subject.counters, pipes.pending())? {
                 end(state, &shared, threads);
                 return Ok(());
             }
@@ -121,10 +109,7 @@ pub(crate) fn run<C: BlockingClient + Send + 'static>(
                 pipes.send_all(outgoing);
                 state = shared.lock();
             }
-            (
-                timeout(state.queue.outbox.due(), pipes.is_flushed()),
-                state.queue.is_full(),
-            )
+            (timeout(state.queue.outbox.due(), pipes.is_flushed()), state.queue.is_full())
         };
         pipes.wait(timeout, !full, Some(shared.main_wake.as_fd()))?;
         // Nothing to read means no wake, and no error.
@@ -174,10 +159,7 @@ fn slot(shared: &ThreadsShared, index: u32, mut client: impl BlockingClient) {
                     shared.tell_main();
                 }
                 state.waiting += 1;
-                state = shared
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
+                state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 state.waiting -= 1;
                 now = Instant::now();
                 continue;

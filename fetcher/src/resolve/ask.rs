@@ -203,10 +203,7 @@ fn answer_of_stream(lookup: &mut Lookup<'_>, message: &[u8]) -> io::Result<()> {
     let before = lookup.truncated();
     lookup.answer(message, true);
     if lookup.truncated() == before {
-        return Err(io::Error::new(
-            ErrorKind::InvalidData,
-            "an answer to another question",
-        ));
+        return Err(io::Error::new(ErrorKind::InvalidData, "an answer to another question"));
     }
     Ok(())
 }

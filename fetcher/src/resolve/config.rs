@@ -83,9 +83,8 @@ impl ResolverConfig {
     }
 
     fn set(&mut self, option: &str) {
-        let Some((name, Ok(value))) = option
-            .split_once(':')
-            .map(|(name, value)| (name, value.parse::<usize>()))
+        let Some((name, Ok(value))) =
+            option.split_once(':').map(|(name, value)| (name, value.parse::<usize>()))
         else {
             return;
         };
@@ -106,17 +105,10 @@ impl ResolverConfig {
         if let Some(full) = host.strip_suffix('.') {
             return vec![full.to_owned()];
         }
-        let mut candidates: Vec<_> = self
-            .search
-            .iter()
-            .map(|domain| format!("{host}.{domain}"))
-            .collect();
+        let mut candidates: Vec<_> =
+            self.search.iter().map(|domain| format!("{host}.{domain}")).collect();
         let dots = host.bytes().filter(|byte| *byte == b'.').count();
-        let position = if dots >= self.ndots {
-            0
-        } else {
-            candidates.len()
-        };
+        let position = if dots >= self.ndots { 0 } else { candidates.len() };
         candidates.insert(position, host.to_owned());
         candidates
     }
@@ -209,10 +201,7 @@ mod tests {
             HostsFile::parse("127.0.0.1 localhost\n::1 ip6 Alias # x\n192.0.2.1 alias\nbad x\n");
         assert_eq!(
             hosts.get("alias").unwrap(),
-            [
-                "::1".parse::<IpAddr>().unwrap(),
-                "192.0.2.1".parse().unwrap()
-            ]
+            ["::1".parse::<IpAddr>().unwrap(), "192.0.2.1".parse().unwrap()]
         );
         assert!(hosts.get("alias.").is_some());
         assert_eq!(hosts.get("x"), None);

@@ -193,17 +193,10 @@ impl<'a> Lookup<'a> {
         for record_type in [RecordType::A, RecordType::AAAA] {
             let (id, query) = query(&name, record_type).ok_or_else(bad_name)?;
             queries.push(query);
-            self.questions.push(Question {
-                id,
-                record_type,
-                answer: DnsAnswer::Pending,
-            });
+            self.questions.push(Question { id, record_type, answer: DnsAnswer::Pending });
         }
         self.name = name;
-        Ok(LookupStep::Datagrams {
-            server: self.config.servers[self.server],
-            queries,
-        })
+        Ok(LookupStep::Datagrams { server: self.config.servers[self.server], queries })
     }
 
     /// The next question whose answer did not fit into a datagram.
@@ -214,10 +207,7 @@ impl<'a> Lookup<'a> {
             .find(|question| matches!(question.answer, DnsAnswer::Truncated))?;
         let (id, query) = query(&self.name, question.record_type)?;
         question.id = id;
-        Some(LookupStep::Stream {
-            server: self.config.servers[self.server],
-            query,
-        })
+        Some(LookupStep::Stream { server: self.config.servers[self.server], query })
     }
 
     fn accept(&mut self, message: &Message, over_stream: bool) {
@@ -367,13 +357,9 @@ mod tests {
 
     fn queries(step: &LookupStep) -> (u16, Vec<Message>) {
         match step {
-            LookupStep::Datagrams { server, queries } => (
-                server.port(),
-                queries
-                    .iter()
-                    .map(|q| Message::from_vec(q).unwrap())
-                    .collect(),
-            ),
+            LookupStep::Datagrams { server, queries } => {
+                (server.port(), queries.iter().map(|q| Message::from_vec(q).unwrap()).collect())
+            }
             LookupStep::Stream { server, query } => {
                 (server.port(), vec![Message::from_vec(query).unwrap()])
             }
@@ -415,10 +401,7 @@ mod tests {
             Wait::Briefly(RESOLUTION_DELAY)
         );
         let records = [
-            (
-                "www.example",
-                RData::CNAME(CNAME(Name::from_ascii("b.example.").unwrap())),
-            ),
+            ("www.example", RData::CNAME(CNAME(Name::from_ascii("b.example.").unwrap()))),
             ("unrelated.example", a(9)),
             ("b.example", a(1)),
             ("b.example", a(2)),
@@ -427,11 +410,7 @@ mod tests {
         assert_eq!(lookup.answer(&answer.to_vec().unwrap(), false), Wait::Over);
         assert_eq!(
             lookup.step(),
-            LookupStep::Done(Ok(vec![
-                ip("192.0.2.1"),
-                ip("192.0.2.2"),
-                ip("2001:db8::1")
-            ]))
+            LookupStep::Done(Ok(vec![ip("192.0.2.1"), ip("192.0.2.2"), ip("2001:db8::1")]))
         );
     }
 
@@ -439,20 +418,16 @@ mod tests {
     fn names_that_do_not_exist_lead_to_the_next_candidate() {
         let config = config(1);
         let mut lookup = Lookup::new(&config, "short");
-        for (candidate, code) in [
-            ("short.x.", ResponseCode::NXDomain),
-            ("short.", ResponseCode::NoError),
-        ] {
+        for (candidate, code) in
+            [("short.x.", ResponseCode::NXDomain), ("short.", ResponseCode::NoError)]
+        {
             let (_, asked) = queries(&lookup.step());
             assert_eq!(asked[0].queries[0].name.to_string(), candidate);
             for query in &asked {
                 lookup.answer(&reply(query, code, &[]).to_vec().unwrap(), false);
             }
         }
-        assert_eq!(
-            lookup.step(),
-            LookupStep::Done(Err(LookupError::NoAddress("short".into())))
-        );
+        assert_eq!(lookup.step(), LookupStep::Done(Err(LookupError::NoAddress("short".into()))));
     }
 
     #[test]

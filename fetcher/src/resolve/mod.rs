@@ -172,9 +172,8 @@ impl Resolver {
         flight: &Flight,
         result: Result<Vec<IpAddr>, LookupError>,
     ) -> LookupResult {
-        let result = result
-            .and_then(|addresses| self.policy.admit(host, addresses))
-            .map(Addresses::from);
+        let result =
+            result.and_then(|addresses| self.policy.admit(host, addresses)).map(Addresses::from);
         let host_now = match &result {
             Ok(addresses) => HostEntry::Found(addresses.clone()),
             Err(error) => HostEntry::Failed(Instant::now(), error.clone()),
@@ -188,8 +187,7 @@ impl Resolver {
 
     /// The system's configuration, read when the first name needs it.
     fn system(&self) -> &(HostsFile, ResolverConfig) {
-        self.system
-            .get_or_init(|| (HostsFile::of_system(), ResolverConfig::of_system()))
+        self.system.get_or_init(|| (HostsFile::of_system(), ResolverConfig::of_system()))
     }
 
     fn without_asking(&self, host: &str) -> Option<Vec<IpAddr>> {
@@ -327,10 +325,7 @@ mod tests {
     fn resolver() -> (Resolver, Arc<Counters>) {
         let counters = Arc::<Counters>::default();
         let hosts = HostsFile::parse("::5 known.test\n127.0.0.5 known.test\n");
-        (
-            Resolver::with_system(counters.clone(), hosts, name_server()),
-            counters,
-        )
+        (Resolver::with_system(counters.clone(), hosts, name_server()), counters)
     }
 
     fn soon() -> Instant {
@@ -354,20 +349,14 @@ mod tests {
             assert_eq!(lookup("there.test"), ips(&["127.0.0.9", "::9"]));
         }
         assert_eq!(lookup("long.there.test"), ips(&["127.0.0.9", "::9"]));
-        assert_eq!(
-            lookup("nowhere.test"),
-            Err(LookupError::NoSuchName("nowhere.test".into()))
-        );
+        assert_eq!(lookup("nowhere.test"), Err(LookupError::NoSuchName("nowhere.test".into())));
         assert_eq!(counters.names_resolved.get(), 4);
     }
 
     #[test]
     fn names_are_found_on_the_loop_once_for_all_who_ask() {
         let (resolver, counters) = resolver();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             for host in ["there.test", "long.there.test"] {
                 let (a, b, c) = tokio::join!(
@@ -415,14 +404,8 @@ mod tests {
         };
         let resolver = Resolver::with_system(Arc::default(), HostsFile::default(), config);
         let deadline = || Instant::now() + Duration::from_millis(20);
-        assert_eq!(
-            resolver.lookup_blocking("a.test", deadline()),
-            Err(LookupError::TimedOut)
-        );
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        assert_eq!(resolver.lookup_blocking("a.test", deadline()), Err(LookupError::TimedOut));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         assert_eq!(
             runtime.block_on(resolver.lookup("b.test", deadline())),
             Err(LookupError::TimedOut)
@@ -431,14 +414,8 @@ mod tests {
 
     #[test]
     fn a_server_that_is_not_there_is_told() {
-        let gone = UdpSocket::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let config = ResolverConfig {
-            servers: vec![gone],
-            ..ResolverConfig::default()
-        };
+        let gone = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let config = ResolverConfig { servers: vec![gone], ..ResolverConfig::default() };
         let resolver = Resolver::with_system(Arc::default(), HostsFile::default(), config);
         let error = resolver.lookup_blocking("a.test", soon()).unwrap_err();
         assert!(matches!(error, LookupError::Servers { .. }), "{error}");
@@ -449,9 +426,7 @@ mod tests {
         let mut known = KnownHosts::default();
         for number in 0..HOSTS_MAX + 10 {
             let name: Arc<str> = number.to_string().into();
-            known
-                .hosts
-                .insert(name.clone(), HostEntry::Found([].into()));
+            known.hosts.insert(name.clone(), HostEntry::Found([].into()));
             known.order.push_back(name);
             known.make_room();
         }

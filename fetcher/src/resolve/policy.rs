@@ -18,11 +18,7 @@ pub(crate) enum Policy {
 
 impl Policy {
     pub(crate) fn new(deny_private: bool) -> Self {
-        if deny_private {
-            Self::PublicOnly
-        } else {
-            Self::Any
-        }
+        if deny_private { Self::PublicOnly } else { Self::Any }
     }
 
     pub(crate) fn allows(self, address: IpAddr) -> bool {
@@ -38,10 +34,9 @@ impl Policy {
         let first = addresses.first().copied();
         addresses.retain(|address| self.allows(*address));
         match first {
-            Some(address) if addresses.is_empty() => Err(LookupError::Denied {
-                host: host.to_owned(),
-                address,
-            }),
+            Some(address) if addresses.is_empty() => {
+                Err(LookupError::Denied { host: host.to_owned(), address })
+            }
             _ => Ok(addresses),
         }
     }
@@ -151,10 +146,7 @@ mod tests {
             "64:ff9b::808:808",
             "::ffff:1.1.1.1",
         ] {
-            assert!(
-                Policy::PublicOnly.allows(public.parse().unwrap()),
-                "{public}"
-            );
+            assert!(Policy::PublicOnly.allows(public.parse().unwrap()), "{public}");
         }
     }
 
@@ -169,10 +161,7 @@ mod tests {
             Ok(list(&["1.1.1.1"]))
         );
         assert_eq!(
-            policy
-                .admit("a.example", list(&["10.0.0.1", "::1"]))
-                .unwrap_err()
-                .to_string(),
+            policy.admit("a.example", list(&["10.0.0.1", "::1"])).unwrap_err().to_string(),
             "this worker does not fetch from private addresses, and 'a.example' is at 10.0.0.1"
         );
     }

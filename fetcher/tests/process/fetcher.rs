@@ -183,10 +183,7 @@ impl Fetcher {
             panic!("no report");
         };
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let threads = status
-            .lines()
-            .find_map(|line| line.strip_prefix("Threads:"))
-            .unwrap();
+        let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")).unwrap();
         (report.into(), threads.trim().parse().unwrap())
     }
 
@@ -251,17 +248,8 @@ impl Gathered {
         let mut by_id = HashMap::new();
         for (position, completion) in self.completions.iter().enumerate() {
             let detail = self.details.get(&position).cloned().unwrap_or_default();
-            let found = (
-                completion.outcome,
-                completion.status,
-                completion.body_bytes,
-                detail,
-            );
-            assert_eq!(
-                by_id.insert(completion.id.0, found),
-                None,
-                "completed twice"
-            );
+            let found = (completion.outcome, completion.status, completion.body_bytes, detail);
+            assert_eq!(by_id.insert(completion.id.0, found), None, "completed twice");
         }
         by_id
     }
@@ -277,21 +265,12 @@ pub(crate) struct Life {
 /// Fetches these URLs, all leased before Go, and ends well.
 pub(crate) fn fetch(setup: &Setup, urls: &[String]) -> Life {
     let mut fetcher = Fetcher::ready(setup);
-    fetcher.lease(
-        urls.iter()
-            .cloned()
-            .enumerate()
-            .map(|(id, url)| (id as u64, url)),
-    );
+    fetcher.lease(urls.iter().cloned().enumerate().map(|(id, url)| (id as u64, url)));
     fetcher.go();
     let gathered = fetcher.completions(urls.len());
     let (report, threads) = fetcher.hold();
     fetcher.exit();
-    Life {
-        gathered,
-        report,
-        threads,
-    }
+    Life { gathered, report, threads }
 }
 
 /// The one verdict on one URL.

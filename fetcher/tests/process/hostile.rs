@@ -64,13 +64,7 @@ const fn row(
     ureq: &'static [Outcome],
     reqwest: &'static [Outcome],
 ) -> Mischief {
-    Mischief {
-        what,
-        at,
-        core,
-        ureq,
-        reqwest,
-    }
+    Mischief { what, at, core, ureq, reqwest }
 }
 
 const OK: &[Outcome] = &[Outcome::Ok];
@@ -181,10 +175,7 @@ impl Mischief {
             Http(query) => format!("http://{}/?{query}", ORIGIN.http_addr()),
             Https(query) => format!("https://{https}/?{query}"),
             Named(name) => format!("https://{name}.localhost:{}/", https.port()),
-            Across => format!(
-                "http://{}/?redirect-to=https://{https}/",
-                ORIGIN.http_addr()
-            ),
+            Across => format!("http://{}/?redirect-to=https://{https}/", ORIGIN.http_addr()),
         }
     }
 
@@ -243,9 +234,7 @@ fn suffer(setup: &Setup, urls: &[String]) -> Suffered {
     let served = tries.map(|first| {
         fetcher.lease((first..).zip(good.iter().cloned()));
         let found = fetcher.completions(good.len()).by_id();
-        found
-            .values()
-            .all(|found| (found.0, found.2) == (Outcome::Ok, 100))
+        found.values().all(|found| (found.0, found.2) == (Outcome::Ok, 100))
     });
     assert!(served.into_iter().any(|served| served), "it serves no more");
     let (report, _) = fetcher.hold();
@@ -260,10 +249,7 @@ fn suffer(setup: &Setup, urls: &[String]) -> Suffered {
         assert!(completion.body_bytes <= BODY_MAX_BYTES);
     }
     fetcher.exit();
-    Suffered {
-        gathered,
-        retries: report.stale_retries,
-    }
+    Suffered { gathered, retries: report.stale_retries }
 }
 
 struct Suffered {
@@ -274,11 +260,7 @@ struct Suffered {
 fn high_water_kib(fetcher: &Fetcher) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", fetcher.child.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.unwrap()
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap()
+    line.unwrap().trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 fn compare<'a>(setup: &Setup, rows: impl IntoIterator<Item = &'a Mischief>, suffered: &Suffered) {
@@ -287,10 +269,7 @@ fn compare<'a>(setup: &Setup, rows: impl IntoIterator<Item = &'a Mischief>, suff
     for (id, row) in (0..).zip(rows) {
         let (outcome, status, bytes, detail) = &found[&id];
         if !row.expected(setup.client).contains(outcome) {
-            wrong.push(format!(
-                "{}: {outcome:?} {status:?} {bytes}: {detail}",
-                row.what
-            ));
+            wrong.push(format!("{}: {outcome:?} {status:?} {bytes}: {detail}", row.what));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -336,11 +315,7 @@ fn stale(arm: Arm) {
             let slots = u64::from(setup.concurrency.get());
             let least = TIMES as u64 - slots;
             let most = TIMES as u64 - 1;
-            assert!(
-                (least..=most).contains(&suffered.retries),
-                "{}",
-                suffered.retries
-            );
+            assert!((least..=most).contains(&suffered.retries), "{}", suffered.retries);
         }
     }
 }

@@ -72,10 +72,7 @@ fn answer(head: &str, out: &mut dyn Write) -> io::Result<After> {
             Ok(After::Close)
         }
         "/cut-chunk" => {
-            write!(
-                out,
-                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab"
-            )?;
+            write!(out, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab")?;
             Ok(After::Close)
         }
         "/reset" => Ok(After::Reset),
@@ -110,20 +107,12 @@ fn responses(setup: &Setup) {
     let found = life.gathered.by_id();
     for (id, (path, outcome, status, bytes)) in (0..).zip(expected) {
         let (found_outcome, found_status, found_bytes, detail) = &found[&id];
-        assert_eq!(
-            (*found_outcome, *found_status),
-            (outcome, status),
-            "{path}: {detail}"
-        );
+        assert_eq!((*found_outcome, *found_status), (outcome, status), "{path}: {detail}");
         // A library may hand out less of what it could not finish.
         if outcome == Outcome::Ok || setup.client == Client::CORE {
             assert_eq!(*found_bytes, bytes, "{path}");
         }
-        assert_eq!(
-            detail.is_empty(),
-            outcome == Outcome::Ok,
-            "{path}: {detail}"
-        );
+        assert_eq!(detail.is_empty(), outcome == Outcome::Ok, "{path}: {detail}");
     }
     assert!(life.report.in_flight_peak <= setup.concurrency.get());
     assert!(life.report.requests_sent >= urls.len() as u64);
@@ -179,11 +168,7 @@ fn retry_after(setup: &Setup) {
 
 fn head(mut setup: Setup) {
     let server = Server::start(|head, out| {
-        let body: &[u8] = if head.starts_with("HEAD ") {
-            b""
-        } else {
-            b"body"
-        };
+        let body: &[u8] = if head.starts_with("HEAD ") { b"" } else { b"body" };
         write!(out, "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n")?;
         out.write_all(body)?;
         Ok(After::Keep)
@@ -191,12 +176,7 @@ fn head(mut setup: Setup) {
     setup.http.method = Method::Head;
     let life = fetch(&setup, &vec![server.url("/"); 20]);
     for found in life.gathered.by_id().values() {
-        assert_eq!(
-            (found.0, found.1, found.2),
-            (Outcome::Ok, Some(200), 0),
-            "{}",
-            found.3
-        );
+        assert_eq!((found.0, found.1, found.2), (Outcome::Ok, Some(200), 0), "{}", found.3);
     }
     assert!(server.connections() <= most_connections(&setup));
 }
@@ -251,10 +231,7 @@ fn secrets(mut setup: Setup) {
     assert_eq!((found.0, found.1), (Outcome::Ok, Some(200)), "{}", found.3);
     assert!(server.heads()[0].contains("secret"));
     let told = elsewhere.heads().remove(0);
-    assert!(
-        !told.contains("secret") && told.contains("x-public: yes"),
-        "{told}"
-    );
+    assert!(!told.contains("secret") && told.contains("x-public: yes"), "{told}");
 }
 
 fn codings(mut setup: Setup) {
@@ -274,23 +251,13 @@ fn codings(mut setup: Setup) {
             "/cut" => ("gzip", &gzip[..gzip.len() - 5]),
             _ => ("gzip", &b"nonsense"[..]),
         };
-        respond(
-            out,
-            "200 OK",
-            &format!("content-encoding: {coding}\r\n"),
-            body,
-        )
+        respond(out, "200 OK", &format!("content-encoding: {coding}\r\n"), body)
     });
     let urls = ["/gzip", "/zstd", "/br", "/cut", "/bad"].map(|path| server.url(path));
 
     let as_they_are = fetch(&setup, &urls).gathered.by_id();
     assert!(as_they_are.values().all(|found| found.0 == Outcome::Ok));
-    assert!(
-        server
-            .heads()
-            .iter()
-            .all(|head| !head.contains("accept-encoding"))
-    );
+    assert!(server.heads().iter().all(|head| !head.contains("accept-encoding")));
 
     setup.http.decompress = true;
     let undone = fetch(&setup, &urls).gathered.by_id();
@@ -301,10 +268,7 @@ fn codings(mut setup: Setup) {
     assert_eq!(undone[&3].0, Outcome::Decode);
     assert_eq!(undone[&4].0, Outcome::Decode);
     let last = server.heads().pop().unwrap();
-    assert!(
-        last.contains("accept-encoding: gzip, br, zstd\r\n"),
-        "{last}"
-    );
+    assert!(last.contains("accept-encoding: gzip, br, zstd\r\n"), "{last}");
 
     // What unfolds past the limit.
     setup.http.max_body_bytes = 12_999;
@@ -316,12 +280,7 @@ fn keep_alive(mut setup: Setup) {
     let server = Server::start(answer);
     let urls = vec![server.url("/ok"); 200];
     let life = fetch(&setup, &urls);
-    assert!(
-        life.gathered
-            .by_id()
-            .values()
-            .all(|found| found.0 == Outcome::Ok)
-    );
+    assert!(life.gathered.by_id().values().all(|found| found.0 == Outcome::Ok));
     assert!(server.connections() <= most_connections(&setup));
     assert_eq!(life.report.connections_opened, server.connections() as u64);
 
@@ -329,12 +288,7 @@ fn keep_alive(mut setup: Setup) {
     let server = Server::start(answer);
     let urls = vec![server.url("/ok"); 20];
     let life = fetch(&setup, &urls);
-    assert!(
-        life.gathered
-            .by_id()
-            .values()
-            .all(|found| found.0 == Outcome::Ok)
-    );
+    assert!(life.gathered.by_id().values().all(|found| found.0 == Outcome::Ok));
     assert_eq!(server.connections(), 20);
     assert_eq!(life.report.connections_opened, 20);
     assert!(server.heads()[0].contains("connection: close\r\n"));
@@ -400,12 +354,7 @@ fn many_hosts(setup: &Setup) {
     let servers: Vec<_> = (0..3).map(|_| Server::start(answer)).collect();
     let urls: Vec<_> = (0..60).map(|n| servers[n % 3].url("/ok")).collect();
     let life = fetch(setup, &urls);
-    assert!(
-        life.gathered
-            .by_id()
-            .values()
-            .all(|found| found.0 == Outcome::Ok)
-    );
+    assert!(life.gathered.by_id().values().all(|found| found.0 == Outcome::Ok));
     for server in servers {
         assert!(server.connections() <= setup.concurrency.get() as usize);
     }

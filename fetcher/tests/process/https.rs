@@ -38,10 +38,7 @@ fn identity(names: &[&str]) -> (Arc<ServerConfig>, String) {
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-    let certificate = CertificateParams::new(names)
-        .unwrap()
-        .signed_by(&key, &authority)
-        .unwrap();
+    let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &authority).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -61,12 +58,7 @@ fn trust(arm: Arm) {
 
     let mut setup = setup(arm);
     let stranger = verdict(&setup, &url);
-    assert_eq!(
-        (stranger.0, stranger.1),
-        (Outcome::Tls, None),
-        "{}",
-        stranger.3
-    );
+    assert_eq!((stranger.0, stranger.1), (Outcome::Tls, None), "{}", stranger.3);
 
     setup.http.insecure = true;
     let anyone = verdict(&setup, &url);
@@ -76,12 +68,7 @@ fn trust(arm: Arm) {
     setup.http.ca_certificates = authority.into();
     for url in [url, by_name] {
         let trusted = verdict(&setup, &url);
-        assert_eq!(
-            (trusted.0, trusted.2),
-            (Outcome::Ok, 50_000),
-            "{}",
-            trusted.3
-        );
+        assert_eq!((trusted.0, trusted.2), (Outcome::Ok, 50_000), "{}", trusted.3);
     }
 
     // Vouched for, but somebody else.
@@ -98,10 +85,7 @@ fn trust(arm: Arm) {
     setup.http.timeout = std::time::Duration::from_millis(300);
     setup.http.connect_timeout = setup.http.timeout;
     let found = verdict(&setup, &url);
-    assert!(
-        matches!(found.0, Outcome::Tls | Outcome::Connect | Outcome::Timeout),
-        "{found:?}"
-    );
+    assert!(matches!(found.0, Outcome::Tls | Outcome::Connect | Outcome::Timeout), "{found:?}");
 }
 
 fn keep_alive(arm: Arm) {

@@ -53,9 +53,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(of("starts"), move || starts(arm)));
         trials.push(trial(of("pace"), move || pace(arm)));
         trials.push(trial(of("credit_of_one"), move || credit_of_one(arm)));
-        trials.push(trial(of("hold_with_urls_out"), move || {
-            hold_with_urls_out(arm)
-        }));
+        trials.push(trial(of("hold_with_urls_out"), move || hold_with_urls_out(arm)));
         trials.push(trial(of("unusable_setup"), move || unusable_setup(arm)));
         trials.push(trial(of("unfetchable"), move || unfetchable(arm)));
     }
@@ -123,21 +121,13 @@ fn work(arm: Arm) {
     let report = life.report;
     let took = report.last_end.unwrap() - report.first_start.unwrap();
     // Under one lock: the first 39 responses' work is over before the last URL ends.
-    assert!(
-        took >= Duration::from_micros(500) * (40 - arm.1),
-        "{took:?}"
-    );
+    assert!(took >= Duration::from_micros(500) * (40 - arm.1), "{took:?}");
 }
 
 fn threads(arm: Arm) {
     let server = Server::start(ok);
     let life = fetch(&setup(arm), &vec![server.url_by_name("/"); 50]);
-    assert!(
-        life.gathered
-            .by_id()
-            .values()
-            .all(|found| found.0 == Outcome::Ok)
-    );
+    assert!(life.gathered.by_id().values().all(|found| found.0 == Outcome::Ok));
     let processors = rustix::thread::sched_getaffinity(None).unwrap().count();
     assert_eq!(
         life.threads,
@@ -164,10 +154,7 @@ fn end_of_input(arm: Arm) {
 
 /// A process between the test and a fetcher, which inherits its pipes.
 pub(crate) fn be_parent() -> ExitCode {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .arg("fetcher")
-        .spawn()
-        .unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap()).arg("fetcher").spawn().unwrap();
     eprintln!("{}", child.id());
     let _ = child.wait();
     ExitCode::SUCCESS
@@ -194,10 +181,7 @@ fn death_of_the_parent() {
     while fs::read_to_string(format!("/proc/{}/stat", pid.trim()))
         .is_ok_and(|stat| !stat.contains(") Z "))
     {
-        assert!(
-            begin.elapsed() < PATIENCE,
-            "the fetcher outlives its parent"
-        );
+        assert!(begin.elapsed() < PATIENCE, "the fetcher outlives its parent");
         thread::yield_now();
     }
 }
@@ -225,10 +209,7 @@ fn pace(arm: Arm) {
     let server = Server::start(ok);
     let mut setup = setup(arm);
     setup.report_starts = true;
-    let pace = Pace {
-        interval: Duration::from_millis(3),
-        offset: Duration::from_millis(5),
-    };
+    let pace = Pace { interval: Duration::from_millis(3), offset: Duration::from_millis(5) };
     setup.pace = Some(pace);
     let life = fetch(&setup, &vec![server.url("/"); 20]);
     assert_eq!(life.gathered.starts.len(), 20);
@@ -237,16 +218,10 @@ fn pace(arm: Arm) {
         let intended = pace.offset + pace.interval * u32::try_from(completion.id.0).unwrap();
         let start = Duration::from_micros(completion.start_us);
         // Times are told in whole microseconds.
-        assert!(
-            start + Duration::from_micros(1) >= intended,
-            "{completion:?}"
-        );
+        assert!(start + Duration::from_micros(1) >= intended, "{completion:?}");
         let wait = start.saturating_sub(intended);
         let told = Duration::from_micros(completion.wait_us.unwrap());
-        assert!(
-            wait.abs_diff(told) <= Duration::from_micros(2),
-            "{completion:?}"
-        );
+        assert!(wait.abs_diff(told) <= Duration::from_micros(2), "{completion:?}");
     }
 }
 
@@ -274,11 +249,7 @@ fn hold_with_urls_out(arm: Arm) {
         assert!(matches!(fetcher.wait().code(), Some(11 | 13)));
     } else {
         assert_eq!(fetcher.wait().code(), Some(13));
-        assert!(
-            fetcher
-                .stderr()
-                .contains("Hold came while URLs were still out")
-        );
+        assert!(fetcher.stderr().contains("Hold came while URLs were still out"));
     }
 }
 
@@ -299,11 +270,7 @@ fn unfetchable(arm: Arm) {
     for url in ["ftp://127.0.0.1/", "nonsense", "http://127.0.0.1:0/"] {
         let found = verdict(&setup, url);
         assert_eq!((found.0, found.1), (Outcome::Protocol, None));
-        assert!(
-            found.3.starts_with("the URL cannot be fetched: "),
-            "{}",
-            found.3
-        );
+        assert!(found.3.starts_with("the URL cannot be fetched: "), "{}", found.3);
     }
 }
 
@@ -311,10 +278,7 @@ fn out_of_order() {
     let mut fetcher = Fetcher::spawn();
     fetcher.go();
     assert_eq!(fetcher.wait().code(), Some(13));
-    assert_eq!(
-        fetcher.stderr(),
-        "fetcher: Go came while the fetcher was waiting for its setup\n"
-    );
+    assert_eq!(fetcher.stderr(), "fetcher: Go came while the fetcher was waiting for its setup\n");
 }
 
 fn nonsense() {

@@ -60,12 +60,7 @@ fn time(arm: Arm) {
     let found = life.gathered.by_id();
     for (id, status) in [(0, None), (1, Some(200)), (2, Some(200))] {
         let found = &found[&id];
-        assert_eq!(
-            (found.0, found.1),
-            (Outcome::Timeout, status),
-            "{}",
-            found.3
-        );
+        assert_eq!((found.0, found.1), (Outcome::Timeout, status), "{}", found.3);
         assert_eq!(found.3, "no whole response within 300ms");
     }
     for completion in &life.gathered.completions {
@@ -101,9 +96,7 @@ fn size(arm: Arm) {
     });
     let mut setup = setup(arm);
     setup.http.max_body_bytes = 5000;
-    let urls = [
-        "/length", "/chunked", "/close", "/head", "/headers", "/fits",
-    ];
+    let urls = ["/length", "/chunked", "/close", "/head", "/headers", "/fits"];
     let life = fetch(&setup, &urls.map(|path| server.url(path)));
     let found = life.gathered.by_id();
     let expected = [
@@ -148,16 +141,8 @@ fn no_descriptors(arm: Arm) {
     let mut fetcher = Fetcher::ready(&setup(arm));
     // No new one can have a lower number than the standard streams, which
     // stay usable.
-    let none = Rlimit {
-        current: Some(3),
-        maximum: Some(3),
-    };
-    prlimit(
-        Some(Pid::from_child(&fetcher.child)),
-        Resource::Nofile,
-        none,
-    )
-    .unwrap();
+    let none = Rlimit { current: Some(3), maximum: Some(3) };
+    prlimit(Some(Pid::from_child(&fetcher.child)), Resource::Nofile, none).unwrap();
     fetcher.lease((0..3).map(|id| (id, server.url("/"))));
     fetcher.go();
     for found in fetcher.completions(3).by_id().values() {

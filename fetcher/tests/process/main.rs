@@ -25,13 +25,8 @@ fn main() -> ExitCode {
         Some("parent") => return life::be_parent(),
         _ => {}
     }
-    let trials = [
-        hostile::trials(),
-        http::trials(),
-        https::trials(),
-        life::trials(),
-        limits::trials(),
-    ];
+    let trials =
+        [hostile::trials(), http::trials(), https::trials(), life::trials(), limits::trials()];
     let mut arguments = Arguments::from_args();
     // Most of them wait most of the time.
     arguments.test_threads.get_or_insert(8);

@@ -46,9 +46,7 @@ impl Server {
         answer: impl Fn(&str, &mut dyn Write) -> io::Result<After> + Send + Sync + 'static,
     ) -> Option<Self> {
         let listener = TcpListener::bind(address).ok()?;
-        Some(Self::listen("http", listener, answer, |stream| {
-            Ok(Box::new(stream))
-        }))
+        Some(Self::listen("http", listener, answer, |stream| Ok(Box::new(stream))))
     }
 
     pub(crate) fn start_tls(
@@ -149,11 +147,7 @@ pub(crate) fn respond(
     headers: &str,
     body: &[u8],
 ) -> io::Result<After> {
-    write!(
-        out,
-        "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n",
-        body.len()
-    )?;
+    write!(out, "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n", body.len())?;
     out.write_all(body)?;
     Ok(After::Keep)
 }

@@ -23,10 +23,7 @@ pub(crate) fn origin_with(settings: &ServerSettings) -> OriginServer {
 }
 
 pub(crate) fn threads(count: usize) -> ServerSettings {
-    ServerSettings {
-        threads: NonZeroUsize::new(count).unwrap(),
-        ..ServerSettings::default()
-    }
+    ServerSettings { threads: NonZeroUsize::new(count).unwrap(), ..ServerSettings::default() }
 }
 
 /// One connection.
@@ -67,16 +64,12 @@ pub(crate) fn connect(origin: &OriginServer) -> TcpStream {
 
 impl Client {
     pub(crate) fn new(origin: &OriginServer) -> Self {
-        Self {
-            stream: connect(origin),
-        }
+        Self { stream: connect(origin) }
     }
 
     /// Whether nothing at all comes for a moment.
     pub(crate) fn hears_nothing(&mut self) -> bool {
-        self.stream
-            .set_read_timeout(Some(Duration::from_millis(30)))
-            .unwrap();
+        self.stream.set_read_timeout(Some(Duration::from_millis(30))).unwrap();
         let heard = self.stream.read(&mut [0]);
         self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         matches!(heard, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
@@ -110,10 +103,7 @@ impl<S: Read + Write> Client<S> {
 
     /// Reads a response that has a Content-Length.
     pub(crate) fn response(&mut self) -> Response {
-        let mut response = Response {
-            head: self.head(),
-            body: Vec::new(),
-        };
+        let mut response = Response { head: self.head(), body: Vec::new() };
         let length = response.field("Content-Length").unwrap().parse().unwrap();
         response.body.resize(length, 0);
         self.stream.read_exact(&mut response.body).unwrap();

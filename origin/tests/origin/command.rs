@@ -29,11 +29,7 @@ impl Running {
         let lines = 1 + usize::from(args.contains(&"--tls-listen"));
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let running = Self(child);
-        let urls = stdout
-            .lines()
-            .take(lines)
-            .collect::<Result<_, _>>()
-            .unwrap();
+        let urls = stdout.lines().take(lines).collect::<Result<_, _>>().unwrap();
         (running, urls)
     }
 
@@ -112,18 +108,11 @@ fn an_open_address_is_allowed_and_logged() {
     origin.signal(Signal::TERM);
     let (code, log) = origin.end();
     assert_eq!(code, Some(0));
-    assert!(
-        log.contains("other machines can reach this origin"),
-        "{log}"
-    );
+    assert!(log.contains("other machines can reach this origin"), "{log}");
 }
 
 fn failed(args: &[&str]) -> String {
-    let Output {
-        status,
-        stderr,
-        stdout,
-    } = command(args).output().unwrap();
+    let Output { status, stderr, stdout } = command(args).output().unwrap();
     assert_eq!(status.code(), Some(2));
     assert!(stdout.is_empty());
     String::from_utf8(stderr).unwrap()
@@ -134,10 +123,7 @@ fn what_cannot_be_served_is_refused_with_a_way_out() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let log = failed(&["--listen", &address]);
-    assert!(
-        log.contains(&address) && log.contains("take another"),
-        "{log}"
-    );
+    assert!(log.contains(&address) && log.contains("take another"), "{log}");
     let log = failed(&["--listen", "localhost"]);
     assert!(log.contains("give an IP address and a port"), "{log}");
     let log = failed(&["--listen", "127.0.0.1:0", "--threads", "1000"]);
@@ -146,14 +132,7 @@ fn what_cannot_be_served_is_refused_with_a_way_out() {
     assert!(log.contains("above zero"), "{log}");
     let any = "127.0.0.1:0";
     let file = "/nowhere/at/all.pem";
-    let log = failed(&[
-        "--listen",
-        any,
-        "--tls-listen",
-        any,
-        "--write-certificate",
-        file,
-    ]);
+    let log = failed(&["--listen", any, "--tls-listen", any, "--write-certificate", file]);
     assert!(log.contains(file), "{log}");
 }
 
@@ -166,16 +145,8 @@ fn help_teaches_the_language() {
     };
     assert!(help("-h").contains("/?redirect=3&gzip"));
     let long = help("--help");
-    for part in [
-        "lognormal:20ms:0.5",
-        "truncate",
-        "if-reused",
-        "/stats/reset",
-    ] {
+    for part in ["lognormal:20ms:0.5", "truncate", "if-reused", "/stats/reset"] {
         assert!(long.contains(part), "{part}");
     }
-    assert_eq!(
-        help("--version"),
-        format!("origin {}\n", fanout_program::LONG_VERSION)
-    );
+    assert_eq!(help("--version"), format!("origin {}\n", fanout_program::LONG_VERSION));
 }

@@ -24,10 +24,7 @@ fn what_was_served_is_counted() {
     let bad = client.get("/?nonsense").body.len();
     let stats = stats(&origin, "/stats");
     assert_eq!(stats.requests, 6);
-    assert_eq!(
-        stats.responses,
-        BTreeMap::from([(200, 3), (400, 2), (503, 1)])
-    );
+    assert_eq!(stats.responses, BTreeMap::from([(200, 3), (400, 2), (503, 1)]));
     let body_bytes = u64::try_from(150 + 2 * coded + 2 * bad).unwrap();
     assert_eq!(stats.body_bytes, body_bytes);
     assert!(stats.sent_bytes > body_bytes);

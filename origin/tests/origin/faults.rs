@@ -144,13 +144,9 @@ fn many_long_and_interim_heads_arrive() {
 #[test]
 fn what_is_endless_lasts_until_the_client_leaves() {
     let origin = origin();
-    for query in [
-        "endless",
-        "endless&chunked",
-        "endless=head",
-        "bad-chunk=endless",
-        "bad-chunk=trailers",
-    ] {
+    for query in
+        ["endless", "endless&chunked", "endless=head", "bad-chunk=endless", "bad-chunk=trailers"]
+    {
         let mut client = Client::new(&origin);
         client.ask(&format!("/?{query}"));
         let mut some = vec![0; 1 << 20];

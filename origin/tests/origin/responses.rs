@@ -42,9 +42,8 @@ fn a_connection_serves_one_request_after_another() {
 fn pipelined_requests_are_answered_in_order() {
     let origin = origin();
     let mut client = Client::new(&origin);
-    let requests: String = (1..=50)
-        .map(|size| format!("GET /?size={size} HTTP/1.1\r\nHost: x\r\n\r\n"))
-        .collect();
+    let requests: String =
+        (1..=50).map(|size| format!("GET /?size={size} HTTP/1.1\r\nHost: x\r\n\r\n")).collect();
     client.send(&requests);
     for size in 1..=50 {
         assert_eq!(client.response().body.len(), size);
@@ -120,9 +119,7 @@ fn content_codings_name_themselves_and_decode() {
     let response = client.get("/?size=150000&gzip");
     assert_eq!(response.field("Content-Encoding"), Some("gzip"));
     let mut decoded = Vec::new();
-    flate2::bufread::GzDecoder::new(&response.body[..])
-        .read_to_end(&mut decoded)
-        .unwrap();
+    flate2::bufread::GzDecoder::new(&response.body[..]).read_to_end(&mut decoded).unwrap();
     assert!(decoded == plain);
     let response = client.get("/?size=150000&br");
     assert_eq!(response.field("Content-Encoding"), Some("br"));
@@ -180,11 +177,7 @@ fn a_bad_parameter_is_named_and_the_connection_goes_on() {
     assert_eq!(response.status(), 400);
     assert!(response.text().starts_with("size: 'big' does not fit"));
     let response = client.get("/?colour=red");
-    assert!(
-        response
-            .text()
-            .starts_with("there is no parameter 'colour'")
-    );
+    assert!(response.text().starts_with("there is no parameter 'colour'"));
     assert_eq!(client.get("/").body.len(), 64);
 }
 
@@ -206,12 +199,8 @@ fn a_redirect_chain_ends_where_it_should() {
 
 #[test]
 fn random_sizes_depend_on_seed_and_url_only() {
-    let seeded = |seed, threads| {
-        origin_with(&ServerSettings {
-            seed,
-            ..crate::client::threads(threads)
-        })
-    };
+    let seeded =
+        |seed, threads| origin_with(&ServerSettings { seed, ..crate::client::threads(threads) });
     let sizes = |origin, indices: &mut dyn Iterator<Item = u32>| {
         let mut sizes: Vec<(u32, usize)> = indices
             .map(|i| {
@@ -264,10 +253,8 @@ fn slow_and_split_responses_are_whole() {
 
 #[test]
 fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
-    let settings = ServerSettings {
-        idle_timeout: Duration::from_millis(100),
-        ..ServerSettings::default()
-    };
+    let settings =
+        ServerSettings { idle_timeout: Duration::from_millis(100), ..ServerSettings::default() };
     let origin = origin_with(&settings);
     let mut idle = Client::new(&origin);
     idle.get("/");
@@ -284,10 +271,8 @@ fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
 
 #[test]
 fn a_client_that_does_not_read_is_given_up() {
-    let settings = ServerSettings {
-        idle_timeout: Duration::from_millis(100),
-        ..ServerSettings::default()
-    };
+    let settings =
+        ServerSettings { idle_timeout: Duration::from_millis(100), ..ServerSettings::default() };
     let origin = origin_with(&settings);
     let mut client = Client::new(&origin);
     client.ask("/?size=1G");
@@ -345,9 +330,7 @@ fn connections_beyond_the_backlog_of_one_turn_are_all_served() {
     let origin = origin();
     let mut streams: Vec<_> = (0..300).map(|_| connect(&origin)).collect();
     for stream in &mut streams {
-        stream
-            .write_all(b"GET /?size=1&close HTTP/1.1\r\nHost: x\r\n\r\n")
-            .unwrap();
+        stream.write_all(b"GET /?size=1&close HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     }
     for stream in &mut streams {
         let mut all = String::new();

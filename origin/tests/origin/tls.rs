@@ -36,12 +36,8 @@ fn connect(origin: &OriginServer, name: &str) -> Client<Stream> {
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let session = ClientConnection::new(Arc::new(config), name).unwrap();
     let socket = TcpStream::connect(origin.https_addr().unwrap()).unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
-    Client {
-        stream: StreamOwned::new(session, socket),
-    }
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    Client { stream: StreamOwned::new(session, socket) }
 }
 
 #[test]
@@ -85,9 +81,7 @@ fn a_handshake_may_stall() {
     let origin = origin();
     let mut client = connect(&origin, "stall.localhost");
     let socket = &client.stream.sock;
-    socket
-        .set_read_timeout(Some(Duration::from_millis(100)))
-        .unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     let error = io::Write::write(&mut client.stream, b"GET").unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     // And the origin goes on.
@@ -100,10 +94,7 @@ fn base_urls_name_both_schemes() {
     let https = origin.https_addr().unwrap();
     assert_eq!(
         origin.base_urls(),
-        [
-            format!("http://{}", origin.http_addr()),
-            format!("https://{https}")
-        ]
+        [format!("http://{}", origin.http_addr()), format!("https://{https}")]
     );
 }
 

@@ -74,10 +74,7 @@ impl TryFrom<wire::JobDescription> for JobDescription {
             Ok(wire::JobKind::Study) => JobKind::Study,
             Ok(wire::JobKind::Fetch) => JobKind::Fetch,
             Ok(wire::JobKind::Unspecified) | Err(_) => {
-                return Err(WireError::Unknown {
-                    field: "kind",
-                    value: job.kind.into(),
-                });
+                return Err(WireError::Unknown { field: "kind", value: job.kind.into() });
             }
         };
         Ok(Self {
@@ -119,10 +116,7 @@ impl TryFrom<wire::Submission> for Submission {
 
     fn try_from(submission: wire::Submission) -> Result<Self, WireError> {
         if submission.arguments.len() > ARGUMENTS_MAX {
-            return Err(WireError::Invalid {
-                field: "arguments",
-                reason: "there are too many",
-            });
+            return Err(WireError::Invalid { field: "arguments", reason: "there are too many" });
         }
         let bytes = submission.ca_certificates.len()
             + submission.arguments.iter().map(String::len).sum::<usize>();
@@ -161,15 +155,13 @@ impl From<Submitted> for wire::Submitted {
         Self {
             answer: Some(match answer {
                 Submitted::Job(id) => submitted::Answer::Job(id.0),
-                Submitted::Refused {
-                    exit_code,
-                    message,
-                    said,
-                } => submitted::Answer::Refusal(wire::Refusal {
-                    exit_code: exit_code.into(),
-                    message,
-                    said,
-                }),
+                Submitted::Refused { exit_code, message, said } => {
+                    submitted::Answer::Refusal(wire::Refusal {
+                        exit_code: exit_code.into(),
+                        message,
+                        said,
+                    })
+                }
             }),
         }
     }
@@ -239,10 +231,7 @@ impl From<JobProgress> for wire::JobProgress {
             bytes: progress.bytes,
             elapsed_us: progress.elapsed.map(micros),
             hosts_waited_for: progress.waiting.map(|waiting| waiting.hosts),
-            next_host_us: progress
-                .waiting
-                .and_then(|waiting| waiting.next)
-                .map(micros),
+            next_host_us: progress.waiting.and_then(|waiting| waiting.next).map(micros),
         }
     }
 }
@@ -276,10 +265,7 @@ pub struct JobFinished {
 
 impl From<JobFinished> for wire::JobFinished {
     fn from(finished: JobFinished) -> Self {
-        Self {
-            exit_code: finished.exit_code.into(),
-            message: finished.message,
-        }
+        Self { exit_code: finished.exit_code.into(), message: finished.message }
     }
 }
 
@@ -287,10 +273,7 @@ impl TryFrom<wire::JobFinished> for JobFinished {
     type Error = WireError;
 
     fn try_from(finished: wire::JobFinished) -> Result<Self, WireError> {
-        Ok(Self {
-            exit_code: exit_code(finished.exit_code)?,
-            message: finished.message,
-        })
+        Ok(Self { exit_code: exit_code(finished.exit_code)?, message: finished.message })
     }
 }
 

@@ -36,12 +36,7 @@ impl std::fmt::Display for ListIdentity {
 
 impl From<ListIdentity> for wire::ListIdentity {
     fn from(list: ListIdentity) -> Self {
-        Self {
-            name: list.name,
-            sha256: list.sha256,
-            urls: list.urls,
-            repeat: list.repeat,
-        }
+        Self { name: list.name, sha256: list.sha256, urls: list.urls, repeat: list.repeat }
     }
 }
 

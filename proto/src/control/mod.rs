@@ -30,12 +30,7 @@ mod tests {
     };
 
     fn list() -> ListIdentity {
-        ListIdentity {
-            name: "urls.txt".to_owned(),
-            sha256: "0f".repeat(32),
-            urls: 6,
-            repeat: 2,
-        }
+        ListIdentity { name: "urls.txt".to_owned(), sha256: "0f".repeat(32), urls: 6, repeat: 2 }
     }
 
     fn job() -> JobDescription {
@@ -49,19 +44,10 @@ mod tests {
 
     #[test]
     fn a_list_is_told_by_its_content() {
-        assert_eq!(
-            list().to_string(),
-            "urls.txt (6 URLs with --repeat 2, SHA-256 0f0f0f0f0f0f…)"
-        );
-        let renamed = ListIdentity {
-            name: "other".to_owned(),
-            ..list()
-        };
+        assert_eq!(list().to_string(), "urls.txt (6 URLs with --repeat 2, SHA-256 0f0f0f0f0f0f…)");
+        let renamed = ListIdentity { name: "other".to_owned(), ..list() };
         assert!(list().is_same(&renamed));
-        assert_eq!(
-            ListIdentity::try_from(wire::ListIdentity::from(list())),
-            Ok(list())
-        );
+        assert_eq!(ListIdentity::try_from(wire::ListIdentity::from(list())), Ok(list()));
         let refused = |change: fn(&mut wire::ListIdentity)| {
             let mut list = wire::ListIdentity::from(list());
             change(&mut list);
@@ -90,19 +76,13 @@ mod tests {
                 job: job(),
                 state: JobState::Running(JobProgress {
                     elapsed: Some(Duration::from_micros(5)),
-                    waiting: Some(HostsWaited {
-                        hosts: 3,
-                        next: Some(Duration::from_secs(4)),
-                    }),
+                    waiting: Some(HostsWaited { hosts: 3, next: Some(Duration::from_secs(4)) }),
                     ..JobProgress::default()
                 }),
                 study: String::new(),
             }],
         };
-        assert_eq!(
-            Status::try_from(wire::StatusReply::from(sent.clone())),
-            Ok(sent)
-        );
+        assert_eq!(Status::try_from(wire::StatusReply::from(sent.clone())), Ok(sent));
     }
 
     #[test]
@@ -111,27 +91,15 @@ mod tests {
             JobEvent::Job(job()),
             JobEvent::Waiting(2),
             JobEvent::Results(Bytes::from_static(b"x")),
-            JobEvent::Finished(JobFinished {
-                exit_code: 130,
-                message: "why".to_owned(),
-            }),
+            JobEvent::Finished(JobFinished { exit_code: 130, message: "why".to_owned() }),
         ] {
-            assert_eq!(
-                JobEvent::try_from(wire::JobEvent::from(sent.clone())),
-                Ok(sent)
-            );
+            assert_eq!(JobEvent::try_from(wire::JobEvent::from(sent.clone())), Ok(sent));
         }
-        assert_eq!(
-            JobEvent::try_from(wire::JobEvent::default()),
-            Err(WireError::Missing("event"))
-        );
+        assert_eq!(JobEvent::try_from(wire::JobEvent::default()), Err(WireError::Missing("event")));
         let mut unknown = wire::JobDescription::from(&job());
         unknown.kind = 9;
         assert!(JobDescription::try_from(unknown).is_err());
-        let code = wire::JobFinished {
-            exit_code: 256,
-            message: String::new(),
-        };
+        let code = wire::JobFinished { exit_code: 256, message: String::new() };
         assert!(JobFinished::try_from(code).is_err());
     }
 

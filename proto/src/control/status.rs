@@ -92,10 +92,7 @@ impl TryFrom<wire::WorkerStatus> for WorkerStatus {
             id: WorkerId(worker.id),
             name: worker.name,
             slots: worker.slots,
-            facts: worker
-                .facts
-                .ok_or(WireError::Missing("facts"))?
-                .try_into()?,
+            facts: worker.facts.ok_or(WireError::Missing("facts"))?.try_into()?,
             attached: Duration::from_micros(worker.attached_us),
             silent: Duration::from_micros(worker.silent_us),
         })

@@ -49,11 +49,7 @@ impl Cgroups {
         };
         let (cpu, memory) = (v1("cpu"), v1("memory"));
         if cpu.is_some() || memory.is_some() {
-            return Self {
-                version: Some(Version::V1),
-                cpu,
-                memory,
-            };
+            return Self { version: Some(Version::V1), cpu, memory };
         }
         let unified = member_of(cgroup, str::is_empty)
             .and_then(|path| cgroup_path(mountinfo, path, |fs, _| fs == "cgroup2"));
@@ -138,9 +134,7 @@ impl Cgroups {
 
 impl CgroupPath {
     fn upwards(&self) -> impl Iterator<Item = &Path> {
-        self.directory
-            .ancestors()
-            .take_while(|directory| directory.starts_with(&self.mount))
+        self.directory.ancestors().take_while(|directory| directory.starts_with(&self.mount))
     }
 }
 
@@ -215,11 +209,7 @@ fn read(path: &Path) -> Option<String> {
 
 /// The number behind `key` in a file of `key number` lines.
 fn keyed(text: &str, key: &str) -> Option<u64> {
-    text.lines()
-        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?
-        .trim()
-        .parse()
-        .ok()
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?.trim().parse().ok()
 }
 
 #[allow(clippy::cast_precision_loss)]
@@ -246,10 +236,7 @@ fn v2_memory(text: &str) -> Option<u64> {
 
 /// `memory.limit_in_bytes`: bytes, or a number too large to be one.
 fn v1_memory(text: &str) -> Option<u64> {
-    text.trim()
-        .parse()
-        .ok()
-        .filter(|bytes| *bytes < V1_UNLIMITED)
+    text.trim().parse().ok().filter(|bytes| *bytes < V1_UNLIMITED)
 }
 
 #[cfg(test)]
@@ -275,20 +262,14 @@ mod tests {
 ";
 
     fn at(mount: &str, directory: &str) -> Option<CgroupPath> {
-        Some(CgroupPath {
-            mount: mount.into(),
-            directory: directory.into(),
-        })
+        Some(CgroupPath { mount: mount.into(), directory: directory.into() })
     }
 
     #[test]
     fn the_unified_hierarchy_is_found() {
         let found = Cgroups::locate(V2_CGROUP, V2_MOUNTS);
         assert_eq!(found.name(), "v2");
-        let path = at(
-            "/sys/fs/cgroup",
-            "/sys/fs/cgroup/user.slice/session-1.scope",
-        );
+        let path = at("/sys/fs/cgroup", "/sys/fs/cgroup/user.slice/session-1.scope");
         assert_eq!(found.memory, path);
         let upwards: Vec<_> = found.cpu.as_ref().unwrap().upwards().collect();
         assert_eq!(
@@ -308,14 +289,8 @@ mod tests {
 
         let found = Cgroups::locate(V1_CGROUP, V1_MOUNTS);
         assert_eq!(found.name(), "v1");
-        assert_eq!(
-            found.memory,
-            at("/sys/fs/cgroup/memory", "/sys/fs/cgroup/memory")
-        );
-        assert_eq!(
-            found.cpu,
-            at("/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct")
-        );
+        assert_eq!(found.memory, at("/sys/fs/cgroup/memory", "/sys/fs/cgroup/memory"));
+        assert_eq!(found.cpu, at("/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct"));
     }
 
     #[test]
@@ -347,14 +322,8 @@ mod tests {
         let events = "low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n";
         assert_eq!(keyed(events, "oom_kill"), Some(2));
         assert_eq!(keyed(events, "oom"), Some(3));
-        assert_eq!(
-            keyed("oom_kill_disable 0\nunder_oom 0\noom_kill 7\n", "oom_kill"),
-            Some(7)
-        );
-        assert_eq!(
-            keyed("anon 1\nsock 4096\nkernel_stack 98304\n", "sock"),
-            Some(4096)
-        );
+        assert_eq!(keyed("oom_kill_disable 0\nunder_oom 0\noom_kill 7\n", "oom_kill"), Some(7));
+        assert_eq!(keyed("anon 1\nsock 4096\nkernel_stack 98304\n", "sock"), Some(4096));
         assert_eq!(keyed("", "sock"), None);
     }
 
@@ -370,15 +339,8 @@ mod tests {
         write("a/memory.max", "1048576\n");
         write("a/b/memory.events", "oom_kill 1\n");
         write("a/b/memory.stat", "sock 1\nkernel_stack 2\n");
-        let path = Some(CgroupPath {
-            mount: mount.path().to_owned(),
-            directory,
-        });
-        let found = Cgroups {
-            version: Some(Version::V2),
-            cpu: path.clone(),
-            memory: path,
-        };
+        let path = Some(CgroupPath { mount: mount.path().to_owned(), directory });
+        let found = Cgroups { version: Some(Version::V2), cpu: path.clone(), memory: path };
         assert_eq!(found.cpu_limit(), Some(0.5));
         assert_eq!(found.memory_limit_bytes(), Some(1 << 20));
         assert_eq!(found.oom_kills(), Some(1));
@@ -390,11 +352,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("memory.peak");
         fs::write(&path, "100\n").unwrap();
-        let mut meter = PeakMeter {
-            own: None,
-            path: path.clone(),
-            before: Some(100),
-        };
+        let mut meter = PeakMeter { own: None, path: path.clone(), before: Some(100) };
         assert_eq!(meter.peak_bytes(), None);
         fs::write(&path, "101\n").unwrap();
         assert_eq!(meter.peak_bytes(), Some(101));

@@ -14,11 +14,7 @@ pub fn host_name() -> String {
     while plain.len() > NAME_MAX_BYTES {
         plain.pop();
     }
-    if plain.is_empty() {
-        "worker".to_owned()
-    } else {
-        plain
-    }
+    if plain.is_empty() { "worker".to_owned() } else { plain }
 }
 
 /// Gathers what there is to know of this machine or container.

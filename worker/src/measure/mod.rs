@@ -12,9 +12,7 @@ pub(crate) mod usage;
 
 /// The text that follows `name` and a colon at a line's start.
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    text.lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-        .map(str::trim)
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
 /// A field such as `Pss:   123 kB`, in bytes.

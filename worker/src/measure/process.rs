@@ -35,20 +35,14 @@ impl ProcessDir {
     /// Opens the directory of `pid`, which must not have been reaped.
     pub(crate) fn open(pid: u32) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self(openat(
-            CWD,
-            format!("/proc/{pid}"),
-            flags,
-            Mode::empty(),
-        )?))
+        Ok(Self(openat(CWD, format!("/proc/{pid}"), flags, Mode::empty())?))
     }
 
     /// Makes the kernel's out-of-memory killer take this process before the
     /// worker (proc_pid_oom_score_adj(5)).
     pub(crate) fn offer_to_oom_killer(&self) -> io::Result<()> {
-        let present: Option<i32> = self
-            .read("oom_score_adj")
-            .and_then(|text| text.trim().parse().ok());
+        let present: Option<i32> =
+            self.read("oom_score_adj").and_then(|text| text.trim().parse().ok());
         let raised = (present.unwrap_or(0) + 500).min(1000);
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let file = openat(&self.0, "oom_score_adj", flags, Mode::empty())?;
@@ -64,14 +58,8 @@ impl ProcessDir {
     /// Everything that is read at the hold, while all threads are alive.
     pub(crate) fn held(&self) -> HoldSnapshot {
         let status = self.read("status");
-        let Memory {
-            pss_bytes,
-            uss_bytes,
-            threads,
-        } = memory_of(
-            self.read("smaps_rollup").as_deref(),
-            status.as_deref().and_then(threads),
-        );
+        let Memory { pss_bytes, uss_bytes, threads } =
+            memory_of(self.read("smaps_rollup").as_deref(), status.as_deref().and_then(threads));
         HoldSnapshot {
             hwm_bytes: status.as_deref().and_then(|s| field_bytes(s, "VmHWM")),
             pss_bytes,
@@ -89,11 +77,7 @@ impl ProcessDir {
         let mut sum = None;
         for entry in Dir::read_from(&tasks).ok()? {
             let entry = entry.ok()?;
-            let Some(thread) = entry
-                .file_name()
-                .to_str()
-                .ok()
-                .filter(|n| *n != "." && *n != "..")
+            let Some(thread) = entry.file_name().to_str().ok().filter(|n| *n != "." && *n != "..")
             else {
                 continue;
             };
@@ -109,18 +93,9 @@ impl ProcessDir {
     }
 
     fn read(&self, name: &str) -> Option<String> {
-        let file = openat(
-            &self.0,
-            name,
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .ok()?;
+        let file = openat(&self.0, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
         let mut text = String::with_capacity(2048);
-        File::from(file)
-            .take(FILE_MAX_BYTES)
-            .read_to_string(&mut text)
-            .ok()?;
+        File::from(file).take(FILE_MAX_BYTES).read_to_string(&mut text).ok()?;
         Some(text)
     }
 }
@@ -183,11 +158,7 @@ voluntary_ctxt_switches:\t0
     fn pss_and_private_pages_are_read() {
         assert_eq!(
             memory_of(Some(SMAPS_ROLLUP), threads(STATUS)),
-            Memory {
-                pss_bytes: Some(289 * 1024),
-                uss_bytes: Some(128 * 1024),
-                threads: Some(17),
-            }
+            Memory { pss_bytes: Some(289 * 1024), uss_bytes: Some(128 * 1024), threads: Some(17) }
         );
         assert_eq!(field_bytes(STATUS, "VmHWM"), Some(1912 * 1024));
     }
@@ -204,10 +175,7 @@ voluntary_ctxt_switches:\t0
 
     #[test]
     fn waiting_is_the_second_number() {
-        assert_eq!(
-            run_queue_wait("1522917 340085 9\n"),
-            Some(Duration::from_nanos(340_085))
-        );
+        assert_eq!(run_queue_wait("1522917 340085 9\n"), Some(Duration::from_nanos(340_085)));
         assert_eq!(run_queue_wait("1522917"), None);
         assert_eq!(run_queue_wait(""), None);
     }

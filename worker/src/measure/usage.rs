@@ -28,10 +28,7 @@ pub(crate) struct Reaped {
 /// CPU time of this process so far.
 pub(crate) fn own_cpu() -> Option<Cpu> {
     let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
-    Some(Cpu {
-        user: duration(usage.user_time())?,
-        system: duration(usage.system_time())?,
-    })
+    Some(Cpu { user: duration(usage.user_time())?, system: duration(usage.system_time())? })
 }
 
 /// Reaps `child` if it has ended; its id must not be used afterwards.

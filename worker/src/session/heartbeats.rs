@@ -19,12 +19,7 @@ pub(super) struct Heartbeats {
 impl Heartbeats {
     /// Both sides send a heartbeat every `interval`, from `now` on.
     pub(super) fn new(interval: Duration, now: Instant) -> Self {
-        Self {
-            interval,
-            next: now + interval,
-            sequence: 0,
-            heard: now,
-        }
+        Self { interval, next: now + interval, sequence: 0, heard: now }
     }
 
     /// The peer said something.
@@ -89,10 +84,7 @@ mod tests {
         let heard = start + SECOND;
         heartbeats.heard(heard);
         let due = heard + 3 * SECOND;
-        assert_eq!(
-            heartbeats.silence(due - Duration::from_millis(1), due),
-            None
-        );
+        assert_eq!(heartbeats.silence(due - Duration::from_millis(1), due), None);
         assert_eq!(heartbeats.silence(due, due), Some(3 * SECOND));
     }
 

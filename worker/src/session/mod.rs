@@ -243,13 +243,10 @@ impl WorkerSession<'_> {
     /// Does what the coordinator says; answers with the reason of its Goodbye.
     fn handle(&mut self, order: Order) -> Result<Option<String>, AttachError> {
         match order {
-            Order::Frame {
-                trial,
-                fetcher,
-                frame,
-            } => self.with(trial, |trial_processes, context| {
-                trial_processes.lease(fetcher, frame, context)
-            }),
+            Order::Frame { trial, fetcher, frame } => self
+                .with(trial, |trial_processes, context| {
+                    trial_processes.lease(fetcher, frame, context)
+                }),
             Order::Heartbeat => {}
             Order::Prepare(prepare) => self.prepare(prepare)?,
             Order::Go(trial) => self.tell(trial, TrialInput::Go),
@@ -266,11 +263,7 @@ impl WorkerSession<'_> {
     }
 
     fn prepare(&mut self, prepare: Prepare) -> Result<(), AttachError> {
-        let Prepare {
-            trial,
-            fetchers,
-            memory_interval,
-        } = prepare;
+        let Prepare { trial, fetchers, memory_interval } = prepare;
         if self.trials.is_empty() {
             self.context.forget_oom_kills();
         }
@@ -288,9 +281,7 @@ impl WorkerSession<'_> {
     }
 
     fn tell(&mut self, trial: TrialId, input: TrialInput) {
-        self.with(trial, |trial_processes, context| {
-            trial_processes.apply(input, context)
-        });
+        self.with(trial, |trial_processes, context| trial_processes.apply(input, context));
     }
 
     /// Does something with a trial, if it is there; it goes when it is over.

@@ -31,11 +31,7 @@ struct Present {
 impl Sampling {
     /// Not yet started; without an interval it never will be.
     pub(super) fn every(interval: Option<Duration>) -> Self {
-        Self {
-            interval,
-            due: None,
-            present: None,
-        }
+        Self { interval, due: None, present: None }
     }
 
     /// The first sample is due at `now`.
@@ -113,11 +109,7 @@ mod tests {
     }
 
     fn memory(bytes: u64) -> Memory {
-        Memory {
-            pss_bytes: Some(bytes),
-            uss_bytes: Some(bytes / 2),
-            threads: Some(3),
-        }
+        Memory { pss_bytes: Some(bytes), uss_bytes: Some(bytes / 2), threads: Some(3) }
     }
 
     #[tokio::test(start_paused = true)]

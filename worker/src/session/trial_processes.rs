@@ -102,11 +102,7 @@ impl TrialProcesses {
         context: &mut SessionContext<'_>,
     ) -> Result<(), WireError> {
         for (index, spec) in fetchers.into_iter().enumerate() {
-            let FetcherSpec {
-                fetcher,
-                setup,
-                cpus,
-            } = spec;
+            let FetcherSpec { fetcher, setup, cpus } = spec;
             if !self.trial.add(fetcher) {
                 return Err(WireError::Inconsistent(
                     "a fetcher is prepared twice, or when its trial is ending",
@@ -142,10 +138,7 @@ impl TrialProcesses {
 
     /// When [`TrialProcesses::on_time`] is due next.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.trial.deadline(), self.sampling.due()]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.trial.deadline(), self.sampling.due()].into_iter().flatten().min()
     }
 
     /// Does what is due at `now`.
@@ -153,11 +146,7 @@ impl TrialProcesses {
         if self.sampling.begin_if_due(now, &self.trial) {
             self.work.push_back(WorkItem::Sample);
         }
-        if self
-            .trial
-            .deadline()
-            .is_some_and(|deadline| deadline <= now)
-        {
+        if self.trial.deadline().is_some_and(|deadline| deadline <= now) {
             self.apply(TrialInput::Tick, context);
         }
     }
@@ -232,12 +221,7 @@ impl TrialProcesses {
                     Exit::Signal(9) if !ours && context.memory_ran_out() => Exit::OutOfMemory,
                     exit => exit,
                 };
-                TrialInput::Ended {
-                    fetcher,
-                    exit,
-                    usage: Some(reaped.usage),
-                    last_words,
-                }
+                TrialInput::Ended { fetcher, exit, usage: Some(reaped.usage), last_words }
             }
             // How it ended is not known.
             Err(error) => TrialInput::Ended {
@@ -274,8 +258,7 @@ impl TrialProcesses {
                 }
             }
             Action::Measure(fetcher) => {
-                self.kernel_memory
-                    .get_or_insert_with(|| context.cgroups.kernel_memory());
+                self.kernel_memory.get_or_insert_with(|| context.cgroups.kernel_memory());
                 self.work.push_back(WorkItem::Measure(fetcher));
             }
             Action::LetGo => self.sampling.start(Instant::now()),
@@ -309,10 +292,7 @@ impl TrialProcesses {
             Some(WorkItem::Start { fetcher, cpus }) => self.start(fetcher, &cpus, context),
             Some(WorkItem::Measure(fetcher)) => {
                 let held = self.directory(fetcher).map(ProcessDir::held);
-                self.apply(
-                    TrialInput::Measured(fetcher, held.unwrap_or_default()),
-                    context,
-                );
+                self.apply(TrialInput::Measured(fetcher, held.unwrap_or_default()), context);
             }
             Some(WorkItem::Sample) => self.sample(context),
             None => {}

@@ -60,14 +60,7 @@ impl FetcherOutput {
     pub(super) async fn tell(&self, what: FetcherEventKind) {
         let (trial, fetcher) = (self.trial, self.fetcher);
         // A session that is over listens no more.
-        let _ = self
-            .events
-            .send(FetcherEvent {
-                trial,
-                fetcher,
-                what,
-            })
-            .await;
+        let _ = self.events.send(FetcherEvent { trial, fetcher, what }).await;
     }
 
     /// Passes a frame on; `false` when it is not wanted.

@@ -85,10 +85,7 @@ mod tests {
         for count in [1, 100, 4096] {
             let frame = encoded(Some(From::Completions(completions(count))));
             assert!(is_batch(&frame));
-            assert_eq!(
-                FetcherMessage::try_from(frame.clone()),
-                Ok(FetcherMessage::Forward(frame))
-            );
+            assert_eq!(FetcherMessage::try_from(frame.clone()), Ok(FetcherMessage::Forward(frame)));
         }
         let started = encoded(Some(From::Started(wire::StartedBatch::default())));
         assert!(is_batch(&started));
@@ -107,18 +104,12 @@ mod tests {
         let mut both = encoded(Some(From::Completions(completions(3)))).to_vec();
         both.extend(encoded(Some(From::Ready(wire::FetcherIsReady {}))));
         // The last field of a oneof holds.
-        assert_eq!(
-            FetcherMessage::try_from(Bytes::from(both)),
-            Ok(FetcherMessage::Ready)
-        );
+        assert_eq!(FetcherMessage::try_from(Bytes::from(both)), Ok(FetcherMessage::Ready));
     }
 
     #[test]
     fn what_is_no_answer_is_an_error() {
-        assert_eq!(
-            FetcherMessage::try_from(Bytes::new()),
-            Err(WireError::Missing("message"))
-        );
+        assert_eq!(FetcherMessage::try_from(Bytes::new()), Err(WireError::Missing("message")));
         assert_eq!(
             FetcherMessage::try_from(Bytes::from_static(b"\x7a\x00")),
             Err(WireError::Missing("message"))

@@ -34,13 +34,7 @@ pub(crate) async fn supervise(
     queue: Arc<PipeQueue>,
     output: FetcherOutput,
 ) {
-    let FetcherProcess {
-        mut child,
-        stdin,
-        mut stdout,
-        mut stderr,
-        exit,
-    } = process;
+    let FetcherProcess { mut child, stdin, mut stdout, mut stderr, exit } = process;
     let ended = CancellationToken::new();
     let mut last_words = Vec::new();
     let (mut bytes_to_fetcher, mut bytes_from_fetcher) = (0, 0);
@@ -94,17 +88,9 @@ async fn ended_and_reaped(
 fn last_words_text(bytes: &[u8]) -> String {
     const LINES: usize = 5;
     let text = String::from_utf8_lossy(bytes);
-    let lines: Vec<_> = text
-        .lines()
-        .map(str::trim)
-        .filter(|l| !l.is_empty())
-        .collect();
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     let plain = |c: char| if c.is_control() { ' ' } else { c };
-    lines[lines.len().saturating_sub(LINES)..]
-        .join("; ")
-        .chars()
-        .map(plain)
-        .collect()
+    lines[lines.len().saturating_sub(LINES)..].join("; ").chars().map(plain).collect()
 }
 
 /// An encoded message to a fetcher that the worker sends on its own account.
@@ -120,9 +106,6 @@ mod tests {
     #[test]
     fn last_words_are_the_last_lines_without_control_characters() {
         assert_eq!(last_words_text(b""), "");
-        assert_eq!(
-            last_words_text(b"1\n2\n\n3\r\n4\n  5\n6\x1b[0m\n"),
-            "2; 3; 4; 5; 6 [0m"
-        );
+        assert_eq!(last_words_text(b"1\n2\n\n3\r\n4\n  5\n6\x1b[0m\n"), "2; 3; 4; 5; 6 [0m");
     }
 }

@@ -62,11 +62,7 @@ impl PipeQueue {
                 return Err(Overfull);
             }
             waiting.bytes += cost;
-            waiting.entries.push_back(QueuedFrame {
-                bytes,
-                cost,
-                marked,
-            });
+            waiting.entries.push_back(QueuedFrame { bytes, cost, marked });
         }
         self.arrived.notify_one();
         Ok(())
@@ -147,9 +143,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn drain(queue: &PipeQueue, step: usize) -> (Vec<u8>, usize) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (mut written, mut marks) = (Vec::new(), 0);
         let mut writing = BeingWritten::default();
         while queue.lock().bytes > 0 {
@@ -157,11 +151,7 @@ mod tests {
                 runtime.block_on(queue.take(&mut writing));
             }
             let next: Vec<u8> = writing.with_slices(|slices| {
-                slices
-                    .iter()
-                    .flat_map(|s| s.iter().copied())
-                    .take(step)
-                    .collect()
+                slices.iter().flat_map(|s| s.iter().copied()).take(step).collect()
             });
             marks += usize::from(writing.advance(next.len(), queue));
             written.extend(next);

@@ -44,9 +44,7 @@ pub(super) async fn write_frames(
                 Ok(written) => {
                     *bytes += written as u64;
                     if writing.advance(written, queue) {
-                        output
-                            .did(TrialInput::GoWritten(output.fetcher, Instant::now()))
-                            .await;
+                        output.did(TrialInput::GoWritten(output.fetcher, Instant::now())).await;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -75,10 +73,7 @@ pub(super) async fn read_frames(
             Ok(read) => *bytes += read as u64,
             Err(error) => {
                 output
-                    .did(TrialInput::Broken(
-                        output.fetcher,
-                        format!("its pipe failed: {error}"),
-                    ))
+                    .did(TrialInput::Broken(output.fetcher, format!("its pipe failed: {error}")))
                     .await;
                 return;
             }
@@ -98,17 +93,13 @@ pub(super) async fn read_frames(
                     }
                 }
                 Ok(FetcherMessage::Ready) => {
-                    output
-                        .did(TrialInput::Ready(output.fetcher, Instant::now()))
-                        .await
+                    output.did(TrialInput::Ready(output.fetcher, Instant::now())).await
                 }
                 Ok(FetcherMessage::Report(report)) => {
                     output.did(TrialInput::Report(output.fetcher, report)).await
                 }
                 Ok(FetcherMessage::SetupFailed(reason)) => {
-                    output
-                        .did(TrialInput::SetupFailed(output.fetcher, reason))
-                        .await
+                    output.did(TrialInput::SetupFailed(output.fetcher, reason)).await
                 }
                 Err(reason) => {
                     let reason = format!("what it wrote makes no sense: {reason}");

@@ -48,10 +48,7 @@ impl FetcherCommand {
     /// Any program that speaks frames on its stdin and stdout.
     #[must_use]
     pub fn new(program: impl Into<PathBuf>, arguments: Vec<OsString>) -> Self {
-        Self {
-            program: program.into(),
-            arguments,
-        }
+        Self { program: program.into(), arguments }
     }
 
     /// This very executable, with the argument `fetcher`. Through /proc it is
@@ -72,9 +69,8 @@ impl FetcherCommand {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        if let Some(own_name) = std::env::args_os()
-            .next()
-            .filter(|_| self.program.starts_with("/proc/self"))
+        if let Some(own_name) =
+            std::env::args_os().next().filter(|_| self.program.starts_with("/proc/self"))
         {
             command.arg0(own_name);
         }
@@ -191,12 +187,10 @@ pub(crate) fn start(
     let mut child = {
         check(cpus, allowed)?;
         let _pinned = Pinned::to(cpus).map_err(FetcherStartError::Affinity)?;
-        how.command()
-            .spawn()
-            .map_err(|source| FetcherStartError::Spawn {
-                program: how.program.display().to_string(),
-                source,
-            })?
+        how.command().spawn().map_err(|source| FetcherStartError::Spawn {
+            program: how.program.display().to_string(),
+            source,
+        })?
     };
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let pid = child.id();
@@ -225,13 +219,7 @@ pub(crate) fn start(
     };
     match watch() {
         Ok((stdin, stdout, stderr, exit, directory)) => Ok(Started {
-            process: FetcherProcess {
-                child: OwnedChild(Some(child)),
-                stdin,
-                stdout,
-                stderr,
-                exit,
-            },
+            process: FetcherProcess { child: OwnedChild(Some(child)), stdin, stdout, stderr, exit },
             directory,
         }),
         Err(error) => {
@@ -244,10 +232,7 @@ pub(crate) fn start(
 fn check(cpus: &[u32], allowed: &[u32]) -> Result<(), FetcherStartError> {
     match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
         None => Ok(()),
-        Some(&cpu) => Err(FetcherStartError::Cpu {
-            cpu,
-            allowed: allowed.to_vec(),
-        }),
+        Some(&cpu) => Err(FetcherStartError::Cpu { cpu, allowed: allowed.to_vec() }),
     }
 }
 

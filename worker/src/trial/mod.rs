@@ -178,10 +178,7 @@ pub struct WorkerTrial {
 
 impl WorkerTrial {
     /// A trial without fetchers yet.
-    #[expect(
-        clippy::new_without_default,
-        reason = "a trial is begun, never a default"
-    )]
+    #[expect(clippy::new_without_default, reason = "a trial is begun, never a default")]
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -216,9 +213,7 @@ impl WorkerTrial {
 
     /// Whether `fetcher` is being killed by this worker.
     pub fn is_being_killed(&self, fetcher: FetcherId) -> bool {
-        self.members
-            .get(&fetcher)
-            .is_some_and(|member| member.kill_reason.is_some())
+        self.members.get(&fetcher).is_some_and(|member| member.kill_reason.is_some())
     }
 
     /// Whether `fetcher` may be given more leases.
@@ -262,15 +257,12 @@ impl WorkerTrial {
             TrialPhase::Holding { until } | TrialPhase::Exiting { until } => Some(until),
             _ => None,
         };
-        let starting = self
-            .members
-            .values()
-            .filter_map(|member| match member.stage {
-                FetcherStage::Starting { since } if member.kill_reason.is_none() => {
-                    Some(since + READY_WITHIN)
-                }
-                _ => None,
-            });
+        let starting = self.members.values().filter_map(|member| match member.stage {
+            FetcherStage::Starting { since } if member.kill_reason.is_none() => {
+                Some(since + READY_WITHIN)
+            }
+            _ => None,
+        });
         starting.chain(phase).min()
     }
 
@@ -316,12 +308,9 @@ impl WorkerTrial {
                     member.held = Some(held);
                 }
             }
-            TrialInput::Ended {
-                fetcher,
-                exit,
-                usage,
-                last_words,
-            } => self.ended(fetcher, exit, usage, &last_words, actions),
+            TrialInput::Ended { fetcher, exit, usage, last_words } => {
+                self.ended(fetcher, exit, usage, &last_words, actions)
+            }
         }
         self.settle(now, actions);
     }
@@ -364,9 +353,7 @@ impl WorkerTrial {
         if !matches!(self.phase, TrialPhase::Preparing | TrialPhase::Running) {
             return;
         }
-        self.phase = TrialPhase::Holding {
-            until: now + REPORT_WITHIN,
-        };
+        self.phase = TrialPhase::Holding { until: now + REPORT_WITHIN };
         for fetcher in self.ids() {
             let Some(member) = self.members.get_mut(&fetcher) else {
                 continue;
@@ -408,10 +395,7 @@ impl WorkerTrial {
             TrialPhase::Holding { until } if until <= now => {
                 let reason = format!("it did not report within {} s", REPORT_WITHIN.as_secs());
                 for fetcher in self.ids() {
-                    let silent = self
-                        .members
-                        .get(&fetcher)
-                        .is_some_and(|m| m.report.is_none());
+                    let silent = self.members.get(&fetcher).is_some_and(|m| m.report.is_none());
                     if silent {
                         self.kill(fetcher, &reason, actions);
                     }
@@ -513,9 +497,7 @@ impl WorkerTrial {
             }
         }
         if self.phase == TrialPhase::Measuring && !self.any_holding(|m| m.held.is_none()) {
-            self.phase = TrialPhase::Exiting {
-                until: now + EXIT_WITHIN,
-            };
+            self.phase = TrialPhase::Exiting { until: now + EXIT_WITHIN };
             self.sum_up_memory(now, actions);
             for (fetcher, member) in &mut self.members {
                 if member.is(FetcherStage::Holding) {
@@ -525,21 +507,14 @@ impl WorkerTrial {
             }
         }
         let leaving = matches!(self.phase, TrialPhase::Exiting { .. } | TrialPhase::Reaping);
-        if leaving
-            && self
-                .members
-                .values()
-                .all(|m| m.stage == FetcherStage::Reaped)
-        {
+        if leaving && self.members.values().all(|m| m.stage == FetcherStage::Reaped) {
             self.phase = TrialPhase::Over;
             actions.push(Action::Over);
         }
     }
 
     fn any_holding(&self, lacking: impl Fn(&Member) -> bool) -> bool {
-        self.members
-            .values()
-            .any(|member| member.is(FetcherStage::Holding) && lacking(member))
+        self.members.values().any(|member| member.is(FetcherStage::Holding) && lacking(member))
     }
 
     /// The memory sample at the hold is the sum of what was read there.
@@ -548,11 +523,7 @@ impl WorkerTrial {
             return;
         };
         let mut sample = MemorySample::at(now.saturating_duration_since(go));
-        for member in self
-            .members
-            .values()
-            .filter(|m| m.is(FetcherStage::Holding))
-        {
+        for member in self.members.values().filter(|m| m.is(FetcherStage::Holding)) {
             let held = member.held.unwrap_or_default();
             sample.add(held.pss_bytes, held.uss_bytes, held.threads);
         }
@@ -583,11 +554,7 @@ fn reason(stage: FetcherStage, kill_reason: Option<&str>, exit: Exit, last_words
         ),
         (None, Exit::NotStarted) => "it was not started".to_owned(),
     };
-    if last_words.is_empty() {
-        why
-    } else {
-        format!("{why}; its last words: {last_words}")
-    }
+    if last_words.is_empty() { why } else { format!("{why}; its last words: {last_words}") }
 }
 
 fn signal_name(signal: i32) -> String {

@@ -15,11 +15,7 @@ impl Bench {
     fn preparing(fetchers: &[FetcherId]) -> Self {
         let mut trial = WorkerTrial::new();
         assert!(fetchers.iter().all(|fetcher| trial.add(*fetcher)));
-        Self {
-            trial,
-            now: Instant::now(),
-            actions: Vec::new(),
-        }
+        Self { trial, now: Instant::now(), actions: Vec::new() }
     }
 
     fn running(fetchers: &[FetcherId]) -> Self {
@@ -43,12 +39,7 @@ impl Bench {
     }
 
     fn ends(&mut self, fetcher: FetcherId, exit: Exit) -> &[Action] {
-        self.on(TrialInput::Ended {
-            fetcher,
-            exit,
-            usage: None,
-            last_words: String::new(),
-        })
+        self.on(TrialInput::Ended { fetcher, exit, usage: None, last_words: String::new() })
     }
 
     fn wait_until_due(&mut self) -> &[Action] {
@@ -93,31 +84,19 @@ async fn a_trial_goes_from_ready_to_over() {
     bench.on(TrialInput::Ready(B, later));
     assert_eq!(
         bench.on(TrialInput::Go),
-        [
-            Action::Write(A, FetcherControl::Go),
-            Action::Write(B, FetcherControl::Go)
-        ]
+        [Action::Write(A, FetcherControl::Go), Action::Write(B, FetcherControl::Go)]
     );
     let us = Duration::from_micros;
     assert_eq!(bench.on(TrialInput::GoWritten(B, start + us(90))), []);
-    assert_eq!(
-        bench.on(TrialInput::GoWritten(A, start + us(40))),
-        [Action::LetGo]
-    );
+    assert_eq!(bench.on(TrialInput::GoWritten(A, start + us(40))), [Action::LetGo]);
     assert_eq!(bench.trial.barrier(), us(90));
 
     assert_eq!(
         bench.on(TrialInput::Finish),
-        [
-            Action::Write(A, FetcherControl::Hold),
-            Action::Write(B, FetcherControl::Hold)
-        ]
+        [Action::Write(A, FetcherControl::Hold), Action::Write(B, FetcherControl::Hold)]
     );
     assert!(!bench.trial.takes_leases(A));
-    assert_eq!(
-        bench.on(TrialInput::Report(B, FetcherReport::default())),
-        []
-    );
+    assert_eq!(bench.on(TrialInput::Report(B, FetcherReport::default())), []);
     assert_eq!(
         bench.on(TrialInput::Report(A, FetcherReport::default())),
         [Action::Measure(A), Action::Measure(B)]
@@ -147,10 +126,7 @@ async fn a_trial_goes_from_ready_to_over() {
 async fn a_fetcher_that_dies_is_told_at_once_and_holds_nobody_up() {
     let mut bench = Bench::running(&[A, B]);
     bench.ends(A, signal(11));
-    assert_eq!(
-        bench.told().reason,
-        "it was ended by signal 11 (SIGSEGV) while it ran"
-    );
+    assert_eq!(bench.told().reason, "it was ended by signal 11 (SIGSEGV) while it ran");
     assert!(!bench.trial.takes_leases(A) && bench.trial.takes_leases(B));
     bench.on(TrialInput::Finish);
     bench.on(TrialInput::Report(B, FetcherReport::default()));
@@ -183,10 +159,7 @@ async fn a_fetcher_that_does_not_report_is_killed_and_the_others_are_measured() 
     let mut bench = Bench::running(&[A, B]);
     bench.on(TrialInput::Finish);
     bench.on(TrialInput::Report(A, FetcherReport::default()));
-    assert_eq!(
-        bench.wait_until_due(),
-        [Action::Kill(B), Action::Measure(A)]
-    );
+    assert_eq!(bench.wait_until_due(), [Action::Kill(B), Action::Measure(A)]);
     bench.on(TrialInput::Measured(A, held(1)));
     bench.ends(A, Exit::Code(0));
     let last = bench.ends(B, signal(9));
@@ -239,10 +212,7 @@ async fn a_fetcher_that_is_late_gets_go_when_it_is_ready() {
     let actions = bench.on(TrialInput::Ready(A, bench.now));
     assert_eq!(
         actions,
-        [
-            Action::TellReady(A, Duration::ZERO),
-            Action::Write(A, FetcherControl::Go)
-        ]
+        [Action::TellReady(A, Duration::ZERO), Action::Write(A, FetcherControl::Go)]
     );
 }
 
@@ -286,10 +256,7 @@ async fn a_replacement_goes_as_soon_as_it_is_ready_and_holds_no_barrier_up() {
     let now = bench.now;
     bench.on(TrialInput::Started(B, now));
     let ready = bench.on(TrialInput::Ready(B, now)).to_vec();
-    assert!(
-        ready.contains(&Action::Write(B, FetcherControl::Go)),
-        "{ready:?}"
-    );
+    assert!(ready.contains(&Action::Write(B, FetcherControl::Go)), "{ready:?}");
     bench.on(TrialInput::GoWritten(B, now));
     assert_eq!(bench.trial.barrier(), Duration::ZERO);
 }

@@ -46,14 +46,8 @@ impl Fleet for Service {
         request: Request<Streaming<wire::FromWorker>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
         let (to_worker, stream) = mpsc::channel(64);
-        if request
-            .metadata()
-            .get("authorization")
-            .is_some_and(|a| a == "Bearer wrong")
-        {
-            return Err(Status::unauthenticated(
-                "the token is not the coordinator's",
-            ));
+        if request.metadata().get("authorization").is_some_and(|a| a == "Bearer wrong") {
+            return Err(Status::unauthenticated("the token is not the coordinator's"));
         }
         let attached = Attached {
             metadata: request.metadata().clone(),
@@ -62,10 +56,7 @@ impl Fleet for Service {
             frames: Vec::new(),
             samples: Vec::new(),
         };
-        self.0
-            .send(attached)
-            .await
-            .map_err(|_| Status::unavailable("the test is over"))?;
+        self.0.send(attached).await.map_err(|_| Status::unavailable("the test is over"))?;
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 }
@@ -93,10 +84,7 @@ impl Coordinator {
         let mut near = Some(near);
         let connector = tower::service_fn(move |_| {
             let near = near.take().ok_or(io::ErrorKind::ConnectionRefused);
-            async move {
-                near.map(hyper_util::rt::TokioIo::new)
-                    .map_err(io::Error::from)
-            }
+            async move { near.map(hyper_util::rt::TokioIo::new).map_err(io::Error::from) }
         });
         let endpoint = Endpoint::from_static("http://in.memory");
         let channel = endpoint.connect_with_connector(connector).await;
@@ -136,10 +124,7 @@ async fn patiently<T>(future: impl Future<Output = T>) -> T {
 
 impl Attached {
     pub(crate) async fn say(&self, message: to_worker::Message) {
-        self.say_raw(wire::ToWorker {
-            message: Some(message),
-        })
-        .await;
+        self.say_raw(wire::ToWorker { message: Some(message) }).await;
     }
 
     pub(crate) async fn say_raw(&self, message: wire::ToWorker) {
@@ -189,14 +174,11 @@ impl Attached {
 
     /// Prepares trial 1 with a fetcher of each manner, numbered from 0.
     pub(crate) async fn prepare(&self, manners: &[Manner]) {
-        let fetchers = manners
-            .iter()
-            .zip(0..)
-            .map(|(manner, fetcher)| wire::FetcherSpec {
-                fetcher,
-                setup: fake::setup(*manner),
-                cpus: vec![],
-            });
+        let fetchers = manners.iter().zip(0..).map(|(manner, fetcher)| wire::FetcherSpec {
+            fetcher,
+            setup: fake::setup(*manner),
+            cpus: vec![],
+        });
         self.say(to_worker::Message::Prepare(wire::Prepare {
             trial: 1,
             fetchers: fetchers.collect(),
@@ -253,13 +235,11 @@ impl Attached {
     }
 
     pub(crate) async fn go(&self) {
-        self.say(to_worker::Message::Go(wire::Go { trial: 1 }))
-            .await;
+        self.say(to_worker::Message::Go(wire::Go { trial: 1 })).await;
     }
 
     pub(crate) async fn finish(&self) {
-        self.say(to_worker::Message::Finish(wire::Finish { trial: 1 }))
-            .await;
+        self.say(to_worker::Message::Finish(wire::Finish { trial: 1 })).await;
     }
 
     pub(crate) async fn lease(&self, fetcher: u32, ids: std::ops::Range<u64>) {
@@ -269,12 +249,7 @@ impl Attached {
     }
 
     pub(crate) async fn frame(&self, fetcher: u32, frame: Bytes) {
-        self.say(to_worker::Message::Frame(wire::FetcherFrame {
-            trial: 1,
-            fetcher,
-            frame,
-        }))
-        .await;
+        self.say(to_worker::Message::Frame(wire::FetcherFrame { trial: 1, fetcher, frame })).await;
     }
 
     pub(crate) async fn exited(&mut self) -> wire::FetcherExited {

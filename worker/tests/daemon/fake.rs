@@ -115,11 +115,8 @@ pub(crate) fn run() -> ExitCode {
     let to_fetcher::Message::Setup(setup) = input.next() else {
         panic!("the first message is the setup");
     };
-    let manner = MANNERS
-        .iter()
-        .find(|(_, name)| *name == setup.user_agent)
-        .expect("a known manner")
-        .0;
+    let manner =
+        MANNERS.iter().find(|(_, name)| *name == setup.user_agent).expect("a known manner").0;
     if manner == Manner::CannotWork {
         let reason = "no such model".to_owned();
         say(from_fetcher::Message::Failed(wire::SetupFailed { reason }));
@@ -129,11 +126,7 @@ pub(crate) fn run() -> ExitCode {
     let own_id = UrlId(std::process::id().into());
     say(from_fetcher::Message::Started(message::starts(&[own_id])));
     // Many small frames are the harder case for what must not be lost.
-    let batch = if manner == Manner::CrashesWhenDone {
-        3
-    } else {
-        1000
-    };
+    let batch = if manner == Manner::CrashesWhenDone { 3 } else { 1000 };
     let mut leased = Vec::new();
     let mut going = false;
     let mut done = 0;

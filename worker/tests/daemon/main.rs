@@ -36,8 +36,6 @@ fn main() -> ExitCode {
     let tests = session::tests().into_iter().chain(process::tests());
     // With --ignored, in a release build.
     let measurements = process::measurements().into_iter();
-    let trials = tests
-        .map(trial)
-        .chain(measurements.map(|one| trial(one).with_ignored_flag(true)));
+    let trials = tests.map(trial).chain(measurements.map(|one| trial(one).with_ignored_flag(true)));
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }

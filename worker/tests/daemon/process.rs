@@ -77,10 +77,8 @@ impl Watched {
     }
 
     pub(crate) fn wait_for_its_end(&self) {
-        let patience = Timespec {
-            tv_sec: PATIENCE.as_secs().try_into().expect("a short time"),
-            tv_nsec: 0,
-        };
+        let patience =
+            Timespec { tv_sec: PATIENCE.as_secs().try_into().expect("a short time"), tv_nsec: 0 };
         let mut ends = [PollFd::new(&self.0, PollFlags::IN)];
         let ended = poll(&mut ends, Some(&patience)).expect("poll works");
         assert_eq!(ended, 1, "it is still there");
@@ -147,9 +145,7 @@ fn script<F: Future<Output = ()>>(script: impl FnOnce(Coordinator, String) -> F)
     runtime.block_on(async {
         let (coordinator, url) = Coordinator::on_tcp().await;
         let script = script(coordinator, url);
-        tokio::time::timeout(2 * PATIENCE, script)
-            .await
-            .expect("the script ends");
+        tokio::time::timeout(2 * PATIENCE, script).await.expect("the script ends");
     });
 }
 
@@ -189,9 +185,7 @@ fn sigkill() {
     script(async |mut coordinator, url| {
         let worker = Worker::start(&["--coordinator", &url]);
         let (mut attached, _) = coordinator.welcomed().await;
-        let pids = attached
-            .prepared(&[Manner::Obliging, Manner::Obliging])
-            .await;
+        let pids = attached.prepared(&[Manner::Obliging, Manner::Obliging]).await;
         attached.go().await;
         let fetchers: Vec<_> = pids.into_iter().map(Watched::new).collect();
         worker.signal(Signal::KILL);
@@ -244,9 +238,7 @@ fn comes_back() {
 
 async fn say_goodbye(attached: &Attached) {
     let reason = "that was all".to_owned();
-    attached
-        .say(to_worker::Message::Goodbye(wire::Goodbye { reason }))
-        .await;
+    attached.say(to_worker::Message::Goodbye(wire::Goodbye { reason })).await;
 }
 
 fn once() {
@@ -265,9 +257,7 @@ fn refused() {
         let mut attached = coordinator.attached().await;
         attached.next().await;
         let reason = "upgrade the worker to 9.9".to_owned();
-        attached
-            .say(to_worker::Message::Refused(wire::Refused { reason }))
-            .await;
+        attached.say(to_worker::Message::Refused(wire::Refused { reason })).await;
         let (code, said) = worker.ended();
         assert_eq!(code, Some(3));
         assert!(said.contains("upgrade the worker to 9.9"), "{said}");
@@ -300,10 +290,7 @@ fn waits() {
     let busy = Watched::new(worker.0.id());
     let moment = Timespec {
         tv_sec: 0,
-        tv_nsec: Duration::from_millis(300)
-            .as_nanos()
-            .try_into()
-            .expect("short"),
+        tv_nsec: Duration::from_millis(300).as_nanos().try_into().expect("short"),
     };
     let mut ends = [PollFd::new(&busy.0, PollFlags::IN)];
     let ended = poll(&mut ends, Some(&moment)).expect("poll works");
@@ -328,10 +315,7 @@ fn switches() {
         attached.prepared(&[Manner::Obliging]).await;
         attached.finish().await;
         let usage = attached.exited().await.usage.unwrap();
-        assert!(
-            usage.voluntary_switches < u64::from(SWITCHES) / 2,
-            "{usage:?}"
-        );
+        assert!(usage.voluntary_switches < u64::from(SWITCHES) / 2, "{usage:?}");
     });
 }
 
@@ -380,10 +364,7 @@ fn binary() {
         // A real fetcher ends with its worker, however that ends.
         attached.say(prepare(2)).await;
         attached.ready().await;
-        let fetchers: Vec<_> = children(worker.0.id())
-            .into_iter()
-            .map(Watched::new)
-            .collect();
+        let fetchers: Vec<_> = children(worker.0.id()).into_iter().map(Watched::new).collect();
         assert_eq!(fetchers.len(), 1);
         worker.signal(Signal::KILL);
         fetchers.iter().for_each(Watched::wait_for_its_end);
@@ -393,21 +374,13 @@ fn binary() {
 fn children(pid: u32) -> Vec<u32> {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
     let children = children.expect("it lives");
-    children
-        .split_whitespace()
-        .map(|child| child.parse().expect("a number"))
-        .collect()
+    children.split_whitespace().map(|child| child.parse().expect("a number")).collect()
 }
 
 fn version() {
-    let output = Command::new(env!("CARGO_BIN_EXE_worker"))
-        .arg("--version")
-        .output();
+    let output = Command::new(env!("CARGO_BIN_EXE_worker")).arg("--version").output();
     let said = output.expect("it runs").stdout;
-    assert_eq!(
-        said,
-        format!("worker {}\n", fanout_program::LONG_VERSION).as_bytes()
-    );
+    assert_eq!(said, format!("worker {}\n", fanout_program::LONG_VERSION).as_bytes());
 }
 
 /// What forwarding costs the worker, for each URL: a lease out, a completion back.

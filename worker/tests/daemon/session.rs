@@ -34,25 +34,16 @@ pub(crate) fn tests() -> Vec<Test> {
         ("a_setup_that_fails_is_told", cannot_work),
         ("a_fetcher_that_writes_nonsense_is_killed", nonsense),
         ("a_fetcher_that_speaks_out_of_turn_is_killed", out_of_turn),
-        (
-            "a_frame_that_is_never_completed_ends_with_the_trial",
-            withholds,
-        ),
+        ("a_frame_that_is_never_completed_ends_with_the_trial", withholds),
         ("a_coordinator_that_reads_nothing_is_left", unread),
-        (
-            "a_coordinator_with_trials_without_end_is_left",
-            trials_without_end,
-        ),
+        ("a_coordinator_with_trials_without_end_is_left", trials_without_end),
         ("what_a_fetcher_leaves_behind_is_swept_up", leaves_a_child),
         ("kill_ends_one_fetcher", kill),
         ("abort_ends_a_trial", abort),
         ("a_fetcher_that_does_not_read_holds_nobody_up", overfull),
         ("a_flood_waits_for_the_coordinator", flood),
         ("messages_about_unknown_trials_are_ignored", unknown),
-        (
-            "a_message_that_makes_no_sense_ends_the_session",
-            protocol_errors,
-        ),
+        ("a_message_that_makes_no_sense_ends_the_session", protocol_errors),
         ("a_message_past_the_limit_ends_the_session", too_large),
         ("a_cut_stream_leaves_no_fetcher", cut),
         ("goodbye_leaves_no_fetcher", goodbye),
@@ -73,11 +64,7 @@ fn settings(slots: u32) -> SessionSettings {
 
 /// Runs a worker with `settings` against a scripted coordinator.
 fn with<F: Future<Output = ()>>(settings: SessionSettings, script: impl FnOnce(Script) -> F) {
-    on(
-        tokio::runtime::Builder::new_current_thread(),
-        settings,
-        script,
-    );
+    on(tokio::runtime::Builder::new_current_thread(), settings, script);
 }
 
 fn on<F: Future<Output = ()>>(
@@ -93,14 +80,8 @@ fn on<F: Future<Output = ()>>(
             let stop = stop.clone();
             async move { attach(channel, &settings, &stop).await }
         });
-        let script = script(Script {
-            coordinator,
-            stop,
-            worker,
-        });
-        tokio::time::timeout(2 * PATIENCE, script)
-            .await
-            .expect("the script ends");
+        let script = script(Script { coordinator, stop, worker });
+        tokio::time::timeout(2 * PATIENCE, script).await.expect("the script ends");
     });
 }
 
@@ -139,11 +120,7 @@ fn a_trial_runs() {
         let mut completed = worker.completed();
         completed.sort_unstable();
         let expected = (0..1000).chain(1003..4000).map(|id| (0, id));
-        assert!(
-            completed
-                .into_iter()
-                .eq(expected.chain((1000..1003).map(|id| (1, id))))
-        );
+        assert!(completed.into_iter().eq(expected.chain((1000..1003).map(|id| (1, id)))));
 
         worker.finish().await;
         let mut exited = [worker.exited().await, worker.exited().await];
@@ -168,24 +145,14 @@ fn a_trial_runs() {
         assert_eq!(last.fetchers, 2);
         assert_eq!(last.threads, 2);
         let held = |read: fn(&wire::HoldSnapshot) -> Option<u64>| {
-            exited
-                .iter()
-                .map(|e| read(&e.held.unwrap()).unwrap())
-                .sum::<u64>()
+            exited.iter().map(|e| read(&e.held.unwrap()).unwrap()).sum::<u64>()
         };
         assert_eq!(last.pss_bytes, Some(held(|h| h.pss_bytes)));
         assert_eq!(last.uss_bytes, Some(held(|h| h.uss_bytes)));
         assert!(pids.into_iter().all(is_gone));
 
-        worker
-            .say(to_worker::Message::Goodbye(wire::Goodbye {
-                reason: "done".into(),
-            }))
-            .await;
-        assert_eq!(
-            script.ended().await.unwrap(),
-            SessionEnd::Goodbye("done".into())
-        );
+        worker.say(to_worker::Message::Goodbye(wire::Goodbye { reason: "done".into() })).await;
+        assert_eq!(script.ended().await.unwrap(), SessionEnd::Goodbye("done".into()));
     });
 }
 
@@ -227,9 +194,7 @@ fn two_trials() {
             assert_eq!(worker.exited().await.trial, 1);
         }
         assert_eq!(worker.usage().await.trial, 1);
-        worker
-            .say(to_worker::Message::Finish(wire::Finish { trial: 2 }))
-            .await;
+        worker.say(to_worker::Message::Finish(wire::Finish { trial: 2 })).await;
         assert_eq!(worker.exited().await.reason, "");
         assert_eq!(worker.usage().await.trial, 2);
     });
@@ -255,11 +220,7 @@ fn not_started() {
         worker.prepare(&[Manner::Obliging]).await;
         let exited = worker.exited().await;
         assert_eq!(exited.exit.unwrap().how, Some(How::NotStarted(true)));
-        assert!(
-            exited.reason.contains("/nonexistent/fetcher"),
-            "{}",
-            exited.reason
-        );
+        assert!(exited.reason.contains("/nonexistent/fetcher"), "{}", exited.reason);
     });
 }
 
@@ -282,19 +243,12 @@ fn processors() {
             .await;
         let exited = worker.exited().await;
         assert_eq!(exited.fetcher, 1);
-        assert!(
-            exited.reason.contains("processor 9999"),
-            "{}",
-            exited.reason
-        );
+        assert!(exited.reason.contains("processor 9999"), "{}", exited.reason);
         worker.ready().await;
         let pid = worker.pid_said().await;
         let oom_score_adj = |pid: &str| {
             let text = fs::read_to_string(format!("/proc/{pid}/oom_score_adj"));
-            text.expect("it lives")
-                .trim()
-                .parse::<i32>()
-                .expect("a number")
+            text.expect("it lives").trim().parse::<i32>().expect("a number")
         };
         let raised = (oom_score_adj("self") + 500).min(1000);
         assert_eq!(oom_score_adj(&pid.to_string()), raised);
@@ -309,9 +263,7 @@ fn refused() {
         let mut worker = script.coordinator.attached().await;
         worker.next().await;
         let reason = "this coordinator is version 9: upgrade the worker".to_owned();
-        worker
-            .say(to_worker::Message::Refused(wire::Refused { reason }))
-            .await;
+        worker.say(to_worker::Message::Refused(wire::Refused { reason })).await;
         let error = script.ended().await.unwrap_err();
         assert!(error.is_final());
         assert_eq!(
@@ -336,10 +288,7 @@ fn token() {
     settings.authorization = Some("Bearer s3cret".parse().expect("ASCII"));
     with(settings, async |mut script| {
         let worker = script.coordinator.attached().await;
-        assert_eq!(
-            worker.metadata.get("authorization").unwrap(),
-            "Bearer s3cret"
-        );
+        assert_eq!(worker.metadata.get("authorization").unwrap(), "Bearer s3cret");
     });
 }
 
@@ -393,10 +342,7 @@ fn signalled() {
     let fate = fate_of(Manner::IsKilled);
     assert_eq!(fate.exit.unwrap().how, Some(How::Signal(9)));
     assert!(!fate.exit.unwrap().out_of_memory);
-    assert_eq!(
-        fate.reason,
-        "it was ended by signal 9 (SIGKILL) while it ran"
-    );
+    assert_eq!(fate.reason, "it was ended by signal 9 (SIGKILL) while it ran");
 }
 
 fn nonsense() {
@@ -422,9 +368,7 @@ fn out_of_turn() {
 fn withholds() {
     with(settings(2), async |mut script| {
         let (mut worker, _) = script.coordinator.welcomed().await;
-        worker
-            .prepared(&[Manner::Withholds, Manner::Obliging])
-            .await;
+        worker.prepared(&[Manner::Withholds, Manner::Obliging]).await;
         worker.lease(1, 0..3).await;
         worker.go().await;
         while worker.completed().len() < 3 {
@@ -434,11 +378,7 @@ fn withholds() {
         worker.finish().await;
         let mut fates = [worker.exited().await, worker.exited().await];
         fates.sort_by_key(|fate| fate.fetcher);
-        assert!(
-            fates[0].reason.contains("did not report"),
-            "{}",
-            fates[0].reason
-        );
+        assert!(fates[0].reason.contains("did not report"), "{}", fates[0].reason);
         assert_eq!(fates[1].reason, "");
         worker.usage().await;
     });
@@ -510,12 +450,7 @@ fn crash_when_done() {
         let exited = worker.exited().await;
         assert_eq!(exited.exit.unwrap().how, Some(How::Code(4)));
         // All of it came before the exit was told.
-        assert!(
-            worker
-                .completed()
-                .into_iter()
-                .eq((0..4000).map(|id| (0, id)))
-        );
+        assert!(worker.completed().into_iter().eq((0..4000).map(|id| (0, id))));
     });
 }
 
@@ -537,10 +472,7 @@ fn kill() {
         let (mut worker, _) = script.coordinator.welcomed().await;
         let pids = worker.prepared(&[Manner::Deaf, Manner::Obliging]).await;
         worker.go().await;
-        let kill = wire::Kill {
-            trial: 1,
-            fetcher: 0,
-        };
+        let kill = wire::Kill { trial: 1, fetcher: 0 };
         worker.say(to_worker::Message::Kill(kill)).await;
         let exited = worker.exited().await;
         assert_eq!(exited.fetcher, 0);
@@ -558,9 +490,7 @@ fn abort() {
         let manners = [Manner::Deaf, Manner::Floods, Manner::Obliging];
         let pids = worker.prepared(&manners).await;
         worker.go().await;
-        worker
-            .say(to_worker::Message::Abort(wire::Abort { trial: 1 }))
-            .await;
+        worker.say(to_worker::Message::Abort(wire::Abort { trial: 1 })).await;
         for _ in pids.iter() {
             let exited = worker.exited().await;
             assert_eq!(exited.exit.unwrap().how, Some(How::Signal(9)));
@@ -605,10 +535,7 @@ fn flood() {
                 worker.frames.push(frame);
             }
         }
-        let kill = wire::Kill {
-            trial: 1,
-            fetcher: 0,
-        };
+        let kill = wire::Kill { trial: 1, fetcher: 0 };
         worker.say(to_worker::Message::Kill(kill)).await;
         assert_eq!(worker.exited().await.fetcher, 0);
     });
@@ -620,28 +547,18 @@ fn unknown() {
         worker.go().await;
         worker.finish().await;
         worker.lease(3, 0..4).await;
-        worker
-            .say(to_worker::Message::Abort(wire::Abort { trial: 1 }))
-            .await;
+        worker.say(to_worker::Message::Abort(wire::Abort { trial: 1 })).await;
         worker.prepared(&[Manner::Obliging]).await;
         worker.lease(9, 0..4).await;
-        worker
-            .say(to_worker::Message::Kill(wire::Kill {
-                trial: 1,
-                fetcher: 9,
-            }))
-            .await;
+        worker.say(to_worker::Message::Kill(wire::Kill { trial: 1, fetcher: 9 })).await;
         worker.finish().await;
         assert_eq!(worker.exited().await.reason, "");
     });
 }
 
 fn protocol_errors() {
-    let spec = |fetcher| wire::FetcherSpec {
-        fetcher,
-        setup: fake::setup(Manner::Obliging),
-        cpus: vec![],
-    };
+    let spec =
+        |fetcher| wire::FetcherSpec { fetcher, setup: fake::setup(Manner::Obliging), cpus: vec![] };
     let prepare = |fetchers: &[u32]| {
         to_worker::Message::Prepare(wire::Prepare {
             trial: 1,
@@ -649,10 +566,7 @@ fn protocol_errors() {
             memory_interval_ms: 0,
         })
     };
-    let welcome = wire::Welcome {
-        worker_id: 1,
-        heartbeat_interval_ms: 1000,
-    };
+    let welcome = wire::Welcome { worker_id: 1, heartbeat_interval_ms: 1000 };
     let cases = [
         None,
         Some(prepare(&[1, 1])),
@@ -715,13 +629,8 @@ fn goodbye() {
         let (mut worker, _) = script.coordinator.welcomed().await;
         let pids = worker.prepared(&[Manner::Obliging]).await;
         let reason = "shutting down".to_owned();
-        worker
-            .say(to_worker::Message::Goodbye(wire::Goodbye { reason }))
-            .await;
-        assert_eq!(
-            script.ended().await.unwrap(),
-            SessionEnd::Goodbye("shutting down".into())
-        );
+        worker.say(to_worker::Message::Goodbye(wire::Goodbye { reason })).await;
+        assert_eq!(script.ended().await.unwrap(), SessionEnd::Goodbye("shutting down".into()));
         assert!(pids.into_iter().all(is_gone));
     });
 }
@@ -746,11 +655,7 @@ fn heartbeats() {
         worker.next().await;
         worker.welcome(Duration::from_millis(10)).await;
         for expected in 1..4 {
-            worker
-                .say(to_worker::Message::Heartbeat(wire::Heartbeat {
-                    sequence: 1,
-                }))
-                .await;
+            worker.say(to_worker::Message::Heartbeat(wire::Heartbeat { sequence: 1 })).await;
             let from_worker::Message::Heartbeat(beat) = worker.next().await else {
                 panic!("nothing else is to be said");
             };

@@ -13,11 +13,7 @@ pub(super) fn spread(wanted: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> 
     }
     let steps = (wanted.len() - 1) as f64;
     let room = (high - low).max(0.0);
-    let gap = if steps * gap > room {
-        room / steps
-    } else {
-        gap
-    };
+    let gap = if steps * gap > room { room / steps } else { gap };
 
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by(|a, b| wanted[*a].total_cmp(&wanted[*b]));
@@ -55,28 +51,19 @@ mod tests {
 
     #[test]
     fn labels_that_do_not_collide_stay() {
-        assert_eq!(
-            spread(&[10.0, 50.0, 90.0], 14.0, 0.0, 100.0),
-            [10.0, 50.0, 90.0]
-        );
+        assert_eq!(spread(&[10.0, 50.0, 90.0], 14.0, 0.0, 100.0), [10.0, 50.0, 90.0]);
         assert!(spread(&[], 14.0, 0.0, 100.0).is_empty());
     }
 
     #[test]
     fn equal_wishes_are_met_halfway() {
         assert_eq!(spread(&[50.0, 50.0], 10.0, 0.0, 100.0), [45.0, 55.0]);
-        assert_eq!(
-            spread(&[0.0, 0.0, 0.0], 10.0, 0.0, 100.0),
-            [0.0, 10.0, 20.0]
-        );
+        assert_eq!(spread(&[0.0, 0.0, 0.0], 10.0, 0.0, 100.0), [0.0, 10.0, 20.0]);
     }
 
     #[test]
     fn too_many_labels_share_the_room_evenly() {
-        assert_eq!(
-            spread(&[9.0, 1.0, 5.0], 60.0, 0.0, 100.0),
-            [100.0, 0.0, 50.0]
-        );
+        assert_eq!(spread(&[9.0, 1.0, 5.0], 60.0, 0.0, 100.0), [100.0, 0.0, 50.0]);
     }
 
     proptest! {

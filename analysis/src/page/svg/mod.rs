@@ -94,9 +94,7 @@ impl Path {
     }
 
     fn put(&mut self, what: fmt::Arguments<'_>) -> &mut Self {
-        self.0
-            .write_fmt(what)
-            .expect("writing into memory cannot fail");
+        self.0.write_fmt(what).expect("writing into memory cannot fail");
         self
     }
 }
@@ -138,11 +136,7 @@ fn shape_outline(shape: Shape, x: f64, y: f64, radius: f64) -> Path {
 /// The mark of an arm; `title` is what a pointer over it, or a screen reader, gets.
 pub(super) fn mark(identity: Identity, x: f64, y: f64, radius: f64, title: Option<&str>) -> Markup {
     // A hollow mark's line lies half outside of its outline.
-    let radius = if identity.hollow {
-        radius - 0.6
-    } else {
-        radius
-    };
+    let radius = if identity.hollow { radius - 0.6 } else { radius };
     let path = shape_outline(identity.kind.shape(), x, y, radius);
     html! {
         path.mark.hollow[identity.hollow] d=(path.as_str()) {
@@ -240,14 +234,9 @@ mod tests {
         let identity = Identity::of(&crate::fixture::arm("async:32"));
         let drawn = mark(identity, 10.0, 20.0, 4.0, Some("<async> & \"co\"")).into_string();
         insta::assert_snapshot!(drawn, @r#"<path class="mark" d="M10 15.4L14.6 23.4L5.4 23.4Z"><title>&lt;async&gt; &amp; &quot;co&quot;</title></path>"#);
-        let hollow = mark(
-            Identity::of(&crate::fixture::arm("threads:32@ureq")),
-            10.0,
-            20.0,
-            4.6,
-            None,
-        )
-        .into_string();
+        let hollow =
+            mark(Identity::of(&crate::fixture::arm("threads:32@ureq")), 10.0, 20.0, 4.6, None)
+                .into_string();
         insta::assert_snapshot!(hollow, @r#"<path class="mark hollow" d="M6 20a4 4 0 1 0 8 0a4 4 0 1 0 -8 0Z"></path>"#);
     }
 
@@ -261,10 +250,7 @@ mod tests {
     fn a_long_name_is_cut_with_an_ellipsis() {
         assert_eq!(fitted("async:32", 13.0, 200.0), "async:32");
         let cut = fitted("32xasync-mt:1024@reqwest/16w", 13.0, 100.0);
-        assert!(
-            cut.ends_with('…') && text_width(&cut, 13.0) <= 100.0,
-            "{cut}"
-        );
+        assert!(cut.ends_with('…') && text_width(&cut, 13.0) <= 100.0, "{cut}");
     }
 
     proptest! {

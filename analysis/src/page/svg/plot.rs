@@ -76,11 +76,7 @@ pub(crate) struct Tick {
 impl Tick {
     /// A tick without a note.
     pub(crate) fn new(at: f64, label: impl Into<String>) -> Self {
-        Self {
-            at,
-            label: label.into(),
-            note: None,
-        }
+        Self { at, label: label.into(), note: None }
     }
 }
 
@@ -159,21 +155,14 @@ impl ChartRows {
         (top, right): (f64, f64),
     ) -> Self {
         let count = names.len() as f64;
-        let widest = names
-            .map(|name| text_width(name, 14.0))
-            .fold(100.0, f64::max);
+        let widest = names.map(|name| text_width(name, 14.0)).fold(100.0, f64::max);
         let area = Area {
             left: room.pick(widest.min(230.0) + 16.0, 0.0),
             right: room.width() - right,
             top: 0.0,
             bottom: top + pitch * count - 4.0,
         };
-        Self {
-            area,
-            top,
-            pitch,
-            height,
-        }
+        Self { area, top, pitch, height }
     }
 
     /// The upper edge of a row.
@@ -239,10 +228,7 @@ pub(crate) fn margin<'a>(room: Room, labels: impl Iterator<Item = (&'a str, &'a 
 /// The area of a chart of lines, high enough for a label per line, which
 /// stand in its right margin.
 pub(crate) fn line_area(room: Room, labels: &[(&str, String)]) -> Area {
-    let margin = margin(
-        room,
-        labels.iter().map(|(name, value)| (*name, value.as_str())),
-    );
+    let margin = margin(room, labels.iter().map(|(name, value)| (*name, value.as_str())));
     let height = room.pick(330.0_f64, 280.0);
     Area {
         left: room.pick(66.0, 50.0),
@@ -300,12 +286,7 @@ mod tests {
 
     #[test]
     fn an_axis_is_one_path_of_rules_and_its_labels() {
-        let area = Area {
-            left: 40.0,
-            right: 100.0,
-            top: 0.0,
-            bottom: 50.0,
-        };
+        let area = Area { left: 40.0, right: 100.0, top: 0.0, bottom: 50.0 };
         let drawn = y_axis(area, &[Tick::new(50.0, "0"), Tick::new(0.0, "5 ms")]).into_string();
         insta::assert_snapshot!(drawn, @r#"<g class="axis"><path class="rule" d="M40 50L100 50M40 0L100 0"></path><text class="t" x="32" y="54" text-anchor="end">0</text><text class="t" x="32" y="4" text-anchor="end">5 ms</text></g>"#);
     }
@@ -322,25 +303,13 @@ mod tests {
             title: String::new(),
             goes_on: false,
         };
-        let area = Area {
-            left: 40.0,
-            right: 200.0,
-            top: 0.0,
-            bottom: 50.0,
-        };
+        let area = Area { left: 40.0, right: 200.0, top: 0.0, bottom: 50.0 };
         let drawn = ends(Room::Narrow, area, &[end("a"), end("b")]).into_string();
         let ys: Vec<f64> = drawn
             .split("<text")
             .skip(1)
             .map(|rest| {
-                rest.split("y=\"")
-                    .nth(1)
-                    .unwrap()
-                    .split('"')
-                    .next()
-                    .unwrap()
-                    .parse()
-                    .unwrap()
+                rest.split("y=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap()
             })
             .collect();
         assert!(ys[1] - ys[0] >= 12.0, "{drawn}");

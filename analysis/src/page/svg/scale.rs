@@ -15,22 +15,14 @@ impl Scale {
     /// taken as 0 to 1, so that a chart without data still has an axis.
     pub(crate) fn linear(domain: (f64, f64), range: (f64, f64)) -> Self {
         let usable = domain.0.is_finite() && domain.1.is_finite() && domain.1 > domain.0;
-        Self {
-            logarithmic: false,
-            domain: if usable { domain } else { (0.0, 1.0) },
-            range,
-        }
+        Self { logarithmic: false, domain: if usable { domain } else { (0.0, 1.0) }, range }
     }
 
     /// Equal ratios are equal distances. Both ends must be above 0 and differ;
     /// otherwise the domain is taken as ½ to 2.
     pub(crate) fn log(domain: (f64, f64), range: (f64, f64)) -> Self {
         let usable = domain.0 > 0.0 && domain.1.is_finite() && domain.1 > domain.0;
-        Self {
-            logarithmic: true,
-            domain: if usable { domain } else { (0.5, 2.0) },
-            range,
-        }
+        Self { logarithmic: true, domain: if usable { domain } else { (0.5, 2.0) }, range }
     }
 
     /// The place of a figure; outside of the domain it lies outside of the range.
@@ -140,10 +132,7 @@ pub(crate) struct Unit {
 }
 
 impl Unit {
-    pub(crate) const PER_SECOND: Self = Self {
-        size: 1.0,
-        name: "/s",
-    };
+    pub(crate) const PER_SECOND: Self = Self { size: 1.0, name: "/s" };
 
     /// The unit for an axis of seconds that ends at `longest`.
     pub(crate) fn of_seconds(longest: f64) -> Self {
@@ -187,9 +176,7 @@ pub(crate) fn cut(amounts: &[f64], far: f64) -> Option<f64> {
     sorted.retain(|a| a.is_finite() && *a > 0.0);
     sorted.sort_by(f64::total_cmp);
     let mut pairs = sorted.windows(2).skip(sorted.len() / 2);
-    pairs
-        .find(|pair| pair[1] > far * pair[0])
-        .map(|pair| pair[0])
+    pairs.find(|pair| pair[1] > far * pair[0]).map(|pair| pair[0])
 }
 
 /// Where an axis of times ends: behind the longest with some air, or behind
@@ -205,9 +192,8 @@ fn log_ticks((low, high): (f64, f64), most: usize) -> Vec<f64> {
     let decades = steps(low.log10().floor(), high.log10().ceil(), 1.0);
     for factors in [&[1.0, 2.0, 5.0][..], &[1.0, 3.0], &[1.0]] {
         let powers = decades.iter().map(|decade| 10f64.powf(*decade));
-        let mut ticks: Vec<f64> = powers
-            .flat_map(|power| factors.iter().map(move |factor| factor * power))
-            .collect();
+        let mut ticks: Vec<f64> =
+            powers.flat_map(|power| factors.iter().map(move |factor| factor * power)).collect();
         ticks.retain(|tick| *tick >= low * (1.0 - 1e-9) && *tick <= high * (1.0 + 1e-9));
         if ticks.len() <= most {
             if ticks.len() >= 2 {
@@ -217,11 +203,7 @@ fn log_ticks((low, high): (f64, f64), most: usize) -> Vec<f64> {
         }
     }
     let ticks = multiples((low, high), nice_step(high - low, most));
-    if ticks.len() >= 2 {
-        ticks
-    } else {
-        vec![low, high]
-    }
+    if ticks.len() >= 2 { ticks } else { vec![low, high] }
 }
 
 fn multiples((low, high): (f64, f64), step: f64) -> Vec<f64> {
@@ -255,10 +237,7 @@ mod tests {
     #[test]
     fn a_linear_scale_maps_its_ends() {
         let scale = Scale::linear((0.0, 50.0), (100.0, 0.0));
-        assert_eq!(
-            (scale.at(0.0), scale.at(25.0), scale.at(50.0)),
-            (100.0, 50.0, 0.0)
-        );
+        assert_eq!((scale.at(0.0), scale.at(25.0), scale.at(50.0)), (100.0, 50.0, 0.0));
         assert_eq!(scale.clamped(80.0), 0.0);
     }
 
@@ -293,10 +272,7 @@ mod tests {
     fn ratio_ticks_double_over_a_wide_range_and_step_over_a_narrow_one() {
         assert_eq!(ratio_ticks(0.45, 9.0, 8), [0.5, 1.0, 2.0, 4.0, 8.0]);
         assert_eq!(ratio_ticks(0.3, 300.0, 5), [1.0, 4.0, 16.0, 64.0, 256.0]);
-        let narrow: Vec<String> = ratio_ticks(0.91, 1.12, 5)
-            .into_iter()
-            .map(ratio_label)
-            .collect();
+        let narrow: Vec<String> = ratio_ticks(0.91, 1.12, 5).into_iter().map(ratio_label).collect();
         assert_eq!(narrow, ["0.95×", "1×", "1.05×", "1.1×"]);
         assert_eq!(ratio_ticks(f64::NAN, 2.0, 5), [1.0]);
     }
@@ -307,20 +283,14 @@ mod tests {
             .into_iter()
             .map(ratio_label)
             .collect();
-        assert_eq!(
-            labels.join(" "),
-            "1/16× ⅛× ¼× ½× 1× 1.5× 2× 32× 128× 1,024×"
-        );
+        assert_eq!(labels.join(" "), "1/16× ⅛× ¼× ½× 1× 1.5× 2× 32× 128× 1,024×");
     }
 
     #[test]
     fn units_fit_the_whole_axis() {
         assert_eq!(Unit::of_seconds(0.31).label(0.25), "250");
         assert_eq!(Unit::of_seconds(9.1).label(2.5), "2.5");
-        assert_eq!(
-            Unit::of_bytes(133.0 * 1024.0 * 1024.0).label(52_428_800.0),
-            "50"
-        );
+        assert_eq!(Unit::of_bytes(133.0 * 1024.0 * 1024.0).label(52_428_800.0), "50");
     }
 
     #[test]

@@ -135,10 +135,7 @@ impl<F: Files> Claim<F> {
         resume: bool,
     ) -> Result<Claimed<F>, PartError> {
         let name = part_name(path);
-        let failed = |error| PartError::Open {
-            path: shown(&name),
-            error,
-        };
+        let failed = |error| PartError::Open { path: shown(&name), error };
         let (part, length) = loop {
             let there = files.exists(&name).map_err(failed)?;
             if resume && !there && files.exists(path).map_err(failed)? {
@@ -154,12 +151,7 @@ impl<F: Files> Claim<F> {
                 break (part, length);
             }
         };
-        let claim = Self {
-            files,
-            path: path.to_owned(),
-            part,
-            form,
-        };
+        let claim = Self { files, path: path.to_owned(), part, form };
         if length <= form.head().len() as u64 {
             return Ok(Claimed::Fresh(claim));
         }
@@ -190,10 +182,7 @@ impl<F: Files> Claim<F> {
             }
             let mut bytes = Vec::new();
             let file = self.files.open(&name)?;
-            let all = ReadFrom {
-                file: &file,
-                offset: 0,
-            };
+            let all = ReadFrom { file: &file, offset: 0 };
             io::Read::read_to_end(&mut io::Read::take(all, JOURNAL_BYTES as u64), &mut bytes)?;
             Ok(Some(bytes))
         };
@@ -209,14 +198,8 @@ impl<F: Files> Claim<F> {
     /// Begins with no record.
     pub(crate) fn begin(self, list: &ListIdentity) -> Result<Part<F>, PartError> {
         let (part_path, journal_path) = (part_name(&self.path), journal_name(&self.path));
-        let failed = |error| PartError::Open {
-            path: shown(&journal_path),
-            error,
-        };
-        let header = journal::header(&Header {
-            list: list.clone(),
-            form: self.form,
-        });
+        let failed = |error| PartError::Open { path: shown(&journal_path), error };
+        let header = journal::header(&Header { list: list.clone(), form: self.form });
         let head = self.form.head();
         let begin = || {
             // First of all: a journal of an earlier part would promise what is not there.
@@ -248,24 +231,15 @@ impl<F: Files> Claim<F> {
     /// Goes on behind the last good record.
     pub(crate) fn go_on(self, journal: &Journal) -> Result<(Part<F>, Recovered), PartError> {
         let name = part_name(&self.path);
-        let failed = |error| PartError::Open {
-            path: shown(&name),
-            error,
-        };
-        let input = ReadFrom {
-            file: &self.part,
-            offset: 0,
-        };
+        let failed = |error| PartError::Open { path: shown(&name), error };
+        let input = ReadFrom { file: &self.part, offset: 0 };
         let recovered = recover(
             BufReader::with_capacity(READ_BYTES, input),
             self.form,
             journal.header.list.urls,
             journal.durable,
         )
-        .map_err(|error| PartError::Recover {
-            part: shown(&name),
-            error,
-        })?;
+        .map_err(|error| PartError::Recover { part: shown(&name), error })?;
         let head = self.form.head();
         let go_on = || {
             // On disk before anything is written behind it.

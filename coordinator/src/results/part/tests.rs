@@ -150,11 +150,7 @@ impl Disk {
             let nodes = world.nodes.iter().zip(&choice.nodes);
             let nodes = nodes.map(|(node, (units, zeros))| {
                 let content = node.after(*units, *zeros);
-                Node {
-                    durable: content.clone(),
-                    current: content,
-                    pending: Vec::new(),
-                }
+                Node { durable: content.clone(), current: content, pending: Vec::new() }
             });
             Self(Arc::new(Mutex::new(World {
                 nodes: nodes.collect(),
@@ -201,10 +197,7 @@ impl Files for Disk {
             });
             step.map(|()| node)
         })?;
-        Ok(Open {
-            disk: self.clone(),
-            node,
-        })
+        Ok(Open { disk: self.clone(), node })
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
@@ -254,18 +247,13 @@ impl OpenFile for Open {
     }
 
     fn length(&self) -> io::Result<u64> {
-        Ok(self
-            .disk
-            .with(|world| world.nodes[self.node].current.len() as u64))
+        Ok(self.disk.with(|world| world.nodes[self.node].current.len() as u64))
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         self.disk.with(|world| {
             let from = usize::try_from(offset).unwrap();
-            let content = world.nodes[self.node]
-                .current
-                .get(from..)
-                .unwrap_or_default();
+            let content = world.nodes[self.node].current.get(from..).unwrap_or_default();
             let count = content.len().min(bytes.len());
             bytes[..count].copy_from_slice(&content[..count]);
             Ok(count)
@@ -277,9 +265,7 @@ impl OpenFile for Open {
             let at = usize::try_from(offset).unwrap();
             let used: usize = world.nodes.iter().map(|node| node.current.len()).sum();
             let grows = (at + bytes.len()).saturating_sub(world.nodes[self.node].current.len());
-            let short = world
-                .room
-                .map_or(0, |room| (used + grows).saturating_sub(room));
+            let short = world.room.map_or(0, |room| (used + grows).saturating_sub(room));
             let count = bytes.len().saturating_sub(short).min(WRITE_MAX);
             if count == 0 {
                 return Err(io::ErrorKind::StorageFull.into());
@@ -312,12 +298,7 @@ impl OpenFile for Open {
 }
 
 fn list(urls: u64) -> ListIdentity {
-    ListIdentity {
-        name: "urls.txt".to_owned(),
-        sha256: "5a".repeat(32),
-        urls,
-        repeat: 1,
-    }
+    ListIdentity { name: "urls.txt".to_owned(), sha256: "5a".repeat(32), urls, repeat: 1 }
 }
 
 fn record(form: Form, id: u64) -> String {
@@ -352,10 +333,7 @@ impl Fetch {
                 Claimed::Whole => return Ok(()),
                 Claimed::Fresh(claim) => {
                     assert!(self.acknowledged.is_empty(), "a promise was forgotten");
-                    (
-                        claim.begin(&list(self.urls)).map_err(told)?,
-                        IdSet::new(self.urls),
-                    )
+                    (claim.begin(&list(self.urls)).map_err(told)?, IdSet::new(self.urls))
                 }
                 Claimed::Begun(claim, journal) => {
                     assert!(journal.header.list.is_same(&list(self.urls)));
@@ -363,16 +341,10 @@ impl Fetch {
                     (part, recovered.done)
                 }
             };
-        let lost = self
-            .acknowledged
-            .iter()
-            .find(|id| !done.contains(UrlId(**id)));
+        let lost = self.acknowledged.iter().find(|id| !done.contains(UrlId(**id)));
         assert_eq!(lost, None, "an acknowledged record is gone");
         // Not in order, as completions come.
-        let ids: Vec<_> = (0..self.urls)
-            .rev()
-            .filter(|id| !done.contains(UrlId(*id)))
-            .collect();
+        let ids: Vec<_> = (0..self.urls).rev().filter(|id| !done.contains(UrlId(*id))).collect();
         let mut written = Vec::new();
         for (number, ids) in ids.chunks(self.piece).enumerate() {
             let piece: String = ids.iter().map(|id| record(self.form, *id)).collect();
@@ -403,13 +375,7 @@ impl Fetch {
 }
 
 fn fetch(form: Form, urls: u64) -> Fetch {
-    Fetch {
-        form,
-        urls,
-        piece: 1,
-        sync_after: 2,
-        acknowledged: BTreeSet::new(),
-    }
+    Fetch { form, urls, piece: 1, sync_after: 2, acknowledged: BTreeSet::new() }
 }
 
 /// Every beginning of every file's and of the names' pending changes, the
@@ -502,9 +468,7 @@ fn a_full_disk_leaves_whole_records_and_room_is_all_it_takes_to_go_on() {
             if fetch.run(&disk, false).is_ok() {
                 break;
             }
-            let part = disk
-                .content(&part_name(Path::new(NAME)))
-                .unwrap_or_default();
+            let part = disk.content(&part_name(Path::new(NAME))).unwrap_or_default();
             assert!(
                 part.last().is_none_or(|last| *last == b'\n') || part.len() < form.head().len()
             );
@@ -518,12 +482,9 @@ fn a_full_disk_leaves_whole_records_and_room_is_all_it_takes_to_go_on() {
 fn begun(form: Form) -> Disk {
     let disk = Disk::default();
     let claimed = Claim::of(disk.clone(), Path::new(NAME), form, false).unwrap();
-    let Claimed::Fresh(claim) = claimed else {
-        panic!("nothing was there")
-    };
+    let Claimed::Fresh(claim) = claimed else { panic!("nothing was there") };
     let mut part = claim.begin(&list(9)).unwrap();
-    part.append((record(form, 3) + &record(form, 7)).as_bytes())
-        .unwrap();
+    part.append((record(form, 3) + &record(form, 7)).as_bytes()).unwrap();
     part.sync().unwrap();
     part.append(record(form, 1).as_bytes()).unwrap();
     disk
@@ -551,12 +512,7 @@ fn damage_to_what_was_acknowledged_is_an_error_and_changes_nothing() {
     let disk = begun(Form::Jsonl);
     let whole = disk.content(&part).unwrap();
     let safe = 2 * record(Form::Jsonl, 3).len();
-    for (at, is_safe) in [
-        (0, true),
-        (safe / 2 + 5, true),
-        (safe - 1, true),
-        (safe + 3, false),
-    ] {
+    for (at, is_safe) in [(0, true), (safe / 2 + 5, true), (safe - 1, true), (safe + 3, false)] {
         let disk = disk.copy();
         rewrite(&disk, &part, |content| content[at] = 0);
         if is_safe {
@@ -590,10 +546,8 @@ fn a_journal_that_outlived_its_part_promises_nothing() {
     let disk = begun(Form::Csv);
     disk.remove(&part_name(Path::new(NAME))).unwrap();
     let (names, nodes) = disk.weights();
-    let disk = disk.after(&Choice {
-        names,
-        nodes: nodes.into_iter().map(|weight| (weight, false)).collect(),
-    });
+    let disk = disk
+        .after(&Choice { names, nodes: nodes.into_iter().map(|weight| (weight, false)).collect() });
     for left in 0.. {
         let disk = disk.copy_at(left);
         let mut begun = fetch(Form::Csv, 4);
@@ -617,9 +571,7 @@ fn two_processes_do_not_write_one_part() {
     let first = Claim::of(System, &path, Form::Jsonl, false).unwrap();
     let second = Claim::of(System, &path, Form::Jsonl, false);
     assert!(matches!(second, Err(PartError::Taken(_))));
-    let Claimed::Fresh(claim) = first else {
-        panic!("nothing was there")
-    };
+    let Claimed::Fresh(claim) = first else { panic!("nothing was there") };
     claim.begin(&list(1)).unwrap().finish(false).unwrap();
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
     let third = Claim::of(System, &path, Form::Jsonl, true).unwrap();

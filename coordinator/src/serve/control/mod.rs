@@ -113,9 +113,7 @@ impl control_server::Control for ControlService {
         let parts = (0..json.len()).step_by(PART_MAX_BYTES).map(move |start| {
             let _held_to_the_end = &permit;
             let end = (start + PART_MAX_BYTES).min(json.len());
-            Ok(wire::StudyPart {
-                json: json.slice(start..end),
-            })
+            Ok(wire::StudyPart { json: json.slice(start..end) })
         });
         Ok(Response::new(Box::pin(tokio_stream::iter(parts))))
     }
@@ -133,13 +131,7 @@ async fn submit(
     let admission = state.jobs.admit();
     let admission = admission.map_err(|full| Status::resource_exhausted(full.to_string()))?;
     let directory = admission.directory().map_err(Status::internal)?.to_owned();
-    let mut received = Received {
-        submission,
-        id: admission.id,
-        directory,
-        list: None,
-        done: None,
-    };
+    let mut received = Received { submission, id: admission.id, directory, list: None, done: None };
     receive(&mut parts, &mut received).await?;
     let check = {
         let state = state.clone();
@@ -149,9 +141,8 @@ async fn submit(
             (received, checked)
         })
     };
-    let (received, (plan, said)) = check
-        .await
-        .map_err(|error| Status::internal(error.to_string()))?;
+    let (received, (plan, said)) =
+        check.await.map_err(|error| Status::internal(error.to_string()))?;
     let plan = match plan {
         Ok(plan) => plan,
         Err(failure) => {
@@ -191,9 +182,7 @@ async fn follow(
         })
     };
     let unreadable = |error: std::io::Error| {
-        Some(Status::internal(format!(
-            "the coordinator cannot read the job's output: {error}"
-        )))
+        Some(Status::internal(format!("the coordinator cannot read the job's output: {error}")))
     };
     let mut state = job.watch();
     let mut journal = Tail::new(vec![job.journal()], journal_from);

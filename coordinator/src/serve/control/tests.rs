@@ -36,10 +36,7 @@ impl RunningServer {
         let url = format!("http://{}", server.address().unwrap());
         let jobs = Jobs::new(Data::open(place.path()).unwrap(), QUEUE).unwrap();
         let state = ServerState::new(jobs, server.roster(), None);
-        let gate = Gate {
-            token: None,
-            refusals: server.refusals(),
-        };
+        let gate = Gate { token: None, refusals: server.refusals() };
         let routes = routes(&state, gate).await.unwrap();
         let shutdown = CancellationToken::new();
         let (fleet, serve) = server.start(routes, shutdown.clone());
@@ -83,15 +80,11 @@ fn submission(change: impl FnOnce(&mut wire::Submission)) -> wire::SubmitPart {
         resumed: None,
     };
     change(&mut submission);
-    wire::SubmitPart {
-        part: Some(Part::Submission(submission)),
-    }
+    wire::SubmitPart { part: Some(Part::Submission(submission)) }
 }
 
 fn list(bytes: &'static [u8]) -> wire::SubmitPart {
-    wire::SubmitPart {
-        part: Some(Part::List(bytes.into())),
-    }
+    wire::SubmitPart { part: Some(Part::List(bytes.into())) }
 }
 
 #[tokio::test]
@@ -100,26 +93,10 @@ async fn a_malformed_submission_is_refused_and_its_place_given_back() {
     let good = || submission(|_| {});
     let cases = [
         (vec![], Code::InvalidArgument, "submission is missing"),
-        (
-            vec![wire::SubmitPart { part: None }],
-            Code::InvalidArgument,
-            "part is missing",
-        ),
-        (
-            vec![list(b"http://127.0.0.1/")],
-            Code::InvalidArgument,
-            "submission is missing",
-        ),
-        (
-            vec![good(), good()],
-            Code::InvalidArgument,
-            "a submission comes once",
-        ),
-        (
-            vec![good(), wire::SubmitPart { part: None }],
-            Code::InvalidArgument,
-            "part is missing",
-        ),
+        (vec![wire::SubmitPart { part: None }], Code::InvalidArgument, "part is missing"),
+        (vec![list(b"http://127.0.0.1/")], Code::InvalidArgument, "submission is missing"),
+        (vec![good(), good()], Code::InvalidArgument, "a submission comes once"),
+        (vec![good(), wire::SubmitPart { part: None }], Code::InvalidArgument, "part is missing"),
         (
             vec![submission(|s| s.arguments = vec![String::new(); 5_000])],
             Code::InvalidArgument,
@@ -144,28 +121,16 @@ async fn a_malformed_submission_is_refused_and_its_place_given_back() {
     // What is understood and cannot be run is told as a local run would tell it.
     type Change = fn(&mut wire::Submission);
     let changes: [(Change, &str); 4] = [
-        (
-            |s| s.arguments = vec!["serve".to_owned()],
-            "only study and fetch",
-        ),
-        (
-            |s| s.arguments = vec!["\x1b[2J".to_owned()],
-            "unrecognized subcommand",
-        ),
+        (|s| s.arguments = vec!["serve".to_owned()], "only study and fetch"),
+        (|s| s.arguments = vec!["\x1b[2J".to_owned()], "unrecognized subcommand"),
         (|s| s.list_name = None, "did not come with the job"),
-        (
-            |s| s.arguments.push("--arm=fibers".to_owned()),
-            "no model 'fibers'",
-        ),
+        (|s| s.arguments.push("--arm=fibers".to_owned()), "no model 'fibers'"),
     ];
     for (change, words) in changes {
         let parts = vec![submission(change), list(b"http://127.0.0.1:9/\n")];
         let answer = server.submit(parts).await.unwrap();
         let answer = Submitted::try_from(answer).unwrap();
-        let Submitted::Refused {
-            message, exit_code, ..
-        } = answer
-        else {
+        let Submitted::Refused { message, exit_code, .. } = answer else {
             panic!("{answer:?}");
         };
         assert_eq!(exit_code, 2);
@@ -190,11 +155,7 @@ async fn a_full_queue_and_unknown_jobs_are_told_by_their_codes() {
     }
     assert_eq!(server.state.jobs.list().len(), QUEUE + 1);
     for job in [0, 99, u64::MAX] {
-        let follow = wire::FollowRequest {
-            job,
-            journal_from: u64::MAX,
-            results_from: u64::MAX,
-        };
+        let follow = wire::FollowRequest { job, journal_from: u64::MAX, results_from: u64::MAX };
         let status = server.client.follow(asked(follow)).await.unwrap_err();
         assert_eq!(status.code(), Code::NotFound);
         let cancel = wire::CancelRequest { job, at_once: true };
@@ -208,9 +169,7 @@ async fn a_full_queue_and_unknown_jobs_are_told_by_their_codes() {
         assert_eq!(status.code(), Code::NotFound);
     }
     let mut other = asked(wire::StatusRequest {});
-    other
-        .metadata_mut()
-        .insert(PROTOCOL_KEY, MetadataValue::from_static("-1"));
+    other.metadata_mut().insert(PROTOCOL_KEY, MetadataValue::from_static("-1"));
     let status = server.client.status(other).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().ends_with("upgrade the client"));
@@ -222,16 +181,8 @@ async fn followers_are_bounded_and_leave_their_places() {
     let mut server = RunningServer::start().await;
     let job = vec![submission(|_| {}), list(b"http://127.0.0.1:9/\n")];
     server.submit(job).await.unwrap();
-    let taken: Vec<_> = (0..READERS_MAX)
-        .map(|_| server.state.reader().unwrap())
-        .collect();
-    let follow = || {
-        asked(wire::FollowRequest {
-            job: 1,
-            journal_from: u64::MAX,
-            results_from: 0,
-        })
-    };
+    let taken: Vec<_> = (0..READERS_MAX).map(|_| server.state.reader().unwrap()).collect();
+    let follow = || asked(wire::FollowRequest { job: 1, journal_from: u64::MAX, results_from: 0 });
     let status = server.client.follow(follow()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     drop(taken);
@@ -246,10 +197,6 @@ async fn followers_are_bounded_and_leave_their_places() {
     }
     assert_eq!(last.unwrap_err().code(), Code::Internal);
     drop(events);
-    server
-        .client
-        .status(asked(wire::StatusRequest {}))
-        .await
-        .unwrap();
+    server.client.status(asked(wire::StatusRequest {})).await.unwrap();
     server.end().await;
 }

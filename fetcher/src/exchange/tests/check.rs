@@ -51,10 +51,7 @@ pub(crate) fn exchange(input: &[u8]) {
     let limit = http.max_body_bytes;
 
     let whole = verdict(&plan, limit, &mut std::iter::once(bytes));
-    assert_eq!(
-        verdict(&plan, limit, &mut Pieces::new(bytes, pieces)),
-        whole
-    );
+    assert_eq!(verdict(&plan, limit, &mut Pieces::new(bytes, pieces)), whole);
     if bytes.len() <= SINGLY_MAX_BYTES {
         assert_eq!(verdict(&plan, limit, &mut bytes.chunks(1)), whole);
     }
@@ -68,10 +65,7 @@ struct Pieces<'a> {
 
 impl<'a> Pieces<'a> {
     fn new(bytes: &'a [u8], lengths: [u8; 3]) -> Self {
-        Self {
-            bytes,
-            lengths: lengths.into_iter().cycle(),
-        }
+        Self { bytes, lengths: lengths.into_iter().cycle() }
     }
 }
 

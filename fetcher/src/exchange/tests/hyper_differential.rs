@@ -76,9 +76,7 @@ impl hyper::body::Body for NoBody {
 }
 
 fn hypers(method: Method, bytes: &[u8]) -> ParserVerdict {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let (client, mut server) = duplex(bytes.len() + 64 * 1024);
         let (mut sender, connection) = http1::Builder::new()
@@ -397,52 +395,28 @@ const CASES: &[(&str, &str)] = &[
 fn long_cases() -> Vec<(String, String)> {
     let fields = |count: usize| "X: y\r\n".repeat(count);
     let mut cases = vec![
-        (
-            "127 fields".into(),
-            format!("{HEAD}{}Content-Length: 2\r\n\r\nab", fields(127)),
-        ),
-        (
-            "128 fields".into(),
-            format!("{HEAD}{}Content-Length: 2\r\n\r\nab", fields(128)),
-        ),
-        (
-            "10,000 fields".into(),
-            format!("{HEAD}{}Content-Length: 2\r\n\r\nab", fields(10_000)),
-        ),
+        ("127 fields".into(), format!("{HEAD}{}Content-Length: 2\r\n\r\nab", fields(127))),
+        ("128 fields".into(), format!("{HEAD}{}Content-Length: 2\r\n\r\nab", fields(128))),
+        ("10,000 fields".into(), format!("{HEAD}{}Content-Length: 2\r\n\r\nab", fields(10_000))),
         (
             "a field of 60,000 bytes".into(),
-            format!(
-                "{HEAD}X: {}\r\nContent-Length: 2\r\n\r\nab",
-                "y".repeat(60_000)
-            ),
+            format!("{HEAD}X: {}\r\nContent-Length: 2\r\n\r\nab", "y".repeat(60_000)),
         ),
         (
             "a field of 66,000 bytes".into(),
-            format!(
-                "{HEAD}X: {}\r\nContent-Length: 2\r\n\r\nab",
-                "y".repeat(66_000)
-            ),
+            format!("{HEAD}X: {}\r\nContent-Length: 2\r\n\r\nab", "y".repeat(66_000)),
         ),
         (
             "a field of 1,000,000 bytes".into(),
-            format!(
-                "{HEAD}X: {}\r\nContent-Length: 2\r\n\r\nab",
-                "y".repeat(1_000_000)
-            ),
+            format!("{HEAD}X: {}\r\nContent-Length: 2\r\n\r\nab", "y".repeat(1_000_000)),
         ),
         (
             "a name of 60,000 bytes".into(),
-            format!(
-                "{HEAD}{}: y\r\nContent-Length: 2\r\n\r\nab",
-                "X".repeat(60_000)
-            ),
+            format!("{HEAD}{}: y\r\nContent-Length: 2\r\n\r\nab", "X".repeat(60_000)),
         ),
         (
             "a reason of 60,000 bytes".into(),
-            format!(
-                "HTTP/1.1 200 {}\r\nContent-Length: 2\r\n\r\nab",
-                "y".repeat(60_000)
-            ),
+            format!("HTTP/1.1 200 {}\r\nContent-Length: 2\r\n\r\nab", "y".repeat(60_000)),
         ),
         (
             "70,000 blank lines".into(),
@@ -464,18 +438,9 @@ fn long_cases() -> Vec<(String, String)> {
             "100,000 bytes of a size".into(),
             format!("{CHUNKED}{}2\r\nab\r\n0\r\n\r\n", "0".repeat(100_000)),
         ),
-        (
-            "100 trailers".into(),
-            format!("{CHUNKED}2\r\nab\r\n0\r\n{}\r\n", fields(100)),
-        ),
-        (
-            "1,000 trailers".into(),
-            format!("{CHUNKED}2\r\nab\r\n0\r\n{}\r\n", fields(1000)),
-        ),
-        (
-            "20,000 trailers".into(),
-            format!("{CHUNKED}2\r\nab\r\n0\r\n{}\r\n", fields(20_000)),
-        ),
+        ("100 trailers".into(), format!("{CHUNKED}2\r\nab\r\n0\r\n{}\r\n", fields(100))),
+        ("1,000 trailers".into(), format!("{CHUNKED}2\r\nab\r\n0\r\n{}\r\n", fields(1000))),
+        ("20,000 trailers".into(), format!("{CHUNKED}2\r\nab\r\n0\r\n{}\r\n", fields(20_000))),
         (
             "a trailer of 10,000 bytes".into(),
             format!("{CHUNKED}2\r\nab\r\n0\r\nX: {}\r\n\r\n", "y".repeat(10_000)),
@@ -488,22 +453,13 @@ fn long_cases() -> Vec<(String, String)> {
             "10,000 chunks with extensions".into(),
             format!("{CHUNKED}{}0\r\n\r\n", "1;a=b\r\na\r\n".repeat(10_000)),
         ),
-        (
-            "10 lengths".into(),
-            format!("{HEAD}{}\r\nab", "Content-Length: 2\r\n".repeat(10)),
-        ),
-        (
-            "100,000 bytes until close".into(),
-            format!("{HEAD}\r\n{}", "x".repeat(100_000)),
-        ),
+        ("10 lengths".into(), format!("{HEAD}{}\r\nab", "Content-Length: 2\r\n".repeat(10))),
+        ("100,000 bytes until close".into(), format!("{HEAD}\r\n{}", "x".repeat(100_000))),
     ];
     for count in [16, 17, 1000] {
         cases.push((
             format!("{count} interim responses"),
-            format!(
-                "{}{HEAD}Content-Length: 2\r\n\r\nab",
-                "HTTP/1.1 102 x\r\n\r\n".repeat(count)
-            ),
+            format!("{}{HEAD}Content-Length: 2\r\n\r\nab", "HTTP/1.1 102 x\r\n\r\n".repeat(count)),
         ));
     }
     cases
@@ -597,21 +553,16 @@ fn is_known(bytes: &[u8], ours: ParserVerdict, hypers: ParserVerdict) -> bool {
     // A bare LF among trailers: after a line that begins with the last size.
     let end = bytes.windows(2).position(|two| two == b"\n0");
     if let (Failed, Some(end)) = (ours, end)
-        && bytes[end + 1..]
-            .windows(2)
-            .any(|two| two[1] == b'\n' && two[0] != b'\r')
+        && bytes[end + 1..].windows(2).any(|two| two[1] == b'\n' && two[0] != b'\r')
     {
         return true;
     }
     // A list of codings whose last elements are empty, or that is not ASCII.
-    bytes
-        .to_ascii_lowercase()
-        .split(|byte| *byte == b'\n')
-        .any(|line| {
-            let line = line.trim_ascii_end();
-            line.starts_with(b"transfer-encoding")
-                && (line.ends_with(b",") || line.ends_with(b":") || !line.is_ascii())
-        })
+    bytes.to_ascii_lowercase().split(|byte| *byte == b'\n').any(|line| {
+        let line = line.trim_ascii_end();
+        line.starts_with(b"transfer-encoding")
+            && (line.ends_with(b",") || line.ends_with(b":") || !line.is_ascii())
+    })
 }
 
 /// What is put into a response to alter it.
@@ -699,8 +650,5 @@ proptest! {
 }
 
 fn cases_of_a_run() -> u32 {
-    std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|count| count.parse().ok())
-        .unwrap_or(2000)
+    std::env::var("PROPTEST_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(2000)
 }
