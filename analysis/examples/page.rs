@@ -1,5 +1,4 @@
-//! Writes a report to a file, to look at: that of a made-up study, or of a
-//! study's record.
+//! Writes a report to a file, to look at: that of a made-up study, or of a study's record.
 //!
 //! `cargo run -p fanout-analysis --features fixture --example page -- report.html [scaling | study.json]`
 

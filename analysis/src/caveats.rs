@@ -1,5 +1,4 @@
-//! What a reader must know before believing a figure. A caveat leaves the
-//! trials in.
+//! What a reader must know before believing a figure. A caveat leaves the trials in.
 
 use std::collections::BTreeMap;
 

@@ -104,8 +104,7 @@ impl StudyBuilder {
         ])
     }
 
-    /// Other arms, by their names. The baseline is `async:32` if it is among
-    /// them, else the first.
+    /// Other arms, by their names. The baseline is `async:32` if it is among them, else the first.
     #[must_use]
     pub fn arms(mut self, names: &[&str]) -> Self {
         self.arms = names.iter().map(|&name| name.to_owned()).collect();

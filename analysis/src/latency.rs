@@ -13,8 +13,7 @@ use crate::record::Percentiles;
 const HIGHEST_US: u64 = 3_600_000_000;
 /// Decimal digits kept: a value is off by at most 1 in 1,000.
 const DIGITS: u8 = 3;
-/// A percentile with fewer samples beyond it says more about luck than about
-/// the tail.
+/// A percentile with fewer samples beyond it says more about luck than about the tail.
 pub(crate) const TAIL_SAMPLES_MIN: u64 = 10;
 /// Longest encoded histogram that is read, in bytes; a full one has under 200 KB.
 const ENCODED_MAX_BYTES: usize = 1024 * 1024;
@@ -126,8 +125,7 @@ impl Latency {
             .collect()
     }
 
-    /// The distribution as V2 + DEFLATE in base64, readable by every HDR
-    /// histogram library.
+    /// The distribution as V2 + DEFLATE in base64, readable by every HDR histogram library.
     #[must_use]
     pub fn encode(&self) -> String {
         let mut bytes = Vec::new();

@@ -1,8 +1,7 @@
 //! What a study's figures mean.
 //!
-//! Everything here is pure: a [`record::Study`] goes in; comparisons, tables,
-//! sentences and pages come out. Reading and writing files is the
-//! coordinator's work.
+//! Everything here is pure: a [`record::Study`] goes in; comparisons, tables, sentences and pages
+//! come out. Reading and writing files is the coordinator's work.
 
 mod caveats;
 mod conclude;

@@ -1,12 +1,11 @@
 //! Memory per URL in flight, and per process.
 //!
-//! In every block a straight line is fitted through the arms' memory by least
-//! squares; the blocks' slopes are then a sample like any other, with its
-//! t-interval. So the block is the unit, as everywhere: what shifts all arms of
-//! a block alike (shared pages, a machine's state) falls out, and the noise of
-//! large arms need not be that of small ones. A median of pairwise slopes
-//! (Theil–Sen) would weigh the close, noisy pairs as much as the far ones,
-//! which with three or four concurrencies is half of them.
+//! In every block a straight line is fitted through the arms' memory by least squares; the blocks'
+//! slopes are then a sample like any other, with its t-interval. So the block is the unit, as
+//! everywhere: what shifts all arms of a block alike (shared pages, a machine's state) falls out,
+//! and the noise of large arms need not be that of small ones. A median of pairwise slopes
+//! (Theil–Sen) would weigh the close, noisy pairs as much as the far ones, which with three or four
+//! concurrencies is half of them.
 
 use crate::{
     groups::{Group, groups},

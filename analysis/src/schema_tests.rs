@@ -16,8 +16,7 @@ fn schema() -> String {
     serde_json::to_string_pretty(&schema).unwrap() + "\n"
 }
 
-/// Newer records may have more fields than the published form names; what is
-/// written now may not.
+/// Newer records may have more fields than the published form names; what is written now may not.
 fn close(schema: &mut Value) {
     if schema.get("properties").is_some_and(Value::is_object) {
         schema["additionalProperties"] = false.into();

@@ -143,9 +143,8 @@ fn concurrency(trial: &TrialRecord, arm: &ArmRecord, manifest: &Manifest) -> Opt
             ));
         }
     }
-    // The origin goes on with a request that its client has given up. And
-    // where each request has a connection of its own, the next may arrive
-    // before the origin has put the last one away.
+    // The origin goes on with a request that its client has given up. And where each request has a
+    // connection of its own, the next may arrive before the origin has put the last one away.
     let overlap = if manifest.http.settings.no_keepalive { slots } else { 0 };
     let allowed = slots + trial.failed + overlap;
     (seen > allowed).then(|| {

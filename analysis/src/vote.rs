@@ -1,5 +1,4 @@
-//! Trials that fetched something else than the others did: the majority is
-//! taken as right.
+//! Trials that fetched something else than the others did: the majority is taken as right.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,8 +8,7 @@ use crate::{
     statistics::median,
 };
 
-/// Where the server is not fanout's own, pages may change from trial to trial
-/// by this share.
+/// Where the server is not fanout's own, pages may change from trial to trial by this share.
 pub(crate) const FOREIGN_TOLERANCE: f64 = 0.01;
 
 /// Trials that fetched something else than the others did, by their position,

@@ -22,8 +22,7 @@ pub(crate) fn completions(shell: Shell) -> Result<CommandExit, Failure> {
     to_stdout(&script)
 }
 
-/// Prints the manual page of the whole, or writes one for each subcommand too
-/// into `directory`.
+/// Prints the manual page of the whole, or writes one for each subcommand too into `directory`.
 pub(crate) fn manual(directory: Option<&Path>) -> Result<CommandExit, Failure> {
     let command = CommandLine::command();
     let Some(directory) = directory else {

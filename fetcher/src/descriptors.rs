@@ -16,8 +16,7 @@ pub(crate) fn needed(slots: u32, connections_per_slot: u64) -> u64 {
     BASE + u64::from(slots) * connections_per_slot
 }
 
-/// Raises the soft limit to what so many slots can use, as far as the hard
-/// limit allows.
+/// Raises the soft limit to what so many slots can use, as far as the hard limit allows.
 pub(crate) fn provide(needed: u64, slots: u32) -> Result<(), SetupError> {
     let useful = needed.max(BASE + u64::from(slots) * KEPT_PER_SLOT_MAX);
     let limit = getrlimit(Resource::Nofile);

@@ -1,5 +1,4 @@
-//! What the fuzz targets call: the edges at which bytes come in, a worker's
-//! and a server's.
+//! What the fuzz targets call: the edges at which bytes come in, a worker's and a server's.
 
 use crate::{exchange::tests::check, instructions::InstructionReader};
 

@@ -50,11 +50,10 @@ pub const DENY_PRIVATE: &str = "--deny-private";
 
 /// The whole life of a fetcher process.
 ///
-/// To be called before any runtime or thread exists. Standard input and output
-/// must be pipes. Exit codes: 0 told to exit; 10 the setup failed, which was
-/// said as `SetupFailed`; 11 the input ended without an Exit; 12 the output is
-/// closed; 13 the input is not this protocol or out of order; 14 input or
-/// output cannot be used. What went wrong stands on standard error.
+/// To be called before any runtime or thread exists. Standard input and output must be pipes. Exit
+/// codes: 0 told to exit; 10 the setup failed, which was said as `SetupFailed`; 11 the input ended
+/// without an Exit; 12 the output is closed; 13 the input is not this protocol or out of order; 14
+/// input or output cannot be used. What went wrong stands on standard error.
 #[must_use]
 pub fn run() -> ExitCode {
     // Besides the end of the input, for a fetcher that blocks.

@@ -47,10 +47,9 @@ enum WokenFor {
 
 /// Gathers completions into batches.
 ///
-/// A batch leaves [`FLUSH_AFTER`] after its first entry, at once when it is
-/// full, and at once when [`Self::flush_now`] says that it is waited for.
-/// It holds at most one full batch and what is in flight: while
-/// [`Self::is_stalled`], no URL may be taken up.
+/// A batch leaves [`FLUSH_AFTER`] after its first entry, at once when it is full, and at once when
+/// [`Self::flush_now`] says that it is waited for. It holds at most one full batch and what is in
+/// flight: while [`Self::is_stalled`], no URL may be taken up.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     batch: CompletionBatchBuilder,

@@ -77,9 +77,8 @@ impl Pipes {
         Ok(())
     }
 
-    /// Writes what can be written, waits until there is something to do, and
-    /// does it; without a `timeout`, however long that takes. Reads only if
-    /// `read`; ends also when `wake` is readable.
+    /// Writes what can be written, waits until there is something to do, and does it; without a
+    /// `timeout`, however long that takes. Reads only if `read`; ends also when `wake` is readable.
     pub(crate) fn wait(
         &mut self,
         timeout: Option<Duration>,
@@ -156,8 +155,7 @@ fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> Result<(), ExitRea
     }
 }
 
-/// Whether the worker has closed the fetcher's input, asked in the midst of
-/// other work.
+/// Whether the worker has closed the fetcher's input, asked in the midst of other work.
 pub(crate) fn is_hung_up() -> bool {
     let mut fds = [PollFd::from_borrowed_fd(stdin(), PollFlags::empty())];
     poll(&mut fds, Some(Duration::ZERO)).is_ok()

@@ -17,8 +17,7 @@ use crate::exit_reason::SetupError;
 pub(crate) enum Roots {
     /// The certificates given, else the system's.
     Certificates(Vec<CertificateDer<'static>>),
-    /// Where there is none of either: Mozilla's, as they were when this
-    /// program was built.
+    /// Where there is none of either: Mozilla's, as they were when this program was built.
     BuiltIn,
 }
 

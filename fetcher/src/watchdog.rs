@@ -6,9 +6,8 @@ use fanout_proto::arm::Model;
 
 use crate::{exit_reason::ExitReason, pipes::is_hung_up};
 
-/// Held by a blocking client whose thread is the only one. (A worker that dies
-/// takes its fetchers with it; and a client that is a library waits as long as
-/// its own timeouts allow.)
+/// Held by a blocking client whose thread is the only one. (A worker that dies takes its fetchers
+/// with it; and a client that is a library waits as long as its own timeouts allow.)
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Watchdog(());
 

@@ -1,6 +1,5 @@
-//! Bytes of a pipe, cut anywhere: as the worker reads a fetcher's standard
-//! output, and as a fetcher reads its standard input. However they are cut, the
-//! same frames come out, or the same error.
+//! Bytes of a pipe, cut anywhere: as the worker reads a fetcher's standard output, and as a fetcher
+//! reads its standard input. However they are cut, the same frames come out, or the same error.
 #![no_main]
 
 use bytes::BytesMut;

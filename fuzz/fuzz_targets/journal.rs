@@ -1,6 +1,5 @@
-//! Any bytes as the journal and as the part of a fetch that was cut off: what
-//! is good of a part is good by itself, every URL is in it once at most, and
-//! whoever was promised more is told.
+//! Any bytes as the journal and as the part of a fetch that was cut off: what is good of a part is
+//! good by itself, every URL is in it once at most, and whoever was promised more is told.
 #![no_main]
 
 use fanout_coordinator::results::{Form, read_journal, recover};
@@ -22,10 +21,7 @@ fuzz_target!(|input: &[u8]| {
     let length = usize::try_from(whole.length).expect("it is in memory");
     let good = &bytes[..length];
     let counts = &whole.counts;
-    assert_eq!(
-        counts.completed + counts.failed + counts.abandoned,
-        whole.done.len()
-    );
+    assert_eq!(counts.completed + counts.failed + counts.abandoned, whole.done.len());
     assert!(whole.done.len() <= urls);
     let again = recover(good, form, urls, whole.length).expect("all that was promised");
     assert_eq!((again.length, &again.done), (whole.length, &whole.done));

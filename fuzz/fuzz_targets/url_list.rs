@@ -60,11 +60,7 @@ fn expected(text: &[u8]) -> (Vec<&[u8]>, Vec<u64>) {
         if line.is_empty() || line.starts_with(b"#") {
             continue;
         }
-        if is_url(line) {
-            good.push(line)
-        } else {
-            bad.push(number)
-        }
+        if is_url(line) { good.push(line) } else { bad.push(number) }
     }
     (good, bad)
 }

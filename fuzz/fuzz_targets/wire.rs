@@ -1,6 +1,5 @@
-//! Any bytes as each message of the protocol, and from there into the domain:
-//! never a panic, every limit holds in what is let in, and what was let in
-//! survives another journey.
+//! Any bytes as each message of the protocol, and from there into the domain: never a panic, every
+//! limit holds in what is let in, and what was let in survives another journey.
 #![no_main]
 
 use fanout_coordinator::fleet::WorkerMessage;
@@ -117,10 +116,7 @@ fn starts(bytes: &[u8]) {
         return;
     };
     assert!(batch.starts.len() <= BATCH_MAX_URLS);
-    assert_eq!(
-        StartedBatch::try_from(wire::StartedBatch::from(&batch)),
-        Ok(batch)
-    );
+    assert_eq!(StartedBatch::try_from(wire::StartedBatch::from(&batch)), Ok(batch));
 }
 
 fn exited(bytes: &[u8]) {
@@ -155,20 +151,10 @@ fn hello(bytes: &[u8]) {
     assert!((1..=NAME_MAX_BYTES).contains(&hello.name.len()));
     assert!((1..=FETCHERS_MAX).contains(&hello.slots));
     let facts = &hello.facts;
-    for text in [
-        &hello.name,
-        &facts.version,
-        &facts.kernel,
-        &facts.architecture,
-        &facts.cgroup,
-    ] {
+    for text in [&hello.name, &facts.version, &facts.kernel, &facts.architecture, &facts.cgroup] {
         assert!(text.len() <= NAME_MAX_BYTES && !text.contains(char::is_control));
     }
-    assert!(
-        facts
-            .cgroup_cpus
-            .is_none_or(|cpus| cpus.is_finite() && cpus >= 0.0)
-    );
+    assert!(facts.cgroup_cpus.is_none_or(|cpus| cpus.is_finite() && cpus >= 0.0));
     assert_eq!(Hello::try_from(wire::Hello::from(&hello)), Ok(hello));
 }
 

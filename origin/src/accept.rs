@@ -1,6 +1,5 @@
-//! From a listening socket to a connection that is served: accepting, handing
-//! out to the threads, and the TLS handshake or what the client asked for
-//! instead of it.
+//! From a listening socket to a connection that is served: accepting, handing out to the threads,
+//! and the TLS handshake or what the client asked for instead of it.
 
 use std::{
     convert::Infallible, future::poll_fn, io, net::TcpListener, os::fd::OwnedFd, sync::Arc,
@@ -39,8 +38,7 @@ pub(crate) fn prepare(socket: &TcpListener) -> io::Result<()> {
     Ok(listen(socket, BACKLOG)?)
 }
 
-/// Accepts connections and hands them out to the threads in turn. Runs on the
-/// first of them.
+/// Accepts connections and hands them out to the threads in turn. Runs on the first of them.
 pub(crate) async fn accept(
     listening: Vec<Listening>,
     threads: &[Arc<ServerThread>],
@@ -89,8 +87,7 @@ pub(crate) async fn accept(
     }
 }
 
-/// The next connection on any socket; the one at `first` is asked first, so
-/// that none is starved.
+/// The next connection on any socket; the one at `first` is asked first, so that none is starved.
 async fn next_connection(
     listening: &[Listening<AsyncFd<OwnedFd>>],
     first: usize,

@@ -68,8 +68,7 @@ Examples:
 
 /// Serve HTTP with delays, sizes and faults that each URL chooses.
 ///
-/// Prints its base URLs, one a line, HTTP first, as soon as it serves. Ctrl-C
-/// or SIGTERM ends it.
+/// Prints its base URLs, one a line, HTTP first, as soon as it serves. Ctrl-C or SIGTERM ends it.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = AFTER_HELP, after_long_help = AFTER_LONG_HELP)]
 pub struct OriginArgs {
@@ -116,11 +115,9 @@ fn idle_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Serves until a signal, or the end of standard input if that was asked
-/// for. Prints the base URLs on standard output and errors on standard error;
-/// everything else is logged.
-/// The exit code is 0 after a signal, 2 if it cannot serve as asked, 1 if it
-/// fails later.
+/// Serves until a signal, or the end of standard input if that was asked for. Prints the base URLs
+/// on standard output and errors on standard error; everything else is logged. The exit code is 0
+/// after a signal, 2 if it cannot serve as asked, 1 if it fails later.
 pub fn run(args: &OriginArgs) -> ExitCode {
     fanout_program::raise_file_limit();
     let origin = match start(args) {
@@ -182,14 +179,12 @@ fn serve(origin: &OriginServer, exit_with_stdin: bool) -> io::Result<()> {
     })
 }
 
-/// Waits for the end of standard input. It is read only when there is
-/// something to read, so that it need not be made non-blocking, which would
-/// change it for the processes that share it.
+/// Waits for the end of standard input. It is read only when there is something to read, so that it
+/// need not be made non-blocking, which would change it for the processes that share it.
 async fn stdin_ends() -> io::Result<()> {
     let stdin = io::stdin().as_fd().try_clone_to_owned()?;
     let mut scratch = [0; 4096];
-    // A file or the null device cannot be watched: it has no other end, and
-    // reading it never waits.
+    // A file or the null device cannot be watched: it has no other end, and reading it never waits.
     let Ok(watched) = watch(stdin) else {
         return Ok(());
     };

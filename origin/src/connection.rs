@@ -79,8 +79,7 @@ impl<T: Transport> ServedConnection<'_, T> {
                     counted.closed_here();
                 }
             })?;
-            // Counted until the response, and the connection if that ends
-            // with it, is done with.
+            // Counted until the response, and the connection if that ends with it, is done with.
             let _open = match decision {
                 Decision::ReadOn => return Ok(()),
                 Decision::Respond { intake, delay } => {
@@ -105,8 +104,7 @@ impl<T: Transport> ServedConnection<'_, T> {
         }
     }
 
-    /// Reads until there is something to decide; [`Decision::ReadOn`] if the
-    /// client closes before.
+    /// Reads until there is something to decide; [`Decision::ReadOn`] if the client closes before.
     async fn next_decision(&mut self, reused: bool) -> io::Result<Decision> {
         self.idle.restart();
         let mut worth_parsing = !self.input.is_empty();
@@ -306,9 +304,8 @@ fn poll_write<T: Transport>(
     }
 }
 
-/// Ends a connection that makes no progress. One wait serves for the whole
-/// connection: it is looked at only when it ends, and then put off for as
-/// long as there was progress meanwhile.
+/// Ends a connection that makes no progress. One wait serves for the whole connection: it is looked
+/// at only when it ends, and then put off for as long as there was progress meanwhile.
 struct IdleTimeout<'t> {
     sleep: Sleep<'t>,
     limit: Duration,

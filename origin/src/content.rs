@@ -2,10 +2,9 @@
 //! content codings. Nothing here is allocated by size: a body of a GiB is a few
 //! references to shared blocks that are sent over and over.
 //!
-//! This works for codings too, because each of the three formats is a
-//! sequence of blocks that can be made to stand alone: a block of the pattern
-//! is encoded once, and a body repeats it. What is left at the end, less than
-//! a block, is sent unencoded in the format's block for such data.
+//! This works for codings too, because each of the three formats is a sequence of blocks that can
+//! be made to stand alone: a block of the pattern is encoded once, and a body repeats it. What is
+//! left at the end, less than a block, is sent unencoded in the format's block for such data.
 
 use std::sync::LazyLock;
 
@@ -28,8 +27,7 @@ const SMALL_BLOCK_BYTES: u64 = 4 * 1024;
 static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| LINE.repeat(PATTERN_BYTES / LINE.len()));
 static ZEROS: [u8; PATTERN_BYTES] = [0; PATTERN_BYTES];
 
-/// The start of every body, before content coding; it goes on repeating
-/// itself.
+/// The start of every body, before content coding; it goes on repeating itself.
 pub(crate) fn pattern() -> &'static [u8] {
     &PATTERN
 }
@@ -117,8 +115,7 @@ impl Content {
         size % BLOCK_BYTES
     }
 
-    /// RFC 1952 around RFC 1951: compressed blocks, then a stored block, then
-    /// checksum and size.
+    /// RFC 1952 around RFC 1951: compressed blocks, then a stored block, then checksum and size.
     fn gzip(&mut self, size: u64, fill: Fill) {
         // Deflate, no name, no time, an unknown system.
         const HEADER: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
@@ -211,8 +208,7 @@ impl Deflated {
         }
     }
 
-    /// The checksum of the first `size` bytes of a body, from the checksums
-    /// of its blocks.
+    /// The checksum of the first `size` bytes of a body, from the checksums of its blocks.
     fn checksum(&self, size: u64) -> u32 {
         let blocks = size / SMALL_BLOCK_BYTES;
         let mut crc = Crc::new();

@@ -13,8 +13,7 @@ pub(crate) const REQUEST_BODY_MAX_BYTES: u64 = 1024 * 1024;
 pub(crate) const READ_BUFFER_BYTES: usize = 1024;
 /// Most connections open at a time; more wait in the kernel's queue.
 pub(crate) const CONNECTIONS_MAX: usize = 65_536;
-/// Connections that the kernel holds until they are accepted
-/// (`net.core.somaxconn` may lower it).
+/// Connections that the kernel holds until they are accepted (`net.core.somaxconn` may lower it).
 pub(crate) const BACKLOG: i32 = 4096;
 /// Most threads that serve.
 pub(crate) const THREADS_MAX: usize = 256;

@@ -1,8 +1,7 @@
 //! The query language: what a URL's query asks the origin to do.
 //!
-//! Parameters are separated by `&`; each is a name, or a name and a value.
-//! Nothing is decoded but the value of `redirect-to`. docs/origin.md is the
-//! reference.
+//! Parameters are separated by `&`; each is a name, or a name and a value. Nothing is decoded but
+//! the value of `redirect-to`. docs/origin.md is the reference.
 
 use std::{io::Write, ops::RangeInclusive, str::FromStr};
 
@@ -39,8 +38,7 @@ const NAMES: [&str; 29] = [
     "endless", "extra", "if-reused",
 ];
 
-/// Reads a query, the part of a URL after the question mark; empty asks for
-/// nothing special.
+/// Reads a query, the part of a URL after the question mark; empty asks for nothing special.
 pub(crate) fn parse(query: &str) -> Result<Behaviour<'_>, QueryError> {
     let mut slots = Slots::default();
     for parameter in parameters(query) {
@@ -351,9 +349,8 @@ pub(crate) fn decoded(text: &str) -> impl Iterator<Item = Option<u8>> {
     })
 }
 
-/// The query of the next hop of a redirect chain that has `left` redirects
-/// to go after this one: the same parameters in the same order, `redirect`
-/// counted down, and absent at the chain's end.
+/// The query of the next hop of a redirect chain that has `left` redirects to go after this one:
+/// the same parameters in the same order, `redirect` counted down, and absent at the chain's end.
 pub(crate) fn next_hop(query: &str, left: u32, out: &mut Vec<u8>) {
     let mut separator = b'?';
     for parameter in parameters(query) {

@@ -140,8 +140,7 @@ pub(crate) fn parse(bytes: &[u8], reused: bool) -> Result<Option<RequestHead<'_>
     Ok(Some(RequestHead { path_and_query, mode, intake }))
 }
 
-/// The path and query of a target in origin or absolute form (RFC 9112,
-/// section 3.2).
+/// The path and query of a target in origin or absolute form (RFC 9112, section 3.2).
 fn path_and_query(target: &str) -> Option<&str> {
     if target.starts_with('/') {
         return Some(target);

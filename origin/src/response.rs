@@ -1,7 +1,6 @@
-//! A response, rendered whole before its first byte leaves: a little text of
-//! its own, and references to shared blocks for everything long. Pure: what
-//! is sent, how fast and what happens afterwards is decided here, and only
-//! carried out elsewhere.
+//! A response, rendered whole before its first byte leaves: a little text of its own, and
+//! references to shared blocks for everything long. Pure: what is sent, how fast and what happens
+//! afterwards is decided here, and only carried out elsewhere.
 
 use std::{fmt, io::Write, mem::take, sync::LazyLock};
 
@@ -23,9 +22,8 @@ pub(crate) enum After {
     #[default]
     KeepAlive,
     Close,
-    /// It is closed in order, after what the client still sends has been read
-    /// for a while: closing over unread bytes would reset the connection and
-    /// could take the response with it.
+    /// It is closed in order, after what the client still sends has been read for a while: closing
+    /// over unread bytes would reset the connection and could take the response with it.
     Refuse,
     /// It is closed without a TLS close alert.
     CutOff,
@@ -306,8 +304,7 @@ impl RenderedResponse {
         }
     }
 
-    /// A plain body goes in chunks of 16 KiB; an encoded one in a chunk for
-    /// each of its pieces.
+    /// A plain body goes in chunks of 16 KiB; an encoded one in a chunk for each of its pieces.
     fn push_chunked(&mut self, content: &Content) {
         for piece in content.pieces() {
             let mut rest = *piece;
@@ -433,8 +430,7 @@ impl RenderedResponse {
 
 const CHUNK_BYTES: u64 = 16 * 1024;
 
-/// 16 KiB of the pattern as one chunk. The pattern's period divides a chunk,
-/// so that chunks repeat.
+/// 16 KiB of the pattern as one chunk. The pattern's period divides a chunk, so that chunks repeat.
 static CHUNK: LazyLock<Vec<u8>> = LazyLock::new(|| {
     const _: () = assert!(PATTERN_BYTES >= 16 * 1024);
     [b"4000\r\n", &pattern()[..to_usize(CHUNK_BYTES)], b"\r\n"].concat()

@@ -1,10 +1,9 @@
 //! Reproducible random numbers: what a URL gets depends on the seed and on
 //! its path and query, and on nothing else.
 //!
-//! The generator is `SplitMix64` (Steele, Lea, Flood: "Fast splittable
-//! pseudorandom number generators", OOPSLA 2014): eight bytes of state, a
-//! few instructions, and the same numbers on every platform and in every
-//! version of this crate.
+//! The generator is `SplitMix64` (Steele, Lea, Flood: "Fast splittable pseudorandom number
+//! generators", OOPSLA 2014): eight bytes of state, a few instructions, and the same numbers on
+//! every platform and in every version of this crate.
 
 use std::f64::consts::TAU;
 

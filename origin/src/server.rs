@@ -73,9 +73,8 @@ pub struct OriginServer {
 }
 
 impl OriginServer {
-    /// Starts to serve HTTP, and HTTPS if it has an address, on threads of its
-    /// own; port 0 takes a free one. What it serves does not depend on the
-    /// runtime it is called from, if any.
+    /// Starts to serve HTTP, and HTTPS if it has an address, on threads of its own; port 0 takes a
+    /// free one. What it serves does not depend on the runtime it is called from, if any.
     ///
     /// # Errors
     ///
@@ -131,8 +130,7 @@ impl OriginServer {
                 };
                 threads[index].run(&runtime, accepts, &stop)
             };
-            // A thread that cannot be started drops the origin, which ends
-            // those that were.
+            // A thread that cannot be started drops the origin, which ends those that were.
             let thread = std::thread::Builder::new().name(format!("origin-{index}"));
             origin.threads.push(thread.spawn(run)?);
         }

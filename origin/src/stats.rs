@@ -18,9 +18,8 @@ use crate::visits::Visits;
 
 /// The counters, as `/stats` publishes them in JSON.
 ///
-/// Requests to `/stats` itself are not counted, nor are connections that
-/// carried nothing else. Counts and peaks begin anew with `/stats/reset`;
-/// `cpu_*_s` and `uptime_s` never do.
+/// Requests to `/stats` itself are not counted, nor are connections that carried nothing else.
+/// Counts and peaks begin anew with `/stats/reset`; `cpu_*_s` and `uptime_s` never do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
     /// Requests whose head arrived, bad ones too.
@@ -40,10 +39,9 @@ pub struct Stats {
     pub connections_open: u64,
     /// Most connections open at a time.
     pub connections_peak: u64,
-    /// Requests being answered now, from the end of the request's head to the
-    /// response's last byte, or of the stall that it ends in. With several
-    /// threads, a request may still be counted for a moment when its client has
-    /// the response already.
+    /// Requests being answered now, from the end of the request's head to the response's last byte,
+    /// or of the stall that it ends in. With several threads, a request may still be counted for a
+    /// moment when its client has the response already.
     pub concurrency: u64,
     /// Most requests being answered at a time.
     pub concurrency_peak: u64,
@@ -51,8 +49,7 @@ pub struct Stats {
     pub delays: u64,
     /// Sum of the delays asked for.
     pub delay_requested_s: f64,
-    /// Sum of the delays as they were, from the end of the request to the
-    /// response's first byte.
+    /// Sum of the delays as they were, from the end of the request to the response's first byte.
     pub delay_actual_s: f64,
     /// Mean of the differences; 0 without delays. A delay is never too short.
     pub delay_overshoot_mean_us: f64,

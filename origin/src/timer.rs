@@ -33,8 +33,7 @@ pub(crate) struct Timer {
     queue: Mutex<TimerQueue>,
 }
 
-/// Waits in the order in which they end; the number tells apart those that
-/// end together.
+/// Waits in the order in which they end; the number tells apart those that end together.
 #[derive(Debug, Default)]
 struct TimerQueue {
     waits: BTreeMap<(Instant, u64), Waker>,
@@ -49,8 +48,7 @@ impl Timer {
         Ok(Self { fd: watch(fd)?, queue: Mutex::default() })
     }
 
-    /// Wakes the waits that are due; the runtime's thread must run this as
-    /// long as there are waits.
+    /// Wakes the waits that are due; the runtime's thread must run this as long as there are waits.
     pub(crate) async fn drive(&self) -> io::Result<Infallible> {
         let mut due = Vec::new();
         loop {
@@ -77,8 +75,7 @@ impl Timer {
         Sleep { timer: self, deadline, registered: None }
     }
 
-    /// Runs `work`, but not past `limit` from now on; `None` if that was too
-    /// short.
+    /// Runs `work`, but not past `limit` from now on; `None` if that was too short.
     pub(crate) async fn within<F: Future>(&self, limit: Duration, work: F) -> Option<F::Output> {
         let mut work = std::pin::pin!(work);
         let mut sleep = self.at(Instant::now() + limit);

@@ -25,9 +25,8 @@ const BUILTIN_SIGMA: f64 = 0.5;
 /// Bytes of the built-in list's bodies.
 const BUILTIN_SIZES: (u64, u64) = (1024, 64 * 1024);
 
-/// The built-in list: 1,000 URLs of the origin at `base`, each with a delay
-/// and a size of its own, the same for the same `seed` whatever the origin's
-/// own seed is.
+/// The built-in list: 1,000 URLs of the origin at `base`, each with a delay and a size of its own,
+/// the same for the same `seed` whatever the origin's own seed is.
 ///
 /// The delays are lognormal with a sigma of 0.5, and scaled so that they add
 /// up to exactly 8 s: their mean is 8 ms for every seed, and the median is
@@ -100,9 +99,8 @@ fn checked<T: FromStr<Err = SpecError>>(text: &str) -> Result<String, SpecError>
     text.parse::<T>().map(|_| text.to_owned())
 }
 
-/// Prints the list on standard output. A reader that closes it early ends it
-/// quietly. The exit code is 0, or 2 with the reason on
-/// standard error.
+/// Prints the list on standard output. A reader that closes it early ends it quietly. The exit code
+/// is 0, or 2 with the reason on standard error.
 pub fn run_urls(args: &UrlsArgs) -> ExitCode {
     match print(args, io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,

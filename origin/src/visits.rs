@@ -12,8 +12,7 @@ use crate::limits::VISITS_MAX;
 pub(crate) struct Visits(Mutex<HashMap<u64, u32>>);
 
 impl Visits {
-    /// Counts one visit and says which it is, from 1; `None` for a URL that
-    /// found no room.
+    /// Counts one visit and says which it is, from 1; `None` for a URL that found no room.
     pub(crate) fn count(&self, path_and_query: &str) -> Option<u32> {
         let mut hasher = DefaultHasher::new();
         path_and_query.hash(&mut hasher);

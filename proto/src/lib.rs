@@ -1,8 +1,7 @@
 //! fanout's wire format, and the domain types that stand behind it.
 //!
-//! Generated types live in [`wire`] and go no further than the edge of a
-//! process: everything that comes in passes a `TryFrom` here, which answers
-//! with a typed [`WireError`] that names the field.
+//! Generated types live in [`wire`] and go no further than the edge of a process: everything that
+//! comes in passes a `TryFrom` here, which answers with a typed [`WireError`] that names the field.
 
 pub mod arm;
 pub mod completion;
@@ -25,8 +24,7 @@ pub mod wire {
     include!(concat!(env!("OUT_DIR"), "/fanout.v1.rs"));
 }
 
-/// `fanout.proto` as an encoded `FileDescriptorSet`, for servers that describe
-/// themselves.
+/// `fanout.proto` as an encoded `FileDescriptorSet`, for servers that describe themselves.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/fanout.bin"));
 
 /// Raised whenever a peer of the previous version could misunderstand.

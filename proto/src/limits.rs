@@ -26,8 +26,7 @@ pub const CPUS_MAX: usize = 4096;
 pub const REASON_MAX_BYTES: usize = 2048;
 /// Longest time that a fetcher may tell: no trial runs for ten years.
 pub const TIME_MAX: std::time::Duration = std::time::Duration::from_secs(10 * 366 * 24 * 3600);
-/// Most bytes that a body can have: a response of a mebibyte a second would
-/// take ten years.
+/// Most bytes that a body can have: a response of a mebibyte a second would take ten years.
 pub const BODY_MAX_BYTES: u64 = 1 << 48;
 /// Completions leave a fetcher at the latest this long after the first of a batch.
 pub const FLUSH_AFTER: std::time::Duration = std::time::Duration::from_millis(20);
@@ -37,8 +36,7 @@ pub const HEADER_MAX_BYTES: usize = 64 * 1024;
 pub const HEADERS_MAX: usize = 128;
 /// Longest timeout that can be set: the histograms end there.
 pub const TIMEOUT_MAX: std::time::Duration = std::time::Duration::from_secs(3600);
-/// Most bytes of a list, of a journal or of results in one message between
-/// client and coordinator.
+/// Most bytes of a list, of a journal or of results in one message between client and coordinator.
 pub const PART_MAX_BYTES: usize = 64 * 1024;
 /// Most arguments of a submission.
 pub const ARGUMENTS_MAX: usize = 4096;

@@ -2,8 +2,7 @@
 
 use crate::limits::REASON_MAX_BYTES;
 
-/// `text` without control characters, cut at a character's edge to at most
-/// `max_bytes`.
+/// `text` without control characters, cut at a character's edge to at most `max_bytes`.
 #[must_use]
 pub fn plain(text: &str, max_bytes: usize) -> String {
     let cut = &text[..text.floor_char_boundary(max_bytes)];

@@ -9,8 +9,7 @@
 //! All scenarios share one project, one after the other. Whatever happens, also
 //! on Ctrl-C, the project is taken down.
 
-// To unwrap is a test's way to fail; without the harness clippy takes this for
-// a program.
+// To unwrap is a test's way to fail; without the harness clippy takes this for a program.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod engine;

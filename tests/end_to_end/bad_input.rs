@@ -1,5 +1,4 @@
-//! Bad input ends with code 2, names the line, flag or field and the mend, and
-//! nothing is fetched.
+//! Bad input ends with code 2, names the line, flag or field and the mend, and nothing is fetched.
 
 use crate::harness::Place;
 

@@ -328,8 +328,7 @@ fn the_stack_comes_up_runs_studies_scales_and_goes_away() {
     let front = stack.page("/", &bearer);
     assert!(front.contains("/report.html"), "{front}");
 
-    // A fetch and another study, from a container beside the stack; workers
-    // come and go meanwhile.
+    // A fetch and another study, from a container beside the stack; workers come and go meanwhile.
     let fetched = stack.client(&["fetch", "-"], &list(300)).output();
     let mut ids: Vec<_> = fetched
         .lines()

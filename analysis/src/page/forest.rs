@@ -14,8 +14,7 @@ use super::{
 };
 use crate::{format, record::Verdict, text::counted};
 
-/// How many times further off than the next an arm must be to get a part of
-/// the axis of its own.
+/// How many times further off than the next an arm must be to get a part of the axis of its own.
 const FAR: f64 = 4.0;
 /// Radius of the dot of a single run, in pixels.
 const DOT: f64 = 2.4;

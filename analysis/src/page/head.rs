@@ -116,8 +116,7 @@ fn is_ratio(word: &str) -> bool {
     number.is_some_and(|number| number.parse::<f64>().is_ok())
 }
 
-/// The key: a switch per arm that singles it out, without script, and what the
-/// shapes mean.
+/// The key: a switch per arm that singles it out, without script, and what the shapes mean.
 pub(super) fn key(view: &StudyView<'_>) -> Markup {
     html! {
         div.key role="group" aria-label="Arms; choose some to single them out" {

@@ -1,10 +1,9 @@
 //! How an arm is drawn: one colour and one shape per model, everywhere.
 //!
-//! The hue and the shape tell the model, a hollow mark tells that the client
-//! is not the core, and dashes tell lines apart that share a hue. Text is
-//! never coloured. The hues were chosen so that the worst pair under simulated
-//! protanopia, deuteranopia and tritanopia stays apart by an OKLab distance of
-//! 10 (light) and 12 (dark); every one has a contrast of 3 or more against its
+//! The hue and the shape tell the model, a hollow mark tells that the client is not the core, and
+//! dashes tell lines apart that share a hue. Text is never coloured. The hues were chosen so that
+//! the worst pair under simulated protanopia, deuteranopia and tritanopia stays apart by an OKLab
+//! distance of 10 (light) and 12 (dark); every one has a contrast of 3 or more against its
 //! background (WCAG 2.2, 1.4.11), which a test holds.
 
 use fanout_proto::arm::Model;

@@ -1,9 +1,8 @@
 //! The report: one HTML file that opens anywhere, without a network.
 //!
-//! Everything is drawn from the record alone, as inline SVG with CSS variables
-//! for light and dark. Without script everything is there; a short script adds
-//! what a pointer over a mark shows, and unfolds what is folded before
-//! printing.
+//! Everything is drawn from the record alone, as inline SVG with CSS variables for light and dark.
+//! Without script everything is there; a short script adds what a pointer over a mark shows, and
+//! unfolds what is folded before printing.
 
 mod elements;
 mod forest;

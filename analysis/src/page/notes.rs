@@ -1,5 +1,4 @@
-//! What this does not show, the method, the manifest, every trial, the data
-//! and the command.
+//! What this does not show, the method, the manifest, every trial, the data and the command.
 
 use fanout_proto::http::LABELS;
 use maud::{Markup, html};

@@ -7,8 +7,7 @@ use super::identity::{ArmKind, BASE_COLOURS, Colour, PHASE_COLOURS};
 /// The style sheet: the colours for light and dark from [`identity`](super::identity),
 /// then the rules.
 ///
-/// Dark is chosen by the reader's system or by the switch on the page; paper
-/// is always light.
+/// Dark is chosen by the reader's system or by the switch on the page; paper is always light.
 pub(super) fn sheet() -> Markup {
     let kinds = ArmKind::ALL.map(ArmKind::colour);
     let colours = |of: fn(&Colour) -> &'static str| {

@@ -101,8 +101,7 @@ impl<'a> ArmRow<'a> {
         self.summary.makespan_s.map(|spread| spread.median)
     }
 
-    /// The classes of the groups that draw this arm: it can be singled out,
-    /// and it has its colour.
+    /// The classes of the groups that draw this arm: it can be singled out, and it has its colour.
     pub(super) fn class(&self) -> String {
         format!("arm a{} {}", self.id, self.identity.kind.colour().name)
     }

@@ -213,8 +213,7 @@ fn end_of_lane(lane: &[&Request]) -> f64 {
     lane.iter().map(|r| end_of(r)).fold(0.0, f64::max)
 }
 
-/// Where the lanes end: the axis that all share, or sooner when it would hold
-/// too many requests.
+/// Where the lanes end: the axis that all share, or sooner when it would hold too many requests.
 fn lanes_end(runs: &[RecordedRun<'_>]) -> f64 {
     let starts = sorted(runs, |request| request.start_s);
     let end = starts.get(REQUESTS_MAX).copied();

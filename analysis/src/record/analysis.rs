@@ -61,8 +61,7 @@ pub struct Analysis {
     pub tested: u32,
     /// Fewest blocks of a tested arm.
     pub blocks: u32,
-    /// Blocks from which on the exact test can call a difference, with that
-    /// many arms tested.
+    /// Blocks from which on the exact test can call a difference, with that many arms tested.
     pub blocks_needed: u32,
     /// The smallest difference in makespan, as a ratio above 1, that this
     /// study would have found in four of five cases; `None`: none.
@@ -164,8 +163,7 @@ pub struct ScalingFit {
     pub kappa: Option<Interval>,
     /// Requests per second that are never exceeded (linear, then flat).
     pub ceiling: Option<Interval>,
-    /// χ² of the arms' means around the curve plus twice the number of
-    /// parameters: lower is better.
+    /// χ² of the arms' means around the curve plus twice the number of parameters: lower is better.
     pub aic: f64,
     /// The curve, with a 95 % band, over the measured range.
     pub curve: Vec<CurvePoint>,

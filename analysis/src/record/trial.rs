@@ -244,9 +244,8 @@ pub struct WorkerShare {
 }
 
 impl TrialRecord {
-    /// Fills in what the fetchers counted and used, all together; a metric is
-    /// known if it is known of every one. The time that they took must be
-    /// there already.
+    /// Fills in what the fetchers counted and used, all together; a metric is known if it is known
+    /// of every one. The time that they took must be there already.
     pub fn sum_up(&mut self, exits: &FetcherExits<'_>) {
         let in_flight_s = exits.reported(|r| r.in_flight.as_secs_f64());
         self.in_flight_mean =

@@ -113,8 +113,7 @@ impl Bootstrap {
             let place = place as usize;
             sorted.get(place.min(sorted.len().saturating_sub(1))).copied()
         };
-        // Where many resamples have no such figure (no peak, say), there is no
-        // interval either.
+        // Where many resamples have no such figure (no peak, say), there is no interval either.
         let enough = 2 * sorted.len() >= RESAMPLES;
         Interval {
             value,
@@ -124,10 +123,9 @@ impl Bootstrap {
     }
 }
 
-/// Resampling few blocks gives intervals that are too narrow, by √((n − 1)/n)
-/// and by taking the normal for the t distribution; so the tail is taken that
-/// much smaller (Hesterberg 2015, "What teachers should know about the bootstrap",
-/// section 5.3, the expanded percentile interval).
+/// Resampling few blocks gives intervals that are too narrow, by √((n − 1)/n) and by taking the
+/// normal for the t distribution; so the tail is taken that much smaller (Hesterberg 2015, "What
+/// teachers should know about the bootstrap", section 5.3, the expanded percentile interval).
 fn tail(blocks: usize) -> f64 {
     let n = blocks as f64;
     let normal = Normal::new(0.0, 1.0).expect("constants that the library accepts");

@@ -29,8 +29,7 @@ const POOR_FIT: f64 = 0.01;
 /// Throughputs are never known better than this, as a share: keeps weights finite.
 const NOISE_MIN: f64 = 1e-6;
 
-/// One kind of curve through the measured points, and through those of every
-/// resampled study.
+/// One kind of curve through the measured points, and through those of every resampled study.
 pub(super) struct Candidate {
     pub(super) model: ScalingModel,
     pub(super) curve: Curve,

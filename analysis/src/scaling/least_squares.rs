@@ -1,7 +1,6 @@
 //! Curves of throughput over N, fitted by weighted least squares.
 
-/// One arm: how much it has of what varies, its throughput, and the weight of
-/// its squared residual.
+/// One arm: how much it has of what varies, its throughput, and the weight of its squared residual.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Point {
     pub(crate) n: f64,
@@ -23,8 +22,7 @@ impl Usl {
         self.gamma * n / (1.0 + self.sigma * (n - 1.0) + self.kappa * n * (n - 1.0))
     }
 
-    /// The N with the highest throughput, √((1 − σ)/κ); `None` where more never
-    /// brings less.
+    /// The N with the highest throughput, √((1 − σ)/κ); `None` where more never brings less.
     pub(crate) fn peak(&self) -> Option<f64> {
         (self.kappa > 0.0).then(|| ((1.0 - self.sigma).max(0.0) / self.kappa).sqrt())
     }
@@ -125,10 +123,9 @@ struct Equation {
     weight: f64,
 }
 
-/// The weighted least-squares solution in the first `columns` parameters, of
-/// which the first is above 0 and the others are not below it: with at most
-/// two bounds, every choice of parameters at their bound is tried (Lawson and
-/// Hanson 1974, chapter 23, for more of them).
+/// The weighted least-squares solution in the first `columns` parameters, of which the first is
+/// above 0 and the others are not below it: with at most two bounds, every choice of parameters at
+/// their bound is tried (Lawson and Hanson 1974, chapter 23, for more of them).
 fn nonnegative(rows: &[Equation], columns: usize) -> Option<[f64; 3]> {
     let choices: &[[bool; 3]] = match columns {
         2 => &[[true, true, false], [true, false, false]],

@@ -58,8 +58,7 @@ pub fn false_positives(verdicts: impl IntoIterator<Item = Verdict>) -> FalsePosi
     FalsePositives { studies, called, rate, allowed: allowed(studies, ALPHA) }
 }
 
-/// The smallest number that a binomial count with that rate exceeds in at most
-/// 5 % of cases.
+/// The smallest number that a binomial count with that rate exceeds in at most 5 % of cases.
 fn allowed(studies: u32, rate: f64) -> u32 {
     let binomial =
         Binomial::new(rate, studies.into()).expect("the rate is a constant between 0 and 1");

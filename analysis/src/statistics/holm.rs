@@ -15,8 +15,7 @@ pub(crate) fn adjust(p_values: &[f64]) -> Vec<f64> {
     adjusted
 }
 
-/// Blocks from which on the exact sign-flip test can call a difference, with
-/// `comparisons` made.
+/// Blocks from which on the exact sign-flip test can call a difference, with `comparisons` made.
 ///
 /// With n blocks no two-sided p-value is below 2/2^n, and Holm multiplies the
 /// smallest one by the number of comparisons m: so m · 2/2^n < α must hold. One

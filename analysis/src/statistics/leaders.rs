@@ -16,13 +16,11 @@ pub struct Leaders<'a> {
     pub equivalent: bool,
 }
 
-/// Compares every competing arm with the one whose median makespan is lowest,
-/// block by block.
+/// Compares every competing arm with the one whose median makespan is lowest, block by block.
 ///
-/// An arm counts as slower than the leader when its interval lies above 1 at a
-/// confidence raised for the number of arms (Bonferroni): the leader was picked
-/// after the fact, so each of the others gets the benefit of the doubt. `None`
-/// when no arm competes.
+/// An arm counts as slower than the leader when its interval lies above 1 at a confidence raised
+/// for the number of arms (Bonferroni): the leader was picked after the fact, so each of the others
+/// gets the benefit of the doubt. `None` when no arm competes.
 #[must_use]
 pub fn leaders(study: &Study) -> Option<Leaders<'_>> {
     let mut ranked = summaries(study);

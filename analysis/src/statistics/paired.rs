@@ -102,10 +102,9 @@ impl Sample {
         sign_flip::p_value(&self.0)
     }
 
-    /// The smallest true mean that a two-sided test at `alpha` finds with
-    /// probability [`POWER`]: (t(1 − α/2) + t(power)) · standard error, both
-    /// quantiles with n − 1 degrees of freedom (Bloom 1995, "Minimum detectable
-    /// effects").
+    /// The smallest true mean that a two-sided test at `alpha` finds with probability [`POWER`]:
+    /// (t(1 − α/2) + t(power)) · standard error, both quantiles with n − 1 degrees of freedom
+    /// (Bloom 1995, "Minimum detectable effects").
     pub(crate) fn smallest_effect(&self, alpha: f64) -> Option<f64> {
         let degrees = self.len().checked_sub(1)?;
         let multiple =

@@ -18,8 +18,7 @@ const DRAWN: u32 = 100_000;
 /// the answer does not depend on the order of the differences.
 const SCALE: f64 = (1u64 << 40) as f64;
 
-/// The two-sided p-value of "the differences are symmetric around 0"; 1 when
-/// there is none.
+/// The two-sided p-value of "the differences are symmetric around 0"; 1 when there is none.
 pub(crate) fn p_value(differences: &[f64]) -> f64 {
     let largest = differences.iter().fold(0.0_f64, |m, d| m.max(d.abs()));
     if largest == 0.0 || !largest.is_finite() {

@@ -122,8 +122,7 @@ impl ArmSummary<'_> {
         self.arm.fetches()
     }
 
-    /// Whether the arm may be called the fastest: it fetches, is no control,
-    /// and has usable trials.
+    /// Whether the arm may be called the fastest: it fetches, is no control, and has usable trials.
     #[must_use]
     pub fn competes(&self) -> bool {
         self.fetches() && !self.arm.control && self.makespan_s.is_some()

@@ -1,7 +1,6 @@
 //! A study in words and tables, for people and machines.
 //!
-//! Every sentence is made from the record; none says what the
-//! intervals do not support.
+//! Every sentence is made from the record; none says what the intervals do not support.
 
 mod between;
 mod columns;

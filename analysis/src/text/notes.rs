@@ -39,8 +39,7 @@ pub(crate) fn caveats(study: &Study) -> Vec<&str> {
     caveats.map(String::as_str).collect()
 }
 
-/// What spreading the work cost under the baseline, and what the machinery
-/// alone takes.
+/// What spreading the work cost under the baseline, and what the machinery alone takes.
 pub(crate) fn coordination(study: &Study) -> Option<String> {
     let all = summaries(study);
     let baseline = all.iter().find(|summary| summary.baseline)?;
@@ -103,8 +102,7 @@ fn machinery(summary: &ArmSummary<'_>) -> Option<String> {
     Some(format!("{} took {took}, {per_url} per URL", summary.arm.name))
 }
 
-/// Each group of arms that differ in one thing: throughput and efficiency, and
-/// what the curves say.
+/// Each group of arms that differ in one thing: throughput and efficiency, and what the curves say.
 pub(crate) fn scaling(study: &Study) -> Vec<String> {
     let groups = study.scaling.iter();
     // A study that was stopped early may have no trial to show of a group.
@@ -231,13 +229,12 @@ mod tests {
 
     #[test]
     fn false_calls() {
-        let told =
-            |called: u32, studies: u32| {
-                false_positives(&statistics::false_positives(
-                    (0..studies)
-                        .map(|i| if i < called { Verdict::Faster } else { Verdict::Inconclusive }),
-                ))
-            };
+        let told = |called: u32, studies: u32| {
+            false_positives(&statistics::false_positives(
+                (0..studies)
+                    .map(|i| if i < called { Verdict::Faster } else { Verdict::Inconclusive }),
+            ))
+        };
         insta::assert_snapshot!(told(1, 30), @"1 of 30 studies of an arm against itself called a difference where there is none: 3.3 % (95 % interval 0.1 %–17 %). A rate of 5 % explains up to 4.");
         insta::assert_snapshot!(told(9, 30), @"9 of 30 studies of an arm against itself called a difference where there is none: 30 % (95 % interval 15 %–49 %). That is more than the 4 that a rate of 5 % explains: do not trust verdicts on this machine.");
         insta::assert_snapshot!(told(0, 0), @"0 of 0 studies of an arm against itself called a difference where there is none: 0 %. No study came to a verdict.");

@@ -1,5 +1,4 @@
-//! A study at a fixed rate: latencies from the take-up beside those from the
-//! intended start.
+//! A study at a fixed rate: latencies from the take-up beside those from the intended start.
 
 use crate::{
     format,

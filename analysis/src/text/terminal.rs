@@ -123,9 +123,8 @@ fn drawn(columns: &Columns, width: usize, style: TerminalStyle) -> String {
     out
 }
 
-/// Breaks text into lines of at most `width`, between words but never between
-/// a figure and its unit; lines after the first begin with `indent`. Longer
-/// words stand alone.
+/// Breaks text into lines of at most `width`, between words but never between a figure and its
+/// unit; lines after the first begin with `indent`. Longer words stand alone.
 fn wrapped(text: &str, width: usize, indent: &str) -> String {
     let mut out = String::new();
     for paragraph in text.lines() {

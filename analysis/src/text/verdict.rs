@@ -99,8 +99,7 @@ fn interval(comparison: &Comparison) -> String {
     }
 }
 
-/// What the leader needs, and the main 'but': where another fast arm makes do
-/// with clearly less.
+/// What the leader needs, and the main 'but': where another fast arm makes do with clearly less.
 fn cost(leaders: &Leaders<'_>) -> Option<String> {
     let leader = &leaders.ranked[0];
     let limit = FAST * leader.makespan_s?.median;

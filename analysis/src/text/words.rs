@@ -26,8 +26,7 @@ pub(crate) fn listed<S: AsRef<str>>(names: &[S]) -> String {
     }
 }
 
-/// From the smallest to the largest, the unit told once where both have it:
-/// `238–251 ms`.
+/// From the smallest to the largest, the unit told once where both have it: `238–251 ms`.
 pub(crate) fn range(spread: &Spread, figure: fn(f64) -> String) -> String {
     let (low, high) = (figure(spread.min), figure(spread.max));
     match (low.rsplit_once(' '), high.rsplit_once(' ')) {
@@ -56,8 +55,7 @@ pub(crate) fn or_unknown(value: Option<f64>, figure: fn(f64) -> String) -> Strin
     value.map_or_else(|| format::UNKNOWN.to_owned(), figure)
 }
 
-/// A row of a table, two spaces between columns: names to the left, figures to
-/// the right.
+/// A row of a table, two spaces between columns: names to the left, figures to the right.
 pub(crate) fn aligned(cells: &[String], widths: &[usize]) -> String {
     let mut line = String::new();
     for (at, (cell, width)) in cells.iter().zip(widths).enumerate() {

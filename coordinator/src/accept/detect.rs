@@ -1,5 +1,4 @@
-//! What a connection begins with, and what to answer when that is not what the
-//! port speaks. Pure.
+//! What a connection begins with, and what to answer when that is not what the port speaks. Pure.
 
 /// What a port speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,9 @@
 //! Which peers may connect, before what they say is looked at.
 //!
-//! The number of connections is bounded, below the process's limit of open
-//! files. A connection shows within a deadline that it speaks what the port
-//! speaks, and is told in its own protocol if it does not; over one that does,
-//! a call must be admitted within another deadline. A refused peer is
-//! logged once, and then now and then with a count.
+//! The number of connections is bounded, below the process's limit of open files. A connection
+//! shows within a deadline that it speaks what the port speaks, and is told in its own protocol if
+//! it does not; over one that does, a call must be admitted within another deadline. A refused peer
+//! is logged once, and then now and then with a count.
 
 mod detect;
 mod peer;

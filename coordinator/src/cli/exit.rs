@@ -28,8 +28,7 @@ impl CommandExit {
         }
     }
 
-    /// The meaning of an exit code; an unknown one stands for work that was not
-    /// brought to its end.
+    /// The meaning of an exit code; an unknown one stands for work that was not brought to its end.
     pub(crate) const fn from_code(code: u8) -> Self {
         match code {
             0 => Self::Done,

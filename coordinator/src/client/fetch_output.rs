@@ -18,8 +18,7 @@ use crate::{
     },
 };
 
-/// The last records are written within this time where this client only
-/// watches the job.
+/// The last records are written within this time where this client only watches the job.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A results file, or standard output.
@@ -106,8 +105,7 @@ impl FetchOutput {
         Ok(())
     }
 
-    /// Waits until there is room for more, where records are written more slowly
-    /// than they come.
+    /// Waits until there is room for more, where records are written more slowly than they come.
     pub(super) async fn room(&self) {
         if let Records::Written(written) = &self.records {
             while let Some(full) = written.writer.full() {

@@ -105,8 +105,7 @@ fn part(part: Part) -> wire::SubmitPart {
     wire::SubmitPart { part: Some(part) }
 }
 
-/// Reads the list to its end. A coordinator that takes no more of it has
-/// answered already.
+/// Reads the list to its end. A coordinator that takes no more of it has answered already.
 fn send_list(
     mut content: Box<dyn Read + Send>,
     parts: &mpsc::Sender<wire::SubmitPart>,

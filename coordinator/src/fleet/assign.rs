@@ -6,8 +6,7 @@ use fanout_proto::id::WorkerId;
 
 use super::Fleet;
 
-/// Spreads `processes` fetchers evenly over the workers that `may` take some,
-/// within their slots.
+/// Spreads `processes` fetchers evenly over the workers that `may` take some, within their slots.
 ///
 /// # Errors
 ///

@@ -1,10 +1,9 @@
 //! The fleet: the workers that are attached, as a trial sees them.
 //!
-//! The gRPC side (`server`) turns every worker's stream into [`FleetEvent`]s
-//! on one bounded queue; when they are not taken, the streams fill and the
-//! workers wait. What is sent to a worker is bounded by the credit of its
-//! fetchers; a worker whose queue is full all the same does not read any more
-//! and is cut off.
+//! The gRPC side (`server`) turns every worker's stream into [`FleetEvent`]s on one bounded queue;
+//! when they are not taken, the streams fill and the workers wait. What is sent to a worker is
+//! bounded by the credit of its fetchers; a worker whose queue is full all the same does not read
+//! any more and is cut off.
 
 pub mod assign;
 mod message;
@@ -220,8 +219,7 @@ impl Fleet {
         true
     }
 
-    /// Refuses a worker that has broken the protocol: its session and its
-    /// connection end.
+    /// Refuses a worker that has broken the protocol: its session and its connection end.
     pub fn cut_off(&mut self, worker: WorkerId, reason: &str) {
         debug!(%worker, reason, "worker cut off");
         let refused = wire::Refused { reason: format!("it broke the protocol: {reason}") };

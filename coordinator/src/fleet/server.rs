@@ -119,9 +119,8 @@ impl FleetServer {
         self.listener.local_addr()
     }
 
-    /// Starts serving, `others` beside the fleet's own service; the fleet is
-    /// driven through what is returned first, the second ends when `shutdown`
-    /// is cancelled and every session is over.
+    /// Starts serving, `others` beside the fleet's own service; the fleet is driven through what is
+    /// returned first, the second ends when `shutdown` is cancelled and every session is over.
     pub fn start(self, others: Routes, shutdown: CancellationToken) -> (Fleet, Serving) {
         let rules = Rules {
             speaks: match self.access.tls {

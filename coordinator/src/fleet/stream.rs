@@ -41,8 +41,7 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 const HEARTBEATS_MISSED: u32 = 4;
 /// Heartbeats that a worker may be ahead of its intervals.
 const HEARTBEATS_AHEAD: f64 = 16.0;
-/// A refusal is on its way to the worker within this time; then its connection
-/// is closed.
+/// A refusal is on its way to the worker within this time; then its connection is closed.
 const REFUSAL_GRACE: Duration = Duration::from_millis(250);
 
 type WeakWorkerSender = mpsc::WeakSender<Result<wire::ToWorker, Status>>;

@@ -16,8 +16,7 @@ pub(crate) struct RunSignals {
 }
 
 impl RunSignals {
-    /// Listens for SIGINT and SIGTERM; with `drain`, the first one lets the
-    /// URLs in hand finish.
+    /// Listens for SIGINT and SIGTERM; with `drain`, the first one lets the URLs in hand finish.
     pub(crate) fn listen(drain: bool) -> std::io::Result<Self> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;

@@ -1,5 +1,4 @@
-//! What results need of a file system: a seam, so that tests can lose power
-//! between any two bytes.
+//! What results need of a file system: a seam, so that tests can lose power between any two bytes.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -36,8 +35,7 @@ pub(crate) trait Files: std::fmt::Debug + Send + 'static {
 
 /// An open file.
 pub(crate) trait OpenFile: std::fmt::Debug + Send + 'static {
-    /// Keeps other processes out, until the file is closed; `false`: another one
-    /// was first.
+    /// Keeps other processes out, until the file is closed; `false`: another one was first.
     fn lock(&self) -> io::Result<bool>;
 
     /// Its length.

@@ -12,8 +12,7 @@ pub(crate) enum Narrator<'a> {
 }
 
 impl<'a> Narrator<'a> {
-    /// Hands lines to `say`; or writes them there on a thread of its own, where
-    /// that `may_block`.
+    /// Hands lines to `say`; or writes them there on a thread of its own, where that `may_block`.
     pub(crate) fn new(say: impl Fn(&str) + 'a, may_block: Option<OwnedFd>) -> Self {
         may_block
             .and_then(|there| WriterThread::start(File::from(there)).ok())

@@ -64,10 +64,9 @@ pub enum RecoverError {
     },
 }
 
-/// Reads a part from its beginning, and finds the records that count: every
-/// good one up to the first that is not whole, not valid, beyond the list's
-/// `urls` or there already. Needs a bit for every URL and one line in memory,
-/// however long the part is.
+/// Reads a part from its beginning, and finds the records that count: every good one up to the
+/// first that is not whole, not valid, beyond the list's `urls` or there already. Needs a bit for
+/// every URL and one line in memory, however long the part is.
 ///
 /// # Errors
 ///

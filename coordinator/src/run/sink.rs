@@ -56,10 +56,9 @@ pub trait Sink {
         Ok(())
     }
 
-    /// When it can take no more for now: what tells that it may have room
-    /// again. Until then nothing is taken from the workers, who wait in turn.
-    /// A sink that never is says `None`; there is no default that a sink around
-    /// another one could forget.
+    /// When it can take no more for now: what tells that it may have room again. Until then nothing
+    /// is taken from the workers, who wait in turn. A sink that never is says `None`; there is no
+    /// default that a sink around another one could forget.
     fn full(&self) -> Option<Arc<Notify>>;
 }
 

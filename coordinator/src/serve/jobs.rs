@@ -1,14 +1,12 @@
-//! The jobs: one runs, some wait in a bounded queue, the last ones that are
-//! over are remembered.
+//! The jobs: one runs, some wait in a bounded queue, the last ones that are over are remembered.
 //!
 //! ```text
 //! Waiting(n) ──► Waiting(n − 1) … ──► Running ──► Finished
 //!      └──────── cancelled ──────────────────────────┘
 //! ```
 //!
-//! A job's output goes to files, and its state to a watch. Followers read both
-//! at their own pace: nothing is kept for them in memory, and none of them
-//! holds the job up.
+//! A job's output goes to files, and its state to a watch. Followers read both at their own pace:
+//! nothing is kept for them in memory, and none of them holds the job up.
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -69,8 +69,7 @@ pub(super) async fn serve(
     refusals: RefusalLog,
     shutdown: CancellationToken,
 ) {
-    // On loopback a page of somewhere else could ask through a name that it
-    // makes point here.
+    // On loopback a page of somewhere else could ask through a name that it makes point here.
     let hosts = address.ip().is_loopback().then_some(["localhost", "127.0.0.1", "[::1]"]);
     let router = router(Arc::new(Pages { state, token, hosts, refusals: refusals.clone() }));
     let rules = Rules {

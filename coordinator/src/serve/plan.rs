@@ -203,8 +203,7 @@ impl Received {
         }))
     }
 
-    /// Which URLs are done, of a fetch that goes on: only with the list that it
-    /// was begun with.
+    /// Which URLs are done, of a fetch that goes on: only with the list that it was begun with.
     fn done(&self, list: &UrlList, out: Option<&Path>) -> Result<Option<IdSet>, Failure> {
         let Some((path, theirs)) = self.done.as_ref().zip(self.submission.resumed.clone()) else {
             return Ok(None);

@@ -1,6 +1,5 @@
-//! Which workers a block's trials run on. They stay the same within a block, so
-//! that its arms meet the same fleet; one that comes meanwhile is used from the
-//! next block on.
+//! Which workers a block's trials run on. They stay the same within a block, so that its arms meet
+//! the same fleet; one that comes meanwhile is used from the next block on.
 
 use std::collections::BTreeSet;
 
@@ -26,8 +25,7 @@ pub(super) struct BlockWorkers {
 }
 
 impl BlockWorkers {
-    /// Takes all that are attached, and enters into the record which are new and
-    /// which are gone.
+    /// Takes all that are attached, and enters into the record which are new and which are gone.
     pub(super) fn refresh(&mut self, block: u32, fleet: &mut Fleet, manifest: &mut Manifest) {
         fleet.catch_up();
         self.note_losses(block, fleet, manifest);

@@ -198,8 +198,7 @@ impl Runner<'_, '_> {
         }
     }
 
-    /// Turns away those of the chosen trials that fetched something else than
-    /// most did.
+    /// Turns away those of the chosen trials that fetched something else than most did.
     fn turn_away_outvoted(&mut self, chosen: impl Fn(usize, &record::TrialRecord) -> bool) {
         for (at, reason) in vote::outvoted(&self.study) {
             let trial = &mut self.study.trials[at];

@@ -27,8 +27,7 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// Arguments as they may be kept and shown: without the values of headers,
-/// which may be secret.
+/// Arguments as they may be kept and shown: without the values of headers, which may be secret.
 pub(crate) fn without_secrets(arguments: &[String]) -> Vec<String> {
     let mut is_header = false;
     let hidden = arguments.iter().map(|argument| {

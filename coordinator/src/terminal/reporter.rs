@@ -1,5 +1,4 @@
-//! To whom a run reports: the person at this terminal, or those who follow a
-//! job of the server.
+//! To whom a run reports: the person at this terminal, or those who follow a job of the server.
 
 use std::{io, os::fd::OwnedFd, path::Path};
 

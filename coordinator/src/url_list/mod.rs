@@ -1,11 +1,10 @@
 //! The URL list: every line that is neither blank nor a comment becomes
 //! exactly one id, or an error with its line number.
 //!
-//! The list is read through once before anything is fetched: errors are found,
-//! URLs counted, hashed and counted by host. After that it stays on disk; what
-//! is kept in memory is one offset for every `PAGE` URLs, so ten million
-//! lines cost 625 KiB. Anything that cannot be read twice is copied to an
-//! unnamed temporary file while it is checked.
+//! The list is read through once before anything is fetched: errors are found, URLs counted, hashed
+//! and counted by host. After that it stays on disk; what is kept in memory is one offset for every
+//! `PAGE` URLs, so ten million lines cost 625 KiB. Anything that cannot be read twice is copied to
+//! an unnamed temporary file while it is checked.
 
 mod check;
 mod error;

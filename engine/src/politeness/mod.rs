@@ -42,8 +42,7 @@ pub const MODEST_MAX_PER_HOST: NonZeroU32 = NonZeroU32::new(6).expect("6 is not 
 pub(crate) const WINDOW_URLS: usize = 65_536;
 /// URLs whose hosts are looked up at a time.
 pub(crate) const LOOK_AHEAD_URLS: usize = 512;
-/// Hosts remembered at most; past that no new ones are looked for until one
-/// may be forgotten.
+/// Hosts remembered at most; past that no new ones are looked for until one may be forgotten.
 pub(crate) const HOSTS_MAX: usize = 65_536;
 /// A lease that came late lets the next ones catch up by as much as this.
 pub(crate) const CATCH_UP: Duration = Duration::from_millis(10);
@@ -79,9 +78,8 @@ impl Limits {
     }
 }
 
-/// A host as people count them: name and port, the port left out where it is
-/// the scheme's own. So `http://a/` and `https://a/` are one host, and
-/// `http://a:8080/` is another.
+/// A host as people count them: name and port, the port left out where it is the scheme's own. So
+/// `http://a/` and `https://a/` are one host, and `http://a:8080/` is another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostName(Arc<str>);
 

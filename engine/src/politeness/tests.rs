@@ -288,8 +288,7 @@ proptest! {
                     Some(answer) => {
                         if polite && let HostAnswer::Busy(after) = answer {
                             let least = after.map_or(secs(1), |after| after.clamp(PAUSE_MIN, PAUSE_MAX));
-                            // What a pause without a length adds to one that
-                            // goes on is nothing.
+                            // What a pause without a length adds to one that goes on is nothing.
                             if after.is_some() || p.hosts[&p.urls[&id].host].paused_until <= now {
                                 paused[host] = paused[host].max(now + least);
                             }

@@ -83,9 +83,8 @@ impl Trial {
         }
     }
 
-    /// Adds leases until every fetcher holds `credit` URLs or no host may be
-    /// asked. The fetchers take turns, and hosts too. Says whether hosts were
-    /// lacking.
+    /// Adds leases until every fetcher holds `credit` URLs or no host may be asked. The fetchers
+    /// take turns, and hosts too. Says whether hosts were lacking.
     fn lease_by_host(&mut self, credit: u64, leases: &mut BTreeMap<FetcherId, Vec<UrlId>>) -> bool {
         let mut free = self.free_fetchers(credit);
         let Some(hosts) = &mut self.hosts else {
@@ -127,8 +126,7 @@ impl Trial {
         false
     }
 
-    /// Fetchers that hold less than `credit` URLs, beginning with the one whose
-    /// turn it is.
+    /// Fetchers that hold less than `credit` URLs, beginning with the one whose turn it is.
     fn free_fetchers(&mut self, credit: u64) -> VecDeque<FetcherId> {
         if self.stop_at.is_some() {
             return VecDeque::new();
@@ -203,9 +201,8 @@ impl Trial {
         }
     }
 
-    /// One fetcher at a time tries suspects one by one, while it holds nothing
-    /// else, so that one poisonous URL abandons only itself. Says whether this
-    /// fetcher is the one.
+    /// One fetcher at a time tries suspects one by one, while it holds nothing else, so that one
+    /// poisonous URL abandons only itself. Says whether this fetcher is the one.
     fn top_up_quarantined(&mut self, id: FetcherId) -> bool {
         let another =
             self.fetchers.iter().any(|(other, f)| *other != id && f.quarantined && f.is_live());
@@ -233,9 +230,8 @@ impl Trial {
         true
     }
 
-    /// How many URLs a fetcher may hold: enough that it never waits for more,
-    /// and near the list's end no more than its share, so that none is left
-    /// with a long tail while others idle.
+    /// How many URLs a fetcher may hold: enough that it never waits for more, and near the list's
+    /// end no more than its share, so that none is left with a long tail while others idle.
     fn target(&self, fetcher: &Fetcher) -> u64 {
         let double = 2 * u64::from(self.plan.concurrency);
         let window = fetcher.rate_per_s * CREDIT_WINDOW.as_secs_f64();

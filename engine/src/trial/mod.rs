@@ -176,9 +176,8 @@ impl Trial {
         (trial, commands)
     }
 
-    /// Limits what each host gets, over all fetchers together; to be called
-    /// before the first event, and not with [`Split::Static`]. `seed` keeps the
-    /// pauses of two coordinators apart.
+    /// Limits what each host gets, over all fetchers together; to be called before the first event,
+    /// and not with [`Split::Static`]. `seed` keeps the pauses of two coordinators apart.
     pub fn limit_hosts(&mut self, limits: Limits, seed: u64) {
         debug_assert!(!limits.any() || self.plan.split == Split::Dynamic, "shards know no hosts");
         self.hosts = limits.any().then(|| PoliteLeasing {

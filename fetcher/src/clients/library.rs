@@ -1,8 +1,7 @@
-//! What the clients that are libraries have in common: everything that must
-//! be the same in every arm is decided here and not by the library, so that
-//! arms differ in the exchange of a request for a response and in nothing
-//! else. That is: which redirects are followed and with which headers, how a
-//! body is counted, limited and decoded, and what a deadline means.
+//! What the clients that are libraries have in common: everything that must be the same in every
+//! arm is decided here and not by the library, so that arms differ in the exchange of a request for
+//! a response and in nothing else. That is: which redirects are followed and with which headers,
+//! how a body is counted, limited and decoded, and what a deadline means.
 
 use std::{
     sync::Arc,

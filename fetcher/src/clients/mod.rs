@@ -1,5 +1,4 @@
-//! The clients that are built in. Another one is a module, a row of
-//! [`CLIENTS`] and a dependency.
+//! The clients that are built in. Another one is a module, a row of [`CLIENTS`] and a dependency.
 
 mod core;
 mod library;
@@ -25,8 +24,7 @@ type RunClient = fn(Subject, &mut Pipes) -> Result<(), ExitReason>;
 
 struct BuiltIn {
     client: Client,
-    /// Connections that each slot may have open at most, at the least that it
-    /// can do with.
+    /// Connections that each slot may have open at most, at the least that it can do with.
     connections_per_slot: u64,
     /// Under models whose slots block; `None` where it does not run.
     run_blocking: Option<RunClient>,
@@ -41,8 +39,7 @@ const CLIENTS: [BuiltIn; 4] = [
         run_blocking: Some(core::run_blocking),
         run_on_loop: Some(core::run_on_loop),
     },
-    // The libraries pool connections by host: besides the one in use, an idle
-    // one per slot.
+    // The libraries pool connections by host: besides the one in use, an idle one per slot.
     BuiltIn {
         client: Client::UREQ,
         connections_per_slot: 2,

@@ -1,8 +1,7 @@
 //! `reqwest`: what people use for requests on an event loop.
 //!
-//! One client for all slots, as its documentation asks for, with a pool that
-//! holds a connection per slot, HTTP/1.1 only, without proxies, redirects and
-//! retries of its own.
+//! One client for all slots, as its documentation asks for, with a pool that holds a connection per
+//! slot, HTTP/1.1 only, without proxies, redirects and retries of its own.
 
 use std::{
     cell::Cell,

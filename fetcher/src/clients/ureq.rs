@@ -1,9 +1,8 @@
 //! `ureq`: what people use for blocking requests.
 //!
-//! One agent for all slots, as its documentation asks for, with a pool that
-//! holds a connection per slot. Of its two buffers of 128 KiB per connection,
-//! the one for requests is made as small as the longest request line allows,
-//! the other as small as the core's: a head must fit into it.
+//! One agent for all slots, as its documentation asks for, with a pool that holds a connection per
+//! slot. Of its two buffers of 128 KiB per connection, the one for requests is made as small as the
+//! longest request line allows, the other as small as the core's: a head must fit into it.
 
 use std::{
     cell::Cell,
@@ -47,8 +46,7 @@ const OUTPUT_BYTES: usize = 20 * 1024;
 /// A head that fills the input buffer is too long.
 const HEAD_MAX_BYTES: usize = READ_BYTES - 1;
 
-/// The library counts the time of a connection attempt in whole milliseconds,
-/// rounded down.
+/// The library counts the time of a connection attempt in whole milliseconds, rounded down.
 const TIMER_SLACK: Duration = Duration::from_millis(2);
 
 thread_local! {

@@ -1,9 +1,8 @@
 //! A connection and the one step that moves an exchange on, however its driver waits.
 //!
-//! [`advance`] is all there is of reading and writing: it runs until the
-//! socket would block. A blocking socket blocks inside and answers
-//! `WouldBlock` when its timeout passes; a socket of the event loop answers it
-//! at once and wakes its task later.
+//! [`advance`] is all there is of reading and writing: it runs until the socket would block. A
+//! blocking socket blocks inside and answers `WouldBlock` when its timeout passes; a socket of the
+//! event loop answers it at once and wakes its task later.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -144,8 +143,7 @@ impl<S> Connection<S> {
     }
 }
 
-/// Moves the TLS handshake on: true once it is done, false if the socket
-/// would block.
+/// Moves the TLS handshake on: true once it is done, false if the socket would block.
 pub(crate) fn handshake(
     tls: &mut ClientConnection,
     socket: &mut impl Socket,

@@ -29,15 +29,13 @@ use crate::{
 thread_local! {
     /// One read buffer for a whole loop: it is empty again after every step.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
-    /// Where requests are laid out; what a socket does not take at once is
-    /// copied to its slot.
+    /// Where requests are laid out; what a socket does not take at once is copied to its slot.
     static REQUEST: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 pub(crate) struct AsyncCore {
     slot: CoreSlot<TcpStream>,
-    /// The slot's own timer, set anew for every URL: that is cheap as long as
-    /// it never fires.
+    /// The slot's own timer, set anew for every URL: that is cheap as long as it never fires.
     timer: Pin<Box<Sleep>>,
 }
 

@@ -1,9 +1,8 @@
 //! The head of a response: what it says of the body and of the connection.
 //!
-//! `httparse` splits a head into its fields; what they mean is decided here, as
-//! RFC 9112 has it. The fields are gone through once: looking each name up
-//! would cost a multiple, and a study of a hundred thousand requests per second
-//! would measure that.
+//! `httparse` splits a head into its fields; what they mean is decided here, as RFC 9112 has it.
+//! The fields are gone through once: looking each name up would cost a multiple, and a study of a
+//! hundred thousand requests per second would measure that.
 
 use std::mem::MaybeUninit;
 

@@ -32,8 +32,7 @@ impl RedirectChain {
             .map_err(|error| FetchFailure::protocol(format!("the URL cannot be fetched: {error}")))
     }
 
-    /// Whether that is where the URL itself leads, and so where confidential
-    /// headers may go.
+    /// Whether that is where the URL itself leads, and so where confidential headers may go.
     pub(crate) fn is_at_first_origin(&self) -> bool {
         self.first_origin.as_ref().is_none_or(|origin| self.target.is_at(origin))
     }

@@ -8,8 +8,7 @@ use super::{body::ACCEPT_ENCODING, target::Target};
 /// Most bytes of own headers together; a request must fit into one buffer.
 const HEADERS_MAX_BYTES: usize = 16 * 1024;
 
-/// Headers that are told to the host of the URL only, never to one that a
-/// redirect leads to.
+/// Headers that are told to the host of the URL only, never to one that a redirect leads to.
 const CONFIDENTIAL: [HeaderName; 4] =
     [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::HOST];
 

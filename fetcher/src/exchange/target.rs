@@ -51,9 +51,8 @@ pub(crate) struct Target {
 impl Target {
     /// Takes a URL up. On an error the target is unusable until the next success.
     ///
-    /// Plain ASCII URLs in their normal form, which is nearly all of them, are
-    /// only scanned; anything else goes through the WHATWG parser, as it
-    /// would under other clients.
+    /// Plain ASCII URLs in their normal form, which is nearly all of them, are only scanned;
+    /// anything else goes through the WHATWG parser, as it would under other clients.
     pub(crate) fn set(&mut self, url: &[u8]) -> Result<(), TargetError> {
         if url.len() > URL_MAX_BYTES {
             return Err(TargetError::TooLong);
@@ -249,8 +248,7 @@ fn parse_port(text: &str) -> Option<u16> {
         .filter(|port| *port != 0)
 }
 
-/// Whether the WHATWG parser would leave these bytes as they are, the host
-/// aside.
+/// Whether the WHATWG parser would leave these bytes as they are, the host aside.
 fn is_normal(url: &[u8]) -> bool {
     // Bytes that it would change or that may mean something to it, as bits,
     // so that one pass decides about nearly all URLs.

@@ -1,5 +1,4 @@
-//! One event loop; or, as `async-mt`, the same tasks on tokio's work-stealing
-//! runtime.
+//! One event loop; or, as `async-mt`, the same tasks on tokio's work-stealing runtime.
 
 use std::{
     collections::VecDeque,

@@ -81,8 +81,7 @@ pub(crate) fn run(
     }
 }
 
-/// Waits for an intended start and meanwhile for the end of the input; says
-/// when it really is.
+/// Waits for an intended start and meanwhile for the end of the input; says when it really is.
 fn wait_until(start: Instant, pipes: &mut Pipes) -> Result<Instant, ExitReason> {
     loop {
         let now = Instant::now();

@@ -33,8 +33,7 @@ pub(super) fn ready() -> Message {
     Message::Ready(FetcherIsReady {})
 }
 
-/// Follows an instruction; what is to be written goes to `out`. Whether it
-/// was the last one.
+/// Follows an instruction; what is to be written goes to `out`. Whether it was the last one.
 pub(super) fn follow(
     instruction: Instruction,
     queue: &mut WorkQueue,

@@ -83,8 +83,7 @@ fn until(config: &ResolverConfig, deadline: Instant) -> Instant {
     (Instant::now() + config.timeout).min(deadline)
 }
 
-/// Any port of any address of the server's family; the kernel picks the port
-/// at random.
+/// Any port of any address of the server's family; the kernel picks the port at random.
 fn any_of_family(server: SocketAddr) -> SocketAddr {
     match server {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),

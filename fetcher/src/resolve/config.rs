@@ -99,8 +99,7 @@ impl ResolverConfig {
         }
     }
 
-    /// The full names that a host's name may stand for, in the order in which
-    /// they are asked for.
+    /// The full names that a host's name may stand for, in the order in which they are asked for.
     pub(crate) fn candidates(&self, host: &str) -> Vec<String> {
         if let Some(full) = host.strip_suffix('.') {
             return vec![full.to_owned()];

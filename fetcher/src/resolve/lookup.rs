@@ -52,8 +52,7 @@ impl LookupError {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LookupStep {
-    /// Send these to the server in datagrams, from a port of their own, and
-    /// hand in the answers.
+    /// Send these to the server in datagrams, from a port of their own, and hand in the answers.
     Datagrams {
         server: SocketAddr,
         queries: Vec<Vec<u8>>,

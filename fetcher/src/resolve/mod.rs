@@ -240,8 +240,7 @@ impl Flight {
     }
 }
 
-/// What needs no looking up: addresses, and the loopback's name (RFC 6761
-/// section 6.3).
+/// What needs no looking up: addresses, and the loopback's name (RFC 6761 section 6.3).
 fn literal(host: &str) -> Option<Addresses> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Some([address].into());

@@ -42,9 +42,8 @@ impl Policy {
     }
 }
 
-/// Neither loopback, nor link-local (where clouds keep their metadata), nor
-/// private, nor anything else that the IANA special-purpose address registries
-/// (RFC 6890) do not call globally reachable.
+/// Neither loopback, nor link-local (where clouds keep their metadata), nor private, nor anything
+/// else that the IANA special-purpose address registries (RFC 6890) do not call globally reachable.
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),

@@ -139,8 +139,7 @@ fn unreachable_hosts(arm: Arm) {
 fn no_descriptors(arm: Arm) {
     let server = Server::start(|_, out| respond(out, "200 OK", "", b"x"));
     let mut fetcher = Fetcher::ready(&setup(arm));
-    // No new one can have a lower number than the standard streams, which
-    // stay usable.
+    // No new one can have a lower number than the standard streams, which stay usable.
     let none = Rlimit { current: Some(3), maximum: Some(3) };
     prlimit(Some(Pid::from_child(&fetcher.child)), Resource::Nofile, none).unwrap();
     fetcher.lease((0..3).map(|id| (id, server.url("/"))));

@@ -1,7 +1,6 @@
 //! Real fetchers in real processes, against small servers of this test.
 //!
-//! The test program runs itself again as the fetcher, so it brings its own
-//! `main`.
+//! The test program runs itself again as the fetcher, so it brings its own `main`.
 
 // All of this is test code, which clippy only knows of functions marked so.
 #![allow(clippy::unwrap_used)]

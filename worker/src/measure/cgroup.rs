@@ -69,8 +69,7 @@ impl Cgroups {
         }
     }
 
-    /// CPUs that this process may use at a time: the tightest limit on the way
-    /// up to the root.
+    /// CPUs that this process may use at a time: the tightest limit on the way up to the root.
     pub(crate) fn cpu_limit(&self) -> Option<f64> {
         let limit = |directory: &Path| match self.version? {
             Version::V1 => v1_cpus(

@@ -34,10 +34,9 @@ pub(crate) fn own_cpu() -> Option<Cpu> {
 /// Reaps `child` if it has ended; its id must not be used afterwards.
 /// `before_reaping` is called once it has ended, while its id is still its own.
 ///
-/// CPU times come from `wait4` itself. Its wrapper keeps switches to itself,
-/// so those are what the kernel adds during the call to this process's
-/// account of reaped children (`getrusage(2)`, `RUSAGE_CHILDREN`): exact, since
-/// all children are reaped here, one at a time.
+/// CPU times come from `wait4` itself. Its wrapper keeps switches to itself, so those are what the
+/// kernel adds during the call to this process's account of reaped children (`getrusage(2)`,
+/// `RUSAGE_CHILDREN`): exact, since all children are reaped here, one at a time.
 pub(crate) fn reap(child: &mut Child, before_reaping: impl FnOnce()) -> io::Result<Option<Reaped>> {
     let _one_at_a_time = reaping();
     if !has_ended(child) {

@@ -60,9 +60,8 @@ const GOODBYE_WITHIN: Duration = Duration::from_millis(150);
 /// Attaches to the coordinator behind `channel` and serves it until it says
 /// Goodbye, `stop` is cancelled, or something fails. No fetcher outlives this.
 ///
-/// Needs a current-thread runtime on a thread that lives as long as the
-/// fetchers should: they ask the kernel to end them with the thread that
-/// started them.
+/// Needs a current-thread runtime on a thread that lives as long as the fetchers should: they ask
+/// the kernel to end them with the thread that started them.
 ///
 /// # Errors
 ///

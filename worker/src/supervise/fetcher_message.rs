@@ -32,9 +32,8 @@ impl TryFrom<Bytes> for FetcherMessage {
     }
 }
 
-/// Whether `frame` is a batch of completions or of starts and nothing else,
-/// by its outermost field alone: decoding the columns would cost more than
-/// everything else that the worker does with them.
+/// Whether `frame` is a batch of completions or of starts and nothing else, by its outermost field
+/// alone: decoding the columns would cost more than everything else that the worker does with them.
 fn is_batch(frame: &[u8]) -> bool {
     const COMPLETIONS: u8 = 2 << 3 | 2;
     const STARTED: u8 = 3 << 3 | 2;

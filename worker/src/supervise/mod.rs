@@ -1,5 +1,4 @@
-//! One fetcher's process and pipes: start it, write its frames, forward its
-//! answers, reap it.
+//! One fetcher's process and pipes: start it, write its frames, forward its answers, reap it.
 //!
 //! [`supervise`] is the task that owns the process. It decides nothing: what
 //! happens it tells as an [`FetcherEvent`], and `trial` says what follows.

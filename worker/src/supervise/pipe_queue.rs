@@ -14,8 +14,7 @@ use tokio::sync::Notify;
 /// below: 65,536 leases of ordinary URLs are under 10 MiB.
 pub(crate) const QUEUE_MAX_BYTES: usize = 32 * 1024 * 1024;
 
-/// What a frame counts for besides its bytes, so that many small ones are
-/// bounded too.
+/// What a frame counts for besides its bytes, so that many small ones are bounded too.
 const FRAME_OVERHEAD_BYTES: usize = 64;
 
 /// Slices handed to one `writev`; two a frame.
@@ -117,8 +116,7 @@ impl BeingWritten {
         write(&slices[..used])
     }
 
-    /// Strikes `written` bytes off; the answer says whether a marked frame is
-    /// now written in full.
+    /// Strikes `written` bytes off; the answer says whether a marked frame is now written in full.
     pub(crate) fn advance(&mut self, mut written: usize, queue: &PipeQueue) -> bool {
         let mut marked = false;
         while let Some(entry) = self.0.front_mut() {

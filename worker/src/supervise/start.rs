@@ -24,17 +24,15 @@ use tokio::{
 
 use crate::measure::{process::ProcessDir, usage};
 
-/// Bytes that all pipes of one trial may hold together: half of what the
-/// kernel grants an unprivileged user before it makes new pipes tiny
-/// (pipe(7), `pipe-user-pages-soft`).
+/// Bytes that all pipes of one trial may hold together: half of what the kernel grants an
+/// unprivileged user before it makes new pipes tiny (pipe(7), `pipe-user-pages-soft`).
 const PIPES_BYTES: usize = 32 * 1024 * 1024;
 /// Larger pipes save nothing more, and an unprivileged user gets no larger ones.
 const PIPE_MAX_BYTES: usize = 1024 * 1024;
 /// What a pipe holds by default.
 const PIPE_MIN_BYTES: usize = 64 * 1024;
 
-/// The variable that holds the coordinator's token, which is none of a
-/// fetcher's business.
+/// The variable that holds the coordinator's token, which is none of a fetcher's business.
 pub(crate) const TOKEN_VARIABLE: &str = "FANOUT_TOKEN";
 
 /// How to start a fetcher.

@@ -1,11 +1,9 @@
-//! The daemon against a scripted coordinator and fake fetchers in processes of
-//! their own.
+//! The daemon against a scripted coordinator and fake fetchers in processes of their own.
 //!
 //! This binary is test runner, fetcher and worker in one, by its first
 //! argument; so it has no harness of Rust's own.
 
-// To unwrap is a test's way to fail; without the harness clippy takes this for
-// a program.
+// To unwrap is a test's way to fail; without the harness clippy takes this for a program.
 #![allow(clippy::unwrap_used)]
 
 mod coordinator;

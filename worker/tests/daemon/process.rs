@@ -1,5 +1,4 @@
-//! The daemon in a process of its own: signals, exit codes, and what is left
-//! of it.
+//! The daemon in a process of its own: signals, exit codes, and what is left of it.
 
 use std::{
     num::NonZeroU32,

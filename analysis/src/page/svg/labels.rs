@@ -1,9 +1,8 @@
 //! Where the labels at the ends of lines go, so that none covers another.
 
-/// Moves labels apart: the positions nearest to those wanted (least squares)
-/// that keep the wanted order, stand at least `gap` apart and lie between
-/// `low` and `high`. Where there is no room for that, they share the room
-/// evenly. The result is in the order of `wanted`.
+/// Moves labels apart: the positions nearest to those wanted (least squares) that keep the wanted
+/// order, stand at least `gap` apart and lie between `low` and `high`. Where there is no room for
+/// that, they share the room evenly. The result is in the order of `wanted`.
 ///
 /// It is isotonic regression by pooling adjacent violators (Ayer et al. 1955)
 /// on the positions less their place in the row times `gap`.

@@ -180,8 +180,7 @@ pub(super) fn text(class: &str, x: f64, y: f64, anchor: Anchor, content: &str) -
     }
 }
 
-/// About how wide a text is, in pixels: rather more than less, since the
-/// reader's font is unknown.
+/// About how wide a text is, in pixels: rather more than less, since the reader's font is unknown.
 pub(super) fn text_width(content: &str, font_px: f64) -> f64 {
     let em: f64 = content
         .chars()

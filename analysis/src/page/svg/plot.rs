@@ -225,8 +225,7 @@ pub(crate) fn margin<'a>(room: Room, labels: impl Iterator<Item = (&'a str, &'a 
     (widest + 30.0).min(room.pick(300.0, 132.0))
 }
 
-/// The area of a chart of lines, high enough for a label per line, which
-/// stand in its right margin.
+/// The area of a chart of lines, high enough for a label per line, which stand in its right margin.
 pub(crate) fn line_area(room: Room, labels: &[(&str, String)]) -> Area {
     let margin = margin(room, labels.iter().map(|(name, value)| (*name, value.as_str())));
     let height = room.pick(330.0_f64, 280.0);

@@ -67,8 +67,7 @@ impl Scale {
     }
 }
 
-/// The smallest of 1, 2, 5 times a power of ten that divides `span` into at
-/// most `most` steps.
+/// The smallest of 1, 2, 5 times a power of ten that divides `span` into at most `most` steps.
 fn nice_step(span: f64, most: usize) -> f64 {
     let most = most.max(1) as f64;
     let rough = (span / most).max(f64::MIN_POSITIVE);
@@ -95,8 +94,7 @@ pub(crate) fn nice_ceiling(value: f64) -> f64 {
         .unwrap_or(10.0 * power)
 }
 
-/// Ticks for ratios: powers of two where at least three lie in the domain,
-/// otherwise round steps.
+/// Ticks for ratios: powers of two where at least three lie in the domain, otherwise round steps.
 pub(crate) fn ratio_ticks(low: f64, high: f64, most: usize) -> Vec<f64> {
     if !(low > 0.0 && high > low && high.is_finite()) {
         return vec![1.0];
@@ -168,9 +166,8 @@ impl Unit {
     }
 }
 
-/// The largest of the amounts that belong together, when the rest are far off:
-/// the next is more than `far` times as large. `None` when none is far off.
-/// More than half always belong together.
+/// The largest of the amounts that belong together, when the rest are far off: the next is more
+/// than `far` times as large. `None` when none is far off. More than half always belong together.
 pub(crate) fn cut(amounts: &[f64], far: f64) -> Option<f64> {
     let mut sorted = amounts.to_vec();
     sorted.retain(|a| a.is_finite() && *a > 0.0);
