@@ -30,6 +30,84 @@ pub struct Comparison {
     /// have found in four of five studies; `None` where it could find none.
     #[serde(default)]
     pub smallest_effect: Option<f64>,
+    /// Which of the four questions this answers; `None`: none of them, the interval speaks for
+    /// itself.
+    #[serde(default)]
+    pub outcome: Option<Outcome>,
+    /// Lower end of the interval that holds for the whole family of outcomes together.
+    #[serde(default)]
+    pub family_low: Option<f64>,
+    /// Upper end of the interval that holds for the whole family of outcomes together.
+    #[serde(default)]
+    pub family_high: Option<f64>,
+    /// Whether the arm takes less or more; `None`: not tested, for want of blocks.
+    #[serde(default)]
+    pub direction: Option<Direction>,
+    /// Whether the difference matters; `None`: not tested, for want of blocks.
+    #[serde(default)]
+    pub size: Option<Size>,
+}
+
+/// What is asked of every arm, named before any trial.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// From the first fork to the last completion: start and makespan.
+    Time,
+    /// CPU time per URL, after Go.
+    Cpu,
+    /// What the arm alone needs at its peak.
+    Memory,
+    /// Context switches, wanted and forced.
+    Switches,
+}
+
+impl Outcome {
+    /// All of them, in the order in which they are told.
+    pub const ALL: [Self; 4] = [Self::Time, Self::Cpu, Self::Memory, Self::Switches];
+
+    /// The metric that answers it, by its name in a comparison.
+    #[must_use]
+    pub fn metric(self) -> &'static str {
+        match self {
+            Self::Time => "total_s",
+            Self::Cpu => "cpu_run_s",
+            Self::Memory => "memory_peak_bytes",
+            Self::Switches => "switches",
+        }
+    }
+
+    /// The outcome that a metric answers, if it is one.
+    #[must_use]
+    pub fn of(metric: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.metric() == metric)
+    }
+}
+
+/// Which way an arm differs from the baseline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// It takes less.
+    Less,
+    /// It takes more.
+    More,
+    /// The trials do not tell.
+    CannotTell,
+}
+
+/// Whether a difference matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Size {
+    /// The family's interval lies inside the margin.
+    Negligible,
+    /// The family's interval lies outside the margin.
+    Relevant,
+    /// The family's interval holds an end of the margin.
+    Unsure,
 }
 
 /// What a comparison says.

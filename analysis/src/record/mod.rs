@@ -11,8 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use analysis::{
-    Analysis, Comparison, ControlRecord, CurvePoint, Interval, MemorySlope, Peak, Scaling,
-    ScalingFactor, ScalingFit, ScalingModel, ScalingPoint, Verdict,
+    Analysis, Comparison, ControlRecord, CurvePoint, Direction, Interval, MemorySlope, Outcome,
+    Peak, Scaling, ScalingFactor, ScalingFit, ScalingModel, ScalingPoint, Size, Verdict,
 };
 pub use manifest::{ArmRecord, Http, Machine, Manifest, Origin, Worker};
 pub use trial::{

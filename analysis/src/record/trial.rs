@@ -32,8 +32,11 @@ pub struct TrialRecord {
     pub makespan_s: Option<f64>,
     /// From Go to the last completion, as the slowest fetcher sees it.
     pub fetch_makespan_s: Option<f64>,
-    /// From the first spawn to the last fetcher's Ready.
+    /// From a fetcher's fork to its Ready, of the fetcher that took longest.
     pub spawn_s: Option<f64>,
+    /// From the first fetcher's fork to the last one's Ready, on the slowest worker.
+    #[serde(default)]
+    pub start_s: Option<f64>,
     /// URLs with outcome `ok`.
     pub completed: u64,
     /// URLs with another outcome.
@@ -70,6 +73,10 @@ pub struct TrialRecord {
     pub cpu_user_s: Option<f64>,
     /// CPU time of all fetchers in the kernel.
     pub cpu_system_s: Option<f64>,
+    /// CPU time of all fetchers from their forks to Go, in user mode and in the kernel: what
+    /// starting them takes.
+    #[serde(default)]
+    pub cpu_start_s: Option<f64>,
     /// Context switches of all fetchers because they waited.
     pub voluntary_switches: Option<u64>,
     /// Context switches of all fetchers because their time was up.
@@ -78,6 +85,13 @@ pub struct TrialRecord {
     pub run_queue_wait_s: Option<f64>,
     /// Most threads seen in all fetchers together.
     pub threads_peak: Option<u32>,
+    /// What the arm alone needs, whoever else runs, at its peak: the anonymous memory of all
+    /// fetchers, and the file pages of their program once.
+    #[serde(default)]
+    pub memory_peak_bytes: Option<u64>,
+    /// Page tables of all fetchers at the hold: memory that the kernel needs for them.
+    #[serde(default)]
+    pub page_tables_bytes: Option<u64>,
     /// Peak of the fetchers' summed proportional set size.
     pub pss_peak_bytes: Option<u64>,
     /// Peak of the fetchers' summed unique set size.
@@ -94,6 +108,21 @@ pub struct TrialRecord {
     pub cgroup_sock_bytes: Option<u64>,
     /// Kernel stacks in the workers' cgroups at the hold.
     pub cgroup_kernel_stack_bytes: Option<u64>,
+    /// CPU time, from Go to the hold, of processes that are not part of the study, on the
+    /// machines that fetch.
+    #[serde(default)]
+    pub foreign_cpu_s: Option<f64>,
+    /// CPU time, from Go to the hold, that a hypervisor gave to other machines.
+    #[serde(default)]
+    pub steal_s: Option<f64>,
+    /// CPU time that the machines that fetch could have given from Go to the hold: their CPUs
+    /// times its length.
+    #[serde(default)]
+    pub machine_cpu_s: Option<f64>,
+    /// Time that slots had no URL though the list had some left: what waiting for the coordinator
+    /// cost. Summed over all slots.
+    #[serde(default)]
+    pub starved_s: Option<f64>,
     /// URLs in flight, averaged over the fetchers' makespan: the gauge's integral.
     pub in_flight_mean: Option<f64>,
     /// Sum of the fetchers' peaks of URLs in flight.
@@ -432,6 +461,7 @@ const FIELDS: [&[Metric]; 7] = [
         metric!(makespan_s, Seconds, Less),
         metric!(fetch_makespan_s, Seconds, Less),
         metric!(spawn_s, Seconds, Less),
+        metric!(start_s, Seconds, Less),
         metric!(completed, Count, More),
         metric!(failed, Count, Less),
         metric!(abandoned, Count, Less),
@@ -445,10 +475,13 @@ const FIELDS: [&[Metric]; 7] = [
         metric!(requests_per_s, PerSecond, More),
         metric!(cpu_user_s, Seconds, Less),
         metric!(cpu_system_s, Seconds, Less),
+        metric!(cpu_start_s, Seconds, Less),
         metric!(voluntary_switches, Count, Less),
         metric!(involuntary_switches, Count, Less),
         metric!(run_queue_wait_s, Seconds, Less),
         metric!(threads_peak, Count, Less),
+        metric!(memory_peak_bytes, Bytes, Less),
+        metric!(page_tables_bytes, Bytes, Less),
         metric!(pss_peak_bytes, Bytes, Less),
         metric!(uss_peak_bytes, Bytes, Less),
         metric!(hwm_sum_bytes, Bytes, Less),
@@ -456,6 +489,10 @@ const FIELDS: [&[Metric]; 7] = [
         metric!(cgroup_peak_bytes, Bytes, Less),
         metric!(cgroup_sock_bytes, Bytes, Less),
         metric!(cgroup_kernel_stack_bytes, Bytes, Less),
+        metric!(foreign_cpu_s, Seconds, Less),
+        metric!(steal_s, Seconds, Less),
+        metric!(machine_cpu_s, Seconds, Neither),
+        metric!(starved_s, Seconds, Less),
         metric!(in_flight_mean, Count, Neither),
         metric!(in_flight_peak, Count, Neither),
         metric!(connections_opened, Count, Less),
@@ -500,7 +537,24 @@ const FIELDS: [&[Metric]; 7] = [
 ];
 
 /// Metrics that are sums of two fields.
-const SUMS: [Metric; 2] = [
+const SUMS: [Metric; 4] = [
+    Metric {
+        name: "total_s",
+        unit: MetricUnit::Seconds,
+        better: Better::Less,
+        per: Per::Trial,
+        of: |trial| Some(trial.start_s? + trial.makespan_s?),
+    },
+    Metric {
+        name: "cpu_run_s",
+        unit: MetricUnit::Seconds,
+        better: Better::Less,
+        per: Per::ThousandUrls,
+        of: |trial| {
+            let after_go = trial.cpu_user_s? + trial.cpu_system_s? - trial.cpu_start_s?;
+            Some(after_go.max(0.0))
+        },
+    },
     Metric {
         name: "cpu_s",
         unit: MetricUnit::Seconds,
@@ -524,8 +578,11 @@ const SUMS: [Metric; 2] = [
 pub const PRIMARY: &Metric = &FIELDS[0][0];
 
 /// What arms are compared with the baseline on, the primary metric first.
-const COMPARED: [&str; 8] = [
+const COMPARED: [&str; 11] = [
     PRIMARY.name,
+    "total_s",
+    "cpu_run_s",
+    "memory_peak_bytes",
     "requests_per_s",
     "pss_peak_bytes",
     "uss_peak_bytes",

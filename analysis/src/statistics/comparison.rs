@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::{
     format,
-    record::{Analysis, ArmRecord, Comparison, ControlRecord, Metric, PRIMARY, Study, Verdict},
+    record::{
+        Analysis, ArmRecord, Comparison, ControlRecord, Metric, Outcome, PRIMARY, Study, Verdict,
+    },
     statistics::{ALPHA, CONFIDENCE, Sample, blocks_needed, holm, log_ratios, usable_by_block},
 };
 
@@ -92,6 +94,8 @@ fn estimate(arm: &ArmRecord, baseline: &str, metric: &Metric, sample: &Sample) -
         p_adjusted: None,
         verdict: Verdict::Estimate,
         smallest_effect: None,
+        outcome: Outcome::of(metric.name),
+        ..Comparison::default()
     }
 }
 
