@@ -123,6 +123,7 @@ fn drive(options: &Options, child: &mut Child) -> Result<()> {
         cpu_work: Duration::ZERO,
         cpu_lock: false,
         pace: None,
+        https: false,
     };
     send(&mut input, to_fetcher::Message::Setup((&setup).into()))?;
     match output.next()? {

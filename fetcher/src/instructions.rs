@@ -142,6 +142,7 @@ mod tests {
             cpu_work: Duration::ZERO,
             cpu_lock: false,
             pace: None,
+            https: false,
         }))
     }
 

@@ -32,6 +32,9 @@ pub struct Setup {
     /// Open loop: when URLs are taken up, however long others take. `None`: as
     /// soon as a slot is free.
     pub pace: Option<Pace>,
+    /// The list holds an https URL, so that certificates are read before Ready. Without it they are
+    /// read when a redirect leads to one.
+    pub https: bool,
 }
 
 /// The intended starts of an open loop.
@@ -54,6 +57,7 @@ impl From<&Setup> for wire::Setup {
             cpu_lock: setup.cpu_lock,
             start_interval_ns: setup.pace.map_or(0, |pace| nanos(pace.interval)),
             start_offset_ns: setup.pace.map_or(0, |pace| nanos(pace.offset)),
+            https: setup.https,
             ..setup.http.to_wire()
         }
     }
@@ -97,6 +101,7 @@ impl TryFrom<wire::Setup> for Setup {
                 interval: Duration::from_nanos(setup.start_interval_ns),
                 offset: Duration::from_nanos(setup.start_offset_ns),
             }),
+            https: setup.https,
         })
     }
 }
@@ -121,6 +126,7 @@ mod tests {
                 interval: Duration::from_nanos(1_500),
                 offset: Duration::from_nanos(700),
             }),
+            https: true,
         }
     }
 

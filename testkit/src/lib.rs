@@ -30,5 +30,6 @@ pub fn setup(concurrency: u32) -> Setup {
         cpu_work: Duration::ZERO,
         cpu_lock: false,
         pace: None,
+        https: false,
     }
 }

@@ -432,7 +432,11 @@ impl<'a, S: Sink> Drive<'a, S> {
     }
 
     fn setup_frame(&self, fetcher: FetcherId) -> Bytes {
-        let setup = Setup { pace: (self.request.pace)(fetcher), ..self.request.setup.clone() };
+        let setup = Setup {
+            pace: (self.request.pace)(fetcher),
+            https: self.request.list.has_https(),
+            ..self.request.setup.clone()
+        };
         let message =
             wire::ToFetcher { message: Some(to_fetcher::Message::Setup((&setup).into())) };
         message.encode_to_vec().into()

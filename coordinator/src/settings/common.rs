@@ -180,6 +180,8 @@ impl Common {
             cpu_work: self.cpu_work,
             cpu_lock: self.cpu_lock,
             pace: self.pace(arm, 0),
+            // The list says when it is known.
+            https: false,
         }
     }
 

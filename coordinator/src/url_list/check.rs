@@ -33,6 +33,7 @@ pub(crate) struct HostCount {
 pub(super) struct Checked {
     pub(super) count: u64,
     pub(super) longest_bytes: usize,
+    pub(super) has_https: bool,
     pub(super) pages: Vec<u64>,
     hash: Sha256,
     hosts: HashMap<String, u64>,
@@ -121,6 +122,7 @@ impl Checked {
         }
         self.count += 1;
         self.longest_bytes = self.longest_bytes.max(text.len());
+        self.has_https |= url.scheme() == "https";
         self.hash.update(text);
         self.hash.update(b"\n");
         if is_loopback(url) {

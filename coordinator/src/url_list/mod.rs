@@ -65,6 +65,7 @@ pub struct UrlList {
     pages: Vec<u64>,
     once: u64,
     longest_bytes: usize,
+    has_https: bool,
     repeat: u64,
     skipped_lines: u64,
     sha256: String,
@@ -140,6 +141,7 @@ impl UrlList {
             file: file?,
             once: checked.count,
             longest_bytes: checked.longest_bytes,
+            has_https: checked.has_https,
             repeat,
             skipped_lines: checked.bad_count,
             sha256: checked.sha256(),
@@ -164,6 +166,11 @@ impl UrlList {
     /// Bytes of the longest URL.
     pub(crate) fn longest_bytes(&self) -> usize {
         self.longest_bytes
+    }
+
+    /// Whether a URL's scheme is https.
+    pub(crate) fn has_https(&self) -> bool {
+        self.has_https
     }
 
     /// Where it came from.

@@ -26,7 +26,6 @@ pub(super) fn run_on_loop(subject: Subject, pipes: &mut Pipes) -> Result<(), Exi
 }
 
 fn shared(subject: &Subject) -> Result<Arc<Core>, SetupError> {
-    let (http, counters) = (&subject.setup.http, subject.counters.clone());
-    let core = Core::new(http, kept_per_slot(subject.slots()), counters)?;
+    let core = Core::new(&subject.setup, kept_per_slot(subject.slots()), subject.counters.clone())?;
     Ok(Arc::new(core))
 }

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fanout_proto::{completion::Outcome, limits::HEADERS_MAX, setup::HttpSettings, text::causes};
+use fanout_proto::{completion::Outcome, limits::HEADERS_MAX, setup::Setup, text::causes};
 use reqwest::{
     Client, Error,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -44,9 +44,9 @@ tokio::task_local! {
 }
 
 pub(super) fn run(subject: Subject, pipes: &mut Pipes) -> Result<(), ExitReason> {
-    let (http, counters) = (&subject.setup.http, subject.counters.clone());
-    let client = client(http, subject.slots(), &counters)?;
-    let plan = Arc::new(LibraryPlan::new(http, counters)?);
+    let (setup, counters) = (&subject.setup, subject.counters.clone());
+    let client = client(setup, &counters)?;
+    let plan = Arc::new(LibraryPlan::new(&setup.http, counters)?);
     models::run_on_loop(subject, pipes, move || Reqwest {
         client: client.clone(),
         fetch: LibraryFetch::new(&plan),
@@ -54,15 +54,11 @@ pub(super) fn run(subject: Subject, pipes: &mut Pipes) -> Result<(), ExitReason>
     })
 }
 
-fn client(
-    http: &HttpSettings,
-    concurrency: u32,
-    counters: &Arc<Counters>,
-) -> Result<Client, SetupError> {
-    let slots = usize::try_from(concurrency).unwrap_or(usize::MAX);
-    let tls = (*tls::client_config(http)?).clone();
+fn client(setup: &Setup, counters: &Arc<Counters>) -> Result<Client, SetupError> {
+    let http = &setup.http;
+    let slots = usize::try_from(setup.concurrency.get()).unwrap_or(usize::MAX);
     Client::builder()
-        .tls_backend_preconfigured(tls)
+        .tls_backend_preconfigured(tls::client_config(setup)?)
         .http1_only()
         .http1_max_headers(HEADERS_MAX)
         .no_proxy()

@@ -7,11 +7,11 @@
 use std::{
     cell::Cell,
     io::{self, Read},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
-use fanout_proto::{completion::Outcome, setup::HttpSettings};
+use fanout_proto::{completion::Outcome, setup::Setup};
 use http::{Request, Uri, uri::Scheme};
 use rustls::crypto::ring;
 use ureq::{
@@ -37,7 +37,7 @@ use crate::{
     models::{self, Subject},
     pipes::Pipes,
     resolve::{LookupError, Resolver},
-    tls::{self, Roots},
+    tls::Roots,
     work_queue::Fetched,
 };
 
@@ -72,9 +72,9 @@ impl Connecting {
 }
 
 pub(super) fn run(subject: Subject, pipes: &mut Pipes) -> Result<(), ExitReason> {
-    let (http, counters) = (&subject.setup.http, subject.counters.clone());
-    let agent = agent(http, subject.slots(), &counters)?;
-    let plan = Arc::new(LibraryPlan::new(http, counters)?);
+    let (setup, counters) = (&subject.setup, subject.counters.clone());
+    let agent = agent(setup, &counters)?;
+    let plan = Arc::new(LibraryPlan::new(&setup.http, counters)?);
     let mut buffers = read_buffers(subject.slots());
     models::run_blocking(subject, pipes, move || Ureq {
         agent: agent.clone(),
@@ -84,25 +84,28 @@ pub(super) fn run(subject: Subject, pipes: &mut Pipes) -> Result<(), ExitReason>
     })
 }
 
-fn agent(
-    http: &HttpSettings,
-    concurrency: u32,
-    counters: &Arc<Counters>,
-) -> Result<Agent, SetupError> {
-    let slots = usize::try_from(concurrency).unwrap_or(usize::MAX);
-    let roots = match tls::roots(http)? {
-        Roots::Certificates(certificates) => certificates
-            .iter()
-            .map(|certificate| Certificate::from_der(certificate).to_owned())
-            .into(),
-        Roots::BuiltIn => RootCerts::WebPki,
+fn agent(setup: &Setup, counters: &Arc<Counters>) -> Result<Agent, SetupError> {
+    let tls = TlsWhenNeeded {
+        setup: setup.clone(),
+        roots: Roots::new(&setup.http)?,
+        config: OnceLock::new(),
+        inner: RustlsConnector::default(),
     };
-    let tls = TlsConfig::builder()
-        .root_certs(roots)
-        .disable_verification(http.insecure)
-        .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
-        .build();
-    let config = Config::builder()
+    if setup.https {
+        tls.config();
+    }
+    let connector = CountedConnector {
+        inner: ().chain(TcpConnector::default()).chain(tls),
+        counters: counters.clone(),
+    };
+    let resolver = LibraryResolver(Resolver::new(&setup.http, counters));
+    Ok(Agent::with_parts(config(setup, TlsConfig::default()), connector, resolver))
+}
+
+fn config(setup: &Setup, tls: TlsConfig) -> Config {
+    let http = &setup.http;
+    let slots = usize::try_from(setup.concurrency.get()).unwrap_or(usize::MAX);
+    Config::builder()
         .tls_config(tls)
         .http_status_as_error(false)
         .proxy(None)
@@ -120,13 +123,66 @@ fn agent(
         .output_buffer_size(OUTPUT_BYTES)
         .max_idle_connections(slots)
         .max_idle_connections_per_host(slots)
-        .build();
-    let connector = CountedConnector {
-        inner: ().chain(TcpConnector::default()).chain(RustlsConnector::default()),
-        counters: counters.clone(),
-    };
-    let resolver = LibraryResolver(Resolver::new(http, counters));
-    Ok(Agent::with_parts(config, connector, resolver))
+        .build()
+}
+
+/// The library's own TLS. It wants certificates in the configuration of its agent; this one holds
+/// none, and is replaced here where a connection needs them.
+#[derive(Debug)]
+struct TlsWhenNeeded {
+    setup: Setup,
+    roots: Roots,
+    config: OnceLock<Config>,
+    inner: RustlsConnector,
+}
+
+impl TlsWhenNeeded {
+    fn config(&self) -> &Config {
+        self.config.get_or_init(|| {
+            let insecure = self.setup.http.insecure;
+            let roots = match (!insecure).then(|| self.roots.read()).flatten() {
+                Some(certificates) => certificates
+                    .iter()
+                    .map(|certificate| Certificate::from_der(certificate).to_owned())
+                    .into(),
+                None => RootCerts::WebPki,
+            };
+            let tls = TlsConfig::builder()
+                .root_certs(roots)
+                .disable_verification(insecure)
+                .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
+                .build();
+            config(&self.setup, tls)
+        })
+    }
+}
+
+impl<In: Transport> Connector<In> for TlsWhenNeeded {
+    type Out = <RustlsConnector as Connector<In>>::Out;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, Error> {
+        if !details.needs_tls() {
+            return self.inner.connect(details, chained);
+        }
+        let details = ConnectionDetails {
+            uri: details.uri,
+            addrs: details.addrs.clone(),
+            config: self.config(),
+            // The connector keeps what it made of a configuration that is an agent's.
+            request_level: false,
+            resolver: details.resolver,
+            now: details.now,
+            timeout: details.timeout,
+            current_time: details.current_time.clone(),
+            run_connector: details.run_connector.clone(),
+            register_shutdown: details.register_shutdown.clone(),
+        };
+        self.inner.connect(&details, chained)
+    }
 }
 
 struct Ureq {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use connection::{Connection, Trouble, TrySocket};
-use fanout_proto::{completion::Outcome, setup::HttpSettings};
+use fanout_proto::{completion::Outcome, setup::Setup};
 use idle::IdleConnections;
 use rustls::ClientConfig;
 
@@ -50,13 +50,14 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(
-        http: &HttpSettings,
+        setup: &Setup,
         kept_per_slot: usize,
         counters: Arc<Counters>,
     ) -> Result<Self, SetupError> {
+        let http = &setup.http;
         Ok(Self {
             plan: FetchPlan::new(http)?,
-            tls: tls::client_config(http)?,
+            tls: Arc::new(tls::client_config(setup)?),
             resolver: Resolver::new(http, &counters),
             counters,
             timeout: http.timeout,

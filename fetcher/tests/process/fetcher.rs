@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fs,
     io::{Read, Write},
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
@@ -65,6 +66,7 @@ pub(crate) fn setup((model, concurrency, client): Arm) -> Setup {
         cpu_work: Duration::ZERO,
         cpu_lock: false,
         pace: None,
+        https: false,
     }
 }
 
@@ -83,8 +85,11 @@ impl Fetcher {
 
     /// This program in another of its roles, with a fetcher's pipes.
     pub(crate) fn spawn_as(role: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .arg(role)
+        Self::spawn_with(Command::new(std::env::current_exe().unwrap()).arg(role))
+    }
+
+    fn spawn_with(command: &mut Command) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -100,10 +105,20 @@ impl Fetcher {
 
     /// A fetcher that is set up and ready.
     pub(crate) fn ready(setup: &Setup) -> Self {
-        let mut fetcher = Self::spawn();
-        fetcher.send(To::Setup(setup.into()));
-        match fetcher.receive() {
-            Some(From::Ready(_)) => fetcher,
+        Self::spawn().set_up(setup)
+    }
+
+    /// One whose system has its certificates in this file.
+    pub(crate) fn ready_where_roots_are(roots: &Path, setup: &Setup) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.arg("fetcher").env("SSL_CERT_FILE", roots).env_remove("SSL_CERT_DIR");
+        Self::spawn_with(&mut command).set_up(setup)
+    }
+
+    fn set_up(mut self, setup: &Setup) -> Self {
+        self.send(To::Setup(setup.into()));
+        match self.receive() {
+            Some(From::Ready(_)) => self,
             other => panic!("not ready: {other:?}"),
         }
     }

@@ -1,10 +1,11 @@
 //! TLS: whom to trust, and how long to wait.
 
-use std::sync::Arc;
+use std::{fs, sync::Arc, thread};
 
 use fanout_proto::completion::Outcome;
 use libtest_mimic::Trial;
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
+use rustix::fs::{CWD, Mode, mkfifoat};
 use rustls::{
     ServerConfig,
     crypto::ring,
@@ -12,9 +13,9 @@ use rustls::{
 };
 
 use crate::{
-    fetcher::{ALL, Arm, fetch, name, setup, verdict},
+    fetcher::{ALL, Arm, Fetcher, fetch, name, setup, verdict},
     http::most_connections,
-    server::{Server, respond},
+    server::{Server, path, respond},
     trial,
 };
 
@@ -26,6 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                 trial(format!("https::keep_alive::{}", name(arm)), move || {
                     keep_alive(arm);
                 }),
+                trial(format!("https::system_roots::{}", name(arm)), move || system_roots(arm)),
             ]
         })
         .collect()
@@ -98,4 +100,49 @@ fn keep_alive(arm: Arm) {
         assert_eq!(found.0, Outcome::Ok, "{}", found.3);
     }
     assert!(server.connections() <= most_connections(&setup));
+}
+
+/// The system's certificates stand in a pipe: who reads them waits for somebody to write them.
+fn system_roots(arm: Arm) {
+    let (config, authority) = identity(&["127.0.0.1"]);
+    let secure = Server::start_tls(config, |_, out| respond(out, "200 OK", "", b"x"));
+    let there = secure.url("/");
+    let plain = Server::start(move |head, out| match path(head) {
+        "/to-https" => respond(out, "302 x", &format!("location: {there}\r\n"), b""),
+        _ => respond(out, "200 OK", "", b"x"),
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let roots = directory.path().join("roots.pem");
+    mkfifoat(CWD, &roots, Mode::RUSR | Mode::WUSR).unwrap();
+    let write = || {
+        let roots = roots.clone();
+        let authority = authority.clone();
+        thread::spawn(move || fs::write(roots, authority).unwrap())
+    };
+    let mut setup = setup(arm);
+
+    // A list without https reads them when a redirect leads there, and only once.
+    let mut fetcher = Fetcher::ready_where_roots_are(&roots, &setup);
+    fetcher.lease([(0, plain.url("/"))]);
+    fetcher.go();
+    assert_eq!(fetcher.completions(1).by_id()[&0].0, Outcome::Ok);
+    fetcher.lease((1..20).map(|id| (id, plain.url("/to-https"))));
+    let written = write();
+    for (outcome, _, _, detail) in fetcher.completions(19).by_id().values() {
+        assert_eq!(*outcome, Outcome::Ok, "{detail}");
+    }
+    written.join().unwrap();
+    fetcher.hold();
+    fetcher.exit();
+
+    // A list with https reads them before Ready.
+    setup.https = true;
+    let written = write();
+    let mut fetcher = Fetcher::ready_where_roots_are(&roots, &setup);
+    written.join().unwrap();
+    fetcher.lease([(0, secure.url("/"))]);
+    fetcher.go();
+    assert_eq!(fetcher.completions(1).by_id()[&0].0, Outcome::Ok);
+    fetcher.hold();
+    fetcher.exit();
 }

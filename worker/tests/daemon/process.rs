@@ -331,6 +331,7 @@ fn binary() {
             cpu_work: Duration::ZERO,
             cpu_lock: false,
             pace: None,
+            https: false,
         };
         let setup =
             fanout_testkit::message::to_fetcher(to_fetcher::Message::Setup((&setup).into()));
