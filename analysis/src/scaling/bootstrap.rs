@@ -8,7 +8,7 @@ use statrs::distribution::{ContinuousCDF as _, Normal};
 
 use crate::{
     record::Interval,
-    statistics::{CONFIDENCE, quantile},
+    statistics::{CONFIDENCE, Sample, quantile},
 };
 
 /// Resampled studies. Their 25 outermost on either side make a 95 % interval.
@@ -41,6 +41,11 @@ impl Rows {
     /// Geometric mean of every arm.
     pub(crate) fn means(&self) -> Vec<f64> {
         means(self.0.iter())
+    }
+
+    /// Log ratios of one arm to another, by block.
+    pub(crate) fn ratio(&self, arm: usize, to: usize) -> Sample {
+        Sample::new(self.0.iter().map(|row| row[arm] - row[to]).collect())
     }
 
     /// Standard deviation of one trial's throughput, as a share, after what

@@ -1,5 +1,7 @@
 //! Curves through the measured points, and which of them describes them best.
 
+use std::cell::OnceCell;
+
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use statrs::distribution::{ChiSquared, ContinuousCDF as _};
@@ -12,7 +14,8 @@ use crate::{
         curve::{Curve, name},
         least_squares::{Point, squares},
     },
-    text::listed,
+    statistics::{ALPHA, CONFIDENCE},
+    text::{ends_in_brackets, listed},
 };
 
 /// Fewer arms leave nothing to tell one curve from another.
@@ -20,12 +23,12 @@ pub(super) const ARMS_MIN: usize = 3;
 /// A simpler curve is kept unless another's AIC is lower by more (Burnham and
 /// Anderson 2002, section 2.6).
 const AIC_CLEAR: f64 = 2.0;
-/// A peak further out than this many times the largest N is a guess.
-const PEAK_RANGE: f64 = 2.0;
 /// Curves are drawn in so many steps.
 const CURVE_STEPS: u32 = 40;
 /// A curve that misses the points with a smaller probability fits badly.
 const POOR_FIT: f64 = 0.01;
+/// With fewer blocks no sign-flip test's p-value is below α.
+const BLOCKS_TESTED: usize = 6;
 /// Throughputs are never known better than this, as a share: keeps weights finite.
 const NOISE_MIN: f64 = 1e-6;
 
@@ -33,7 +36,8 @@ const NOISE_MIN: f64 = 1e-6;
 pub(super) struct Candidate {
     pub(super) model: ScalingModel,
     pub(super) curve: Curve,
-    resampled: Vec<Curve>,
+    /// Fitted when an interval is first asked for.
+    resampled: OnceCell<Vec<Curve>>,
     aic: f64,
     /// Chance of points as far from the curve if it were the truth.
     p_value: f64,
@@ -43,21 +47,24 @@ pub(super) struct Candidate {
 pub(super) struct Fitted {
     pub(super) candidates: Vec<Candidate>,
     ns: Vec<f64>,
+    /// That of an arm's throughput, as a share.
+    variance: f64,
     bootstrap: Bootstrap,
+}
+
+/// An arm each. Noise is a share of the throughput, the same for every arm.
+fn points(ns: &[f64], means: &[f64]) -> Vec<Point> {
+    ns.iter()
+        .zip(means)
+        .map(|(&n, &throughput)| Point { n, throughput, weight: throughput.powi(-2) })
+        .collect()
 }
 
 impl Fitted {
     pub(super) fn of(ns: &[f64], rows: &Rows, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let bootstrap = Bootstrap::of(rows, &mut rng);
-        let points = |means: &[f64]| -> Vec<Point> {
-            // Noise is a share of the throughput, the same for every arm.
-            ns.iter()
-                .zip(means)
-                .map(|(&n, &throughput)| Point { n, throughput, weight: throughput.powi(-2) })
-                .collect()
-        };
-        let measured = points(&rows.means());
+        let measured = points(ns, &rows.means());
         let variance = rows.noise().max(NOISE_MIN).powi(2) / rows.len() as f64;
         let mut candidates: Vec<Candidate> =
             [ScalingModel::LinearThenFlat, ScalingModel::Amdahl, ScalingModel::Usl]
@@ -72,10 +79,7 @@ impl Fitted {
                     Some(Candidate {
                         model,
                         curve,
-                        resampled: bootstrap
-                            .resamples()
-                            .filter_map(|means| Curve::fit(model, &points(means), variance))
-                            .collect(),
+                        resampled: OnceCell::new(),
                         aic: chi_squared + 2.0 * parameters as f64,
                         p_value: ChiSquared::new(free as f64)
                             .map_or(1.0, |chi| chi.sf(chi_squared)),
@@ -92,7 +96,7 @@ impl Fitted {
         {
             candidates[..=at].rotate_right(1);
         }
-        Self { candidates, ns: ns.to_vec(), bootstrap }
+        Self { candidates, ns: ns.to_vec(), variance, bootstrap }
     }
 
     pub(super) fn choice(&self) -> String {
@@ -117,50 +121,72 @@ impl Fitted {
         text
     }
 
-    /// Where more brings less, if that can be said.
-    pub(super) fn peak(&self) -> Peak {
-        let not_seen = |why: String| Peak {
-            n: None,
-            text: format!("A peak was not seen up to {}: {why}.", self.largest()),
+    /// Where more brings less, if the curve and the measured arms both say so; else what the
+    /// measured arms alone say.
+    pub(super) fn peak(&self, rows: &Rows, margin: f64) -> Peak {
+        let (fall, measured) = self.beyond_the_best(rows, margin);
+        let (Some(chosen), Some(fall)) = (self.candidates.first(), fall) else {
+            return Peak { n: None, text: measured };
         };
-        let Some(usl) =
-            self.candidates.iter().find(|candidate| candidate.model == ScalingModel::Usl)
-        else {
-            return not_seen("too few arms to tell".to_owned());
-        };
-        let kappa = self.interval(usl, |curve| curve.parameters()[2]);
-        if kappa.low.is_none_or(|low| low <= 0.0) {
-            return not_seen("κ may be 0".to_owned());
+        let n = self.interval(chosen, Curve::peak);
+        let inside = self.ns[0] < n.value && n.value < self.ns[self.ns.len() - 1];
+        if !inside || n.low.is_none() || chosen.p_value < POOR_FIT {
+            return Peak { n: None, text: measured };
         }
-        if self.candidates[0].model != ScalingModel::Usl {
-            return not_seen(format!(
-                "{} explains the points without one",
-                name(self.candidates[0].model)
-            ));
-        }
-        let peak = self.interval(usl, Curve::peak);
-        let far = PEAK_RANGE * self.ns.last().copied().unwrap_or(0.0);
-        if peak.value > far {
-            return not_seen(format!(
-                "the curve's own, near {}, is a guess that far out",
-                amount(peak.value)
-            ));
-        }
-        let interval = match (peak.low, peak.high) {
-            (Some(low), Some(high)) => format!(" ({}–{})", amount(low), amount(high)),
-            _ => String::new(),
-        };
-        Peak {
-            n: Some(peak),
-            text: format!(
-                "Throughput peaks near {}{interval}; more brings less.",
-                amount(peak.value)
-            ),
-        }
+        let (near, ends) = (amount(n.value), ends_in_brackets(&n, amount));
+        Peak { n: Some(n), text: format!("Throughput peaks near {near}{ends}: {fall}.") }
     }
 
-    fn largest(&self) -> String {
-        amount(self.ns.last().copied().unwrap_or(0.0))
+    /// That an arm with more than the fastest is slower, if it is, and a sentence about what the
+    /// largest brings.
+    fn beyond_the_best(&self, rows: &Rows, margin: f64) -> (Option<String>, String) {
+        if rows.len() < BLOCKS_TESTED {
+            let text = format!(
+                "Whether more brings less was not tested: that needs {BLOCKS_TESTED} blocks."
+            );
+            return (None, text);
+        }
+        let means = rows.means();
+        let last = means.len() - 1;
+        let best = (0..=last).max_by(|a, b| means[*a].total_cmp(&means[*b])).unwrap_or(last);
+        let share = |ratio: f64| format::percent((ratio - 1.0).abs());
+        // Each arm beyond the best is one more chance to be wrong (Bonferroni).
+        let slower = (best + 1..=last).find_map(|arm| {
+            let sample = rows.ratio(arm, best);
+            (sample.p_value() < ALPHA / (last - best) as f64).then(|| {
+                format!(
+                    "{} brings {} less than {}",
+                    amount(self.ns[arm]),
+                    share(sample.mean().exp()),
+                    amount(self.ns[best])
+                )
+            })
+        });
+        if let Some(slower) = slower {
+            let text = format!(
+                "Of the arms measured, {} brings the most: {slower}.",
+                amount(self.ns[best])
+            );
+            return (Some(slower), text);
+        }
+        let (from, to) = (amount(self.ns[last - 1]), amount(self.ns[last]));
+        let sample = rows.ratio(last, last - 1);
+        let step = sample.exp_interval(CONFIDENCE);
+        let inside = |end: Option<f64>| end.is_some_and(|end| (end - 1.0).abs() <= margin);
+        let text = if inside(step.low) && inside(step.high) {
+            format!(
+                "Throughput levels off: {to} and {from} bring the same, within {}.",
+                format::percent(margin)
+            )
+        } else if sample.p_value() < ALPHA && step.value > 1.0 {
+            format!(
+                "Throughput still rises: {to} brings {} what {from} does.",
+                format::ratio(step.value)
+            )
+        } else {
+            format!("The trials do not tell whether throughput still rises from {from} to {to}.")
+        };
+        (None, text)
     }
 
     pub(super) fn interval(
@@ -169,7 +195,11 @@ impl Fitted {
         figure: impl Fn(&Curve) -> Option<f64>,
     ) -> Interval {
         let value = figure(&of.curve).unwrap_or(f64::NAN);
-        self.bootstrap.interval(value, of.resampled.iter().filter_map(&figure))
+        let resampled = of.resampled.get_or_init(|| {
+            let fit = |means| Curve::fit(of.model, &points(&self.ns, means), self.variance);
+            self.bootstrap.resamples().filter_map(fit).collect()
+        });
+        self.bootstrap.interval(value, resampled.iter().filter_map(&figure))
     }
 
     pub(super) fn into_record(self) -> Vec<ScalingFit> {
@@ -191,7 +221,8 @@ impl Fitted {
                     curve: (0..=CURVE_STEPS)
                         .map(|step| {
                             let share = f64::from(step) / f64::from(CURVE_STEPS);
-                            let n = first + (last - first) * share;
+                            // Even steps on a logarithmic axis.
+                            let n = first * (last / first).powf(share);
                             CurvePoint {
                                 n,
                                 requests_per_s: self.interval(candidate, |curve| Some(curve.at(n))),
