@@ -8,19 +8,16 @@ use super::{
     svg::{
         Anchor, Path, mark,
         plot::{
-            Area, Drawing, LineEnd, Room, Tick, ends, for_both, margin, unit_ticks, x_axis,
-            x_title, y_axis,
+            Area, Drawing, LineEnd, Room, Tick, ends, for_both, margin, x_axis, x_title, y_axis,
         },
-        scale::{Scale, Unit, nice_ceiling},
+        scale::Scale,
         text,
     },
     view::{ArmRow, StudyView},
 };
 use crate::{
     format,
-    record::{
-        CurvePoint, Interval, Scaling, ScalingFactor, ScalingFit, ScalingModel, ScalingPoint,
-    },
+    record::{CurvePoint, Interval, Scaling, ScalingFactor, ScalingFit, ScalingModel},
     text::{ends as ends_of, ends_in_brackets, listed, or_unknown},
 };
 
@@ -81,13 +78,13 @@ fn one(factor: ScalingFactor, families: &[Family<'_>]) -> Markup {
         ),
         ScalingFactor::Workers => ("scaling-workers", "Do more workers help?", "workers"),
     };
-    let (fitted, joined): (Vec<_>, Vec<_>) = families.iter().partition(|f| f.fit().is_some());
-    let joined: Vec<&str> = joined.into_iter().map(Family::name).collect();
+    let unfitted: Vec<&str> =
+        families.iter().filter(|f| f.fit().is_none()).map(Family::name).collect();
     let caption = html! { p.caption {
-        "A mark is a run"
-        @if !fitted.is_empty() { ", the line the fitted curve with its 95 % band" }
-        ", the dots perfect growth from the smallest arm. Near the dots is good; where the line goes flat, more brings nothing, and where it bends down, more makes it slower."
-        @if !joined.is_empty() { " No curve was fitted to " (listed(&joined)) ": its line joins the means." }
+        "A mark is a trial"
+        @if unfitted.len() < families.len() { ", the line the fitted curve with its 95 % band" }
+        ", the dots perfect growth from the smallest arm. Both axes are logarithmic: near the dots is good, and where a line goes flat, more brings nothing."
+        @if !unfitted.is_empty() { " No curve was fitted to " (listed(&unfitted)) "." }
     } };
     let body = html! {
         (for_both(&format!("Throughput by number of {axis}"), |room| draw(families, axis, room)))
@@ -106,25 +103,25 @@ fn scales(families: &[Family<'_>], area: Area, room: Room) -> (Scale, Scale, Vec
     counts.dedup();
     let least = counts.first().map_or(f64::INFINITY, |n| f64::from(*n));
     let most = counts.last().map_or(0.0, |n| f64::from(*n));
-    let highest = |rates: &mut dyn Iterator<Item = f64>, least: f64| {
-        rates.filter(|rate| rate.is_finite()).fold(least, f64::max)
-    };
-    let runs = points().flat_map(|p| p.trials_per_s.iter().chain([&p.requests_per_s.value]));
-    let highest_run = highest(&mut runs.copied(), 0.0);
-    let bands = families.iter().flat_map(Family::curve);
-    let mut bands = bands.map(|p| p.requests_per_s.high.unwrap_or(p.requests_per_s.value));
-    // A band may grow without bound where the fit is poor; it is cut at the edge.
-    let top = highest(&mut bands, highest_run).min(highest_run * 1.4);
+    let rates = points().flat_map(|p| p.trials_per_s.iter().chain([&p.requests_per_s.value]));
+    let (lowest, highest) = rates
+        .filter(|rate| rate.is_finite() && **rate > 0.0)
+        .fold((f64::INFINITY, 0.0_f64), |(low, high), rate| (low.min(*rate), high.max(*rate)));
     let x = Scale::log(
         (least, if most > least { most } else { least * 2.0 }),
         (area.left + 8.0, area.right - 8.0),
     );
-    let y = Scale::linear((0.0, nice_ceiling(top)), (area.bottom, area.top));
+    let y = Scale::log((lowest * 0.8, highest * 1.25), (area.bottom, area.top));
     // Labels need room: too many, and only every second or third stands.
     let every = counts.len().div_ceil(room.pick(14, 7)).max(1);
     let ticks = counts.iter().step_by(every);
     let ticks = ticks.map(|n| Tick::new(x.at(f64::from(*n)), n.to_string()));
     (x, y, ticks.collect())
+}
+
+fn rate_ticks(y: &Scale) -> Vec<Tick> {
+    let ticks = y.ticks(8).into_iter();
+    ticks.map(|rate| Tick::new(y.at(rate), format!("{}/s", format::rate(rate)))).collect()
 }
 
 fn draw(families: &[Family<'_>], axis: &str, room: Room) -> Drawing {
@@ -138,16 +135,16 @@ fn draw(families: &[Family<'_>], axis: &str, room: Room) -> Drawing {
     let (x, y, x_ticks) = scales(families, area, room);
     let finals: Vec<LineEnd> = families.iter().filter_map(|family| end(family, &x, &y)).collect();
     let content = html! {
-        (y_axis(area, &unit_ticks(&y, 5, Unit::PER_SECOND)))
+        (y_axis(area, &rate_ticks(&y)))
         (x_axis(area, &x_ticks))
-        (x_title(area, 40.0, &format!("{axis} (each step multiplies)")))
+        (x_title(area, 40.0, axis))
         @for family in families {
             g class=(family.row.class()) {
                 (ideal(family, &x, &y))
                 (curve(family, &x, &y, area))
                 @for point in &family.scaling.points {
                     @for (at, rate) in point.trials_per_s.iter().enumerate() {
-                        @let title = format!("{}: {}/s, run {} of {}", point.arm, format::rate(*rate), at + 1, point.trials_per_s.len());
+                        @let title = format!("{}: {}/s, trial {} of {}", point.arm, format::rate(*rate), at + 1, point.trials_per_s.len());
                         (mark(family.identity, x.at(f64::from(point.n)), y.clamped(*rate), 3.4, Some(&title)))
                     }
                 }
@@ -159,44 +156,23 @@ fn draw(families: &[Family<'_>], axis: &str, room: Room) -> Drawing {
     (area.bottom + 48.0, content)
 }
 
-/// The means, joined where no curve could be fitted, which claims less. In
-/// between, throughput grows by equal steps per one more, as the axis does not.
-fn joined(points: &[ScalingPoint], x: &Scale, y: &Scale) -> Path {
-    const STEPS: u32 = 16;
-    Path::line(points.windows(2).flat_map(|pair| {
-        let (from, to) = (&pair[0], &pair[1]);
-        (0..=STEPS).map(move |step| {
-            let share = f64::from(step) / f64::from(STEPS);
-            let (low, high) = (f64::from(from.n), f64::from(to.n));
-            let n = low * (high / low).powf(share);
-            let gained = (n - low) / (high - low);
-            let (lower, upper) = (from.requests_per_s.value, to.requests_per_s.value);
-            (x.at(n), y.clamped(lower + gained * (upper - lower)))
-        })
-    }))
-}
-
 /// What each arm would reach if more of it lost nothing: straight growth from
 /// the smallest arm, as far as it fits.
 fn ideal(family: &Family<'_>, x: &Scale, y: &Scale) -> Markup {
-    const STEPS: u32 = 24;
     let points = &family.scaling.points;
     let (Some(first), Some(last)) = (points.first(), points.last()) else {
         return html! {};
     };
     let (least, most) = (f64::from(first.n), f64::from(last.n));
     let per_one = first.requests_per_s.value / least;
-    let highest = (y.domain().1 / per_one).min(most);
-    let line = Path::line((0..=STEPS).map(|step| {
-        let n = least * (highest / least).powf(f64::from(step) / f64::from(STEPS));
-        (x.at(n), y.clamped(n * per_one))
-    }));
+    let end = (y.domain().1 / per_one).clamp(least, most);
+    let line = Path::line([least, end].map(|n| (x.at(n), y.clamped(n * per_one))));
     html! { path.ideal d=(line.as_str()) { title { (family.name()) ": perfect growth from " (first.arm) } } }
 }
 
 fn curve(family: &Family<'_>, x: &Scale, y: &Scale, area: Area) -> Markup {
     let Some(fit) = family.fit() else {
-        return html! { path.line.faint d=(joined(&family.scaling.points, x, y).as_str()) {} };
+        return html! {};
     };
     let up = |rate: f64| y.clamped(rate).clamp(area.top, area.bottom);
     let along = |rate: fn(&Interval) -> Option<f64>| {

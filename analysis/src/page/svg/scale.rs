@@ -130,8 +130,6 @@ pub(crate) struct Unit {
 }
 
 impl Unit {
-    pub(crate) const PER_SECOND: Self = Self { size: 1.0, name: "/s" };
-
     /// The unit for an axis of seconds that ends at `longest`.
     pub(crate) fn of_seconds(longest: f64) -> Self {
         let (size, name) = match longest {
