@@ -30,6 +30,9 @@ pub fn conclude(study: &mut Study, options: &Options) {
     study.scaling = scaling(study);
     study.memory_slopes = memory_slopes(study);
     study.caveats = caveats(study);
+    for regime in &mut study.regimes {
+        conclude(&mut regime.study, options);
+    }
 }
 
 #[cfg(test)]

@@ -246,6 +246,7 @@ impl StudyBuilder {
             list: "built-in".into(),
             urls: self.urls.into(),
             list_sha256: "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4".into(),
+            delay_s: None,
             skipped_lines: 0,
             repeat: 1,
             seed: self.seed,

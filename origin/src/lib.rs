@@ -46,4 +46,4 @@ pub use server::{OriginServer, ServerError};
 pub use stats::Stats;
 pub use thread::ServerSettings;
 pub use tls::TlsError;
-pub use url_list::{UrlsArgs, builtin, run_urls};
+pub use url_list::{BUILTIN_DELAY_MEAN, UrlsArgs, builtin, builtin_at_once, run_urls};

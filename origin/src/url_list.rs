@@ -18,7 +18,9 @@ use crate::{
 
 /// URLs in the built-in list.
 const BUILTIN_COUNT: usize = 1000;
-/// Sum of the built-in list's delays: a mean of 8 ms.
+/// Mean of the built-in list's delays.
+pub const BUILTIN_DELAY_MEAN: Duration = Duration::from_millis(8);
+/// Their sum.
 const BUILTIN_DELAYS_US: u64 = 8_000 * 1000;
 /// Spread of the built-in delays: the standard deviation of their logarithm.
 const BUILTIN_SIGMA: f64 = 0.5;
@@ -34,11 +36,23 @@ const BUILTIN_SIZES: (u64, u64) = (1024, 64 * 1024);
 /// to 64 KiB. The path holds the index, so that no URL occurs twice.
 pub fn builtin(base: &str, seed: u64) -> impl Iterator<Item = String> + use<> {
     let base = base.trim_end_matches('/').to_owned();
+    builtin_entries(seed).map(move |(index, delay_us, size)| {
+        format!("{base}/{index}?delay={delay_us}us&size={size}")
+    })
+}
+
+/// The built-in list without its delays: the same sizes from a server that answers at once.
+pub fn builtin_at_once(base: &str, seed: u64) -> impl Iterator<Item = String> + use<> {
+    let base = base.trim_end_matches('/').to_owned();
+    builtin_entries(seed).map(move |(index, _, size)| format!("{base}/{index}?size={size}"))
+}
+
+/// Index, delay in microseconds and size of every URL of the built-in list.
+fn builtin_entries(seed: u64) -> impl Iterator<Item = (usize, u64, u64)> {
     let mut rng = SeededRng::new(seed);
     let delays_us = builtin_delays_us(&mut rng);
-    (0..BUILTIN_COUNT).map(move |index| {
-        let size = rng.between(BUILTIN_SIZES.0, BUILTIN_SIZES.1);
-        format!("{base}/{index}?delay={}us&size={size}", delays_us[index])
+    delays_us.into_iter().enumerate().map(move |(index, delay_us)| {
+        (index, delay_us, rng.between(BUILTIN_SIZES.0, BUILTIN_SIZES.1))
     })
 }
 
@@ -208,6 +222,15 @@ mod tests {
                 query::parse(query).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn at_once_only_the_delays_are_gone() {
+        let slow = builtin("http://h:1/", 7).map(|url| {
+            let (path, query) = url.split_once("?delay=").unwrap();
+            format!("{path}?{}", query.split_once('&').unwrap().1)
+        });
+        assert!(builtin_at_once("http://h:1/", 7).eq(slow));
     }
 
     #[test]

@@ -26,6 +26,10 @@ pub struct Manifest {
     pub urls: u64,
     /// SHA-256 over the list's URLs, each followed by a newline, in hex.
     pub list_sha256: String,
+    /// Mean of the delays that the list asks of fanout's own server before it answers; `None`: of a
+    /// list of one's own that is not known.
+    #[serde(default)]
+    pub delay_s: Option<f64>,
     /// Lines left out by `--skip-invalid`.
     pub skipped_lines: u64,
     /// `--repeat`.

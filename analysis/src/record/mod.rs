@@ -5,6 +5,7 @@
 
 mod analysis;
 mod manifest;
+mod regime;
 mod trial;
 
 use schemars::JsonSchema;
@@ -15,6 +16,7 @@ pub use analysis::{
     Peak, Scaling, ScalingFactor, ScalingFit, ScalingModel, ScalingPoint, Size, Verdict,
 };
 pub use manifest::{ArmRecord, Http, Machine, Manifest, Origin, Worker};
+pub use regime::Regime;
 pub use trial::{
     Better, Coordination, MemoryPoint, Metric, MetricUnit, OriginMetrics, PRIMARY, Per,
     Percentiles, Phases, Request, TrialRecord, WorkerShare,
@@ -49,4 +51,8 @@ pub struct Study {
     /// Memory per URL in flight, where arms differ in their concurrency only.
     #[serde(default)]
     pub memory_slopes: Vec<MemorySlope>,
+    /// The same arms at other servers, in the same blocks. Beside trials of its own the study then
+    /// has a second part; without any, these are the cells of a map.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub regimes: Vec<Regime>,
 }

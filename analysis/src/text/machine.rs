@@ -25,6 +25,7 @@ fn columns() -> Vec<String> {
     columns.extend(own);
     columns.extend(["outcomes", "statuses"].map(str::to_owned));
     columns.extend(of_origin);
+    columns.push("regime".to_owned());
     columns
 }
 
@@ -62,15 +63,18 @@ fn flatten(name: &str, value: &Value, into: &mut BTreeMap<String, String>) {
     into.insert(name.to_owned(), text);
 }
 
-/// Every trial as one row of `trials.csv`.
+/// Every trial as one row of `trials.csv`; those at another server bear its name.
 #[must_use]
 pub fn csv(study: &Study) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let impossible = "writing equally long records into memory cannot fail";
     let columns = columns();
     writer.write_record(&columns).expect(impossible);
-    for trial in &study.trials {
-        let fields = fields(trial);
+    let regimes = study.regimes.iter();
+    let others = regimes.flat_map(|r| r.study.trials.iter().map(|trial| (r.name.as_str(), trial)));
+    for (regime, trial) in study.trials.iter().map(|trial| ("", trial)).chain(others) {
+        let mut fields = fields(trial);
+        fields.insert("regime".into(), regime.to_owned());
         let row = columns.iter().map(|name| fields.get(name).map_or("", String::as_str));
         writer.write_record(row).expect(impossible);
     }
@@ -107,7 +111,7 @@ mod tests {
             assert!(record.remove(series), "{series}");
         }
         // Empty maps flatten to nothing.
-        record.extend(["outcomes".to_owned(), "statuses".to_owned()]);
+        record.extend(["outcomes", "statuses", "regime"].map(str::to_owned));
         let table: BTreeSet<String> = columns().into_iter().collect();
         assert_eq!(record, table);
         assert_eq!(columns().len(), table.len(), "a name stands twice");

@@ -77,7 +77,7 @@ pub(crate) struct FleetArgs {
 const DESCRIPTORS_SPARE: u64 = 64;
 
 /// What every run needs to know.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Common {
     pub(crate) source: Source,
     /// The list, this many times over.

@@ -13,7 +13,9 @@ mod study;
 pub(crate) use common::{Common, FleetArgs, origin_url, patience};
 pub(crate) use fetch::{FetchArgs, FetchSettings};
 pub(crate) use http::{HttpArgs, certificates};
-pub(crate) use study::{SLOPE_CONCURRENCIES, StudyArgs, StudyKind, StudySettings};
+pub(crate) use study::{
+    Cell, SLOPE_CONCURRENCIES, Server, StudyArgs, StudyKind, StudySettings, map_cells,
+};
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! What a study's flags mean.
 
-use std::{num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{fmt, num::NonZeroU32, path::PathBuf, time::Duration};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use fanout_engine::politeness::Limits;
 use fanout_proto::{
     arm::Arm,
@@ -28,7 +28,8 @@ An arm is [Px]MODEL[:C][@CLIENT][/Ww]: P processes, each with C URLs in flight.
 Braces sweep: '{1,2,4}xasync:16' is three arms.
 
 Examples:
-  coordinator study
+  coordinator study                  both servers in a minute: one takes its time, one answers at once
+  coordinator study --map            which arm is fastest, which cheapest, at which delay and work?
   coordinator study --arm sequential --arm threads --arm async --concurrency 64
   coordinator study urls.txt --arm 'threads:{8,32}@ureq' --arm 'async:{8,32}@reqwest' --yes
   coordinator urls --base http://127.0.0.1:8080 --count 500 --delay 50ms | coordinator study -";
@@ -37,7 +38,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = STUDY_HELP)]
 pub(crate) struct StudyArgs {
-    /// The URL list: a file, or - for standard input; without it, the embedded origin's list.
+    /// The URL list: a file, or - for standard input; without it, the embedded origin's lists.
     pub(crate) urls: Option<PathBuf>,
     /// An arm to compare; may be given again, and may sweep with braces
     /// [default: seven arms that tell the models and clients apart].
@@ -49,7 +50,8 @@ pub(crate) struct StudyArgs {
     /// URLs in flight in each fetcher of an arm without :C.
     #[arg(long, value_name = "C", default_value_t = 32)]
     pub(crate) concurrency: u32,
-    /// Blocks to keep; one more runs first and is discarded [default: 10; with --memory-slope: 3].
+    /// Blocks to keep; one more runs first and is discarded [default: 10; with both servers or
+    /// --map: 6; with --memory-slope: 3].
     #[arg(long, value_name = "N")]
     pub(crate) blocks: Option<u32>,
     /// Seed of the order of arms and of the origin [default: drawn, and recorded].
@@ -78,6 +80,15 @@ pub(crate) struct StudyArgs {
     /// 600 and 1,800 in flight, on an embedded origin that answers after 300 ms.
     #[arg(long, conflicts_with = "urls")]
     pub(crate) memory_slope: bool,
+    /// Which arm is fastest, and which cheapest, where? Runs the arms at 20 servers: with delays of
+    /// 0, 1, 10 and 50 ms, and 0, 0.2 and 2 ms of work per response, free and under one lock
+    /// [default arms: five ways of keeping C URLs in flight].
+    #[arg(long, conflicts_with_all = ["urls", "aa", "memory_slope", "rate", "cpu_work", "server"])]
+    pub(crate) map: bool,
+    /// Without a list of one's own: the server that takes its time, the one that answers at once, or
+    /// both in turn [default: both; with --aa: slow].
+    #[arg(long, value_enum, value_name = "WHICH", conflicts_with_all = ["urls", "memory_slope"])]
+    pub(crate) server: Option<Server>,
     /// Where a browser finds the coordinator's pages: without --out a fleet's study is then kept by
     /// the coordinator alone, and its address is told.
     #[arg(long, value_name = "URL", env = "FANOUT_PAGES")]
@@ -105,6 +116,52 @@ pub(crate) struct StudyArgs {
     pub(crate) cpu_lock: bool,
 }
 
+/// `--server`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Server {
+    /// It takes its time: 8 ms on average.
+    Slow,
+    /// It answers at once.
+    Fast,
+    /// Both, block by block.
+    Both,
+}
+
+/// One server of a map, and the work per response there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cell {
+    pub(crate) delay: Duration,
+    pub(crate) work: Duration,
+    /// Whether the work is done under one lock per process.
+    pub(crate) lock: bool,
+}
+
+/// Delays in a map.
+const CELL_DELAYS_MS: [u64; 4] = [0, 1, 10, 50];
+/// Work per response in a map, in microseconds, and whether under one lock.
+const CELL_WORK_US: [(u64, bool); 5] =
+    [(0, false), (200, false), (200, true), (2_000, false), (2_000, true)];
+
+/// The cells of a map: delay by delay, from little work to much.
+pub(crate) fn map_cells() -> impl Iterator<Item = Cell> {
+    CELL_DELAYS_MS.into_iter().flat_map(|delay_ms| {
+        CELL_WORK_US.into_iter().map(move |(work_us, lock)| Cell {
+            delay: Duration::from_millis(delay_ms),
+            work: Duration::from_micros(work_us),
+            lock,
+        })
+    })
+}
+
+/// `delay 10ms work 200us lock`: a name without spaces at its ends or commas, for `trials.csv`.
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (delay, work) = (self.delay.as_millis(), self.work.as_micros());
+        let lock = if self.lock { " lock" } else { "" };
+        write!(f, "delay {delay}ms work {work}us{lock}")
+    }
+}
+
 /// The arms of a memory study that names none, without their concurrency.
 const SLOPE_ARMS: [&str; 4] = ["async", "threads", "async@reqwest", "threads@ureq"];
 
@@ -117,7 +174,7 @@ const BLOCKS_MAX: u32 = 10_000;
 const STUDIES_MAX: u32 = 10_000;
 
 /// A study, settled.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct StudySettings {
     pub(crate) common: Common,
     /// What to compare; the baseline is one of them.
@@ -132,6 +189,8 @@ pub(crate) struct StudySettings {
     pub(crate) time_budget: Option<Duration>,
     pub(crate) yes: bool,
     pub(crate) kind: StudyKind,
+    /// Which of fanout's own servers; a list of one's own has no use for it.
+    pub(crate) server: Server,
     pub(crate) control_unsampled: bool,
 }
 
@@ -149,6 +208,8 @@ pub(crate) enum StudyKind {
     },
     /// What one more URL in flight costs in memory.
     MemorySlope,
+    /// Which arm is fastest, and which cheapest, at which server.
+    Map,
 }
 
 impl StudySettings {
@@ -168,8 +229,11 @@ impl StudySettings {
             "URLs can be in flight",
         )?;
         let kind = kind(args)?;
-        let blocks = args.blocks.unwrap_or(match kind {
-            StudyKind::MemorySlope => 3,
+        let server = server(args, kind)?;
+        let blocks = args.blocks.unwrap_or(match (kind, server) {
+            (StudyKind::MemorySlope, _) => 3,
+            // With fewer the exact test cannot call a difference; with more it would take too long.
+            (StudyKind::Map, _) | (_, Server::Both) => 6,
             _ => 10,
         });
         let blocks = within("--blocks", blocks, 1..=BLOCKS_MAX, "can be run")?;
@@ -204,6 +268,7 @@ impl StudySettings {
             time_budget: time_budget.transpose()?,
             yes: args.yes,
             kind,
+            server,
             control_unsampled: args.control_unsampled,
         })
     }
@@ -233,14 +298,22 @@ fn check_in_study(args: &StudyArgs, hosts: &Limits) -> Result<(), SettingsError>
             "it needs as many URLs in flight as its arms say, all at its own origin; leave the limit out",
         ));
     }
+    if args.map && hosts.any() {
+        return Err(value(
+            "--map",
+            "with a limit per host",
+            "all its servers are one host, so every arm would wait for the limit; leave it out",
+        ));
+    }
     Ok(())
 }
 
 fn kind(args: &StudyArgs) -> Result<StudyKind, SettingsError> {
     let Some(studies) = args.aa else {
-        return Ok(match args.memory_slope {
-            true => StudyKind::MemorySlope,
-            false => StudyKind::Compare,
+        return Ok(match (args.memory_slope, args.map) {
+            (true, _) => StudyKind::MemorySlope,
+            (_, true) => StudyKind::Map,
+            _ => StudyKind::Compare,
         });
     };
     let inject = args.aa_inject.as_deref();
@@ -248,6 +321,20 @@ fn kind(args: &StudyArgs) -> Result<StudyKind, SettingsError> {
         studies: within("--aa", studies, 1..=STUDIES_MAX, "studies can be run")?,
         inject: inject.map_or(Ok(Duration::ZERO), |text| duration("--aa-inject", text))?,
     })
+}
+
+/// Which of fanout's own servers the study is about.
+fn server(args: &StudyArgs, kind: StudyKind) -> Result<Server, SettingsError> {
+    match (kind, args.server) {
+        (StudyKind::Calibrate { .. }, Some(Server::Both)) => Err(value(
+            "--server",
+            "both",
+            "with --aa one server is enough: say slow or fast, or leave it out",
+        )),
+        (_, Some(server)) => Ok(server),
+        (StudyKind::Compare, None) if args.urls.is_none() => Ok(Server::Both),
+        (_, None) => Ok(Server::Slow),
+    }
 }
 
 /// The arms to compare, and which of them is the baseline.
@@ -260,6 +347,7 @@ fn arms(
     let mut arms = match (kind, args.arms.is_empty()) {
         (StudyKind::MemorySlope, true) => slope_arms(&SLOPE_ARMS.map(str::to_owned))?,
         (StudyKind::MemorySlope, false) => slope_arms(&args.arms)?,
+        (StudyKind::Map, true) => Arm::parse_all(&map_arms(concurrency), each)?,
         (_, true) => Arm::parse_all(&default_arms(concurrency), each)?,
         (_, false) => Arm::parse_all(&args.arms, each)?,
     };
@@ -274,7 +362,7 @@ fn arms(
     };
     match kind {
         StudyKind::Calibrate { .. } => Ok((vec![arms.swap_remove(baseline)], 0)),
-        StudyKind::Compare | StudyKind::MemorySlope => Ok((arms, baseline)),
+        StudyKind::Compare | StudyKind::MemorySlope | StudyKind::Map => Ok((arms, baseline)),
     }
 }
 
@@ -310,5 +398,17 @@ fn default_arms(c: u32) -> [String; 7] {
         format!("2xasync:{}", c.div_ceil(2)),
         format!("threads:{c}@ureq"),
         format!("async:{c}@reqwest"),
+    ]
+}
+
+/// The arms of a map: one event loop and one process of threads, each also spread over several
+/// processes, and a process for every URL. All keep as many URLs in flight.
+fn map_arms(c: u32) -> [String; 5] {
+    [
+        format!("async:{c}"),
+        format!("threads:{c}"),
+        format!("2xasync:{}", c.div_ceil(2)),
+        format!("4xthreads:{}", c.div_ceil(4)),
+        format!("{}xsequential", c.min(FETCHERS_MAX)),
     ]
 }

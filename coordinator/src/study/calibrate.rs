@@ -7,6 +7,7 @@ use fanout_analysis::{record, statistics, text};
 use crate::{
     cli::exit::{CommandExit, Failure},
     study::{
+        part::Part,
         runner::{CONTROL_SUFFIX, StudyContext, StudyEnd, run_study},
         store::Store,
     },
@@ -16,6 +17,7 @@ use crate::{
 /// Runs the baseline against itself in so many studies.
 pub(super) async fn calibrate(
     on: &mut StudyContext<'_>,
+    parts: &[Part],
     seed: u64,
     studies: u32,
     inject: Duration,
@@ -26,7 +28,7 @@ pub(super) async fn calibrate(
     for number in 1..=studies {
         let own = store.within(&format!("{number:04}")).map_err(Failure::usage)?;
         let seed = seed.wrapping_add(number.into());
-        let (study, ended) = run_study(on, seed, inject, &own).await;
+        let (study, ended) = run_study(on, parts, seed, inject, &own).await;
         if ended? == StudyEnd::Interrupted {
             own.discard();
             exit = CommandExit::Interrupted;

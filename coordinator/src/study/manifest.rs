@@ -9,8 +9,8 @@ use fanout_proto::worker::Hello;
 use crate::{
     local::environment::{Environment, machine},
     settings::{StudySettings, cpus::list_text},
+    study::part::Part,
     terminal::command::without_secrets,
-    url_list::UrlList,
 };
 
 /// A seed for a study that names none.
@@ -30,12 +30,12 @@ pub(super) fn suspended() -> Option<Duration> {
 
 /// The manifest of a study about to start.
 pub(super) fn describe(
-    settings: &StudySettings,
+    part: &Part,
     seed: u64,
-    list: &UrlList,
     environment: &Environment<'_>,
     command: &[String],
 ) -> Manifest {
+    let Part { settings, list, .. } = part;
     let common = &settings.common;
     let workers: Vec<_> = environment
         .fleet
@@ -51,6 +51,7 @@ pub(super) fn describe(
         list: list.source().to_string(),
         urls: list.len(),
         list_sha256: list.sha256().to_owned(),
+        delay_s: part.delay.map(|delay| delay.as_secs_f64()),
         skipped_lines: list.skipped_lines(),
         repeat: common.repeat,
         seed,

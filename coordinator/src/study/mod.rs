@@ -4,13 +4,14 @@ mod block_workers;
 mod calibrate;
 mod manifest;
 mod origin;
+mod part;
 mod runner;
 mod schedule;
 pub(crate) mod store;
 
 pub(crate) use origin::client as origin_client;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use fanout_analysis::record::{self, Study};
 use fanout_engine::{ledger::Split, politeness::MODEST_MAX_PER_HOST};
@@ -22,9 +23,11 @@ use crate::{
         signals::RunSignals,
     },
     run::Stop,
-    settings::{Common, SLOPE_CONCURRENCIES, StudyKind, StudySettings},
+    settings::{Common, StudyKind, StudySettings},
     study::{
         calibrate::calibrate,
+        origin::OriginProbe,
+        part::Part,
         runner::{StudyContext, StudyEnd, run_study},
         store::Store,
     },
@@ -58,7 +61,7 @@ pub(crate) struct PreparedStudy {
     pub(crate) settings: StudySettings,
     seed: u64,
     /// `None`: the origin's.
-    own: Option<UrlList>,
+    own: Option<Arc<UrlList>>,
     store: Store,
     command: Vec<String>,
 }
@@ -86,7 +89,7 @@ impl PreparedStudy {
         Ok(Self {
             seed: settings.seed.unwrap_or_else(manifest::fresh_seed),
             settings,
-            own,
+            own: own.map(Arc::new),
             store,
             command,
         })
@@ -104,34 +107,40 @@ impl PreparedStudy {
         stop: &Stop,
         reporter: &dyn Reporter,
     ) -> Result<CommandExit, Failure> {
-        let made;
-        let list = match &self.own {
+        let parts = match &self.own {
             Some(list) => {
                 // The list is what is fetched; the origin has no part in it.
                 environment.origin = None;
-                list
+                vec![Part::own(&self.settings, list)]
             }
             None => {
-                made = built_in(&self.settings, &environment, self.seed)
-                    .inspect_err(|_| self.store.discard())?;
-                &made
+                let origin = environment.origin.as_ref();
+                let origin = origin.ok_or_else(|| Failure::no_fleet("the origin has no address"));
+                origin
+                    .and_then(|origin| Part::at_origin(&self.settings, &origin.url, self.seed))
+                    .inspect_err(|_| self.store.discard())?
             }
         };
-        let mut on = StudyContext {
-            settings: &self.settings,
-            command: &self.command,
-            list,
-            environment,
-            stop,
-            reporter,
-        };
+        let probe = OriginProbe::new(environment.origin.as_ref().map(|origin| &*origin.url));
+        if let Some(origin) = environment.origin.as_mut().filter(|origin| !origin.embedded) {
+            origin.threads = probe.threads().await.unwrap_or_default();
+        }
+        if self.settings.kind == StudyKind::Map {
+            let minutes = Part::expected(&parts).as_secs_f64() / 60.0;
+            let (cells, arms) = (parts.len(), self.settings.arms.len());
+            reporter.say(&format!(
+                "a map of {cells} cells and {arms} arms takes about {minutes:.1} min"
+            ));
+        }
+        let command = &self.command;
+        let mut on = StudyContext { command, environment, probe, stop, reporter };
         match self.settings.kind {
             StudyKind::Calibrate { studies, inject } => {
-                calibrate(&mut on, self.seed, studies, inject, &self.store).await
+                calibrate(&mut on, &parts, self.seed, studies, inject, &self.store).await
             }
-            StudyKind::Compare | StudyKind::MemorySlope => {
-                let (study, ended) =
-                    run_study(&mut on, self.seed, Duration::ZERO, &self.store).await;
+            StudyKind::Compare | StudyKind::MemorySlope | StudyKind::Map => {
+                let none = Duration::ZERO;
+                let (study, ended) = run_study(&mut on, &parts, self.seed, none, &self.store).await;
                 conclude_and_show(study, &self.store, ended, reporter).await
             }
         }
@@ -145,7 +154,7 @@ async fn conclude_and_show(
     reporter: &dyn Reporter,
 ) -> Result<CommandExit, Failure> {
     let interrupted = !matches!(ended, Ok(StudyEnd::Complete | StudyEnd::OutOfTime));
-    if study.trials.is_empty() {
+    if study.parts().next().is_none() {
         store.discard();
         ended?;
         return Ok(CommandExit::Interrupted);
@@ -160,12 +169,14 @@ async fn conclude_and_show(
     })
 }
 
-/// Whether every arm has a valid trial.
+/// Whether every arm has a valid trial, at every server.
 fn comparable(study: &Study) -> bool {
-    let abandoned = study.trials.iter().any(|t| t.valid && t.abandoned > 0);
-    let measured =
-        |arm: &record::ArmRecord| study.trials.iter().any(|t| t.valid && t.arm == arm.name);
-    !abandoned && study.arms.iter().all(measured)
+    study.parts().all(|part| {
+        let measured =
+            |arm: &record::ArmRecord| part.trials.iter().any(|t| t.valid && t.arm == arm.name);
+        let abandoned = part.trials.iter().any(|t| t.valid && t.abandoned > 0);
+        !abandoned && part.arms.iter().all(measured)
+    })
 }
 
 /// Where the requests will go, and whether that is wanted.
@@ -206,32 +217,6 @@ fn spare_others(common: &mut Common, list: &UrlList, reporter: &dyn Reporter) {
         "at most {MODEST_MAX_PER_HOST} requests of a host at a time, which arms with more in flight may \
          feel; --max-per-host N sets another limit"
     ));
-}
-
-/// The embedded origin's list: what the kind of study asks for.
-fn built_in(
-    settings: &StudySettings,
-    environment: &Environment<'_>,
-    seed: u64,
-) -> Result<UrlList, Failure> {
-    let origin = environment.origin.as_ref();
-    let origin = origin.ok_or_else(|| Failure::no_fleet("the origin has no address"))?;
-    let base = &origin.url;
-    let repeat = settings.common.repeat;
-    let made = match settings.kind {
-        StudyKind::MemorySlope => {
-            let most = SLOPE_CONCURRENCIES.into_iter().max().unwrap_or(1);
-            let base = base.trim_end_matches('/');
-            // As many URLs as the largest arm has slots, so that all are in use at
-            // once, for long enough to be sampled.
-            let lines = (0..most).map(|i| format!("{base}/{i}?delay=300ms&size=64"));
-            UrlList::from_lines(Source::BuiltIn, lines, repeat)
-        }
-        StudyKind::Compare | StudyKind::Calibrate { .. } => {
-            UrlList::from_lines(Source::BuiltIn, fanout_origin::builtin(base, seed), repeat)
-        }
-    };
-    made.map_err(Failure::usage)
 }
 
 #[cfg(test)]

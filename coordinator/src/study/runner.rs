@@ -1,9 +1,10 @@
-//! One study: its blocks, and the trials in them.
+//! One study: its blocks, and the trials in them. A study of several servers runs each block at
+//! all of them before the next one begins, so that what drifts drifts for all.
 
 use std::time::Duration;
 
 use fanout_analysis::{
-    record::{self, SCHEMA_VERSION, Study},
+    record::{self, Regime, SCHEMA_VERSION, Study},
     validity, vote,
 };
 use fanout_engine::trial::{AbortReason, TrialEnd};
@@ -15,13 +16,12 @@ use crate::{
     cli::exit::Failure,
     local::environment::Environment,
     run::{self, Outcome, Stop, TrialRequest},
-    settings::StudySettings,
+    settings::{StudyKind, StudySettings},
     study::{
-        block_workers::BlockWorkers, manifest, origin::OriginProbe, schedule::block_order,
-        store::Store,
+        block_workers::BlockWorkers, manifest, origin::OriginProbe, part::Part,
+        schedule::block_order, store::Store,
     },
     terminal::reporter::{Report, Reporter},
-    url_list::UrlList,
 };
 
 /// An arm slower than this many times the baseline runs in few blocks only.
@@ -47,48 +47,109 @@ struct StudyArm {
 
 /// What studies run on.
 pub(super) struct StudyContext<'a> {
-    pub(super) settings: &'a StudySettings,
     pub(super) command: &'a [String],
-    pub(super) list: &'a UrlList,
     pub(super) environment: Environment<'a>,
+    pub(super) probe: OriginProbe,
     pub(super) stop: &'a Stop,
     pub(super) reporter: &'a dyn Reporter,
 }
 
-/// Runs one study, as far as it comes.
+/// Runs one study, as far as it comes: the parts in turn, block by block.
 pub(super) async fn run_study(
     on: &mut StudyContext<'_>,
+    parts: &[Part],
     seed: u64,
     inject: Duration,
     store: &Store,
 ) -> (Study, Result<StudyEnd, Failure>) {
-    let entries = entries(on.settings, inject);
     on.environment.fleet.catch_up();
-    let origin = on.environment.origin.as_mut();
-    let probe = OriginProbe::new(origin.as_ref().map(|origin| &*origin.url));
-    if let Some(origin) = origin.filter(|origin| !origin.embedded) {
-        origin.threads = probe.threads().await.unwrap_or_default();
-    }
-    let study = Study {
+    let began = Instant::now();
+    let runners = parts.iter().zip(0..).map(|(part, number)| Runner {
+        part,
+        number,
+        seed,
+        entries: entries(&part.settings, inject),
+        workers: BlockWorkers::default(),
+        study: Study::default(),
+    });
+    let mut runners: Vec<_> = runners.collect();
+    let mut study = not_yet_run(on, &runners, seed);
+    let ended = blocks(on, &mut runners, &mut study, began, store).await;
+    on.reporter.tell(Report::Idle);
+    study.manifest.elapsed_s = began.elapsed().as_secs_f64();
+    (study, ended)
+}
+
+/// The record of a study before its first trial.
+fn not_yet_run(on: &StudyContext<'_>, runners: &[Runner<'_>], seed: u64) -> Study {
+    let empty = |runner: &Runner<'_>| Study {
         schema_version: SCHEMA_VERSION,
-        manifest: manifest::describe(on.settings, seed, on.list, &on.environment, on.command),
-        arms: entries.iter().map(record_arm).collect(),
+        manifest: manifest::describe(runner.part, seed, &on.environment, on.command),
+        arms: runner.entries.iter().map(record_arm).collect(),
         ..Study::default()
     };
-    let mut runner = Runner {
-        seed,
-        on,
-        entries,
-        workers: BlockWorkers::default(),
-        probe,
-        study,
-        store,
-        began: Instant::now(),
+    let regime = |runner: &Runner<'_>| Regime {
+        name: runner.part.name.clone(),
+        delay_s: runner.part.delay.map(|delay| delay.as_secs_f64()),
+        cpu_work_s: runner.part.settings.common.cpu_work.as_secs_f64(),
+        cpu_lock: runner.part.settings.common.cpu_lock,
+        study: empty(runner),
     };
-    let ended = runner.blocks().await;
-    runner.on.reporter.tell(Report::Idle);
-    runner.study.manifest.elapsed_s = runner.began.elapsed().as_secs_f64();
-    (runner.study, ended)
+    let Some((first, others)) = runners.split_first() else { return Study::default() };
+    let mut study = empty(first);
+    if first.part.settings.kind == StudyKind::Map {
+        study.regimes = runners.iter().map(regime).collect();
+        // Of all cells together; what differs between them stands with them.
+        study.manifest.urls = runners.iter().map(|runner| runner.part.list.len()).sum();
+        study.manifest.list_sha256 = String::new();
+        study.manifest.delay_s = None;
+    } else {
+        study.regimes = others.iter().map(regime).collect();
+    }
+    study
+}
+
+/// The record of one part within that of the whole.
+fn record_of(study: &mut Study, part: usize, parts: usize) -> &mut Study {
+    let beside = parts - study.regimes.len();
+    match part.checked_sub(beside) {
+        None => study,
+        Some(regime) => &mut study.regimes[regime].study,
+    }
+}
+
+async fn blocks(
+    on: &mut StudyContext<'_>,
+    runners: &mut [Runner<'_>],
+    study: &mut Study,
+    began: Instant,
+    store: &Store,
+) -> Result<StudyEnd, Failure> {
+    let Some(settings) = runners.first().map(|runner| &runner.part.settings) else {
+        return Ok(StudyEnd::Complete);
+    };
+    let parts = runners.len();
+    for block in 0..=settings.blocks {
+        if settings.time_budget.is_some_and(|budget| began.elapsed() > budget) {
+            on.reporter.say(&format!("the time budget is used up after {block} blocks"));
+            return Ok(StudyEnd::OutOfTime);
+        }
+        for (at, runner) in runners.iter_mut().enumerate() {
+            let record = record_of(study, at, parts);
+            std::mem::swap(&mut runner.study, record);
+            let part_began = Instant::now();
+            let goes_on = runner.block(on, block).await;
+            runner.study.manifest.elapsed_s += part_began.elapsed().as_secs_f64();
+            std::mem::swap(&mut runner.study, record);
+            if !goes_on? {
+                return Ok(StudyEnd::Interrupted);
+            }
+        }
+        if let Err(error) = store.keep_part(study) {
+            warn!(%error, "cannot keep the study so far");
+        }
+    }
+    Ok(StudyEnd::Complete)
 }
 
 /// How the blocks came to an end.
@@ -99,48 +160,41 @@ pub(super) enum StudyEnd {
     Interrupted,
 }
 
-struct Runner<'a, 'c> {
-    on: &'a mut StudyContext<'c>,
+/// One part of a study.
+struct Runner<'a> {
+    part: &'a Part,
+    /// Its place among the parts.
+    number: u32,
     entries: Vec<StudyArm>,
     seed: u64,
     workers: BlockWorkers,
-    probe: OriginProbe,
     study: Study,
-    store: &'a Store,
-    began: Instant,
 }
 
-impl Runner<'_, '_> {
-    async fn blocks(&mut self) -> Result<StudyEnd, Failure> {
-        for block in 0..=self.on.settings.blocks {
-            let budget = self.on.settings.time_budget;
-            if budget.is_some_and(|budget| self.began.elapsed() > budget) {
-                let text = format!("the time budget is used up after {block} blocks");
-                self.on.reporter.say(&text);
-                return Ok(StudyEnd::OutOfTime);
-            }
-            let fleet = &mut self.on.environment.fleet;
-            self.workers.refresh(block, fleet, &mut self.study.manifest);
-            let baseline = self.on.settings.baseline;
-            let order = block_order(self.seed, self.entries.len(), baseline, block);
-            let mut goes_on = self.turns(block, order).await?;
-            if goes_on {
-                let retries = self.retries(block);
-                goes_on = self.turns(block, retries).await?;
-            }
-            if !goes_on {
-                return Ok(StudyEnd::Interrupted);
-            }
-            self.shorten(block);
-            if let Err(error) = self.store.keep_part(&self.study) {
-                warn!(%error, "cannot keep the study so far");
-            }
+impl Runner<'_> {
+    /// Runs a block; says whether the study goes on.
+    async fn block(&mut self, on: &mut StudyContext<'_>, block: u32) -> Result<bool, Failure> {
+        self.workers.refresh(block, on.environment.fleet, &mut self.study.manifest);
+        let baseline = self.part.settings.baseline;
+        let order = block_order(self.seed, self.number, self.entries.len(), baseline, block);
+        let mut goes_on = self.turns(on, block, order).await?;
+        if goes_on {
+            let retries = self.retries(block);
+            goes_on = self.turns(on, block, retries).await?;
         }
-        Ok(StudyEnd::Complete)
+        if goes_on {
+            self.shorten(block);
+        }
+        Ok(goes_on)
     }
 
     /// These arms' turns in one block; says whether the study goes on.
-    async fn turns(&mut self, block: u32, arms: Vec<usize>) -> Result<bool, Failure> {
+    async fn turns(
+        &mut self,
+        on: &mut StudyContext<'_>,
+        block: u32,
+        arms: Vec<usize>,
+    ) -> Result<bool, Failure> {
         for arm in arms {
             if self.study.arms[arm].shortened.is_some() && block > SLOW_BLOCKS {
                 continue;
@@ -151,12 +205,14 @@ impl Runner<'_, '_> {
             let limit = baseline_s.map(|s| Duration::from_secs_f64(s * SLOW_FACTOR));
             let limit = limit.map(|limit| limit.max(Duration::from_millis(200)));
             for retry in 0..=RETRIES {
-                let (outcome, mut trial) = self.trial(block, arm, limit).await?;
+                let (outcome, mut trial) = self.trial(on, block, arm, limit).await?;
                 let cancelled = matches!(outcome.end, TrialEnd::Aborted(AbortReason::Cancelled));
-                if cancelled && self.on.stop.cancel.is_cancelled() {
+                if cancelled && on.stop.cancel.is_cancelled() {
                     return Ok(false);
                 }
-                trial.invalid_reasons = self.check(&outcome.end, &trial, arm, retry < RETRIES)?;
+                // On a fleet, workers come back.
+                let may_retry = retry < RETRIES && on.environment.patience.is_some();
+                trial.invalid_reasons = self.check(&outcome.end, &trial, arm, may_retry)?;
                 trial.valid = trial.invalid_reasons.is_empty() && !trial.discarded;
                 self.study.trials.push(trial);
                 let latest = self.study.trials.len() - 1;
@@ -190,10 +246,7 @@ impl Runner<'_, '_> {
             TrialEnd::Aborted(reason @ AbortReason::Setup(_)) => {
                 Err(Failure::usage(failed(reason)))
             }
-            // On a fleet, workers come back.
-            TrialEnd::Aborted(reason) if self.on.environment.patience.is_some() && may_retry => {
-                Ok(vec![reason.to_string()])
-            }
+            TrialEnd::Aborted(reason) if may_retry => Ok(vec![reason.to_string()]),
             TrialEnd::Aborted(reason) => Err(Failure::no_fleet(failed(reason))),
         }
     }
@@ -230,35 +283,32 @@ impl Runner<'_, '_> {
 
     async fn trial(
         &mut self,
+        on: &mut StudyContext<'_>,
         block: u32,
         arm: usize,
         limit: Option<Duration>,
     ) -> Result<(Outcome, record::TrialRecord), Failure> {
         let entry = &self.entries[arm];
-        let environment = &mut self.on.environment;
-        let assigned = self.workers.assign(
-            block,
-            &entry.arm,
-            environment,
-            self.on.stop,
-            &mut self.study.manifest,
-        );
+        let Part { name, settings, list, .. } = self.part;
+        let manifest = &mut self.study.manifest;
+        let environment = &mut on.environment;
+        let assigned = self.workers.assign(block, &entry.arm, environment, on.stop, manifest);
         let placement = assigned.await?;
-        let common = &self.on.settings.common;
-        let blocks = self.on.settings.blocks;
-        let what = match block {
-            0 => format!("warm-up      {:<20}", entry.name),
-            _ => format!("block {block:>2}/{blocks:<3} {:<20}", entry.name),
+        let common = &settings.common;
+        let when = match block {
+            0 => "warm-up".to_owned(),
+            _ => format!("block {block:>2}/{}", settings.blocks),
         };
-        let begins = Report::Trial(&what, self.on.list.len());
-        self.on.reporter.tell(begins);
-        self.probe.begin().await;
+        let what = [when.as_str(), name, &format!("{:<20}", entry.name)];
+        let what = what.into_iter().filter(|word| !word.is_empty());
+        on.reporter.tell(Report::Trial(&what.collect::<Vec<_>>().join("  "), list.len()));
+        on.probe.begin().await;
         let boot = manifest::suspended();
         let mut setup = common.setup(&entry.arm, false);
         setup.cpu_work += entry.extra_work;
         let request = TrialRequest {
             id: environment.fleet.next_trial(),
-            list: self.on.list,
+            list,
             setup: &setup,
             pace: &|fetcher| common.pace(&entry.arm, fetcher.0),
             placement,
@@ -268,14 +318,14 @@ impl Runner<'_, '_> {
             memory_interval: entry.sampled.then_some(run::MEMORY_INTERVAL),
             limit,
             hosts: common.hosts,
-            observe: &|progress| self.on.reporter.report(Report::Progress(progress)),
+            observe: &|progress| on.reporter.report(Report::Progress(progress)),
         };
-        let mut outcome = run::run(environment.fleet, request, self.on.stop, &mut ())
+        let mut outcome = run::run(environment.fleet, request, on.stop, &mut ())
             .await
             .map_err(Failure::incomplete)?;
         self.workers.note_losses(block, environment.fleet, &mut self.study.manifest);
         let mut trial = std::mem::take(&mut outcome.trial);
-        trial.origin = self.probe.end(trial.makespan_s).await;
+        trial.origin = on.probe.end(trial.makespan_s).await;
         trial.suspended_s = boot
             .zip(manifest::suspended())
             .map(|(before, after)| after.saturating_sub(before).as_secs_f64());
@@ -291,23 +341,23 @@ impl Runner<'_, '_> {
     }
 
     fn baseline_makespan_s(&self) -> Option<f64> {
-        let name = &self.entries.get(self.on.settings.baseline)?.name;
+        let name = &self.entries.get(self.part.settings.baseline)?.name;
         self.study.trials.iter().find(|t| t.block == 0 && t.arm == *name)?.makespan_s
     }
 
     /// After the warm-up: which arms are so slow that few blocks must do?
     fn shorten(&mut self, block: u32) {
-        if block != 0 || self.on.settings.blocks <= SLOW_BLOCKS {
+        if block != 0 || self.part.settings.blocks <= SLOW_BLOCKS {
             return;
         }
         for (arm, entry) in self.study.arms.iter_mut().zip(&self.entries) {
             let stopped = self.study.trials.iter().any(|trial| {
-                trial.arm == entry.name && trial.completed + trial.failed < self.on.list.len()
+                trial.arm == entry.name && trial.completed + trial.failed < self.part.list.len()
             });
             if stopped {
                 arm.shortened = Some(format!(
                     "it takes more than {SLOW_FACTOR}× the baseline's time, so it ran in {SLOW_BLOCKS} of {} blocks",
-                    self.on.settings.blocks
+                    self.part.settings.blocks
                 ));
             }
         }
@@ -323,7 +373,10 @@ fn entries(settings: &StudySettings, inject: Duration) -> Vec<StudyArm> {
         sampled: !(control && settings.control_unsampled),
     };
     let mut entries: Vec<_> = settings.arms.iter().map(|arm| entry(arm, false)).collect();
-    if let Some(baseline) = settings.arms.get(settings.baseline) {
+    // In a map there are too many cells for one in each.
+    if settings.kind != StudyKind::Map
+        && let Some(baseline) = settings.arms.get(settings.baseline)
+    {
         entries.push(entry(baseline, true));
     }
     entries

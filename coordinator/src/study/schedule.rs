@@ -3,12 +3,19 @@
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha12Rng;
 
-/// Every arm once, in a fresh random order that the seed gives. The first block,
-/// which is discarded, begins with the baseline, so that slow arms can be told there.
-pub(super) fn block_order(seed: u64, arms: usize, baseline: usize, block: u32) -> Vec<usize> {
+/// Every arm once, in a fresh random order that the seed gives, another one in every part of the
+/// study. The first block, which is discarded, begins with the baseline, so that slow arms can be
+/// told there.
+pub(super) fn block_order(
+    seed: u64,
+    part: u32,
+    arms: usize,
+    baseline: usize,
+    block: u32,
+) -> Vec<usize> {
     let mut order: Vec<_> = (0..arms).collect();
     let mut rng = ChaCha12Rng::seed_from_u64(seed);
-    rng.set_stream(block.into());
+    rng.set_stream(u64::from(part) << 32 | u64::from(block));
     order.shuffle(&mut rng);
     if block == 0 {
         order.sort_by_key(|arm| *arm != baseline);
@@ -22,15 +29,16 @@ mod tests {
 
     #[test]
     fn every_arm_has_one_turn_in_an_order_that_the_seed_gives() {
-        let orders: Vec<_> = (1..=10).map(|block| block_order(7, 8, 2, block)).collect();
+        let orders: Vec<_> = (1..=10).map(|block| block_order(7, 0, 8, 2, block)).collect();
         for block in &orders {
             let mut sorted = block.clone();
             sorted.sort_unstable();
             assert_eq!(sorted, (0..8).collect::<Vec<_>>());
         }
         assert!(orders.windows(2).all(|pair| pair[0] != pair[1]));
-        assert_eq!(orders[2], block_order(7, 8, 2, 3));
-        assert_ne!(orders[0], block_order(8, 8, 2, 1));
-        assert_eq!(block_order(7, 8, 2, 0)[0], 2);
+        assert_eq!(orders[2], block_order(7, 0, 8, 2, 3));
+        assert_ne!(orders[0], block_order(7, 1, 8, 2, 1));
+        assert_ne!(orders[0], block_order(8, 0, 8, 2, 1));
+        assert_eq!(block_order(7, 0, 8, 2, 0)[0], 2);
     }
 }
