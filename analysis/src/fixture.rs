@@ -22,7 +22,7 @@ use crate::{
 const MIB: u64 = 1024 * 1024;
 const CONNECT_US: u64 = 180;
 /// Requests kept for the picture of one trial per arm.
-const REQUESTS_KEPT: usize = 400;
+const REQUESTS_KEPT: usize = 1024;
 
 /// The study that runs by default, with one trial lost and repeated.
 #[must_use]

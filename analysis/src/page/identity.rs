@@ -84,14 +84,14 @@ impl ArmKind {
     ];
 
     fn of(arm: &ArmRecord) -> Self {
-        match (arm.known_model(), arm.processes > 1) {
-            (Some(Model::Sequential), false) => Self::Sequential,
-            (Some(Model::Sequential), true) => Self::MultiProcess,
-            (Some(Model::Threads), false) => Self::Threads,
-            (Some(Model::Async), false) => Self::Async,
-            (Some(Model::AsyncMt), false) => Self::AsyncMt,
-            (Some(_), true) => Self::Hybrid,
-            (None, _) => Self::Other,
+        match arm.known_model() {
+            None => Self::Other,
+            Some(model) if arm.processes > 1 && model.takes_concurrency() => Self::Hybrid,
+            Some(_) if arm.processes > 1 => Self::MultiProcess,
+            Some(Model::Sequential) => Self::Sequential,
+            Some(Model::Threads) => Self::Threads,
+            Some(Model::Async) => Self::Async,
+            Some(Model::AsyncMt) => Self::AsyncMt,
         }
     }
 

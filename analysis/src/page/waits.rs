@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Most lanes drawn of one arm.
-const LANES_MAX: usize = 32;
+const LANES_MAX: usize = 16;
 /// Most requests drawn of all arms together; the time axis ends where more would begin.
 const REQUESTS_MAX: usize = 6000;
 /// A lane wants this many pixels for a usual request.
@@ -54,16 +54,14 @@ pub(super) fn waits(view: &StudyView<'_>) -> Markup {
     if runs.is_empty() {
         return html! { p.missing { "No trial has its single requests on record." } };
     }
-    let known: Vec<f64> = runs.iter().map(|run| run.known_s).collect();
-    let busy_end = time_limit(&known, 1.05);
-    let lanes_end = lanes_end(&runs).min(busy_end);
+    let end_s = shared_end(&runs);
     let first = runs.iter().position(|run| run.row.summary.baseline);
     let first = first.unwrap_or(0);
-    let px_per_s = px_per_s(&runs, lanes_end);
+    let px_per_s = px_per_s(&runs, end_s);
     let names_px = runs.iter().map(RecordedRun::names_px).fold(0.0, f64::max);
     let body = html! {
         (legend(&["idle", "connect", "wait", "body"], true))
-        (for_both("How many of each arm's slots were busy", |room| strips(&runs, busy_end, room)))
+        (for_both("How many of each arm's slots were busy", |room| strips(&runs, end_s, room)))
         div.waits {
             div.tabs role="radiogroup" aria-label="Requests of which arm" {
                 @for (at, run) in runs.iter().enumerate() {
@@ -74,17 +72,14 @@ pub(super) fn waits(view: &StudyView<'_>) -> Markup {
                 }
             }
             @for run in &runs {
-                div class={ "pane p" (run.row.id) } { (lanes(run, lanes_end, px_per_s, names_px)) }
+                div class={ "pane p" (run.row.id) } { (lanes(run, end_s, px_per_s, names_px)) }
             }
         }
     };
     let caption = html! { p.caption {
         "Above: how many slots (places for a URL in flight) were busy. Below: every request in its slot; switch between arms, the time axis stays. Much “waiting for the server” means that the server sets the pace; “idle” is time in which a slot fetched nothing, so little of it is good."
-        @if runs.iter().any(|run| run.goes_on(busy_end)) {
-            " ▸ marks a run that goes on: the axis ends at " (format::duration(busy_end))
-            @if runs.iter().any(|run| !run.whole) { ", and only the first requests of a run are on record" }
-            "."
-        }
+        " Every picture shows the same time, up to " (format::duration(end_s)) "."
+        @if runs.iter().any(|run| run.goes_on(end_s)) { " ▸ marks a trial that goes on." }
     } };
     html! { (body) (caption) }
 }
@@ -213,11 +208,14 @@ fn end_of_lane(lane: &[&Request]) -> f64 {
     lane.iter().map(|r| end_of(r)).fold(0.0, f64::max)
 }
 
-/// Where the lanes end: the axis that all share, or sooner when it would hold too many requests.
-fn lanes_end(runs: &[RecordedRun<'_>]) -> f64 {
+/// Where the axis that all share ends: with the longest run, sooner where that would squash the
+/// others, and no later than every arm's record, so that what is not drawn did not happen.
+fn shared_end(runs: &[RecordedRun<'_>]) -> f64 {
+    let known: Vec<f64> = runs.iter().map(|run| run.known_s).collect();
+    let cut_short = runs.iter().filter(|run| !run.whole).map(|run| run.known_s);
     let starts = sorted(runs, |request| request.start_s);
-    let end = starts.get(REQUESTS_MAX).copied();
-    end.filter(|end| *end > 0.0).unwrap_or(f64::INFINITY)
+    let crowded = starts.get(REQUESTS_MAX).copied().filter(|start| *start > 0.0);
+    cut_short.chain(crowded).fold(time_limit(&known, 1.05), f64::min)
 }
 
 fn px_per_s(runs: &[RecordedRun<'_>], end_s: f64) -> f64 {
@@ -350,7 +348,7 @@ fn lanes(run: &RecordedRun<'_>, end_s: f64, px_per_s: f64, names_px: f64) -> Mar
     let track = html! {
         (x_axis(Area { left: 0.0, right: width, top: 0.0, bottom }, &ticks))
         @for (at, (slot, lane)) in shown.iter().enumerate() {
-            @let until = if run.whole { end_s } else { end_of_lane(lane) };
+            @let until = run.known_s.min(end_s);
             (drawn_lane(lane, &label(*slot), &x, until, top + pitch * at as f64, bar))
         }
     };

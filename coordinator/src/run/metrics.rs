@@ -15,10 +15,8 @@ use fanout_proto::{
     time::{micros, seconds},
 };
 
-/// Requests kept for the picture of who waits when.
-const REQUESTS_KEPT: usize = 640;
-/// Of each slot, at most this many of them.
-const REQUESTS_PER_SLOT: usize = 40;
+/// Requests kept for the picture of who waits when: those of a whole trial of the built-in list.
+const REQUESTS_KEPT: usize = 1024;
 /// Memory samples kept; past that every second one goes.
 const MEMORY_POINTS_MAX: usize = 400;
 /// An event loop's timer has a resolution of 1 ms; what comes later is late.
@@ -58,7 +56,6 @@ pub struct TrialMetrics {
     wait_us: u64,
     body_us: u64,
     requests: Vec<Request>,
-    requests_of_slot: BTreeMap<(FetcherId, u32), usize>,
     lost_workers: Vec<WorkerId>,
     lag_us: u64,
 }
@@ -127,19 +124,15 @@ impl TrialMetrics {
             self.lag_us = self.lag_us.saturating_add(since_go_us.saturating_sub(end_us));
             own.slots = own.slots.max(c.slot.saturating_add(1));
             if self.requests.len() < REQUESTS_KEPT {
-                let of_slot = self.requests_of_slot.entry((fetcher, c.slot)).or_default();
-                if *of_slot < REQUESTS_PER_SLOT {
-                    *of_slot += 1;
-                    self.requests.push(Request {
-                        fetcher: fetcher.0,
-                        slot: c.slot,
-                        start_s: seconds(c.start_us),
-                        connect_s: seconds(connect_us),
-                        first_byte_s: first_byte_us.map(seconds),
-                        duration_s: seconds(c.duration_us),
-                        ok: c.outcome == Outcome::Ok,
-                    });
-                }
+                self.requests.push(Request {
+                    fetcher: fetcher.0,
+                    slot: c.slot,
+                    start_s: seconds(c.start_us),
+                    connect_s: seconds(connect_us),
+                    first_byte_s: first_byte_us.map(seconds),
+                    duration_s: seconds(c.duration_us),
+                    ok: c.outcome == Outcome::Ok,
+                });
             }
         }
     }
