@@ -4,16 +4,22 @@ use std::collections::BTreeMap;
 
 use crate::{
     format,
-    record::{Study, TrialRecord},
-    statistics::{ALPHA, blocks_needed, median, usable},
+    record::{ArmRecord, Study, TrialRecord},
+    statistics::{ALPHA, blocks_needed, median, summaries, usable},
     text::{counted, counted_were},
 };
 
 /// From this share of busy threads on the origin may have been the limit.
 const ORIGIN_BUSY: f64 = 0.85;
 
+/// Outcomes that are counted elsewhere.
+const ENDS_THAT_ARE_NO_FAILURE: [&str; 2] = ["ok", "abandoned"];
+
 /// Fewer processors than this are shared by origin, coordinator and fetchers.
 const CPUS_APART: usize = 4;
+
+/// An arm whose slots had no URL for more than this share of their time was held back by fanout.
+const STARVED: f64 = 0.03;
 
 /// An arm that waited for hosts for more than this share of its time was held
 /// back by the limits per host.
@@ -29,6 +35,7 @@ pub(crate) fn caveats(study: &Study) -> Vec<String> {
         failures(study),
         fixed_rate(study),
         held_back(study),
+        starved(study),
         busy_origin(study),
         shared_machine(study),
         different_totals(study),
@@ -63,6 +70,29 @@ fn held_back(study: &Study) -> Option<String> {
             "{} held arms back: for this share of the makespan they had slots free and no host that they were \
              allowed to ask: {}. So they are compared under that limit, not at their own pace.",
             limits.join(" and "),
+            each.join(", ")
+        )
+    })
+}
+
+/// Arms whose slots waited for URLs: that is fanout's time, not the arm's.
+fn starved(study: &Study) -> Option<String> {
+    let share = |arm: &ArmRecord, trial: &TrialRecord| {
+        let slot_time_s = trial.fetch_makespan_s? * arm.slots() as f64;
+        (slot_time_s > 0.0).then_some(trial.starved_s? / slot_time_s)
+    };
+    let arms = study.arms.iter().filter(|arm| !arm.control);
+    let each: Vec<_> = arms
+        .filter_map(|arm| {
+            let trials = study.trials.iter().filter(|trial| trial.arm == arm.name && usable(trial));
+            let share = median(trials.filter_map(|trial| share(arm, trial)))?;
+            (share > STARVED).then(|| format!("{} {}", arm.name, format::percent(share)))
+        })
+        .collect();
+    (!each.is_empty()).then(|| {
+        format!(
+            "Slots waited for fanout: for this share of their time they had no URL, though the list had \
+             some left: {}. That time is the coordinator's and the workers', not the arm's.",
             each.join(", ")
         )
     })
@@ -144,27 +174,34 @@ fn turned_away(study: &Study) -> Option<String> {
     ))
 }
 
+/// Failures of every attempt, also of those that were run again.
 fn failures(study: &Study) -> Option<String> {
-    let mut worst: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    for trial in study.trials.iter().filter(|trial| usable(trial)) {
-        let urls = trial.completed + trial.failed + trial.abandoned;
-        let seen = worst.entry(&trial.arm).or_default();
-        *seen = (seen.0 + trial.failed, seen.1 + urls);
-    }
-    let failed: Vec<String> = worst
-        .iter()
-        .filter(|(_, (failed, _))| *failed > 0)
-        .map(|(arm, (failed, urls))| {
-            format!(
-                "{arm} {} of {} ({})",
-                format::count(*failed),
-                format::count(*urls),
-                format::percent(*failed as f64 / *urls as f64)
-            )
-        })
-        .collect();
-    (!failed.is_empty())
-        .then(|| format!("URLs failed, and their time counts too: {}.", failed.join("; ")))
+    let arms = summaries(study);
+    let lossy = arms.iter().filter(|arm| arm.failed > 0);
+    let each = lossy.map(|arm| {
+        let kinds =
+            arm.outcomes.iter().filter(|(kind, _)| !ENDS_THAT_ARE_NO_FAILURE.contains(kind));
+        let kinds: Vec<String> =
+            kinds.map(|(kind, count)| format!("{kind} {}", format::count(*count))).collect();
+        let kinds =
+            if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) };
+        format!(
+            "{} {} of {} ({}) in {} of {}{kinds}",
+            arm.arm.name,
+            format::count(arm.failed),
+            format::count(arm.urls),
+            format::percent(arm.failed as f64 / arm.urls as f64),
+            arm.attempts_with_failures,
+            counted(arm.attempts as u64, "trial")
+        )
+    });
+    let each: Vec<String> = each.collect();
+    (!each.is_empty()).then(|| {
+        format!(
+            "URLs failed: {}. Trials that are compared count the time of failures too.",
+            each.join("; ")
+        )
+    })
 }
 
 fn busy_origin(study: &Study) -> Option<String> {
@@ -295,6 +332,21 @@ mod tests {
     }
 
     #[test]
+    fn arms_whose_slots_waited_for_urls_are_told() {
+        let mut study =
+            StudyBuilder::new().arms(&["async:32", "4xthreads:8"]).blocks(8).build_raw();
+        for trial in &mut study.trials {
+            let share = if trial.arm == "4xthreads:8" { 0.2 } else { 0.01 };
+            trial.starved_s = trial.fetch_makespan_s.map(|makespan| 32.0 * makespan * share);
+        }
+        assert_snapshot!(starved(&study).unwrap(), @"Slots waited for fanout: for this share of their time they had no URL, though the list had some left: 4xthreads:8 20 %. That time is the coordinator's and the workers', not the arm's.");
+        for trial in &mut study.trials {
+            trial.starved_s = None;
+        }
+        assert_eq!(starved(&study), None);
+    }
+
+    #[test]
     fn caveats_of_a_study_with_everything_wrong() {
         let mut study =
             StudyBuilder::new().arms(&["async:32", "threads:32"]).blocks(4).cores(1).build_raw();
@@ -319,7 +371,7 @@ mod tests {
         The study was stopped early: 15 trials ran.
         Intervals only, no verdicts: below 6 blocks an exact paired test cannot reach p < 0.05, whatever the difference. Run at least 6 blocks.
         2 trials were left out of every comparison: for one, threads:32 in block 3, because 2 URLs were abandoned after three lost leases.
-        URLs failed, and their time counts too: async:32 12 of 4,000 (0.3 %); async:32 (again) 12 of 4,000 (0.3 %); threads:32 6 of 2,000 (0.3 %).
+        URLs failed: async:32 12 of 4,000 (0.3 %) in 4 of 4 trials; async:32 (again) 12 of 4,000 (0.3 %) in 4 of 4 trials; threads:32 6 of 4,000 (0.1 %) in 2 of 4 trials. Trials that are compared count the time of failures too.
         The origin was near its limit under async:32 (93 % of 1 thread busy, 40.0 ms of CPU): there the server may be what was measured.
         Origin, coordinator and fetchers share 1 CPU: an arm that needs less CPU also leaves the server more. With 4 or more they are kept apart.
         "#);

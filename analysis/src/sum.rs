@@ -42,7 +42,15 @@ pub struct FetcherExits<'a>(pub &'a [Option<&'a FetcherExited>]);
 impl FetcherExits<'_> {
     /// A counter of all fetchers, if every one reported.
     pub(crate) fn reported<T: Summand>(&self, of: fn(&FetcherReport) -> T) -> Option<T> {
-        sum(self.0.iter().map(|exited| exited.as_ref()?.report.as_ref().map(of)))
+        self.reported_if_known(|report| Some(of(report)))
+    }
+
+    /// A counter that not every fetcher has, if every one reported it.
+    pub(crate) fn reported_if_known<T: Summand>(
+        &self,
+        of: impl Fn(&FetcherReport) -> Option<T>,
+    ) -> Option<T> {
+        sum(self.0.iter().map(|exited| of(exited.as_ref()?.report.as_ref()?)))
     }
 
     /// What all fetchers used, if every one was reaped.

@@ -6,6 +6,7 @@ use crate::{
     format,
     record::{Study, TrialRecord},
     statistics::median,
+    text::counted,
 };
 
 /// Where the server is not fanout's own, pages may change from trial to trial by this share.
@@ -40,85 +41,132 @@ fn fetched(study: &Study) -> Vec<(usize, &TrialRecord)> {
     trials.filter(|(_, trial)| trial.valid && !trial.degraded && fetches(trial)).collect()
 }
 
+/// What speaks against each trial, given those that lost fewest URLs.
+///
+/// A failure is an outcome of an arm and no disagreement: what failed is missing among the statuses,
+/// and as many may differ. A trial that lost clearly more URLs than others did less work than they,
+/// so that its time cannot be compared.
 fn disagreeing(study: &Study, fetched: &[(usize, &TrialRecord)]) -> Vec<(usize, String)> {
-    if study.manifest.origin.is_some() { differing(fetched) } else { straying(fetched) }
-}
-
-/// fanout's own origin answers every trial alike, to the byte.
-fn differing(fetched: &[(usize, &TrialRecord)]) -> Vec<(usize, String)> {
-    type Fetched = (BTreeMap<String, u64>, Option<u64>);
-    // How far a failed body came is a matter of moments.
-    let of = |trial: &TrialRecord| -> Fetched {
-        (trial.statuses.clone(), (trial.failed == 0).then_some(trial.bytes))
-    };
-    let mut votes: BTreeMap<Fetched, usize> = BTreeMap::new();
-    for (_, trial) in fetched {
-        *votes.entry(of(trial)).or_default() += 1;
-    }
-    let Some((usual, _)) = votes.iter().max_by_key(|(_, count)| **count) else {
+    let Some(least) = fetched.iter().map(|(_, trial)| trial.failed).min() else {
         return Vec::new();
     };
-    fetched
-        .iter()
-        .filter_map(|(at, trial)| {
-            let own = of(trial);
-            let reason = if own.0 != usual.0 {
-                format!(
-                    "its statuses ({}) differ from those of the other trials ({})",
-                    statuses(&own.0),
-                    statuses(&usual.0)
-                )
-            } else if let (Some(own), Some(usual)) = (own.1, usual.1)
-                && own != usual
-            {
-                format!(
-                    "its bodies have {} bytes, those of the other trials {}",
-                    format::count(own),
-                    format::count(usual)
-                )
-            } else {
-                return None;
-            };
-            Some((*at, reason))
-        })
-        .collect()
+    let own_origin = study.manifest.origin.is_some();
+    let whole = |trial: &TrialRecord| {
+        let more = trial.failed - least;
+        more == 0 || (!own_origin && more as f64 <= tolerance(trial))
+    };
+    let whole: Vec<&TrialRecord> =
+        fetched.iter().map(|(_, trial)| *trial).filter(|trial| whole(trial)).collect();
+    let usual = if own_origin { exactly(&whole) } else { about(&whole) };
+    let against = |trial: &TrialRecord| {
+        let more = trial.failed - least;
+        if more as f64 > tolerance(trial) {
+            return Some(match least {
+                0 => format!("{} failed that other trials fetched", counted(more, "URL")),
+                _ => format!("{} failed more than in other trials", counted(more, "URL")),
+            });
+        }
+        usual.against(trial, more)
+    };
+    let fetched = fetched.iter();
+    fetched.filter_map(|(at, trial)| Some((*at, against(trial)?))).collect()
 }
 
-/// Pages of a server that is not fanout's own may change a little.
-fn straying(fetched: &[(usize, &TrialRecord)]) -> Vec<(usize, String)> {
+/// So many URLs of a trial may end otherwise.
+fn tolerance(trial: &TrialRecord) -> f64 {
+    let urls = (trial.completed + trial.failed + trial.abandoned) as f64;
+    (FOREIGN_TOLERANCE * urls).max(1.0)
+}
+
+/// What most trials fetched.
+enum Usual<'a> {
+    /// fanout's own origin answers every trial alike, to the byte; how far a failed body came is a
+    /// matter of moments, and then the bytes are not known.
+    Exactly(&'a BTreeMap<String, u64>, Option<u64>),
+    /// Pages of a server that is not fanout's own may change a little.
+    About(BTreeMap<&'a str, f64>, f64),
+}
+
+fn exactly<'a>(whole: &[&'a TrialRecord]) -> Usual<'a> {
+    let mut votes: BTreeMap<(&BTreeMap<String, u64>, Option<u64>), usize> = BTreeMap::new();
+    for trial in whole {
+        let bytes = (trial.failed == 0).then_some(trial.bytes);
+        *votes.entry((&trial.statuses, bytes)).or_default() += 1;
+    }
+    let most = votes.into_iter().max_by_key(|(_, count)| *count);
+    let ((statuses, bytes), _) = most.expect("one lost fewest URLs");
+    Usual::Exactly(statuses, bytes)
+}
+
+fn about<'a>(whole: &[&'a TrialRecord]) -> Usual<'a> {
     let names: BTreeSet<&str> =
-        fetched.iter().flat_map(|(_, trial)| trial.statuses.keys().map(String::as_str)).collect();
+        whole.iter().flat_map(|trial| trial.statuses.keys().map(String::as_str)).collect();
     let middle = |of: &dyn Fn(&TrialRecord) -> u64| {
-        median(fetched.iter().map(|(_, trial)| of(trial) as f64)).unwrap_or(0.0)
+        median(whole.iter().map(|trial| of(trial) as f64)).unwrap_or(0.0)
     };
-    let bytes = middle(&|trial| trial.bytes);
-    let usual: BTreeMap<&str, f64> =
-        names.into_iter().map(|name| (name, middle(&|trial| count_of(trial, name)))).collect();
-    fetched
-        .iter()
-        .filter_map(|(at, trial)| {
-            let urls = (trial.completed + trial.failed + trial.abandoned) as f64;
-            let status = usual.iter().find(|(name, usual)| {
-                (count_of(trial, name) as f64 - **usual).abs() > (FOREIGN_TOLERANCE * urls).max(1.0)
-            });
-            let reason = if let Some((name, usual)) = status {
-                format!(
-                    "it met status {name} {} times, the other trials {}",
-                    format::count(count_of(trial, name)),
-                    format::significant(*usual)
-                )
-            } else if (trial.bytes as f64 - bytes).abs() > FOREIGN_TOLERANCE * bytes {
-                format!(
-                    "its bodies have {}, those of the other trials {}",
-                    format::bytes(trial.bytes as f64),
-                    format::bytes(bytes)
-                )
-            } else {
-                return None;
-            };
-            Some((*at, reason))
-        })
-        .collect()
+    let statuses = names.into_iter().map(|name| (name, middle(&|trial| count_of(trial, name))));
+    Usual::About(statuses.collect(), middle(&|trial| trial.bytes))
+}
+
+impl Usual<'_> {
+    /// How a trial differs, of which `failed` more URLs failed, if it does.
+    fn against(&self, trial: &TrialRecord, failed: u64) -> Option<String> {
+        match self {
+            Self::Exactly(usual, bytes) => {
+                if differing(&trial.statuses, usual) > failed {
+                    Some(format!(
+                        "its statuses ({}) differ from those of the other trials ({})",
+                        statuses(&trial.statuses),
+                        statuses(usual)
+                    ))
+                } else if let Some(bytes) =
+                    bytes.filter(|bytes| failed == 0 && trial.bytes != *bytes)
+                {
+                    Some(format!(
+                        "its bodies have {} bytes, those of the other trials {}",
+                        format::count(trial.bytes),
+                        format::count(bytes)
+                    ))
+                } else {
+                    None
+                }
+            }
+            Self::About(usual, bytes) => {
+                let names = usual.keys().copied().chain(trial.statuses.keys().map(String::as_str));
+                let names: BTreeSet<&str> = names.collect();
+                let middle = |name: &str| usual.get(name).copied().unwrap_or(0.0);
+                let strays = |name: &&str| {
+                    (count_of(trial, name) as f64 - middle(name)).abs() > tolerance(trial)
+                };
+                if let Some(name) = names.into_iter().find(strays) {
+                    Some(format!(
+                        "it met status {name} {} times, the other trials {}",
+                        format::count(count_of(trial, name)),
+                        format::significant(middle(name))
+                    ))
+                } else if failed == 0
+                    && (trial.bytes as f64 - bytes).abs() > FOREIGN_TOLERANCE * bytes
+                {
+                    Some(format!(
+                        "its bodies have {}, those of the other trials {}",
+                        format::bytes(trial.bytes as f64),
+                        format::bytes(*bytes)
+                    ))
+                } else {
+                    None
+                }
+            }
+        }
+    }
+}
+
+/// So many URLs at least ended otherwise.
+fn differing(own: &BTreeMap<String, u64>, usual: &BTreeMap<String, u64>) -> u64 {
+    let more_in = |one: &BTreeMap<String, u64>, other: &BTreeMap<String, u64>| -> u64 {
+        let more = |(name, n): (&String, &u64)| n.saturating_sub(*other.get(name).unwrap_or(&0));
+        one.iter().map(more).sum()
+    };
+    more_in(own, usual).max(more_in(usual, own))
 }
 
 fn count_of(trial: &TrialRecord, status: &str) -> u64 {
@@ -173,10 +221,62 @@ mod tests {
         assert_eq!(outvoted(&undecided), []);
         // With failures, how far bodies came is a matter of moments.
         for trial in &mut study.trials {
-            trial.failed = 1;
-            trial.completed -= 1;
+            fail(trial, 1);
+            trial.statuses.insert("200".into(), 1_000);
         }
+        study.trials[5].statuses = [("200".into(), 999), ("503".into(), 1)].into();
         assert_eq!(disagreements(&study).len(), 1);
+    }
+
+    /// So many of a trial's URLs got no response.
+    fn fail(trial: &mut TrialRecord, urls: u64) {
+        trial.failed += urls;
+        trial.completed -= urls;
+        trial.bytes -= urls * 1_000;
+        let ok = trial.statuses.get_mut("200").unwrap();
+        *ok -= urls;
+    }
+
+    #[test]
+    fn a_few_failures_are_the_arms_and_many_are_less_work() {
+        for foreign in [false, true] {
+            let mut study = study();
+            study.trials.retain(|trial| trial.arm != "async:32@null");
+            if foreign {
+                study.manifest.origin = None;
+            }
+            // Most trials lose a few URLs: who loses none is still right.
+            for trial in study.trials.iter_mut().skip(1) {
+                fail(trial, 4);
+            }
+            assert_eq!(disagreements(&study), [], "foreign: {foreign}");
+            fail(&mut study.trials[3], 20);
+            let told = disagreements(&study);
+            assert_eq!(told, [(3, "24 URLs failed that other trials fetched".to_owned())]);
+            assert_eq!(outvoted(&study), told);
+            // What fails in every trial, a dead host's URLs, keeps nothing from being compared.
+            for trial in &mut study.trials {
+                fail(trial, 300);
+            }
+            assert_eq!(
+                disagreements(&study),
+                [(3, "24 URLs failed more than in other trials".to_owned())]
+            );
+        }
+    }
+
+    #[test]
+    fn arms_that_fail_are_no_majority() {
+        let mut study = study();
+        study.trials.retain(|trial| trial.arm != "async:32@null");
+        for trial in &mut study.trials {
+            if trial.arm != "async:32" {
+                fail(trial, 1_000);
+            }
+        }
+        let turned_away = disagreements(&study);
+        assert!(turned_away.iter().all(|(at, _)| study.trials[*at].arm != "async:32"));
+        assert!(turned_away.len() > study.trials.len() / 2);
     }
 
     #[test]

@@ -98,6 +98,42 @@ impl Fetched {
     }
 }
 
+/// Time that slots had no URL before they got one. Slots that get none any more only reached the
+/// end of the list: their time does not count.
+#[derive(Debug, Default)]
+struct Starvation {
+    /// Slots without a URL, since `counted_at`.
+    slots: u32,
+    counted_at: Option<Instant>,
+    /// Slot time up to then of the slots that are without a URL.
+    open: Duration,
+    /// Slot time of those that got one.
+    starved: Duration,
+}
+
+impl Starvation {
+    /// So many slots are without a URL from now on.
+    fn count(&mut self, now: Instant, slots: u32) {
+        if let Some(before) = self.counted_at {
+            self.open += now.saturating_duration_since(before) * self.slots;
+        }
+        self.counted_at = self.counted_at.max(Some(now));
+        self.slots = slots;
+    }
+
+    /// URLs came. Where they are too few for all, each slot has waited for as long as the mean.
+    fn end(&mut self, now: Instant, urls: usize) {
+        self.count(now, self.slots);
+        let served = u32::try_from(urls).unwrap_or(u32::MAX).min(self.slots);
+        if let Some(mean) = self.open.checked_div(self.slots) {
+            let waited = if served == self.slots { self.open } else { mean * served };
+            self.starved += waited;
+            self.open -= waited;
+            self.slots -= served;
+        }
+    }
+}
+
 /// The shared state of a fetcher's slots.
 #[derive(Debug, Default)]
 pub(crate) struct WorkQueue {
@@ -108,6 +144,8 @@ pub(crate) struct WorkQueue {
     waiting_bytes: usize,
     pub(crate) outbox: Outbox,
     gauge: Gauge,
+    slots: u32,
+    starvation: Starvation,
     /// URLs in slots' hands.
     held: u32,
     report_starts: bool,
@@ -120,6 +158,7 @@ pub(crate) struct WorkQueue {
 impl WorkQueue {
     pub(crate) fn new(setup: &Setup) -> Self {
         Self {
+            slots: setup.concurrency.get(),
             report_starts: setup.report_starts,
             open_loop: setup.pace.map(|pace| PacedStarts { pace, given: 0 }),
             ..Self::default()
@@ -129,10 +168,19 @@ impl WorkQueue {
     /// The clocks start; from here on URLs are taken up.
     pub(crate) fn go(&mut self, now: Instant) {
         self.go = Some(now);
+        self.count_starved(now);
     }
 
-    pub(crate) fn lease(&mut self, batch: LeaseBatch) {
+    /// Every slot without a URL finds none waiting either, but for as many as wait.
+    fn count_starved(&mut self, now: Instant) {
+        let idle = self.slots.saturating_sub(self.held);
+        let waiting = u32::try_from(self.waiting).unwrap_or(u32::MAX);
+        self.starvation.count(now, idle.saturating_sub(waiting));
+    }
+
+    pub(crate) fn lease(&mut self, now: Instant, batch: LeaseBatch) {
         let cursor = LeaseCursor::from(batch);
+        self.starvation.end(now, cursor.remaining());
         self.waiting += cursor.remaining();
         self.waiting_bytes += cursor.held_bytes();
         self.leases.push_back(cursor);
@@ -167,6 +215,7 @@ impl WorkQueue {
         let id = loop {
             let Some(cursor) = self.leases.front_mut() else {
                 self.outbox.flush_now();
+                self.count_starved(now);
                 return Take::Wait;
             };
             if let Some((id, text)) = cursor.advance() {
@@ -243,6 +292,7 @@ impl WorkQueue {
             names_resolved: counters.names_resolved.get(),
             in_flight: self.gauge.integral,
             in_flight_peak: self.gauge.peak,
+            starved: Some(self.starvation.starved),
             first_start: since_go(self.first_start),
             last_end: since_go(self.last_end),
         }
@@ -302,7 +352,7 @@ mod tests {
         let now = Instant::now();
         let mut queue = WorkQueue::new(&setup(false));
         let mut url = Vec::new();
-        queue.lease(leases(0..2));
+        queue.lease(now, leases(0..2));
         assert_eq!(queue.ready(), 0);
         assert_eq!(queue.take(now, &mut url), Take::Wait);
         queue.go(now);
@@ -322,7 +372,7 @@ mod tests {
         paced.pace = Some(Pace { interval: ms(10), offset: ms(5) });
         let mut queue = WorkQueue::new(&paced);
         let mut url = Vec::new();
-        queue.lease(leases(0..3));
+        queue.lease(go, leases(0..3));
         queue.go(go);
         let mut taken_at = |now| match queue.take(now, &mut url) {
             Take::Url(assignment) => assignment,
@@ -346,7 +396,7 @@ mod tests {
         let mut queue = WorkQueue::new(&setup(false));
         let mut url = Vec::new();
         queue.go(now);
-        queue.lease(leases(0..1));
+        queue.lease(now, leases(0..1));
         let Take::Url(assignment) = queue.take(now, &mut url) else {
             panic!("a lease waits");
         };
@@ -362,14 +412,50 @@ mod tests {
     }
 
     #[test]
+    fn only_slots_that_get_a_url_at_last_were_starved() {
+        let go = Instant::now();
+        let at = |ms| go + Duration::from_millis(ms);
+        let three = Setup { concurrency: NonZeroU32::new(3).unwrap(), ..setup(false) };
+        let mut queue = WorkQueue::new(&three);
+        let mut url = Vec::new();
+        // Before Go nobody waits, and what waits then is one slot's.
+        queue.lease(at(0), leases(0..1));
+        queue.go(at(0));
+        let Take::Url(first) = queue.take(at(0), &mut url) else {
+            panic!("a lease waits");
+        };
+        let starved = |queue: &WorkQueue| queue.report(&Counters::default()).starved;
+        // Two slots wait for 10 ms, one of them gets a URL.
+        assert_eq!(queue.take(at(1), &mut url), Take::Wait);
+        queue.lease(at(10), leases(1..2));
+        assert_eq!(starved(&queue), Some(Duration::from_millis(10)));
+        assert!(matches!(queue.take(at(11), &mut url), Take::Url(_)));
+        // One slot waits on, another is done at 20 ms; both get a URL, and another URL waits.
+        queue.end(at(20));
+        queue.hand_in(0, first, &fetched(at(20)));
+        assert_eq!(queue.take(at(20), &mut url), Take::Wait);
+        queue.lease(at(25), leases(2..5));
+        assert_eq!(starved(&queue), Some(Duration::from_millis(10 + 25 + 5)));
+        // The end of the list is nobody's fault.
+        for _ in 0..2 {
+            assert!(matches!(queue.take(at(25), &mut url), Take::Url(_)));
+        }
+        queue.end(at(30));
+        queue.hand_in(0, Assignment { id: UrlId(1), ..first }, &fetched(at(30)));
+        assert!(matches!(queue.take(at(30), &mut url), Take::Url(_)));
+        assert_eq!(queue.take(at(31), &mut url), Take::Wait);
+        assert_eq!(starved(&queue), Some(Duration::from_millis(40)));
+    }
+
+    #[test]
     fn a_full_outbox_stops_the_taking_up() {
         let now = Instant::now();
         let mut queue = WorkQueue::new(&setup(false));
         let mut url = Vec::new();
         queue.go(now);
         let many = BATCH_MAX_URLS as u64;
-        queue.lease(leases(0..many));
-        queue.lease(leases(many..many + 1));
+        queue.lease(now, leases(0..many));
+        queue.lease(now, leases(many..many + 1));
         for _ in 0..many {
             let Take::Url(assignment) = queue.take(now, &mut url) else {
                 panic!("a lease waits");
@@ -392,7 +478,7 @@ mod tests {
             queue.go(now);
             let mut next = 0;
             for size in sizes {
-                queue.lease(leases(next..next + size));
+                queue.lease(now, leases(next..next + size));
                 next += size;
             }
             let mut url = Vec::new();

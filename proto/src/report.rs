@@ -27,6 +27,9 @@ pub struct FetcherReport {
     pub in_flight: Duration,
     /// The gauge's peak.
     pub in_flight_peak: u32,
+    /// Time that slots waited for a URL that came; summed over them. Who does not measure it says
+    /// nothing.
+    pub starved: Option<Duration>,
     /// From Go to the first take-up.
     pub first_start: Option<Duration>,
     /// From Go to the last completion.
@@ -43,6 +46,7 @@ impl From<&FetcherReport> for wire::FetcherReport {
             names_resolved: r.names_resolved,
             in_flight_us: micros(r.in_flight),
             in_flight_peak: r.in_flight_peak,
+            starved_us: r.starved.map(micros),
             first_start_us: r.first_start.map(micros),
             last_end_us: r.last_end.map(micros),
         }
@@ -59,6 +63,7 @@ impl From<wire::FetcherReport> for FetcherReport {
             names_resolved: m.names_resolved,
             in_flight: Duration::from_micros(m.in_flight_us),
             in_flight_peak: m.in_flight_peak,
+            starved: m.starved_us.map(Duration::from_micros),
             first_start: m.first_start_us.map(Duration::from_micros),
             last_end: m.last_end_us.map(Duration::from_micros),
         }

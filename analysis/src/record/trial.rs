@@ -120,7 +120,8 @@ pub struct TrialRecord {
     #[serde(default)]
     pub machine_cpu_s: Option<f64>,
     /// Time that slots had no URL though the list had some left: what waiting for the coordinator
-    /// cost. Summed over all slots.
+    /// cost. Summed over all slots. `None` where slots wait on purpose: under limits per host and
+    /// at a fixed rate.
     #[serde(default)]
     pub starved_s: Option<f64>,
     /// URLs in flight, averaged over the fetchers' makespan: the gauge's integral.
@@ -280,6 +281,7 @@ impl TrialRecord {
         self.in_flight_mean =
             in_flight_s.zip(self.fetch_makespan_s).map(|(integral, makespan)| integral / makespan);
         self.in_flight_peak = exits.reported(|r| r.in_flight_peak);
+        self.starved_s = exits.reported_if_known(|r| r.starved.map(|time| time.as_secs_f64()));
         self.connections_opened = exits.reported(|r| r.connections_opened);
         self.requests_sent = exits.reported(|r| r.requests_sent);
         self.stale_retries = exits.reported(|r| r.stale_retries);

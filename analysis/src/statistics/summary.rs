@@ -75,6 +75,18 @@ pub struct ArmSummary<'a> {
     pub trials: Vec<&'a TrialRecord>,
     /// Trials that counted, were they usable or not.
     pub attempts: usize,
+    /// URLs of all attempts that ended: completed, failed or abandoned.
+    pub urls: u64,
+    /// URLs of all attempts that failed.
+    pub failed: u64,
+    /// URLs of all attempts that were given up after three lost leases.
+    pub abandoned: u64,
+    /// Attempts in which a URL failed.
+    pub attempts_with_failures: usize,
+    /// How the URLs of all attempts ended, by outcome.
+    pub outcomes: BTreeMap<&'a str, u64>,
+    /// The statuses of the responses in all attempts.
+    pub statuses: BTreeMap<&'a str, u64>,
     /// Against the baseline, on makespan.
     pub comparison: Option<&'a Comparison>,
     /// Makespan in seconds.
@@ -122,11 +134,21 @@ impl ArmSummary<'_> {
         self.arm.fetches()
     }
 
-    /// Whether the arm may be called the fastest: it fetches, is no control, and has usable trials.
+    /// Whether the arm may be called the fastest: it fetches, is no control, and has usable trials
+    /// in which a URL did not fail.
     #[must_use]
     pub fn competes(&self) -> bool {
-        self.fetches() && !self.arm.control && self.makespan_s.is_some()
+        let fetched = self.trials.iter().any(|trial| trial.completed > 0);
+        self.fetches() && !self.arm.control && self.makespan_s.is_some() && fetched
     }
+}
+
+fn added_up<'a>(parts: impl Iterator<Item = &'a BTreeMap<String, u64>>) -> BTreeMap<&'a str, u64> {
+    let mut sum = BTreeMap::new();
+    for (name, count) in parts.flatten() {
+        *sum.entry(name.as_str()).or_default() += count;
+    }
+    sum
 }
 
 /// Every arm, by rising median makespan; the control stands behind the
@@ -139,11 +161,21 @@ pub fn summaries(study: &Study) -> Vec<ArmSummary<'_>> {
         .map(|arm| {
             let trials: Vec<&TrialRecord> =
                 usable_by_block(study, &arm.name).into_values().collect();
-            let counted = |trial: &&TrialRecord| trial.arm == arm.name && !trial.discarded;
+            let counts = |trial: &&TrialRecord| trial.arm == arm.name && !trial.discarded;
+            // A trial that is run again was an attempt: what failed in it is not forgotten.
+            let attempts: Vec<&TrialRecord> = study.trials.iter().filter(counts).collect();
+            let total = |of: fn(&TrialRecord) -> u64| attempts.iter().map(|trial| of(trial)).sum();
+            let lost = |trial: &&&TrialRecord| trial.failed > 0;
             ArmSummary {
                 arm,
                 baseline: arm.name == study.manifest.baseline,
-                attempts: study.trials.iter().filter(counted).count(),
+                attempts: attempts.len(),
+                urls: total(|trial| trial.completed + trial.failed + trial.abandoned),
+                failed: total(|trial| trial.failed),
+                abandoned: total(|trial| trial.abandoned),
+                attempts_with_failures: attempts.iter().filter(lost).count(),
+                outcomes: added_up(attempts.iter().map(|trial| &trial.outcomes)),
+                statuses: added_up(attempts.iter().map(|trial| &trial.statuses)),
                 comparison: study
                     .comparisons
                     .iter()
@@ -195,6 +227,39 @@ mod tests {
         again.makespan_s = Some(1.0);
         twice.trials.insert(0, again);
         assert_eq!(usable_by_block(&twice, "32xsequential")[&3], arm[&3]);
+    }
+
+    #[test]
+    fn what_fails_in_an_attempt_that_is_run_again_is_not_forgotten() {
+        let mut study = fixture::StudyBuilder::new().arms(&["async:32", "threads:32"]).build_raw();
+        let arm = |study: &crate::record::Study| {
+            let trials = study.trials.iter();
+            let of_arm = trials.filter(|trial| trial.arm == "threads:32" && !trial.discarded);
+            of_arm.cloned().collect::<Vec<_>>()
+        };
+        // In 4 of 10 blocks the arm loses 20 URLs; run again, it loses none.
+        for mut lossy in arm(&study).into_iter().take(4) {
+            (lossy.completed, lossy.failed) = (980, 20);
+            lossy.statuses = [("200".to_owned(), 980)].into();
+            lossy.outcomes = [("ok".to_owned(), 980), ("reset".to_owned(), 20)].into();
+            lossy.makespan_s = lossy.makespan_s.map(|s| s / 2.0);
+            study.trials.insert(0, lossy);
+        }
+        crate::conclude(&mut study, &crate::Options::default());
+        let all = summaries(&study);
+        let arm = all.iter().find(|summary| summary.arm.name == "threads:32").unwrap();
+        assert_eq!((arm.failed, arm.urls), (80, 14_000));
+        assert_eq!((arm.attempts_with_failures, arm.attempts), (4, 14));
+        assert_eq!(arm.outcomes["reset"], 80);
+        assert_eq!(arm.statuses["200"], 13_920);
+        // Its faster attempts did less work: they enter no ratio.
+        assert!(arm.trials.len() == 10 && arm.trials.iter().all(|trial| trial.failed == 0));
+        let failures = "URLs failed: threads:32 80 of 14,000 (0.6 %) in 4 of 14 trials (reset 80)";
+        assert!(
+            study.caveats.iter().any(|caveat| caveat.starts_with(failures)),
+            "{:?}",
+            study.caveats
+        );
     }
 
     #[test]

@@ -518,6 +518,10 @@ impl<'a, S: Sink> Drive<'a, S> {
         trial.notice_s = losses.notice.map(|time| time.as_secs_f64());
         trial.recovery_s = losses.recovery.map(|time| time.as_secs_f64());
         trial.asked_again = counts.asked_again;
+        if self.request.hosts.any() || (self.request.pace)(FetcherId(0)).is_some() {
+            // There slots wait because they are meant to.
+            trial.starved_s = None;
+        }
         trial.host_wait_s = self.trial.held_by_hosts().map(|held| held.as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let completed = counts.completed as f64;

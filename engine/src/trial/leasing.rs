@@ -181,10 +181,13 @@ impl Trial {
         };
         let target = self.target(fetcher);
         let missing = target.saturating_sub(fetcher.outstanding);
-        // Not one by one: a message costs as much as a hundred URLs in it.
-        let worthwhile = missing >= (target / 4).max(1)
-            || fetcher.outstanding <= u64::from(self.plan.concurrency) / 2;
-        if missing == 0 || !worthwhile {
+        // A message costs as much as a hundred URLs in it, so they go together while there is
+        // credit to spare. Below twice the concurrency there is none: every slot may end at once
+        // and find too little. And the rest of the list is one message whenever it goes.
+        let waits = fetcher.outstanding >= self.double()
+            && missing < target / 4
+            && missing < self.ledger.pending();
+        if missing == 0 || waits {
             return;
         }
         let mut missing = usize::try_from(missing).unwrap_or(usize::MAX);
@@ -230,10 +233,15 @@ impl Trial {
         true
     }
 
+    /// One URL in every slot, and one that waits for it.
+    fn double(&self) -> u64 {
+        2 * u64::from(self.plan.concurrency)
+    }
+
     /// How many URLs a fetcher may hold: enough that it never waits for more, and near the list's
     /// end no more than its share, so that none is left with a long tail while others idle.
     fn target(&self, fetcher: &Fetcher) -> u64 {
-        let double = 2 * u64::from(self.plan.concurrency);
+        let double = self.double();
         let window = fetcher.rate_per_s * CREDIT_WINDOW.as_secs_f64();
         let window = if window.is_finite() { window } else { 0.0 };
         #[expect(

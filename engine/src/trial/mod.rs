@@ -536,4 +536,6 @@ impl Trial {
 }
 
 #[cfg(test)]
+mod starvation_tests;
+#[cfg(test)]
 mod tests;

@@ -22,7 +22,7 @@ fn plan(urls: u64, fetchers: usize, concurrency: u32) -> TrialPlan {
     }
 }
 
-fn ms(millis: u64) -> Duration {
+pub(super) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
@@ -41,7 +41,7 @@ fn completion(id: UrlId) -> Completion {
     }
 }
 
-fn batch(ids: &[UrlId]) -> CompletionBatch {
+pub(super) fn batch(ids: &[UrlId]) -> CompletionBatch {
     CompletionBatch {
         completions: ids.iter().map(|id| completion(*id)).collect(),
         details: Vec::new(),

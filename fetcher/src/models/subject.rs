@@ -42,7 +42,7 @@ pub(super) fn follow(
 ) -> Result<bool, ExitReason> {
     match instruction {
         Instruction::Setup(_) => {}
-        Instruction::Leases(batch) => queue.lease(batch),
+        Instruction::Leases(batch) => queue.lease(Instant::now(), batch),
         Instruction::Go => queue.go(Instant::now()),
         Instruction::Hold if !queue.is_clear() => return Err(ExitReason::EarlyHold),
         Instruction::Hold => {
