@@ -15,7 +15,7 @@ use crate::{
 const LITTLE_TOLERANCE: f64 = 0.05;
 
 /// What the manifest calls the list that fanout brings along.
-const BUILT_IN: &str = "built-in";
+pub(crate) const BUILT_IN: &str = "built-in";
 
 /// A clock that lost more than this was suspended; less is rounding.
 const SUSPENDED_S: f64 = 0.01;

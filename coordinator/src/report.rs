@@ -30,8 +30,8 @@ pub(crate) async fn run(args: &ReportArgs) -> Result<CommandExit, Failure> {
         return Ok(CommandExit::Done);
     };
     let (other, _) = find(args, other).await?;
-    let text = text::compare(&study, &other, args.force).map_err(Failure::usage)?;
-    print::print(&text).map_err(Failure::incomplete)?;
+    let between = text::compare(&study, &other, args.force).map_err(Failure::usage)?;
+    print::show_between(&between, args.format).map_err(Failure::incomplete)?;
     Ok(CommandExit::Done)
 }
 

@@ -24,7 +24,8 @@ pub struct Manifest {
     pub list: String,
     /// URLs in the list, repeats counted.
     pub urls: u64,
-    /// SHA-256 over the list's URLs, each followed by a newline, in hex.
+    /// SHA-256 over the list's URLs, each followed by a newline, in hex; of the built-in list without
+    /// the origin's address, which differs from run to run.
     pub list_sha256: String,
     /// Mean of the delays that the list asks of fanout's own server before it answers; `None`: of a
     /// list of one's own that is not known.

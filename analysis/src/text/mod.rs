@@ -15,7 +15,7 @@ mod words;
 
 use crate::record::Study;
 
-pub use between::{NotComparable, compare};
+pub use between::{Between, NotComparable, compare};
 pub(crate) use context::context;
 pub use machine::{csv, json};
 pub use markdown::markdown;

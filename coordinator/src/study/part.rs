@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     cli::exit::Failure,
     settings::{Cell, SLOPE_CONCURRENCIES, Server, StudyKind, StudySettings, map_cells},
-    url_list::{Source, UrlList},
+    url_list::UrlList,
 };
 
 /// So many times over the server that answers at once is asked for its list: once would be over
@@ -45,9 +45,10 @@ impl Part {
         name: String,
         delay: Duration,
         settings: StudySettings,
+        base: &str,
         lines: impl Iterator<Item = String>,
     ) -> Result<Self, Failure> {
-        let list = UrlList::from_lines(Source::BuiltIn, lines, settings.common.repeat);
+        let list = UrlList::from_origin(base, lines, settings.common.repeat);
         let list = Arc::new(list.map_err(Failure::usage)?);
         Ok(Self { name, delay: Some(delay), settings, list })
     }
@@ -62,13 +63,13 @@ impl Part {
         let slow = || {
             let lines = fanout_origin::builtin(base, seed);
             let delay = fanout_origin::BUILTIN_DELAY_MEAN;
-            Self::new(String::new(), delay, settings.clone(), lines)
+            Self::new(String::new(), delay, settings.clone(), base, lines)
         };
         let fast = |name: &str| {
             let mut settings = settings.clone();
             settings.common.repeat = settings.common.repeat.saturating_mul(AT_ONCE_REPEAT);
             let lines = fanout_origin::builtin_at_once(base, seed);
-            Self::new(name.to_owned(), Duration::ZERO, settings, lines)
+            Self::new(name.to_owned(), Duration::ZERO, settings, base, lines)
         };
         match (settings.kind, settings.server) {
             (StudyKind::MemorySlope, _) => {
@@ -77,7 +78,7 @@ impl Part {
                 // As many URLs as the largest arm has slots, so that all are in use at
                 // once, for long enough to be sampled.
                 let lines = (0..most).map(|i| format!("{base}/{i}?delay={delay_ms}ms&size=64"));
-                Ok(vec![Self::new(String::new(), SLOPE_DELAY, settings.clone(), lines)?])
+                Ok(vec![Self::new(String::new(), SLOPE_DELAY, settings.clone(), base, lines)?])
             }
             (StudyKind::Map, _) => {
                 map_cells().map(|cell| Self::cell(settings, base, cell)).collect()
@@ -97,7 +98,7 @@ impl Part {
             0 => format!("{base}/{i}?size={CELL_BODY_BYTES}"),
             _ => format!("{base}/{i}?delay={delay_us}us&size={CELL_BODY_BYTES}"),
         });
-        Self::new(cell.to_string(), cell.delay, settings, lines)
+        Self::new(cell.to_string(), cell.delay, settings, base, lines)
     }
 
     /// How long the study takes, roughly: for a person who waits.

@@ -18,8 +18,12 @@ use crate::{
     run::{self, Outcome, Stop, TrialRequest},
     settings::{StudyKind, StudySettings},
     study::{
-        block_workers::BlockWorkers, manifest, origin::OriginProbe, part::Part,
-        schedule::block_order, store::Store,
+        block_workers::BlockWorkers,
+        manifest,
+        origin::OriginProbe,
+        part::Part,
+        schedule::{block_order, time_left},
+        store::Store,
     },
     terminal::reporter::{Report, Reporter},
 };
@@ -43,6 +47,12 @@ struct StudyArm {
     extra_work: Duration,
     /// Whether its memory is sampled while it runs.
     sampled: bool,
+    /// Blocks that it is to run in, beside the first.
+    blocks: u32,
+    /// Blocks in which it had its turn, the first among them.
+    turns: u32,
+    /// How long its last trial took in all, start and end included.
+    took: Option<Duration>,
 }
 
 /// What studies run on.
@@ -69,6 +79,7 @@ pub(super) async fn run_study(
         number,
         seed,
         entries: entries(&part.settings, inject),
+        elsewhere: None,
         workers: BlockWorkers::default(),
         study: Study::default(),
     });
@@ -134,7 +145,11 @@ async fn blocks(
             on.reporter.say(&format!("the time budget is used up after {block} blocks"));
             return Ok(StudyEnd::OutOfTime);
         }
-        for (at, runner) in runners.iter_mut().enumerate() {
+        for at in 0..parts {
+            let others = (0..parts).filter(|other| *other != at);
+            let elsewhere = others.map(|other| runners[other].time_left()).sum();
+            let runner = &mut runners[at];
+            runner.elsewhere = elsewhere;
             let record = record_of(study, at, parts);
             std::mem::swap(&mut runner.study, record);
             let part_began = Instant::now();
@@ -166,6 +181,8 @@ struct Runner<'a> {
     /// Its place among the parts.
     number: u32,
     entries: Vec<StudyArm>,
+    /// How long the other parts still take.
+    elsewhere: Option<Duration>,
     seed: u64,
     workers: BlockWorkers,
     study: Study,
@@ -196,7 +213,7 @@ impl Runner<'_> {
         arms: Vec<usize>,
     ) -> Result<bool, Failure> {
         for arm in arms {
-            if self.study.arms[arm].shortened.is_some() && block > SLOW_BLOCKS {
+            if block > self.entries[arm].blocks {
                 continue;
             }
             // The first block only warms up; an arm that is slow there is known to be
@@ -205,7 +222,10 @@ impl Runner<'_> {
             let limit = baseline_s.map(|s| Duration::from_secs_f64(s * SLOW_FACTOR));
             let limit = limit.map(|limit| limit.max(Duration::from_millis(200)));
             for retry in 0..=RETRIES {
+                let began = Instant::now();
                 let (outcome, mut trial) = self.trial(on, block, arm, limit).await?;
+                self.entries[arm].took = Some(began.elapsed());
+                self.entries[arm].turns = block + 1;
                 let cancelled = matches!(outcome.end, TrialEnd::Aborted(AbortReason::Cancelled));
                 if cancelled && on.stop.cancel.is_cancelled() {
                     return Ok(false);
@@ -281,6 +301,12 @@ impl Runner<'_> {
         self.entries.iter().map(has).collect()
     }
 
+    /// How long this part still takes, with the trial that runs.
+    fn time_left(&self) -> Option<Duration> {
+        let arms = self.entries.iter();
+        time_left(arms.map(|arm| ((arm.blocks + 1).saturating_sub(arm.turns), arm.took)))
+    }
+
     async fn trial(
         &mut self,
         on: &mut StudyContext<'_>,
@@ -299,7 +325,12 @@ impl Runner<'_> {
             0 => "warm-up".to_owned(),
             _ => format!("block {block:>2}/{}", settings.blocks),
         };
-        let what = [when.as_str(), name, &format!("{:<20}", entry.name)];
+        let left = self.time_left().zip(self.elsewhere).map(|(here, elsewhere)| here + elsewhere);
+        let left = left.map_or(String::new(), |left| match left.as_secs() {
+            seconds @ ..120 => format!("study: about {seconds} s left"),
+            seconds => format!("study: about {} min left", seconds.div_ceil(60)),
+        });
+        let what = [when.as_str(), name, &format!("{:<20}", entry.name), &left];
         let what = what.into_iter().filter(|word| !word.is_empty());
         on.reporter.tell(Report::Trial(&what.collect::<Vec<_>>().join("  "), list.len()));
         on.probe.begin().await;
@@ -350,11 +381,12 @@ impl Runner<'_> {
         if block != 0 || self.part.settings.blocks <= SLOW_BLOCKS {
             return;
         }
-        for (arm, entry) in self.study.arms.iter_mut().zip(&self.entries) {
+        for (arm, entry) in self.study.arms.iter_mut().zip(&mut self.entries) {
             let stopped = self.study.trials.iter().any(|trial| {
                 trial.arm == entry.name && trial.completed + trial.failed < self.part.list.len()
             });
             if stopped {
+                entry.blocks = SLOW_BLOCKS;
                 arm.shortened = Some(format!(
                     "it takes more than {SLOW_FACTOR}× the baseline's time, so it ran in {SLOW_BLOCKS} of {} blocks",
                     self.part.settings.blocks
@@ -371,6 +403,9 @@ fn entries(settings: &StudySettings, inject: Duration) -> Vec<StudyArm> {
         control,
         extra_work: if control { inject } else { Duration::ZERO },
         sampled: !(control && settings.control_unsampled),
+        blocks: settings.blocks,
+        turns: 0,
+        took: None,
     };
     let mut entries: Vec<_> = settings.arms.iter().map(|arm| entry(arm, false)).collect();
     // In a map there are too many cells for one in each.

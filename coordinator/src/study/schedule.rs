@@ -1,5 +1,7 @@
 //! The order of trials: randomised complete blocks.
 
+use std::time::Duration;
+
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha12Rng;
 
@@ -23,9 +25,23 @@ pub(super) fn block_order(
     order
 }
 
+/// How long the trials that are left take: of each arm so many, and as long as its last one. `None`
+/// while an arm that is left has not run.
+pub(super) fn time_left(arms: impl Iterator<Item = (u32, Option<Duration>)>) -> Option<Duration> {
+    arms.filter(|(left, _)| *left > 0).map(|(left, took)| Some(took? * left)).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_takes_as_long_as_before() {
+        let s = |s| Some(Duration::from_secs(s));
+        assert_eq!(time_left([(3, s(2)), (1, s(10)), (0, None)].into_iter()), s(16));
+        assert_eq!(time_left([(3, s(2)), (1, None)].into_iter()), None);
+        assert_eq!(time_left([(0, None)].into_iter()), s(0));
+    }
 
     #[test]
     fn every_arm_has_one_turn_in_an_order_that_the_seed_gives() {

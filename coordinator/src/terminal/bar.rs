@@ -1,10 +1,10 @@
-//! Progress on stderr: a bar on a terminal, nothing in a pipe.
+//! Progress on stderr: a bar on a terminal, a line now and then in a pipe.
 
 use std::{
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fanout_proto::control::HostsWaited;
@@ -12,7 +12,10 @@ use indicatif::{ProgressDrawTarget, ProgressStyle};
 
 use crate::run::Progress;
 
-/// Shows how far a run has come. A thread of its own draws it: a terminal that
+/// In a pipe a line comes this often.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Shows how far a run has come. A thread of its own draws it: a terminal or a pipe that
 /// stops must not keep the coordinator from the workers.
 pub(super) struct ProgressBar {
     changes: Arc<Changes>,
@@ -47,24 +50,18 @@ impl Changes {
 }
 
 impl ProgressBar {
-    /// A bar for `total` URLs; `None` unless stderr is a terminal.
+    /// Progress of a run of `total` URLs; `None` if it cannot be shown.
     pub(super) fn new(total: u64, prefix: String) -> Option<Self> {
-        if !io::stderr().is_terminal() {
-            return None;
-        }
-        let target = ProgressDrawTarget::stderr_with_hz(8);
-        let bar = indicatif::ProgressBar::with_draw_target(Some(total), target).with_prefix(prefix);
-        let template = "{prefix} {wide_bar} {human_pos}/{human_len} {msg} {elapsed} left {eta}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
         let changes = Arc::new(Changes::default());
         let drawn = changes.clone();
+        let thread = std::thread::Builder::new().name("progress".to_owned());
         // Without a thread to draw it, it is not worth much.
-        let thread = std::thread::Builder::new()
-            .name("progress".to_owned())
-            .spawn(move || draw(&bar, &drawn))
-            .ok()?;
+        let thread = if io::stderr().is_terminal() {
+            let bar = bar(total, prefix);
+            thread.spawn(move || draw(&bar, &drawn)).ok()?
+        } else {
+            thread.spawn(move || write_lines(prefix, &drawn)).ok()?
+        };
         Some(Self { changes, thread: Some(thread) })
     }
 
@@ -97,6 +94,16 @@ impl Drop for ProgressBar {
     }
 }
 
+fn bar(total: u64, prefix: String) -> indicatif::ProgressBar {
+    let target = ProgressDrawTarget::stderr_with_hz(8);
+    let bar = indicatif::ProgressBar::with_draw_target(Some(total), target).with_prefix(prefix);
+    let template = "{prefix} {wide_bar} {human_pos}/{human_len} {msg} {elapsed} left {eta}";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
 fn draw(bar: &indicatif::ProgressBar, changes: &Changes) {
     loop {
         let change = changes.take();
@@ -114,6 +121,32 @@ fn draw(bar: &indicatif::ProgressBar, changes: &Changes) {
             return;
         }
     }
+}
+
+fn write_lines(mut what: String, changes: &Changes) {
+    let mut last = Instant::now();
+    loop {
+        let change = changes.take();
+        if let Some(restart) = change.restart {
+            what = restart;
+        }
+        if let Some(progress) = change.show
+            && last.elapsed() >= LINE_INTERVAL
+        {
+            last = Instant::now();
+            // Who closed the pipe wants no lines; the run goes on.
+            let _ = writeln!(io::stderr(), "{}", line(&what, &progress));
+        }
+        if change.clear {
+            return;
+        }
+    }
+}
+
+fn line(what: &str, progress: &Progress) -> String {
+    let what: Vec<&str> = what.split_whitespace().collect();
+    let (done, total) = (progress.counts.done(), progress.total);
+    format!("{}: {done} of {total} URLs, {}", what.join(" "), message(progress))
 }
 
 fn message(progress: &Progress) -> String {
@@ -146,7 +179,24 @@ fn waiting(waiting: &HostsWaited) -> String {
 
 #[cfg(test)]
 mod tests {
+    use fanout_engine::ledger::Counts;
+
     use super::*;
+
+    #[test]
+    fn a_line_for_a_pipe_says_what_runs_and_how_far_it_is() {
+        let progress = Progress {
+            counts: Counts { completed: 398, failed: 2, ..Counts::default() },
+            total: 1_000,
+            bytes: 0,
+            elapsed: Some(Duration::from_millis(100)),
+            waiting: None,
+        };
+        assert_eq!(
+            line("block  3/10  threads:32           study: about 40 s left", &progress),
+            "block 3/10 threads:32 study: about 40 s left: 400 of 1000 URLs, 4000/s, 2 failed"
+        );
+    }
 
     #[test]
     fn it_says_when_slots_wait_for_hosts() {

@@ -3,7 +3,10 @@
 use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
-use fanout_analysis::{record::Study, text};
+use fanout_analysis::{
+    record::Study,
+    text::{self, Between},
+};
 
 /// Columns of a terminal that does not say.
 const COLUMNS: usize = 110;
@@ -31,6 +34,16 @@ pub(crate) fn show(study: &Study, format: Format) -> io::Result<()> {
         Format::Csv => text::csv(study),
     };
     print(&text)
+}
+
+/// Prints two studies side by side on standard output.
+pub(crate) fn show_between(between: &Between, format: Format) -> io::Result<()> {
+    print(&match format {
+        Format::Table => between.table(),
+        Format::Markdown => between.markdown(),
+        Format::Json => between.json(),
+        Format::Csv => between.csv(),
+    })
 }
 
 /// Prints a text on standard output.

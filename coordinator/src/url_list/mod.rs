@@ -19,10 +19,11 @@ use std::{
 };
 
 use fanout_proto::{control::ListIdentity, id::UrlId};
+use sha2::{Digest, Sha256};
 
 pub use self::error::{BadLine, LineError, ListError};
 use self::{
-    check::{Checked, HostCount, PAGE},
+    check::{Checked, HostCount, PAGE, hex},
     lines::{LinesError, ListLines},
     spool::{FileAt, Spool},
 };
@@ -184,7 +185,23 @@ impl UrlList {
         self.skipped_lines
     }
 
-    /// SHA-256 over the URLs, each followed by a newline, once.
+    /// A list of an origin that has another address in every run: for its hash, `base` is none.
+    pub(crate) fn from_origin(
+        base: &str,
+        lines: impl Iterator<Item = String>,
+        repeat: u64,
+    ) -> Result<Self, ListError> {
+        let mut hash = Sha256::new();
+        let lines = lines.inspect(|line| {
+            hash.update(line.strip_prefix(base).unwrap_or(line));
+            hash.update("\n");
+        });
+        let list = Self::from_lines(Source::BuiltIn, lines, repeat)?;
+        Ok(Self { sha256: hex(&hash.finalize()), ..list })
+    }
+
+    /// SHA-256 over the URLs, each followed by a newline, once; of the built-in list without the
+    /// origin's address.
     pub(crate) fn sha256(&self) -> &str {
         &self.sha256
     }
@@ -348,6 +365,18 @@ mod tests {
             .split_once('\n')
             .map(|(_, rest)| rest.lines().next().unwrap().to_owned())
             .unwrap()
+    }
+
+    #[test]
+    fn an_origins_list_is_the_same_at_every_port() {
+        let hash_of = |base: &str, path: &str| {
+            let lines = (0..3).map(|i| format!("{base}/{path}{i}?size=64"));
+            UrlList::from_origin(base, lines, 1).unwrap().sha256().to_owned()
+        };
+        let one = hash_of("http://127.0.0.1:4000", "a");
+        assert_eq!(one, hash_of("http://127.0.0.1:50001", "a"));
+        assert_ne!(one, hash_of("http://127.0.0.1:4000", "b"));
+        assert_eq!(one.len(), 64);
     }
 
     #[test]
