@@ -1,6 +1,6 @@
 //! Writes a report to a file, to look at: that of a made-up study, or of a study's record.
 //!
-//! `cargo run -p fanout-analysis --features fixture --example page -- report.html [scaling | study.json]`
+//! `cargo run -p fanout-analysis --features fixture --example page -- report.html [scaling | servers | map | study.json]`
 
 use std::{env, error::Error, fs, process::ExitCode};
 
@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     match write() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}\nusage: page FILE [scaling | STUDY.json]");
+            eprintln!("{error}\nusage: page FILE [scaling | servers | map | STUDY.json]");
             ExitCode::FAILURE
         }
     }
@@ -22,6 +22,8 @@ fn write() -> Result<(), Box<dyn Error>> {
     let study: Study = match arguments.next().as_deref() {
         None => fixture::study(),
         Some("scaling") => fixture::scaling(),
+        Some("servers") => fixture::two_servers(),
+        Some("map") => fixture::map(),
         Some(record) => serde_json::from_str(&fs::read_to_string(record)?)?,
     };
     fs::write(file, page::page(&study))?;

@@ -27,6 +27,11 @@ const HELD_BACK: f64 = 0.01;
 
 /// What a reader must know before believing a figure; the gravest first.
 pub(crate) fn caveats(study: &Study) -> Vec<String> {
+    if study.is_map() {
+        // What its cells have in common; the rest is theirs.
+        let all = [interrupted(study), turned_away_in_cells(study), shared_machine(study)];
+        return all.into_iter().flatten().collect();
+    }
     [
         noisy_control(study),
         interrupted(study),
@@ -124,7 +129,8 @@ fn noisy_control(study: &Study) -> Option<String> {
 
 fn interrupted(study: &Study) -> Option<String> {
     study.interrupted.then(|| {
-        format!("The study was stopped early: {} ran.", counted(study.trials.len() as u64, "trial"))
+        let trials: usize = study.parts().map(|part| part.trials.len()).sum();
+        format!("The study was stopped early: {} ran.", counted(trials as u64, "trial"))
     })
 }
 
@@ -158,6 +164,21 @@ fn fixed_rate(study: &Study) -> Option<String> {
          another: compare latencies, memory and CPU, not makespans.",
         format::rate(rate)
     ))
+}
+
+fn turned_away_in_cells(study: &Study) -> Option<String> {
+    let in_cells = study.regimes.iter().filter_map(|regime| {
+        let away = |trial: &&TrialRecord| !trial.discarded && !usable(trial);
+        let trials = regime.study.trials.iter().filter(away).count() as u64;
+        (trials > 0).then(|| format!("{} at {}", counted(trials, "trial"), regime.name))
+    });
+    let in_cells: Vec<String> = in_cells.collect();
+    (!in_cells.is_empty()).then(|| {
+        format!(
+            "Some trials were left out, for reasons that trials.csv tells: {}.",
+            in_cells.join("; ")
+        )
+    })
 }
 
 fn turned_away(study: &Study) -> Option<String> {

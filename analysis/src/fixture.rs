@@ -15,7 +15,7 @@ use crate::{
     latency::Latency,
     record::{
         ArmRecord, Coordination, Http, Machine, Manifest, MemoryPoint, Origin, OriginMetrics,
-        Phases, Request, SCHEMA_VERSION, Study, TrialRecord, Worker, WorkerShare,
+        Phases, Regime, Request, SCHEMA_VERSION, Study, TrialRecord, Worker, WorkerShare,
     },
 };
 
@@ -60,6 +60,86 @@ pub fn scaling() -> Study {
             .build()
     });
     STUDY.clone()
+}
+
+/// Trials of arms that take so many seconds of time and of CPU, apart from noise; without
+/// conclusions, which the trials' other figures would not bear out.
+#[must_use]
+pub fn with_truth(truth: &[(&str, f64, f64)], noise: f64, seed: u64) -> Study {
+    let names: Vec<&str> = truth.iter().map(|(name, ..)| *name).collect();
+    let mut study = StudyBuilder::new().arms(&names).urls(8).blocks(8).seed(seed).build_raw();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    for trial in &mut study.trials {
+        let name = trial.arm.trim_end_matches(" (again)");
+        let Some((_, time_s, cpu_s)) = truth.iter().find(|(arm, ..)| *arm == name) else {
+            continue;
+        };
+        trial.valid = !trial.discarded;
+        trial.start_s = Some(0.0);
+        trial.makespan_s = Some(time_s * (noise * normal(&mut rng)).exp());
+        trial.cpu_start_s = Some(0.0);
+        trial.cpu_user_s = Some(cpu_s * (noise * normal(&mut rng)).exp());
+        trial.cpu_system_s = Some(0.0);
+    }
+    for arm in &mut study.arms {
+        arm.shortened = None;
+    }
+    study.analysis.margin = 0.05;
+    study
+}
+
+/// A study at two servers: at the one that answers at once threads and processes cost more.
+#[must_use]
+pub fn two_servers() -> Study {
+    let mut study = study();
+    study.manifest.delay_s = Some(0.008);
+    let mut there = StudyBuilder::new()
+        .slower("threads:32", 1.8)
+        .slower("32xsequential", 1.6)
+        .slower("2xasync:16", 0.7)
+        .urls(300)
+        .blocks(6)
+        .seed(8)
+        .build();
+    there.manifest.delay_s = Some(0.0);
+    study.regimes =
+        vec![Regime { name: "fast".into(), delay_s: Some(0.0), study: there, ..Regime::default() }];
+    study
+}
+
+/// A map: threads suffer from the lock, and one event loop from work that could be spread.
+#[must_use]
+pub fn map() -> Study {
+    let mut map = Study::default();
+    let mut seed = 1;
+    for delay_s in [0.0_f64, 0.001, 0.010, 0.050] {
+        for (work_s, lock) in
+            [(0.0, false), (0.0002, false), (0.0002, true), (0.002, false), (0.002, true)]
+        {
+            let waiting = 100.0 * delay_s / 32.0;
+            let busy = |cores: f64| waiting.max(0.1 * (6e-5 + work_s) * 1e3 / cores);
+            let cpu = |fetching: f64| 0.1 * 1e3 * (fetching + work_s);
+            let threads = if lock { 1.1 * busy(1.0) } else { busy(1.9) };
+            let truth = [
+                ("async:32", busy(1.0), cpu(5e-5)),
+                ("threads:32", threads, cpu(8e-5)),
+                ("2xasync:16", busy(1.9), cpu(5.2e-5)),
+                ("32xsequential", busy(1.7), cpu(9e-5)),
+            ];
+            seed += 1;
+            let study = with_truth(&truth, 0.01, seed);
+            map.manifest = study.manifest.clone();
+            map.arms = study.arms.iter().filter(|arm| !arm.control).cloned().collect();
+            map.regimes.push(Regime {
+                name: format!("{delay_s} {work_s} {lock}"),
+                delay_s: Some(delay_s),
+                cpu_work_s: work_s,
+                cpu_lock: lock,
+                study,
+            });
+        }
+    }
+    map
 }
 
 /// Makes a [`Study`] out of arms, blocks and a seed.

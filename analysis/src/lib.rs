@@ -5,14 +5,17 @@
 
 mod caveats;
 mod conclude;
+mod contest;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
 pub mod format;
 mod groups;
 pub mod latency;
+pub mod map;
 mod memory_slope;
 pub mod page;
 pub mod record;
+pub mod regimes;
 mod scaling;
 #[cfg(test)]
 mod schema_tests;

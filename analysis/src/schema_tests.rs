@@ -43,7 +43,14 @@ fn errors(value: &Value) -> Vec<String> {
 
 #[test]
 fn studies_have_the_published_form() {
-    for study in [fixture::study(), fixture::scaling(), Study::default()] {
+    let studies = [
+        fixture::study(),
+        fixture::scaling(),
+        fixture::two_servers(),
+        fixture::map(),
+        Study::default(),
+    ];
+    for study in studies {
         let value = serde_json::to_value(study).unwrap();
         assert_eq!(errors(&value), Vec::<String>::new());
     }

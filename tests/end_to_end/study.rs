@@ -84,6 +84,32 @@ fn a_study_compares_its_arms_and_keeps_everything() {
 }
 
 #[test]
+fn a_map_has_a_record_of_every_cell_and_shows_its_grids() {
+    let place = Place::new();
+    let ran = place
+        .run(&["study", "--map", "--blocks", "1", "--arm", "async:32", "--out", "kept"])
+        .expect(0);
+    assert!(ran.stderr.contains("a map of 20 cells and 1 arm takes about"), "{}", ran.stderr);
+    assert!(ran.stdout.contains("delay 50.0 ms"), "{}", ran.stdout);
+    let study: Value = serde_json::from_str(&read(&place.path("kept/study.json"))).unwrap();
+    assert_eq!(study["trials"].as_array().unwrap().len(), 0);
+    let cells = study["regimes"].as_array().unwrap();
+    assert_eq!(cells.len(), 20);
+    for cell in cells {
+        let trials = cell["study"]["trials"].as_array().unwrap();
+        let urls = &cell["study"]["manifest"]["urls"];
+        assert!(trials.iter().all(|trial| trial["completed"] == *urls), "{cell}");
+        // A map has no control: a trial to warm up, and one that counts.
+        assert_eq!(trials.iter().filter(|trial| trial["valid"] == true).count(), 1, "{cell}");
+        assert_eq!(cell["cpu_work_s"], cell["study"]["manifest"]["http"]["cpu_work_s"]);
+    }
+    // A cell with 2 ms of work in 50 ms takes longer than the work of all its URLs.
+    let makespan_s = cells[19]["study"]["trials"][1]["makespan_s"].as_f64().unwrap();
+    assert!(makespan_s > 96.0 * 0.002, "{makespan_s}");
+    place.assert_nothing_left();
+}
+
+#[test]
 fn the_table_says_who_is_faster_in_plain_words() {
     let place = Place::new();
     let ran = place

@@ -27,7 +27,13 @@ pub(super) fn question(view: &StudyView<'_>) -> Markup {
                 span { (part) }
             }
         }
-        h1 { "Which way of fetching " (these(view.study.manifest.urls)) " finishes first, and what does it cost?" }
+        h1 {
+            @if view.study.is_map() {
+                "Which way of fetching is fastest, which is cheapest, and where?"
+            } @else {
+                "Which way of fetching " (these(view.study.manifest.urls)) " finishes first, and what does it cost?"
+            }
+        }
     }
 }
 

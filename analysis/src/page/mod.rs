@@ -10,9 +10,11 @@ mod head;
 mod identity;
 mod latency;
 mod lines;
+mod map;
 mod memory;
 mod notes;
 mod phases;
+mod regimes;
 mod scaling;
 mod style;
 mod svg;
@@ -56,14 +58,19 @@ pub fn page(study: &Study) -> String {
                         (head::verdict(&view))
                         (head::caveats(&view))
                     }
-                    (head::key(&view))
-                    (section("faster", "Who is faster, and how sure are we?", &forest::forest(&view)))
-                    (section("numbers", "The same in numbers", &table::table(&view)))
-                    (section("memory", "How much memory does each hold?", &memory::memory(&view)))
-                    (section("latency", "How slow are the unlucky URLs?", &latency::latency(&view)))
-                    (section("waits", "Who waits when?", &waits::waits(&view)))
-                    (scaling::sections(&view))
-                    (section("time", "Where does a URL's time go?", &phases::phases(&view)))
+                    @if study.is_map() {
+                        (map::sections(study))
+                    } @else {
+                        (head::key(&view))
+                        (section("faster", "Who is faster, and how sure are we?", &forest::forest(&view)))
+                        (section("numbers", "The same in numbers", &table::table(&view)))
+                        (regimes::sections(study))
+                        (section("memory", "How much memory does each hold?", &memory::memory(&view)))
+                        (section("latency", "How slow are the unlucky URLs?", &latency::latency(&view)))
+                        (section("waits", "Who waits when?", &waits::waits(&view)))
+                        (scaling::sections(&view))
+                        (section("time", "Where does a URL's time go?", &phases::phases(&view)))
+                    }
                     (section("limits", "What does this not show?", &notes::limits(study)))
                     (section("details", "How was it done?", &notes::details(&view)))
                     (section("again", "How do I get the data, and run it again?", &notes::again(study)))

@@ -148,6 +148,42 @@ fn a_page_with_scaling_is_whole() {
 }
 
 #[test]
+fn a_second_server_has_its_own_section() {
+    let study = fixture::two_servers();
+    let (html, _) = checked(&study);
+    assert!(html.contains("What changes where the server answers at once?"));
+    for sentence in crate::regimes::changes(&study) {
+        assert!(html.contains(&sentence), "{sentence}");
+    }
+    let rows = html.split("The arms at the second server").nth(1).unwrap();
+    let rows = rows.split("</table>").next().unwrap().matches("<th scope=\"row\">").count();
+    assert_eq!(rows, study.arms.len() - 1, "the control has no row");
+}
+
+#[test]
+fn a_map_is_two_grids_whose_ties_are_hatched() {
+    let study = fixture::map();
+    let (html, tags) = checked(&study);
+    let map = crate::map::Map::of(&study).unwrap();
+    let with_class = |class: &str| {
+        let is = |tag: &&Tag| {
+            let classes = tag.attributes.iter().filter(|(name, _)| name == "class");
+            tag.name == "td"
+                && classes.into_iter().any(|(_, value)| value.split(' ').any(|c| c == class))
+        };
+        tags.iter().filter(is).count()
+    };
+    let answers = crate::map::Question::ALL
+        .into_iter()
+        .flat_map(|question| map.cells.iter().map(move |cell| cell.answer(question)));
+    let alone = answers.clone().filter(|answer| answer.best.len() == 1).count();
+    assert_eq!((with_class("alone"), with_class("level")), (alone, 40 - alone));
+    assert!((4..36).contains(&alone), "{alone}: the fixture has both");
+    assert!(html.contains("Which arm is fastest, where?"));
+    assert!(!html.contains("Who waits when?"), "a map has no trials of its own");
+}
+
+#[test]
 fn verdict_caveats_and_every_trial_are_told() {
     let study = fixture::study();
     let (html, tags) = checked(&study);

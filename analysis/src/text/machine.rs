@@ -146,6 +146,19 @@ mod tests {
     }
 
     #[test]
+    fn trials_at_another_server_bear_its_name() {
+        let study = fixture::two_servers();
+        let text = csv(&study);
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        assert_eq!(reader.headers().unwrap().iter().next_back(), Some("regime"));
+        let regimes =
+            reader.records().map(|row| row.unwrap().iter().next_back().unwrap().to_owned());
+        let (fast, first): (Vec<_>, Vec<_>) = regimes.partition(|name| name == "fast");
+        assert_eq!(fast.len(), study.regimes[0].study.trials.len());
+        assert_eq!(first, vec![String::new(); study.trials.len()]);
+    }
+
+    #[test]
     fn json_is_read_back() {
         let study = fixture::study();
         let text = json(&study);

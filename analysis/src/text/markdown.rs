@@ -3,7 +3,7 @@
 use crate::{
     record::Study,
     text::{
-        caveats,
+        Aside, aside, caveats,
         columns::{Columns, LEGEND},
         context, lines_below, verdict,
     },
@@ -18,8 +18,16 @@ pub fn markdown(study: &Study) -> String {
         paragraphs.push(grid(&Columns::of(study)));
         paragraphs.push(escaped(LEGEND));
     }
-    paragraphs.extend(lines_below(study).iter().map(|line| escaped(line)));
-    let caveats = caveats(study);
+    let Aside { head, tables, sentences, caveats: more } = aside(study).unwrap_or_default();
+    if !tables.is_empty() {
+        paragraphs.push(format!("**{}**", escaped(&head)));
+        paragraphs.extend(tables.iter().map(|rows| plain_grid(rows)));
+        paragraphs.extend(sentences.iter().map(|line| escaped(line)));
+    }
+    if !study.is_map() {
+        paragraphs.extend(lines_below(study).iter().map(|line| escaped(line)));
+    }
+    let caveats: Vec<&str> = caveats(study).into_iter().chain(more).collect();
     if !caveats.is_empty() {
         let items = caveats.iter().map(|caveat| format!("- {}", escaped(caveat)));
         let items: Vec<String> = items.collect();
@@ -27,6 +35,17 @@ pub fn markdown(study: &Study) -> String {
     }
     paragraphs.retain(|text| !text.is_empty());
     format!("{}\n", paragraphs.join("\n\n").trim_end())
+}
+
+/// A table whose first row is its head.
+fn plain_grid(rows: &[Vec<String>]) -> String {
+    let line = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
+    let mut lines: Vec<String> =
+        rows.iter().map(|row| line(row.iter().map(|cell| escaped(cell)).collect())).collect();
+    let columns = rows.first().map_or(0, Vec::len);
+    let rule = (0..columns).map(|at| if at == 0 { "---" } else { "---:" }.to_owned());
+    lines.insert(1.min(lines.len()), line(rule.collect()));
+    lines.join("\n")
 }
 
 fn grid(columns: &Columns) -> String {

@@ -6,9 +6,11 @@ mod between;
 mod columns;
 mod context;
 mod machine;
+mod map;
 mod markdown;
 mod notes;
 mod open_loop;
+mod regimes;
 mod terminal;
 mod verdict;
 mod words;
@@ -23,9 +25,12 @@ pub use notes::false_positives;
 pub(crate) use notes::{caveats, grpc_bytes, pipe_bytes};
 use notes::{coordination, memory, scaling, sureness};
 pub(crate) use open_loop::open_loop;
+use regimes::{Aside, aside};
 pub use terminal::table;
 pub(crate) use verdict::verdict;
-pub(crate) use words::{counted, counted_were, ends, ends_in_brackets, listed, or_unknown};
+pub(crate) use words::{
+    aligned_rows, counted, counted_were, ends, ends_in_brackets, listed, or_unknown,
+};
 
 /// The lines below the table.
 fn lines_below(study: &Study) -> Vec<String> {

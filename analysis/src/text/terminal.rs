@@ -3,7 +3,7 @@
 use crate::{
     record::{Study, Verdict},
     text::{
-        caveats,
+        aligned_rows, aside, caveats,
         columns::{Cell, Columns, LEGEND, TextColumn},
         context, lines_below, verdict,
         words::{aligned, chars, listed},
@@ -27,9 +27,13 @@ pub fn table(study: &Study, width: usize, color: bool) -> String {
         blocks.push(drawn(&Columns::of(study), width, style));
         blocks.push(style.dim(&wrapped(LEGEND, width, "")));
     }
-    let below = lines_below(study);
+    let aside = aside(study).unwrap_or_default();
+    blocks.push(style.bold(&wrapped(&aside.head, width, "")));
+    blocks.extend(aside.tables.iter().map(|rows| narrowed(rows, width)));
+    blocks.push(aside.sentences.iter().map(|line| wrapped(line, width, "")).collect());
+    let below = if study.is_map() { Vec::new() } else { lines_below(study) };
     blocks.push(below.iter().map(|line| wrapped(line, width, "")).collect());
-    let caveats = caveats(study);
+    let caveats: Vec<&str> = caveats(study).into_iter().chain(aside.caveats).collect();
     if !caveats.is_empty() {
         let items = caveats.iter().map(|caveat| wrapped(&format!("• {caveat}"), width, "  "));
         let items: String = items.collect();
@@ -37,6 +41,19 @@ pub fn table(study: &Study, width: usize, color: bool) -> String {
     }
     blocks.retain(|text| !text.is_empty());
     blocks.join("\n")
+}
+
+/// Rows of a table as lines, without the last columns where they do not fit.
+fn narrowed(rows: &[Vec<String>], width: usize) -> String {
+    let mut rows = rows.to_vec();
+    loop {
+        let lines = aligned_rows(&rows);
+        let columns = rows.first().map_or(0, Vec::len);
+        if columns <= 2 || lines.iter().all(|line| chars(line) <= width) {
+            return lines.join("\n") + "\n";
+        }
+        rows.iter_mut().for_each(|row| row.truncate(columns - 1));
+    }
 }
 
 /// Which columns fit, and how they are set.

@@ -2,6 +2,7 @@
 
 use crate::{
     format,
+    map::Map,
     record::{Comparison, Metric, Study, TrialRecord, Verdict},
     statistics::{ArmSummary, Leaders, leaders},
     text::{
@@ -19,6 +20,9 @@ const NOTABLE: f64 = 0.1;
 /// finished first and by how much, what that costs, and how far behind the
 /// slowest is. A warning stands before them when the control found too much noise.
 pub(crate) fn verdict(study: &Study) -> Vec<String> {
+    if let Some(map) = Map::of(study) {
+        return map.lessons();
+    }
     let control = study.analysis.control.as_ref();
     let mut sentences: Vec<String> =
         control.and_then(|c| c.too_noisy.clone()).into_iter().collect();

@@ -68,6 +68,14 @@ pub(crate) fn aligned(cells: &[String], widths: &[usize]) -> String {
     line
 }
 
+/// Rows of a table as lines, each column as wide as its widest cell.
+pub(crate) fn aligned_rows(rows: &[Vec<String>]) -> Vec<String> {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().map(|row| chars(&row[column])).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    rows.iter().map(|row| aligned(row, &widths).trim_end().to_owned()).collect()
+}
+
 /// How many columns of a terminal a text takes.
 pub(crate) fn chars(text: &str) -> usize {
     text.chars().count()

@@ -151,3 +151,46 @@ fn defaults_are_shown_as_they_are_typed() {
     assert_eq!(size_text(http.max_body_bytes), "64M");
     assert_eq!(size_text(4097), "4097");
 }
+
+#[test]
+fn without_a_list_both_servers_are_met_within_a_minute() {
+    let server = |args: &[&str]| study(args).map(|settings| (settings.server, settings.blocks));
+    assert_eq!(server(&[]), Ok((Server::Both, 6)));
+    assert_eq!(server(&["--blocks", "8"]), Ok((Server::Both, 8)));
+    assert_eq!(server(&["--server", "fast"]), Ok((Server::Fast, 10)));
+    assert_eq!(server(&["--aa", "2"]), Ok((Server::Slow, 10)));
+    assert_eq!(server(&["urls.txt"]).map(|(_, blocks)| blocks), Ok(10));
+    let both = server(&["--aa", "2", "--server", "both"]).unwrap_err();
+    assert!(both.contains("--server") && both.contains("--aa"), "{both}");
+    for other in [&["urls.txt"][..], &["--memory-slope"]] {
+        let error = server(&[&["--server", "fast"], other].concat()).unwrap_err();
+        assert!(error.contains("--server"), "{error}");
+    }
+}
+
+#[test]
+fn a_map_has_twenty_cells_and_arms_of_one_size() {
+    let settings = study(&["--map"]).unwrap();
+    let names: Vec<_> = settings.arms.iter().map(Arm::to_string).collect();
+    assert_eq!(names, ["async:32", "threads:32", "2xasync:16", "4xthreads:8", "32xsequential"]);
+    assert_eq!((settings.kind, settings.blocks), (StudyKind::Map, 6));
+    let cells: std::collections::BTreeSet<String> = map_cells().map(|c| c.to_string()).collect();
+    assert_eq!(cells.len(), 20);
+    assert!(cells.contains("delay 10ms work 200us lock"), "{cells:?}");
+}
+
+#[test]
+fn a_map_refuses_what_would_make_another_study_of_it_and_names_the_flag() {
+    let others: [&[&str]; 6] = [
+        &["urls.txt"],
+        &["--aa", "2"],
+        &["--memory-slope"],
+        &["--rate", "100"],
+        &["--cpu-work", "1ms"],
+        &["--max-per-host", "4"],
+    ];
+    for other in others {
+        let error = study(&[&["--map"], other].concat()).unwrap_err();
+        assert!(error.contains("--map"), "{other:?}: {error}");
+    }
+}

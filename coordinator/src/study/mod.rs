@@ -127,10 +127,13 @@ impl PreparedStudy {
         }
         if self.settings.kind == StudyKind::Map {
             let minutes = Part::expected(&parts).as_secs_f64() / 60.0;
-            let (cells, arms) = (parts.len(), self.settings.arms.len());
-            reporter.say(&format!(
-                "a map of {cells} cells and {arms} arms takes about {minutes:.1} min"
-            ));
+            let cells = parts.len();
+            let arms = match self.settings.arms.len() {
+                1 => "1 arm".to_owned(),
+                arms => format!("{arms} arms"),
+            };
+            reporter
+                .say(&format!("a map of {cells} cells and {arms} takes about {minutes:.1} min"));
         }
         let command = &self.command;
         let mut on = StudyContext { command, environment, probe, stop, reporter };

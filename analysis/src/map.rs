@@ -1,0 +1,302 @@
+//! Which arm is fastest, and which cheapest, at which server.
+
+use crate::{
+    contest::Contest,
+    format,
+    record::{ArmRecord, Metric, Regime, Study},
+    statistics::summaries,
+    text::{counted, listed},
+};
+
+/// What is asked in every cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// Which arm is done first.
+    Fastest,
+    /// Which arm takes the least CPU time.
+    Cheapest,
+}
+
+impl Question {
+    /// Both, in the order in which they are told.
+    pub const ALL: [Self; 2] = [Self::Fastest, Self::Cheapest];
+
+    /// What answers it. Both leave the start out: how many URLs a trial of a cell has was chosen,
+    /// and with more of them a start weighs less.
+    fn metric(self) -> Option<&'static Metric> {
+        Metric::named(match self {
+            Self::Fastest => "makespan_s",
+            Self::Cheapest => "cpu_run_s",
+        })
+    }
+
+    /// `fastest` or `cheapest`.
+    #[must_use]
+    pub fn adjective(self) -> &'static str {
+        match self {
+            Self::Fastest => "fastest",
+            Self::Cheapest => "cheapest",
+        }
+    }
+
+    /// What it is about, in words.
+    #[must_use]
+    pub fn subject(self) -> &'static str {
+        match self {
+            Self::Fastest => "makespan",
+            Self::Cheapest => "CPU after the start",
+        }
+    }
+}
+
+/// The cells of a map, as a grid.
+#[derive(Debug, Clone)]
+pub struct Map<'a> {
+    /// The arms that compete, in the order of the record.
+    pub arms: Vec<&'a ArmRecord>,
+    /// Delays of the servers, in seconds, from none to the longest: the rows.
+    pub delays_s: Vec<f64>,
+    /// Work per response in seconds, and whether it is done under one lock: the columns.
+    pub work: Vec<(f64, bool)>,
+    /// Every cell that has trials.
+    pub cells: Vec<MapCell<'a>>,
+}
+
+/// One server.
+#[derive(Debug, Clone)]
+pub struct MapCell<'a> {
+    regime: &'a Regime,
+    answers: [MapAnswer; 2],
+}
+
+/// Who is best in a cell.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MapAnswer {
+    /// Places in [`Map::arms`] of the best: those that no other is known to beat, and those whose
+    /// median lies within the margin of the lowest. Empty where nothing is known.
+    pub best: Vec<usize>,
+    /// Whether those are all that there are.
+    pub all: bool,
+    /// Whether there were blocks enough for a test. Without one only the lowest median counts.
+    pub tested: bool,
+    /// Every arm's median over the lowest one, by its place in [`Map::arms`].
+    pub times_least: Vec<Option<f64>>,
+}
+
+impl MapAnswer {
+    fn of(study: &Study, arms: &[&ArmRecord], question: Question) -> Option<Self> {
+        let contest = Contest::on(study, question.metric()?)?;
+        let near = 1.0 + study.analysis.margin;
+        let mut times_least = vec![None; arms.len()];
+        let mut best = Vec::new();
+        for (at, (arm, times)) in contest.over_least().enumerate() {
+            if let Some(place) = arms.iter().position(|known| known.name == arm.name) {
+                times_least[place] = Some(times);
+                if at < contest.tied || (times <= near && contest.tested) {
+                    best.push(place);
+                }
+            }
+        }
+        best.sort_unstable();
+        let all = best.len() == contest.ranked.len() && best.len() > 1;
+        Some(Self { best, all, tested: contest.tested, times_least })
+    }
+
+    /// How many times what the least needs the most needs, by the medians.
+    #[must_use]
+    pub fn spread(&self) -> Option<f64> {
+        self.times_least.iter().flatten().copied().reduce(f64::max)
+    }
+}
+
+impl MapCell<'_> {
+    /// The answer to one of the questions.
+    #[must_use]
+    pub fn answer(&self, question: Question) -> &MapAnswer {
+        &self.answers[question as usize]
+    }
+}
+
+impl<'a> Map<'a> {
+    /// The map that a study holds; `None` where it is none.
+    #[must_use]
+    pub fn of(study: &'a Study) -> Option<Self> {
+        if !study.is_map() {
+            return None;
+        }
+        let arms: Vec<&ArmRecord> =
+            study.arms.iter().filter(|arm| arm.fetches() && !arm.control).collect();
+        let measured = study
+            .regimes
+            .iter()
+            .filter(|regime| summaries(&regime.study).iter().any(|summary| summary.competes()));
+        let cells: Vec<MapCell<'_>> = measured
+            .map(|regime| MapCell {
+                regime,
+                answers: Question::ALL.map(|question| {
+                    MapAnswer::of(&regime.study, &arms, question).unwrap_or_default()
+                }),
+            })
+            .collect();
+        let mut delays_s: Vec<f64> =
+            study.regimes.iter().map(|regime| regime.delay_s.unwrap_or_default()).collect();
+        delays_s.sort_by(f64::total_cmp);
+        delays_s.dedup();
+        let mut work: Vec<(f64, bool)> =
+            study.regimes.iter().map(|regime| (regime.cpu_work_s, regime.cpu_lock)).collect();
+        work.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        work.dedup();
+        Some(Self { arms, delays_s, work, cells })
+    }
+
+    /// The cell in that row and column, where it has trials.
+    #[must_use]
+    pub fn cell(&self, row: usize, column: usize) -> Option<&MapCell<'a>> {
+        let (delay_s, work) = (*self.delays_s.get(row)?, *self.work.get(column)?);
+        self.cells.iter().find(|cell| {
+            let Regime { cpu_work_s, cpu_lock, .. } = *cell.regime;
+            cell.regime.delay_s.unwrap_or_default() == delay_s && (cpu_work_s, cpu_lock) == work
+        })
+    }
+
+    /// The letter that stands for an arm.
+    #[must_use]
+    pub fn letter(arm: usize) -> char {
+        u8::try_from(arm).ok().and_then(|at| b'A'.checked_add(at)).map_or('?', char::from)
+    }
+
+    /// The work of a column in words: `none`, `200 µs`, `2.00 ms, lock`.
+    #[must_use]
+    pub fn work_in_words(&self, column: usize) -> String {
+        match self.work.get(column) {
+            None | Some((0.0, _)) => "none".to_owned(),
+            Some((seconds, false)) => format::duration(*seconds),
+            Some((seconds, true)) => format!("{}, lock", format::duration(*seconds)),
+        }
+    }
+
+    /// In how many cells an arm is among the best.
+    #[must_use]
+    pub fn best_in(&self, arm: usize, question: Question) -> usize {
+        self.cells.iter().filter(|cell| cell.answer(question).best.contains(&arm)).count()
+    }
+
+    /// How many times what the least needs an arm needs where it does worst, by the medians;
+    /// `None` where it has no figure in some cell.
+    #[must_use]
+    pub fn at_worst(&self, arm: usize, question: Question) -> Option<f64> {
+        let times = self.cells.iter().map(|cell| *cell.answer(question).times_least.get(arm)?);
+        times.collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::max)
+    }
+
+    /// What the map says as a whole.
+    #[must_use]
+    pub fn lessons(&self) -> Vec<String> {
+        let mut lessons = Vec::new();
+        if self.cells.iter().any(|cell| !cell.answer(Question::Fastest).tested) {
+            lessons.push(
+                "Below six blocks nothing can be tested: each cell names the arm with the lowest \
+                 median in these trials, and a question mark stands behind it."
+                    .to_owned(),
+            );
+        }
+        let cells = self.cells.len();
+        for question in Question::ALL {
+            let level = self.cells.iter().filter(|cell| cell.answer(question).all).count();
+            let safest = (0..self.arms.len())
+                .filter_map(|arm| Some((self.at_worst(arm, question)?, arm)))
+                .min_by(|a, b| a.0.total_cmp(&b.0));
+            let Some((worst, arm)) = safest else { continue };
+            let subject = question.subject();
+            let choice = match level {
+                0 => format!("In {subject} the choice matters in every cell"),
+                _ if level == cells => format!("In {subject} the choice matters in no cell"),
+                _ => format!(
+                    "In {subject} the choice matters in {} of {}",
+                    cells - level,
+                    counted(cells as u64, "cell")
+                ),
+            };
+            let name = &self.arms[arm].name;
+            lessons.push(format!(
+                "{choice}; {name} is the safest there: at worst {} the {} arm's.",
+                format::ratio(worst),
+                question.adjective()
+            ));
+        }
+        lessons
+    }
+
+    /// What an answer is, in words: `async:32`, or `async:32 and threads:32 are level`.
+    #[must_use]
+    pub fn in_words(&self, answer: &MapAnswer) -> String {
+        let names = answer.best.iter().map(|&arm| self.arms[arm].name.as_str());
+        match (&*names.collect::<Vec<_>>(), answer.all) {
+            ([], _) => format::UNKNOWN.to_owned(),
+            ([one], _) if answer.tested => (*one).to_owned(),
+            ([one], _) => format!("{one}?"),
+            (_, true) => "all are level".to_owned(),
+            (several, false) => format!("{} are level", listed(several)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{self, with_truth};
+
+    fn map_of(cells: Vec<Study>) -> Study {
+        let arms = cells[0].arms.iter().filter(|arm| !arm.control).cloned().collect();
+        let regimes = cells.into_iter().enumerate().map(|(at, study)| Regime {
+            delay_s: Some(at as f64),
+            study,
+            ..Regime::default()
+        });
+        Study { arms, regimes: regimes.collect(), ..Study::default() }
+    }
+
+    #[test]
+    fn a_cell_names_the_arm_that_is_best_in_truth_and_marks_ties() {
+        for seed in 0..30 {
+            let study = map_of(vec![
+                with_truth(&[("async:32", 1.0, 1.0), ("threads:32", 1.3, 0.7)], 0.01, seed),
+                with_truth(&[("async:32", 1.0, 1.01), ("threads:32", 1.01, 1.0)], 0.01, seed),
+            ]);
+            let map = Map::of(&study).unwrap();
+            let answer = |row, question| map.cell(row, 0).unwrap().answer(question).clone();
+            let (fastest, cheapest) = (answer(0, Question::Fastest), answer(0, Question::Cheapest));
+            assert_eq!((&*fastest.best, fastest.all), (&[0][..], false), "seed {seed}");
+            assert_eq!((&*cheapest.best, cheapest.all), (&[1][..], false), "seed {seed}");
+            assert!((fastest.spread().unwrap() / 1.3 - 1.0).abs() < 0.03, "{fastest:?}");
+            for question in Question::ALL {
+                // 1 % apart is nothing that a choice should rest on, proven or not.
+                assert!(answer(1, question).all, "seed {seed}: {:?}", answer(1, question));
+            }
+            assert!((map.at_worst(1, Question::Fastest).unwrap() / 1.3 - 1.0).abs() < 0.03);
+            assert_eq!(
+                (map.best_in(0, Question::Fastest), map.best_in(1, Question::Fastest)),
+                (2, 1)
+            );
+        }
+    }
+
+    #[test]
+    fn cells_without_trials_are_unknown() {
+        let mut study = fixture::map();
+        study.regimes[3].study.trials.clear();
+        let map = Map::of(&study).unwrap();
+        assert!(map.cell(0, 3).is_none() && map.cell(0, 4).is_some());
+        assert!(Map::of(&fixture::study()).is_none());
+    }
+
+    #[test]
+    fn too_few_blocks_are_said() {
+        let mut study = fixture::map();
+        for regime in &mut study.regimes {
+            regime.study.trials.retain(|trial| trial.block < 4);
+        }
+        let lessons = Map::of(&study).unwrap().lessons();
+        assert!(lessons[0].starts_with("Below six blocks"), "{lessons:?}");
+    }
+}
