@@ -50,6 +50,8 @@ pub struct Between {
 #[derive(Debug, Clone, Serialize)]
 struct ArmBetween {
     arm: String,
+    /// The server, where the study has several; empty for the first.
+    regime: String,
     a_makespan_s: Option<f64>,
     b_makespan_s: Option<f64>,
     /// Of the medians: below 1, B took less time.
@@ -74,38 +76,25 @@ pub fn compare(a: &Study, b: &Study, force: bool) -> Result<Between, NotComparab
     if !force && !differences.is_empty() {
         return Err(NotComparable::Conditions(differences));
     }
-    let (of_a, of_b) = (summaries(a), summaries(b));
     let memory = ["memory_peak_bytes", "pss_peak_bytes"].into_iter().find_map(|name| {
         let metric = Metric::named(name)?;
-        let known = |arms: &[ArmSummary<'_>]| arms.iter().any(|arm| arm.value(metric).is_some());
-        (known(&of_a) && known(&of_b)).then_some(metric)
+        let known = |study: &Study| {
+            study.parts().flat_map(|part| &part.trials).any(|trial| (metric.of)(trial).is_some())
+        };
+        (known(a) && known(b)).then_some(metric)
     });
-    let relative_to_baseline = a.manifest.baseline == b.manifest.baseline;
-    let arms = of_a.iter().filter_map(|one| {
-        let other = of_b.iter().find(|other| other.arm.name == one.arm.name)?;
-        let middle = |arm: &ArmSummary<'_>| arm.makespan_s.map(|spread| spread.median);
-        let quotient = |a: Option<f64>, b: Option<f64>| Some(b? / a.filter(|a| *a > 0.0)?);
-        let named = one.arm.name.as_str();
-        let relative = (relative_to_baseline && !one.baseline)
-            .then(|| quotient(ratio_to_baseline(a, named), ratio_to_baseline(b, named)));
-        Some(ArmBetween {
-            arm: one.arm.name.clone(),
-            a_makespan_s: middle(one),
-            b_makespan_s: middle(other),
-            ratio: quotient(middle(one), middle(other)),
-            ratio_to_baseline: relative.flatten(),
-            a_memory_bytes: memory.and_then(|metric| one.value(metric)),
-            b_memory_bytes: memory.and_then(|metric| other.value(metric)),
-            ranges: [one.makespan_s, other.makespan_s],
-        })
+    let (of_a, of_b) = (arms(a), arms(b));
+    let pairs = of_a.iter().filter_map(|one| {
+        let other = of_b.iter().find(|other| other.is(one))?;
+        Some(pair(one, other, memory))
     });
-    let arms: Vec<ArmBetween> = arms.collect();
-    if arms.is_empty() {
+    let pairs: Vec<ArmBetween> = pairs.collect();
+    if pairs.is_empty() {
         return Err(NotComparable::NoCommonArm);
     }
-    let only = |here: &[ArmSummary<'_>], there: &[ArmSummary<'_>]| -> Vec<String> {
-        let names = here.iter().map(|arm| arm.arm.name.clone());
-        names.filter(|name| !there.iter().any(|arm| arm.arm.name == *name)).collect()
+    let only = |here: &[ArmAt<'_>], there: &[ArmAt<'_>]| -> Vec<String> {
+        let missing = here.iter().filter(|arm| !there.iter().any(|other| other.is(arm)));
+        missing.map(|arm| labelled(&arm.summary.arm.name, arm.regime)).collect()
     };
     Ok(Between {
         a: a.manifest.started.clone(),
@@ -114,8 +103,60 @@ pub fn compare(a: &Study, b: &Study, force: bool) -> Result<Between, NotComparab
         memory: memory.map_or("", |metric| metric.name),
         only_in_a: only(&of_a, &of_b),
         only_in_b: only(&of_b, &of_a),
-        arms,
+        arms: pairs,
     })
+}
+
+/// An arm at one of a study's servers.
+struct ArmAt<'a> {
+    /// The server's name; empty for the first.
+    regime: &'a str,
+    study: &'a Study,
+    summary: ArmSummary<'a>,
+}
+
+impl ArmAt<'_> {
+    /// Whether it is the same arm at the same server.
+    fn is(&self, other: &ArmAt<'_>) -> bool {
+        (self.regime, &self.summary.arm.name) == (other.regime, &other.summary.arm.name)
+    }
+}
+
+/// Every arm at every server.
+fn arms(study: &Study) -> Vec<ArmAt<'_>> {
+    let others = study.regimes.iter().map(|regime| (regime.name.as_str(), &regime.study));
+    let parts = std::iter::once(("", study)).chain(others);
+    let parts = parts.filter(|(_, study)| !study.trials.is_empty());
+    let arms = parts.flat_map(|(regime, study)| {
+        summaries(study).into_iter().map(move |summary| ArmAt { regime, study, summary })
+    });
+    arms.collect()
+}
+
+fn labelled(arm: &str, regime: &str) -> String {
+    if regime.is_empty() { arm.to_owned() } else { format!("{arm}, {regime}") }
+}
+
+fn pair(one: &ArmAt<'_>, other: &ArmAt<'_>, memory: Option<&Metric>) -> ArmBetween {
+    let (a, b) = (&one.summary, &other.summary);
+    let middle = |arm: &ArmSummary<'_>| arm.makespan_s.map(|spread| spread.median);
+    let quotient = |a: Option<f64>, b: Option<f64>| Some(b? / a.filter(|a| *a > 0.0)?);
+    let name = a.arm.name.as_str();
+    let same_baseline = one.study.manifest.baseline == other.study.manifest.baseline;
+    let relative = (same_baseline && !a.baseline).then(|| {
+        quotient(ratio_to_baseline(one.study, name), ratio_to_baseline(other.study, name))
+    });
+    ArmBetween {
+        arm: name.to_owned(),
+        regime: one.regime.to_owned(),
+        a_makespan_s: middle(a),
+        b_makespan_s: middle(b),
+        ratio: quotient(middle(a), middle(b)),
+        ratio_to_baseline: relative.flatten(),
+        a_memory_bytes: memory.and_then(|metric| a.value(metric)),
+        b_memory_bytes: memory.and_then(|metric| b.value(metric)),
+        ranges: [a.makespan_s, b.makespan_s],
+    }
 }
 
 /// The middle ratio of an arm to its study's baseline, over blocks.
@@ -165,7 +206,7 @@ impl Between {
     #[must_use]
     pub fn csv(&self) -> String {
         let mut lines = vec![
-            "arm,a_makespan_s,b_makespan_s,ratio,ratio_to_baseline,a_memory_bytes,b_memory_bytes"
+            "arm,regime,a_makespan_s,b_makespan_s,ratio,ratio_to_baseline,a_memory_bytes,b_memory_bytes"
                 .to_owned(),
         ];
         lines.extend(self.arms.iter().map(|arm| {
@@ -178,8 +219,8 @@ impl Between {
                 arm.b_memory_bytes,
             ];
             let figures = figures.map(|figure| figure.map_or_else(String::new, |f| f.to_string()));
-            // An arm's name has no comma and no quote.
-            format!("{},{}", arm.arm, figures.join(","))
+            // Neither name has a comma or a quote.
+            format!("{},{},{}", arm.arm, arm.regime, figures.join(","))
         }));
         lines.join("\n") + "\n"
     }
@@ -222,7 +263,7 @@ impl Between {
                 }
             });
             [
-                arm.arm.clone(),
+                labelled(&arm.arm, &arm.regime),
                 a,
                 b,
                 or_unknown(arm.ratio, format::ratio),
@@ -301,7 +342,7 @@ fn machine(machine: &Machine) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::StudyBuilder;
+    use crate::{fixture::StudyBuilder, record::Regime};
 
     fn study(seed: u64) -> Study {
         StudyBuilder::new().arms(&["async:32", "threads:32", "4xasync:8"]).seed(seed).build()
@@ -315,14 +356,18 @@ mod tests {
             .seed(2)
             .build();
         insta::assert_snapshot!(compare(&study(1), &b, false).unwrap().table(), @r#"
-        A: 2026-11-22T15:04:05Z, B: 2026-11-22T15:04:05Z. B/A below 1 means that B is faster; with 95 % intervals.
+        A: 2026-11-22T15:04:05Z, B: 2026-11-22T15:04:05Z. Medians of the blocks, with the shortest and the longest. B/A below 1: B took less time.
 
-        arm                    A       B    B/A   interval  B/A, baseline divided out  memory A  memory B
-        async:32          292 ms  289 ms  0.99×  0.97–1.00                          –  3.49 MiB  3.48 MiB
-        async:32 (again)  289 ms  288 ms  0.99×  0.97–1.01          1.00× (0.98–1.02)  3.48 MiB  3.49 MiB
-        threads:32        292 ms  230 ms  0.79×  0.78–0.80          0.80× (0.79–0.81)  4.05 MiB  4.04 MiB
+        arm                                 A                    B    B/A  B/A, baseline divided out  memory A  memory B
+        async:32          292 ms (279–299 ms)  289 ms (279–293 ms)  0.99×                          –  4.19 MiB  4.18 MiB
+        async:32 (again)  289 ms (279–305 ms)  288 ms (281–296 ms)  0.99×                      1.01×  4.17 MiB  4.19 MiB
+        threads:32        292 ms (283–299 ms)  230 ms (227–234 ms)  0.79×                      0.80×  4.86 MiB  4.85 MiB
+
         Only in A: 4xasync:8.
+
         Only in B: sequential.
+
+        No verdict: what else changed on the machine between the two studies is in B/A too, and nothing here tells how much that is. To tell two arms apart, run both in one study, where their trials take turns: study --arm ONE --arm OTHER.
         "#);
     }
 
@@ -340,7 +385,7 @@ mod tests {
         let NotComparable::Conditions(differences) = &refused else {
             panic!("{refused}");
         };
-        insta::assert_snapshot!(refused, @"these studies ran under different conditions: fanout: 0.1.0 and 0.2.0; list (SHA-256): 8f434346648f and 000000000000; most requests of a host at a time: none and 6; timeout_s: 30.0 and 5.0; coordinator's machine: 6.18.2 x86_64 with 2 CPUs, 8.00 GiB and 6.18.2 x86_64 with 4 CPUs, 8.00 GiB; governor: performance and powersave; --force compares them all the same");
+        insta::assert_snapshot!(refused, @"these studies ran under different conditions: fanout: 0.1.0 and 0.2.0; seed of the built-in list (--seed): 1 and 2; most requests of a host at a time: none and 6; timeout_s: 30.0 and 5.0; coordinator's machine: 6.18.2 x86_64 with 2 CPUs, 8.00 GiB and 6.18.2 x86_64 with 4 CPUs, 8.00 GiB; governor: performance and powersave; --force compares them all the same");
         let forced = compare(&a, &b, true).unwrap();
         assert_eq!(forced.table().matches("WARNING").count(), differences.len());
     }
@@ -357,6 +402,23 @@ mod tests {
     }
 
     #[test]
+    fn every_server_is_compared_with_itself() {
+        let of = |slower: f64| {
+            let mut both = study(1);
+            let other = StudyBuilder::new().arms(&["async:32"]).slower("async:32", slower).build();
+            both.regimes = vec![Regime { name: "fast".into(), study: other, ..Regime::default() }];
+            both
+        };
+        let csv = compare(&of(1.0), &of(2.0), false).unwrap().csv();
+        let ratio = |arm: &str| -> f64 {
+            let line = csv.lines().find(|line| line.starts_with(arm)).unwrap();
+            line.split(',').nth(4).unwrap().parse().unwrap()
+        };
+        assert!((ratio("async:32,,") - 1.0).abs() < 1e-9, "{csv}");
+        assert!(ratio("async:32,fast,") > 1.9, "{csv}");
+    }
+
+    #[test]
     fn every_format_says_the_same() {
         let between = compare(&study(1), &study(1), false).unwrap();
         let json: serde_json::Value = serde_json::from_str(&between.json()).unwrap();
@@ -366,7 +428,7 @@ mod tests {
             assert_eq!(arm["ratio"], 1.0);
             assert!(arm["a_makespan_s"].as_f64() > Some(0.1) && arm["a_memory_bytes"].is_f64());
             let name = arm["arm"].as_str().unwrap();
-            assert!(line.starts_with(&format!("{name},{},", arm["a_makespan_s"])), "{line}");
+            assert!(line.starts_with(&format!("{name},,{},", arm["a_makespan_s"])), "{line}");
             assert!(markdown.contains(&format!("| {name} |")), "{markdown}");
         }
         assert_eq!(csv.lines().count(), 5);
