@@ -25,6 +25,12 @@ const STARVED: f64 = 0.03;
 /// back by the limits per host.
 const HELD_BACK: f64 = 0.01;
 
+/// From this share of a machine's CPU time on, others' load is told.
+const FOREIGN: f64 = 0.1;
+
+/// It is told, too, where so large a share of an arm's runs had such a load.
+const RUNS_DISTURBED: f64 = 0.25;
+
 /// What a reader must know before believing a figure; the gravest first.
 pub(crate) fn caveats(study: &Study) -> Vec<String> {
     if study.is_map() {
@@ -41,6 +47,7 @@ pub(crate) fn caveats(study: &Study) -> Vec<String> {
         fixed_rate(study),
         held_back(study),
         starved(study),
+        foreign_load(study),
         busy_origin(study),
         shared_machine(study),
         different_totals(study),
@@ -99,6 +106,38 @@ fn starved(study: &Study) -> Option<String> {
             "Slots waited for fanout: for this share of their time they had no URL, though the list had \
              some left: {}. That time is the coordinator's and the workers', not the arm's.",
             each.join(", ")
+        )
+    })
+}
+
+/// Arms whose runs shared the machines with others.
+fn foreign_load(study: &Study) -> Option<String> {
+    let arms = study.arms.iter().filter(|arm| !arm.control);
+    let each: Vec<_> = arms
+        .filter_map(|arm| {
+            let trials = study.trials.iter().filter(|trial| trial.arm == arm.name && usable(trial));
+            let shares: Vec<f64> = trials
+                .filter_map(|trial| {
+                    let machine = trial.machine_cpu_s.filter(|s| *s > 0.0)?;
+                    Some((trial.foreign_cpu_s? + trial.steal_s?) / machine)
+                })
+                .collect();
+            let disturbed = shares.iter().filter(|share| **share > FOREIGN).count();
+            let runs = shares.len();
+            let median = median(shares.into_iter())?;
+            let told = median > FOREIGN || disturbed as f64 > RUNS_DISTURBED * runs as f64;
+            told.then(|| {
+                let (median, limit) = (format::percent(median), format::percent(FOREIGN));
+                format!("{} {median} (more than {limit} in {disturbed} of {runs} runs)", arm.name)
+            })
+        })
+        .collect();
+    (!each.is_empty()).then(|| {
+        format!(
+            "Others used the machine: programs that are not part of this study, and other virtual \
+             machines, took this share of its CPU time in the median run: {}. Repeat the study when \
+             the machine is idle.",
+            each.join("; ")
         )
     })
 }
@@ -365,6 +404,40 @@ mod tests {
             trial.starved_s = None;
         }
         assert_eq!(starved(&study), None);
+    }
+
+    #[test]
+    fn load_of_others_is_told_for_the_arms_that_had_it() {
+        let mut study = StudyBuilder::new()
+            .arms(&["async:32", "threads:32", "4xthreads:8"])
+            .blocks(8)
+            .build_raw();
+        let of_load = |study: &mut Study, share: fn(&TrialRecord) -> f64| {
+            for trial in &mut study.trials {
+                let share = share(trial);
+                trial.machine_cpu_s = Some(0.5);
+                trial.foreign_cpu_s = Some(0.5 * share * 0.75);
+                trial.steal_s = Some(0.5 * share * 0.25);
+            }
+            foreign_load(study)
+        };
+        assert_eq!(of_load(&mut study, |_| 0.099), None);
+        // Two runs of eight are a quarter, and not more.
+        let told = of_load(&mut study, |trial| match (&*trial.arm, trial.block) {
+            ("async:32", 1..=2) => 0.9,
+            _ => 0.02,
+        });
+        assert_eq!(told, None);
+        let told = of_load(&mut study, |trial| match (&*trial.arm, trial.block) {
+            ("threads:32", _) => 0.43,
+            ("async:32", 1..=3) => 0.9,
+            _ => 0.02,
+        });
+        assert_snapshot!(told.unwrap(), @"Others used the machine: programs that are not part of this study, and other virtual machines, took this share of its CPU time in the median run: async:32 2.0 % (more than 10 % in 3 of 8 runs); threads:32 43 % (more than 10 % in 8 of 8 runs). Repeat the study when the machine is idle.");
+        for trial in &mut study.trials {
+            trial.machine_cpu_s = None;
+        }
+        assert_eq!(foreign_load(&study), None);
     }
 
     #[test]

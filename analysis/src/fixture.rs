@@ -617,6 +617,7 @@ fn memory(makespan_s: f64, pss: u64, uss: u64) -> Vec<MemoryPoint> {
         elapsed_s,
         pss_bytes: Some(pss / 8 * eighths),
         uss_bytes: Some(uss / 8 * eighths),
+        memory_bytes: Some((pss + pss / 5) / 8 * eighths),
     };
     let mut points = vec![point(0.0, 5)];
     points.extend(
@@ -626,7 +627,12 @@ fn memory(makespan_s: f64, pss: u64, uss: u64) -> Vec<MemoryPoint> {
             .enumerate()
             .map(|(tick, elapsed_s)| point(elapsed_s, if tick == 0 { 7 } else { 8 })),
     );
-    points.push(MemoryPoint { elapsed_s: makespan_s, pss_bytes: Some(pss), uss_bytes: Some(uss) });
+    points.push(MemoryPoint {
+        elapsed_s: makespan_s,
+        pss_bytes: Some(pss),
+        uss_bytes: Some(uss),
+        memory_bytes: Some(pss + pss / 5),
+    });
     points
 }
 

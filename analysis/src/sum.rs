@@ -54,8 +54,8 @@ impl FetcherExits<'_> {
     }
 
     /// What all fetchers used, if every one was reaped.
-    pub(crate) fn used<T: Summand>(&self, of: fn(&ResourceUsage) -> T) -> Option<T> {
-        sum(self.0.iter().map(|exited| exited.as_ref()?.usage.as_ref().map(of)))
+    pub(crate) fn used<T: Summand>(&self, of: fn(&ResourceUsage) -> Option<T>) -> Option<T> {
+        sum(self.0.iter().map(|exited| of(exited.as_ref()?.usage.as_ref()?)))
     }
 
     /// What all fetchers had at the hold, if it is known of every one.

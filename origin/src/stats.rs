@@ -69,6 +69,9 @@ pub struct Stats {
     pub uptime_s: f64,
     /// Time since the counts began.
     pub counting_s: f64,
+    /// The machine that this process is on, as `random/boot_id` tells it.
+    #[serde(default)]
+    pub boot_id: String,
 }
 
 /// Statuses are three digits.
@@ -216,6 +219,7 @@ impl ServerCounters {
             threads: self.shards.len(),
             uptime_s: (now - self.started).as_secs_f64(),
             counting_s: (now - *self.counting_since()).as_secs_f64(),
+            boot_id: fanout_program::boot_id(),
         }
     }
 

@@ -20,6 +20,14 @@ pub const LONG_VERSION: &str = env!("FANOUT_LONG_VERSION");
 /// The target that it was built for.
 pub const TARGET: &str = env!("FANOUT_TARGET");
 
+/// Tells this machine from others, containers on it included: chosen at random when the kernel
+/// started. Empty where it cannot be read.
+#[must_use]
+pub fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
 /// How to log.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct LogArgs {

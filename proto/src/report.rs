@@ -70,17 +70,30 @@ impl From<wire::FetcherReport> for FetcherReport {
     }
 }
 
+/// Memory of one process at one moment; what cannot be read is `None`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProcessMemory {
+    /// Proportional set size.
+    pub pss_bytes: Option<u64>,
+    /// Unique set size: private clean and dirty pages.
+    pub uss_bytes: Option<u64>,
+    /// Anonymous memory, swapped out or not: no other process shares it.
+    pub anonymous_bytes: Option<u64>,
+    /// Resident file pages: those of the program and its libraries, which processes share.
+    pub file_bytes: Option<u64>,
+    /// Threads alive.
+    pub threads: Option<u32>,
+}
+
 /// Read from /proc while the fetcher holds; what cannot be read is `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HoldSnapshot {
     /// Peak resident memory of this process (VmHWM).
     pub hwm_bytes: Option<u64>,
-    /// Proportional set size.
-    pub pss_bytes: Option<u64>,
-    /// Unique set size: private clean and dirty pages.
-    pub uss_bytes: Option<u64>,
-    /// Threads alive.
-    pub threads: Option<u32>,
+    /// Memory at the hold.
+    pub memory: ProcessMemory,
+    /// Its page tables.
+    pub page_tables_bytes: Option<u64>,
     /// Time that threads were ready to run and did not, summed over them.
     pub run_queue_wait: Option<Duration>,
 }
@@ -89,9 +102,12 @@ impl From<&HoldSnapshot> for wire::HoldSnapshot {
     fn from(h: &HoldSnapshot) -> Self {
         Self {
             hwm_bytes: h.hwm_bytes,
-            pss_bytes: h.pss_bytes,
-            uss_bytes: h.uss_bytes,
-            threads: h.threads,
+            pss_bytes: h.memory.pss_bytes,
+            uss_bytes: h.memory.uss_bytes,
+            anonymous_bytes: h.memory.anonymous_bytes,
+            file_bytes: h.memory.file_bytes,
+            threads: h.memory.threads,
+            page_tables_bytes: h.page_tables_bytes,
             run_queue_wait_ns: h.run_queue_wait.map(nanos),
         }
     }
@@ -101,9 +117,14 @@ impl From<wire::HoldSnapshot> for HoldSnapshot {
     fn from(m: wire::HoldSnapshot) -> Self {
         Self {
             hwm_bytes: m.hwm_bytes,
-            pss_bytes: m.pss_bytes,
-            uss_bytes: m.uss_bytes,
-            threads: m.threads,
+            memory: ProcessMemory {
+                pss_bytes: m.pss_bytes,
+                uss_bytes: m.uss_bytes,
+                anonymous_bytes: m.anonymous_bytes,
+                file_bytes: m.file_bytes,
+                threads: m.threads,
+            },
+            page_tables_bytes: m.page_tables_bytes,
             run_queue_wait: m.run_queue_wait_ns.map(Duration::from_nanos),
         }
     }
@@ -120,6 +141,8 @@ pub struct ResourceUsage {
     pub voluntary_switches: u64,
     /// Context switches because its time was up or another had precedence.
     pub involuntary_switches: u64,
+    /// Of the CPU time, user and system: what was spent before Go. `None` if Go never came.
+    pub cpu_start: Option<Duration>,
 }
 
 impl From<&ResourceUsage> for wire::ResourceUsage {
@@ -129,6 +152,7 @@ impl From<&ResourceUsage> for wire::ResourceUsage {
             cpu_system_us: micros(u.cpu_system),
             voluntary_switches: u.voluntary_switches,
             involuntary_switches: u.involuntary_switches,
+            cpu_start_us: u.cpu_start.map(micros),
         }
     }
 }
@@ -140,6 +164,7 @@ impl From<wire::ResourceUsage> for ResourceUsage {
             cpu_system: Duration::from_micros(m.cpu_system_us),
             voluntary_switches: m.voluntary_switches,
             involuntary_switches: m.involuntary_switches,
+            cpu_start: m.cpu_start_us.map(Duration::from_micros),
         }
     }
 }
@@ -155,6 +180,11 @@ pub struct MemorySample {
     pub pss_bytes: Option<u64>,
     /// Their unique set size.
     pub uss_bytes: Option<u64>,
+    /// Their anonymous memory.
+    pub anonymous_bytes: Option<u64>,
+    /// File pages of the fetcher that has most. All run the same program, so these are the pages
+    /// of all of them, once.
+    pub file_bytes: Option<u64>,
     /// Their threads.
     pub threads: u32,
 }
@@ -167,8 +197,8 @@ impl MemorySample {
     }
 
     /// Adds a fetcher, if its memory could be read.
-    pub fn add(&mut self, pss: Option<u64>, uss: Option<u64>, threads: Option<u32>) {
-        if pss.is_none() && uss.is_none() {
+    pub fn add(&mut self, fetcher: &ProcessMemory) {
+        if fetcher.pss_bytes.is_none() && fetcher.uss_bytes.is_none() {
             return;
         }
         let sum = |sum: &mut Option<u64>, more: Option<u64>| {
@@ -177,9 +207,11 @@ impl MemorySample {
             }
         };
         self.fetchers += 1;
-        sum(&mut self.pss_bytes, pss);
-        sum(&mut self.uss_bytes, uss);
-        self.threads = self.threads.saturating_add(threads.unwrap_or(0));
+        sum(&mut self.pss_bytes, fetcher.pss_bytes);
+        sum(&mut self.uss_bytes, fetcher.uss_bytes);
+        sum(&mut self.anonymous_bytes, fetcher.anonymous_bytes);
+        self.file_bytes = self.file_bytes.max(fetcher.file_bytes);
+        self.threads = self.threads.saturating_add(fetcher.threads.unwrap_or(0));
     }
 }
 
@@ -190,6 +222,8 @@ impl From<wire::MemorySample> for MemorySample {
             fetchers: m.fetchers,
             pss_bytes: m.pss_bytes,
             uss_bytes: m.uss_bytes,
+            anonymous_bytes: m.anonymous_bytes,
+            file_bytes: m.file_bytes,
             threads: m.threads,
         }
     }
@@ -286,6 +320,47 @@ pub struct WorkerUsage {
     pub cgroup_sock_bytes: Option<u64>,
     /// Kernel stacks in the worker's cgroup.
     pub cgroup_kernel_stack_bytes: Option<u64>,
+    /// From the first fork to the last Ready before Go.
+    pub start: Option<Duration>,
+    /// Kernel stacks of the fetchers' threads at the hold.
+    pub kernel_stacks_bytes: Option<u64>,
+    /// What its machine did from Go to the hold.
+    pub load: Option<MachineLoad>,
+}
+
+/// CPU time of a machine from Go to the hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MachineLoad {
+    /// Its processors times the time that went by.
+    pub capacity: Duration,
+    /// Neither idle nor stolen.
+    pub busy: Duration,
+    /// Given to other machines by a hypervisor.
+    pub steal: Duration,
+    /// Of the busy time: the worker's and its fetchers'.
+    pub own: Duration,
+}
+
+impl From<&MachineLoad> for wire::MachineLoad {
+    fn from(load: &MachineLoad) -> Self {
+        Self {
+            capacity_us: micros(load.capacity),
+            busy_us: micros(load.busy),
+            steal_us: micros(load.steal),
+            own_us: micros(load.own),
+        }
+    }
+}
+
+impl From<wire::MachineLoad> for MachineLoad {
+    fn from(m: wire::MachineLoad) -> Self {
+        Self {
+            capacity: Duration::from_micros(m.capacity_us),
+            busy: Duration::from_micros(m.busy_us),
+            steal: Duration::from_micros(m.steal_us),
+            own: Duration::from_micros(m.own_us),
+        }
+    }
 }
 
 impl From<wire::WorkerUsage> for WorkerUsage {
@@ -299,6 +374,9 @@ impl From<wire::WorkerUsage> for WorkerUsage {
             cgroup_peak_bytes: m.cgroup_peak_bytes,
             cgroup_sock_bytes: m.cgroup_sock_bytes,
             cgroup_kernel_stack_bytes: m.cgroup_kernel_stack_bytes,
+            start: m.start_us.map(Duration::from_micros),
+            kernel_stacks_bytes: m.kernel_stacks_bytes,
+            load: m.load.map(Into::into),
         }
     }
 }

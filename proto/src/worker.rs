@@ -37,6 +37,8 @@ pub struct WorkerFacts {
     pub cgroup_memory_bytes: Option<u64>,
     /// The cgroup hierarchy found: `v1`, `v2`, or empty.
     pub cgroup: String,
+    /// Tells machines apart: workers that say the same share one. Empty: unknown.
+    pub boot_id: String,
 }
 
 impl From<&Hello> for wire::Hello {
@@ -94,6 +96,7 @@ impl From<&WorkerFacts> for wire::WorkerFacts {
             cgroup_cpus: facts.cgroup_cpus,
             cgroup_memory_bytes: facts.cgroup_memory_bytes,
             cgroup: facts.cgroup.clone(),
+            boot_id: facts.boot_id.clone(),
         }
     }
 }
@@ -120,6 +123,7 @@ impl TryFrom<wire::WorkerFacts> for WorkerFacts {
             cgroup_cpus: facts.cgroup_cpus.filter(|cpus| cpus.is_finite() && *cpus >= 0.0),
             cgroup_memory_bytes: facts.cgroup_memory_bytes,
             cgroup: text(&facts.cgroup),
+            boot_id: text(&facts.boot_id),
         })
     }
 }

@@ -167,6 +167,8 @@ pub(crate) fn memory(trial: TrialId, sample: &MemorySample) -> wire::FromWorker 
         fetchers: sample.fetchers,
         pss_bytes: sample.pss_bytes,
         uss_bytes: sample.uss_bytes,
+        anonymous_bytes: sample.anonymous_bytes,
+        file_bytes: sample.file_bytes,
         threads: sample.threads,
     }))
 }
@@ -194,6 +196,9 @@ pub(crate) fn usage(trial: TrialId, usage: &WorkerUsage) -> wire::FromWorker {
         cgroup_peak_bytes: usage.cgroup_peak_bytes,
         cgroup_sock_bytes: usage.cgroup_sock_bytes,
         cgroup_kernel_stack_bytes: usage.cgroup_kernel_stack_bytes,
+        start_us: usage.start.map(micros),
+        kernel_stacks_bytes: usage.kernel_stacks_bytes,
+        load: usage.load.as_ref().map(Into::into),
     }))
 }
 

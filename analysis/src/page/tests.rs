@@ -361,7 +361,7 @@ proptest! {
                 duration_s: figures[9],
                 ok: false,
             }];
-            trial.memory = vec![MemoryPoint { elapsed_s: figures[10], pss_bytes: Some(counts[0]), uss_bytes: None }; 2];
+            trial.memory = vec![MemoryPoint { elapsed_s: figures[10], pss_bytes: Some(counts[0]), uss_bytes: None, memory_bytes: None }; 2];
             trial.pss_peak_bytes = Some(counts[1]);
             trial.completed = counts[2];
             trial.failed = counts[3];

@@ -92,6 +92,10 @@ pub struct TrialRecord {
     /// Page tables of all fetchers at the hold: memory that the kernel needs for them.
     #[serde(default)]
     pub page_tables_bytes: Option<u64>,
+    /// Kernel stacks of all fetchers' threads at the hold: as many as there were threads, each of
+    /// the size that this kernel gives one.
+    #[serde(default)]
+    pub kernel_stacks_bytes: Option<u64>,
     /// Peak of the fetchers' summed proportional set size.
     pub pss_peak_bytes: Option<u64>,
     /// Peak of the fetchers' summed unique set size.
@@ -250,6 +254,9 @@ pub struct MemoryPoint {
     pub pss_bytes: Option<u64>,
     /// Summed unique set size.
     pub uss_bytes: Option<u64>,
+    /// What the fetchers need, whoever else runs; see `memory_peak_bytes`.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
 }
 
 /// One worker's part in a trial.
@@ -287,12 +294,14 @@ impl TrialRecord {
         self.stale_retries = exits.reported(|r| r.stale_retries);
         self.redirects_followed = exits.reported(|r| r.redirects_followed);
         self.names_resolved = exits.reported(|r| r.names_resolved);
-        self.cpu_user_s = exits.used(|u| u.cpu_user.as_secs_f64());
-        self.cpu_system_s = exits.used(|u| u.cpu_system.as_secs_f64());
-        self.voluntary_switches = exits.used(|u| u.voluntary_switches);
-        self.involuntary_switches = exits.used(|u| u.involuntary_switches);
+        self.cpu_user_s = exits.used(|u| Some(u.cpu_user.as_secs_f64()));
+        self.cpu_system_s = exits.used(|u| Some(u.cpu_system.as_secs_f64()));
+        self.cpu_start_s = exits.used(|u| Some(u.cpu_start?.as_secs_f64()));
+        self.voluntary_switches = exits.used(|u| Some(u.voluntary_switches));
+        self.involuntary_switches = exits.used(|u| Some(u.involuntary_switches));
         self.run_queue_wait_s = exits.held(|h| h.run_queue_wait.map(|w| w.as_secs_f64()));
         self.hwm_sum_bytes = exits.held(|h| h.hwm_bytes);
+        self.page_tables_bytes = exits.held(|h| h.page_tables_bytes);
     }
 }
 
@@ -484,6 +493,7 @@ const FIELDS: [&[Metric]; 7] = [
         metric!(threads_peak, Count, Less),
         metric!(memory_peak_bytes, Bytes, Less),
         metric!(page_tables_bytes, Bytes, Less),
+        metric!(kernel_stacks_bytes, Bytes, Less),
         metric!(pss_peak_bytes, Bytes, Less),
         metric!(uss_peak_bytes, Bytes, Less),
         metric!(hwm_sum_bytes, Bytes, Less),

@@ -1,6 +1,9 @@
 //! A trial's metrics, gathered while it runs.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use fanout_analysis::{
     latency::Latency,
@@ -14,6 +17,8 @@ use fanout_proto::{
     report::{FetcherExited, MemorySample, WorkerUsage},
     time::{micros, seconds},
 };
+
+use super::machines::Machines;
 
 /// Requests kept for the picture of who waits when: those of a whole trial of the built-in list.
 const REQUESTS_KEPT: usize = 1024;
@@ -68,6 +73,21 @@ fn held_over_time(memory: &[MemoryPoint]) -> Option<f64> {
         Some(mean * (pair[1].elapsed_s - pair[0].elapsed_s))
     });
     sum(pieces)
+}
+
+/// What the fetchers need, whoever else runs: the anonymous memory of all, and the file pages of
+/// their program once for each machine.
+fn alone<'a>(
+    samples: &BTreeMap<WorkerId, MemorySample>,
+    machine_of: &impl Fn(WorkerId) -> &'a str,
+) -> Option<u64> {
+    let mut file_bytes: BTreeMap<&str, u64> = BTreeMap::new();
+    for (worker, sample) in samples {
+        let most = file_bytes.entry(machine_of(*worker)).or_default();
+        *most = sample.file_bytes?.max(*most);
+    }
+    let anonymous = samples.values().map(|s| s.anonymous_bytes);
+    sum(anonymous.chain(file_bytes.into_values().map(Some)))
 }
 
 impl TrialMetrics {
@@ -146,13 +166,16 @@ impl TrialMetrics {
     pub fn memory(&mut self, worker: WorkerId, sample: MemorySample) {
         let samples = self.memory.entry(worker).or_default();
         if samples.len() >= MEMORY_POINTS_MAX {
-            // Long trials are shown with less detail; the peak is kept.
-            let largest = samples.iter().enumerate().max_by_key(|(_, s)| s.pss_bytes);
-            let peak = largest.map(|(index, _)| index);
+            // Long trials are shown with less detail; the peaks are kept.
+            let peak = |of: fn(&MemorySample) -> Option<u64>| {
+                let largest = samples.iter().enumerate().max_by_key(|(_, s)| of(s));
+                largest.map(|(index, _)| index)
+            };
+            let peaks = [peak(|s| s.pss_bytes), peak(|s| s.anonymous_bytes)];
             let mut index = 0;
             samples.retain(|_| {
                 index += 1;
-                index % 2 == 1 || Some(index - 1) == peak
+                index % 2 == 1 || peaks.contains(&Some(index - 1))
             });
         }
         samples.push(sample);
@@ -192,7 +215,11 @@ impl TrialMetrics {
     /// The metrics as a trial's record; what only the coordinator knows
     /// (makespan, counts, its own CPU) is the caller's to fill in.
     #[must_use]
-    pub fn finish(self, name_of: impl Fn(WorkerId) -> String) -> TrialRecord {
+    pub fn finish<'a>(
+        self,
+        name_of: impl Fn(WorkerId) -> String,
+        machine_of: impl Fn(WorkerId) -> &'a str,
+    ) -> TrialRecord {
         let mut trial = TrialRecord {
             bytes: self.bytes,
             latency_s: self.latency.percentiles(),
@@ -220,7 +247,7 @@ impl TrialMetrics {
         self.add_times(&mut trial);
         let exits: Vec<_> = self.fetchers.values().map(|f| f.exited.as_ref()).collect();
         trial.sum_up(&FetcherExits(&exits));
-        self.add_memory(&FetcherExits(&exits), &mut trial);
+        self.add_memory(&FetcherExits(&exits), &machine_of, &mut trial);
         self.add_workers(&mut trial);
         trial.requests = self.requests;
         trial
@@ -250,14 +277,21 @@ impl TrialMetrics {
     }
 
     /// From samples, and from what was read while fetchers held.
-    fn add_memory(&self, exits: &FetcherExits<'_>, trial: &mut TrialRecord) {
+    fn add_memory<'a>(
+        &self,
+        exits: &FetcherExits<'_>,
+        machine_of: &impl Fn(WorkerId) -> &'a str,
+        trial: &mut TrialRecord,
+    ) {
         let threads = self.threads_peak().into_iter();
-        trial.threads_peak = threads.chain(exits.held(|h| h.threads)).max();
-        let memory = self.memory_points();
+        trial.threads_peak = threads.chain(exits.held(|h| h.memory.threads)).max();
+        let memory = self.memory_points(machine_of);
+        // The last sample is the one of the hold.
+        trial.memory_peak_bytes = memory.iter().filter_map(|p| p.memory_bytes).max();
         let pss = memory.iter().filter_map(|p| p.pss_bytes);
-        trial.pss_peak_bytes = pss.chain(exits.held(|h| h.pss_bytes)).max();
+        trial.pss_peak_bytes = pss.chain(exits.held(|h| h.memory.pss_bytes)).max();
         let uss = memory.iter().filter_map(|p| p.uss_bytes);
-        trial.uss_peak_bytes = uss.chain(exits.held(|h| h.uss_bytes)).max();
+        trial.uss_peak_bytes = uss.chain(exits.held(|h| h.memory.uss_bytes)).max();
         trial.pss_byte_s = held_over_time(&memory);
         trial.memory = memory;
     }
@@ -268,6 +302,10 @@ impl TrialMetrics {
         trial.cgroup_peak_bytes = sum(usage().map(|u| u.cgroup_peak_bytes));
         trial.cgroup_sock_bytes = sum(usage().map(|u| u.cgroup_sock_bytes));
         trial.cgroup_kernel_stack_bytes = sum(usage().map(|u| u.cgroup_kernel_stack_bytes));
+        trial.kernel_stacks_bytes = sum(usage().map(|u| u.kernel_stacks_bytes));
+        let starts: Option<Vec<Duration>> = usage().map(|u| u.start).collect();
+        let slowest = starts.and_then(|starts| starts.into_iter().max());
+        trial.start_s = slowest.map(|start| start.as_secs_f64());
         let cost = &mut trial.coordination;
         cost.barrier_s = usage().map(|u| u.barrier).max().map(|b| b.as_secs_f64());
         cost.worker_cpu_s = sum(usage().map(|u| Some((u.cpu_user? + u.cpu_system?).as_secs_f64())));
@@ -278,14 +316,11 @@ impl TrialMetrics {
     }
 
     fn shares(&self, name_of: &impl Fn(WorkerId) -> String) -> Vec<WorkerShare> {
-        let mut workers: Vec<_> = self.fetchers.values().map(|f| f.worker).collect();
-        workers.sort_unstable();
-        workers.dedup();
-        workers
+        self.workers()
             .into_iter()
             .map(|worker| {
                 let own = || self.fetchers.values().filter(|f| f.worker == worker);
-                let held = own().map(|f| f.exited.as_ref().and_then(|e| e.held.pss_bytes));
+                let held = own().map(|f| f.exited.as_ref().and_then(|e| e.held.memory.pss_bytes));
                 WorkerShare {
                     worker: worker.0,
                     name: name_of(worker),
@@ -320,7 +355,7 @@ impl TrialMetrics {
     }
 
     /// Every worker's samples together: each counts with its latest one.
-    fn memory_points(&self) -> Vec<MemoryPoint> {
+    fn memory_points<'a>(&self, machine_of: &impl Fn(WorkerId) -> &'a str) -> Vec<MemoryPoint> {
         let mut all: Vec<(Duration, WorkerId, MemorySample)> = self
             .memory
             .iter()
@@ -339,8 +374,24 @@ impl TrialMetrics {
                 elapsed_s: elapsed.as_secs_f64(),
                 pss_bytes: sum(latest.values().map(|s| s.pss_bytes)),
                 uss_bytes: sum(latest.values().map(|s| s.uss_bytes)),
+                memory_bytes: alone(&latest, machine_of),
             });
         }
         points
+    }
+
+    /// What the machines did, as their workers tell.
+    pub fn machines<'a>(&self, machine_of: impl Fn(WorkerId) -> &'a str) -> Machines {
+        let mut machines = Machines::default();
+        for worker in self.workers() {
+            let load = self.usage.get(&worker).and_then(|usage| usage.load);
+            machines.worker(machine_of(worker), load);
+        }
+        machines
+    }
+
+    /// Those that ran fetchers.
+    fn workers(&self) -> BTreeSet<WorkerId> {
+        self.fetchers.values().map(|f| f.worker).collect()
     }
 }

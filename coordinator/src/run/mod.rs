@@ -2,6 +2,7 @@
 //! the fleet to the pure [`Trial`] and its commands back, and hands what counts
 //! to the metrics and the sink. Every way out ends the trial on every worker.
 
+pub mod machines;
 pub mod metrics;
 mod sink;
 pub mod usage;
@@ -40,7 +41,7 @@ use tracing::{debug, warn};
 pub use self::sink::{Progress, Sink, Who};
 use crate::{
     fleet::{Fleet, FleetEvent, WorkerMessage},
-    run::{metrics::TrialMetrics, usage::SelfUsage},
+    run::{machines::Machines, metrics::TrialMetrics, usage::SelfUsage},
     url_list::{ListCursor, ListError, UrlList},
 };
 
@@ -99,6 +100,8 @@ pub struct Outcome {
     pub trial: record::TrialRecord,
     /// The account.
     pub counts: Counts,
+    /// What the machines that fetch did; the record does not hold it yet.
+    pub machines: Machines,
 }
 
 /// The coordinator itself could not go on.
@@ -142,8 +145,12 @@ struct Drive<'a, S> {
     cursors: Vec<ListCursor<'a>>,
     went: BTreeMap<FetcherId, Duration>,
     names: BTreeMap<WorkerId, String>,
+    /// Which workers share one; see [`Machines`].
+    machine_of: BTreeMap<WorkerId, String>,
     began: Instant,
     usage: SelfUsage,
+    usage_at_go: Option<SelfUsage>,
+    usage_at_finish: Option<SelfUsage>,
     traffic: crate::fleet::Traffic,
 }
 
@@ -165,6 +172,11 @@ impl<'a, S: Sink> Drive<'a, S> {
         trial.limit_hosts(request.hosts, RandomState::new().hash_one(request.id.0));
         let names =
             fleet.workers().iter().map(|(id, worker)| (*id, worker.hello.name.clone())).collect();
+        let machine_of = fleet.workers().iter().map(|(id, worker)| {
+            let known = Some(&worker.hello.facts.boot_id).filter(|machine| !machine.is_empty());
+            (*id, known.cloned().unwrap_or_else(|| format!("worker {id}")))
+        });
+        let machine_of = machine_of.collect();
         Self {
             trial,
             first,
@@ -172,8 +184,11 @@ impl<'a, S: Sink> Drive<'a, S> {
             cursors: Vec::new(),
             went: BTreeMap::new(),
             names,
+            machine_of,
             began: Instant::now(),
             usage: SelfUsage::now(),
+            usage_at_go: None,
+            usage_at_finish: None,
             traffic: fleet.traffic(),
             fleet,
             request,
@@ -340,6 +355,7 @@ impl<'a, S: Sink> Drive<'a, S> {
                 }
                 Command::Go(worker) => (worker, self.go(worker)),
                 Command::Finish(worker) => {
+                    self.usage_at_finish.get_or_insert_with(SelfUsage::now);
                     let finish = to_worker::Message::Finish(wire::Finish { trial });
                     (worker, self.fleet.send(worker, finish))
                 }
@@ -400,6 +416,7 @@ impl<'a, S: Sink> Drive<'a, S> {
     }
 
     fn go(&mut self, worker: WorkerId) -> bool {
+        self.usage_at_go.get_or_insert_with(SelfUsage::now);
         let now = self.began.elapsed();
         let went = now.saturating_sub(self.trial.went().unwrap_or(now));
         for (fetcher, of) in self.trial.fetchers() {
@@ -504,8 +521,16 @@ impl<'a, S: Sink> Drive<'a, S> {
         let counts = self.trial.counts();
         let makespan_s = self.trial.makespan().map(|m| m.as_secs_f64());
         let names = self.names;
-        let mut trial =
-            self.metrics.finish(|worker| names.get(&worker).cloned().unwrap_or_default());
+        let machine_of = |worker| self.machine_of.get(&worker).map_or("", String::as_str);
+        let mut machines = self.metrics.machines(machine_of);
+        if let Some((go, finish)) = self.usage_at_go.zip(self.usage_at_finish)
+            && let Some(cpu) = finish.since(&go)
+        {
+            machines.process(&fanout_program::boot_id(), cpu);
+        }
+        let mut trial = self
+            .metrics
+            .finish(|worker| names.get(&worker).cloned().unwrap_or_default(), machine_of);
         trial.degraded = self.trial.is_degraded();
         trial.makespan_s = makespan_s.filter(|s| *s > 0.0);
         trial.completed = counts.completed;
@@ -536,7 +561,7 @@ impl<'a, S: Sink> Drive<'a, S> {
         coordination.grpc_bytes_received = traffic.bytes_received;
         coordination.grpc_messages_sent = traffic.messages_sent;
         coordination.grpc_messages_received = traffic.messages_received;
-        Outcome { end, trial, counts }
+        Outcome { end, trial, counts, machines }
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) fn client() -> reqwest::Result<reqwest::Client> {
 pub(super) struct OriginProbe {
     asked: Option<(reqwest::Client, String)>,
     before: Option<Stats>,
+    /// The one that the origin is on.
+    machine: String,
 }
 
 impl OriginProbe {
@@ -41,7 +43,7 @@ impl OriginProbe {
             }
             (None, _) => None,
         };
-        Self { asked, before: None }
+        Self { asked, before: None, machine: String::new() }
     }
 
     /// Threads that the origin serves with, if it answers.
@@ -52,6 +54,14 @@ impl OriginProbe {
     /// Lets the origin count anew.
     pub(super) async fn begin(&mut self) {
         self.before = self.ask("/stats/reset").await;
+        if let Some(stats) = &self.before {
+            self.machine.clone_from(&stats.boot_id);
+        }
+    }
+
+    /// The machine that the origin is on; empty if it is not known.
+    pub(super) fn machine(&self) -> &str {
+        &self.machine
     }
 
     /// What it counted since.

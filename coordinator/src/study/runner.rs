@@ -357,6 +357,11 @@ impl Runner<'_> {
         self.workers.note_losses(block, environment.fleet, &mut self.study.manifest);
         let mut trial = std::mem::take(&mut outcome.trial);
         trial.origin = on.probe.end(trial.makespan_s).await;
+        if let Some(cpu_s) = trial.origin.and_then(|origin| origin.cpu_s) {
+            let cpu = Duration::try_from_secs_f64(cpu_s).unwrap_or_default();
+            outcome.machines.process(on.probe.machine(), cpu);
+        }
+        outcome.machines.fill_in(&mut trial);
         trial.suspended_s = boot
             .zip(manifest::suspended())
             .map(|(before, after)| after.saturating_sub(before).as_secs_f64());

@@ -165,6 +165,8 @@ async fn figures_past_all_sense_break_nothing() {
                 fetchers: u32::MAX,
                 pss_bytes: Some(u64::MAX),
                 uss_bytes: Some(u64::MAX),
+                anonymous_bytes: Some(u64::MAX),
+                file_bytes: Some(u64::MAX),
                 threads: u32::MAX,
             };
             of.worker.say(Say::Memory(sample)).await;
@@ -176,6 +178,14 @@ async fn figures_past_all_sense_break_nothing() {
             pipe_bytes_to_fetchers: u64::MAX,
             pipe_bytes_from_fetchers: u64::MAX,
             barrier_us: u64::MAX,
+            start_us: Some(u64::MAX),
+            kernel_stacks_bytes: Some(u64::MAX),
+            load: Some(wire::MachineLoad {
+                capacity_us: u64::MAX,
+                busy_us: u64::MAX,
+                steal_us: u64::MAX,
+                own_us: u64::MAX,
+            }),
             ..wire::WorkerUsage::default()
         };
         of.worker.say(Say::Usage(usage)).await;
@@ -198,6 +208,9 @@ async fn figures_past_all_sense_break_nothing() {
                 pss_bytes: Some(u64::MAX),
                 uss_bytes: Some(u64::MAX),
                 threads: Some(u32::MAX),
+                anonymous_bytes: Some(u64::MAX),
+                file_bytes: Some(u64::MAX),
+                page_tables_bytes: Some(u64::MAX),
                 run_queue_wait_ns: Some(u64::MAX),
             });
             exited.usage = Some(wire::ResourceUsage {
@@ -205,6 +218,7 @@ async fn figures_past_all_sense_break_nothing() {
                 cpu_system_us: u64::MAX,
                 voluntary_switches: u64::MAX,
                 involuntary_switches: u64::MAX,
+                cpu_start_us: Some(u64::MAX),
             });
         }
         of.worker.say(last).await;

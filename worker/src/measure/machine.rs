@@ -30,6 +30,7 @@ pub(crate) fn facts(cgroups: &Cgroups, cpus: Vec<u32>) -> WorkerFacts {
         cgroup_cpus: cgroups.cpu_limit(),
         cgroup_memory_bytes: cgroups.memory_limit_bytes(),
         cgroup: cgroups.name().to_owned(),
+        boot_id: fanout_program::boot_id(),
     }
 }
 

@@ -6,6 +6,7 @@
 //! relative to a directory handle, which no recycled process id can mislead.
 
 pub(crate) mod cgroup;
+pub(crate) mod load;
 pub(crate) mod machine;
 pub(crate) mod process;
 pub(crate) mod usage;

@@ -58,6 +58,7 @@ pub(crate) fn reap(child: &mut Child, before_reaping: impl FnOnce()) -> io::Resu
             cpu_system: ended.rusage.stime,
             voluntary_switches: grown(Usage::voluntary_context_switches),
             involuntary_switches: grown(Usage::involuntary_context_switches),
+            cpu_start: None,
         },
     }))
 }

@@ -3,10 +3,13 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use fanout_proto::{id::FetcherId, report::MemorySample};
+use fanout_proto::{
+    id::FetcherId,
+    report::{MemorySample, ProcessMemory},
+};
 use tokio::time::Instant;
 
-use crate::{measure::process::Memory, trial::WorkerTrial};
+use crate::trial::WorkerTrial;
 
 /// Sampling may take one part in so many of a processor. Where reading takes
 /// longer, samples become rarer: the instrument must not weigh on the subject.
@@ -65,10 +68,9 @@ impl Sampling {
     }
 
     /// Adds one fetcher's memory, which took so long to read.
-    pub(super) fn add(&mut self, memory: Memory, spent: Duration) {
+    pub(super) fn add(&mut self, memory: &ProcessMemory, spent: Duration) {
         if let Some(present) = &mut self.present {
-            let sums = &mut present.sums;
-            sums.add(memory.pss_bytes, memory.uss_bytes, memory.threads);
+            present.sums.add(memory);
             present.spent += spent;
         }
     }
@@ -108,8 +110,14 @@ mod tests {
         trial
     }
 
-    fn memory(bytes: u64) -> Memory {
-        Memory { pss_bytes: Some(bytes), uss_bytes: Some(bytes / 2), threads: Some(3) }
+    fn memory(bytes: u64) -> ProcessMemory {
+        ProcessMemory {
+            pss_bytes: Some(bytes),
+            uss_bytes: Some(bytes / 2),
+            anonymous_bytes: Some(bytes / 4),
+            file_bytes: Some(bytes * 3),
+            threads: Some(3),
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -121,9 +129,9 @@ mod tests {
         sampling.start(go);
         let now = go + Duration::from_millis(1);
         assert!(sampling.begin_if_due(now, &trial));
-        for read in [memory(100), Memory::default(), memory(20)] {
+        for read in [memory(100), ProcessMemory::default(), memory(20)] {
             assert!(sampling.next().is_some());
-            sampling.add(read, Duration::ZERO);
+            sampling.add(&read, Duration::ZERO);
         }
         assert_eq!(sampling.next(), None);
         let sums = sampling.finish().unwrap();
@@ -134,6 +142,8 @@ mod tests {
                 fetchers: 2,
                 pss_bytes: Some(120),
                 uss_bytes: Some(60),
+                anonymous_bytes: Some(30),
+                file_bytes: Some(300),
                 threads: 6,
             }
         );
@@ -147,7 +157,7 @@ mod tests {
         let mut sampling = Sampling::every(Some(TENTH));
         sampling.start(go);
         assert!(sampling.begin_if_due(go, &trial));
-        sampling.add(memory(1), Duration::from_millis(30));
+        sampling.add(&memory(1), Duration::from_millis(30));
         assert!(sampling.finish().is_some());
         assert_eq!(sampling.due(), Some(go + Duration::from_millis(300)));
     }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use fanout_proto::{
     WireError,
     id::{FetcherId, TrialId},
-    report::{Exit, WorkerUsage},
+    report::{Exit, MachineLoad, ResourceUsage, WorkerUsage},
     wire::{self, to_fetcher},
 };
 use tokio::time::Instant;
@@ -22,6 +22,7 @@ use super::{context::SessionContext, sampling::Sampling};
 use crate::{
     measure::{
         cgroup::PeakMeter,
+        load::{ProcessorTime, kernel_stack_bytes},
         process::ProcessDir,
         usage::{self, Cpu},
     },
@@ -43,8 +44,10 @@ pub(super) struct TrialProcesses {
     unwanted: CancellationToken,
     cpu_before: Option<Cpu>,
     peak: PeakMeter,
-    /// Socket buffers and kernel stacks at the hold.
-    kernel_memory: Option<(Option<u64>, Option<u64>)>,
+    /// CPU time of fetchers that were reaped.
+    reaped_cpu: Duration,
+    at_go: Option<LoadPoint>,
+    at_hold: Option<AtHold>,
     bytes_to_fetchers: u64,
     bytes_from_fetchers: u64,
     is_over: bool,
@@ -55,6 +58,26 @@ struct Live {
     queue: Arc<PipeQueue>,
     /// `None` until it is started.
     process: Option<(Killer, ProcessDir)>,
+    /// Just before Go was written.
+    cpu_start: Option<Duration>,
+}
+
+/// CPU time at one moment: of the machine, and of what this trial runs on it.
+#[derive(Debug, Clone, Copy)]
+struct LoadPoint {
+    machine: ProcessorTime,
+    own: Duration,
+}
+
+/// What is read once at the hold, before the fetchers one by one.
+#[derive(Debug)]
+struct AtHold {
+    load: Option<LoadPoint>,
+    /// Socket buffers and kernel stacks of the cgroup.
+    cgroup_kernel_memory: (Option<u64>, Option<u64>),
+    stack_bytes: Option<u64>,
+    /// Of the fetchers read so far; `None` once one could not be read.
+    threads: Option<u64>,
 }
 
 /// A piece of work that takes about a millisecond.
@@ -86,7 +109,9 @@ impl TrialProcesses {
             unwanted: CancellationToken::new(),
             cpu_before: usage::own_cpu(),
             peak: context.cgroups.watch_peak(),
-            kernel_memory: None,
+            reaped_cpu: Duration::ZERO,
+            at_go: None,
+            at_hold: None,
             bytes_to_fetchers: 0,
             bytes_from_fetchers: 0,
             is_over: false,
@@ -117,8 +142,8 @@ impl TrialProcesses {
                 continue;
             }
             let queue = Arc::new(PipeQueue::default());
-            let process = None;
-            self.fetchers.insert(fetcher, Live { queue, process });
+            let live = Live { queue, process: None, cpu_start: None };
+            self.fetchers.insert(fetcher, live);
             // The setup comes before any lease.
             self.write(fetcher, setup, false, context);
             self.work.push_back(WorkItem::Start { fetcher, cpus });
@@ -210,7 +235,7 @@ impl TrialProcesses {
         ended: FetcherEnd,
         context: &mut SessionContext<'_>,
     ) -> TrialInput {
-        self.fetchers.remove(&fetcher);
+        let cpu_start = self.fetchers.remove(&fetcher).and_then(|live| live.cpu_start);
         self.bytes_to_fetchers += ended.bytes_to_fetcher;
         self.bytes_from_fetchers += ended.bytes_from_fetcher;
         let last_words = ended.last_words;
@@ -221,7 +246,9 @@ impl TrialProcesses {
                     Exit::Signal(9) if !ours && context.memory_ran_out() => Exit::OutOfMemory,
                     exit => exit,
                 };
-                TrialInput::Ended { fetcher, exit, usage: Some(reaped.usage), last_words }
+                let usage = ResourceUsage { cpu_start, ..reaped.usage };
+                self.reaped_cpu += usage.cpu_user + usage.cpu_system;
+                TrialInput::Ended { fetcher, exit, usage: Some(usage), last_words }
             }
             // How it ended is not known.
             Err(error) => TrialInput::Ended {
@@ -248,6 +275,11 @@ impl TrialProcesses {
     fn act(&mut self, action: Action, context: &mut SessionContext<'_>) {
         match action {
             Action::Write(fetcher, control) => {
+                if control == FetcherControl::Go
+                    && let Some(live) = self.fetchers.get_mut(&fetcher)
+                {
+                    live.cpu_start = live.cpu();
+                }
                 let frame = encoded(control);
                 self.write(fetcher, frame, control == FetcherControl::Go, context);
             }
@@ -258,10 +290,20 @@ impl TrialProcesses {
                 }
             }
             Action::Measure(fetcher) => {
-                self.kernel_memory.get_or_insert_with(|| context.cgroups.kernel_memory());
+                if self.at_hold.is_none() {
+                    self.at_hold = Some(AtHold {
+                        load: self.load_point(),
+                        cgroup_kernel_memory: context.cgroups.kernel_memory(),
+                        stack_bytes: kernel_stack_bytes(),
+                        threads: Some(0),
+                    });
+                }
                 self.work.push_back(WorkItem::Measure(fetcher));
             }
-            Action::LetGo => self.sampling.start(Instant::now()),
+            Action::LetGo => {
+                self.at_go = self.load_point();
+                self.sampling.start(Instant::now());
+            }
             Action::TellReady(fetcher, spawn) => {
                 context.send(message::ready(self.id, fetcher, spawn))
             }
@@ -291,8 +333,12 @@ impl TrialProcesses {
         match self.work.pop_front() {
             Some(WorkItem::Start { fetcher, cpus }) => self.start(fetcher, &cpus, context),
             Some(WorkItem::Measure(fetcher)) => {
-                let held = self.directory(fetcher).map(ProcessDir::held);
-                self.apply(TrialInput::Measured(fetcher, held.unwrap_or_default()), context);
+                let held = self.directory(fetcher).map(ProcessDir::held).unwrap_or_default();
+                if let Some(at_hold) = &mut self.at_hold {
+                    let threads = at_hold.threads.zip(held.memory.threads);
+                    at_hold.threads = threads.map(|(sum, more)| sum + u64::from(more));
+                }
+                self.apply(TrialInput::Measured(fetcher, held), context);
             }
             Some(WorkItem::Sample) => self.sample(context),
             None => {}
@@ -338,7 +384,7 @@ impl TrialProcesses {
         if let Some(fetcher) = self.sampling.next() {
             let before = Instant::now();
             if let Some(memory) = self.directory(fetcher).map(ProcessDir::memory) {
-                self.sampling.add(memory, before.elapsed());
+                self.sampling.add(&memory, before.elapsed());
             }
             self.work.push_back(WorkItem::Sample);
         } else if let Some(sums) = self.sampling.finish() {
@@ -346,9 +392,25 @@ impl TrialProcesses {
         }
     }
 
+    /// CPU time now. A fetcher that cannot be read is about to be reaped; its trial is degraded.
+    fn load_point(&self) -> Option<LoadPoint> {
+        let machine = ProcessorTime::now()?;
+        let worker = usage::own_cpu()?;
+        let fetchers: Duration = self.fetchers.values().filter_map(Live::cpu).sum();
+        let own = worker.user + worker.system + fetchers + self.reaped_cpu;
+        Some(LoadPoint { machine, own })
+    }
+
+    fn load(&self) -> Option<MachineLoad> {
+        let (before, after) = (self.at_go?, self.at_hold.as_ref()?.load?);
+        let (capacity, busy, steal) = after.machine.since(&before.machine);
+        Some(MachineLoad { capacity, busy, steal, own: after.own.saturating_sub(before.own) })
+    }
+
     fn usage(&mut self) -> WorkerUsage {
         let spent = self.cpu_before.zip(usage::own_cpu());
-        let (sock, kernel_stack) = self.kernel_memory.unwrap_or_default();
+        let at_hold = self.at_hold.as_ref();
+        let (sock, kernel_stack) = at_hold.map(|at| at.cgroup_kernel_memory).unwrap_or_default();
         WorkerUsage {
             cpu_user: spent.map(|(before, now)| now.user.saturating_sub(before.user)),
             cpu_system: spent.map(|(before, now)| now.system.saturating_sub(before.system)),
@@ -358,7 +420,17 @@ impl TrialProcesses {
             cgroup_peak_bytes: self.peak.peak_bytes(),
             cgroup_sock_bytes: sock,
             cgroup_kernel_stack_bytes: kernel_stack,
+            start: self.trial.start(),
+            kernel_stacks_bytes: at_hold.and_then(|at| at.threads?.checked_mul(at.stack_bytes?)),
+            load: self.load(),
         }
+    }
+}
+
+impl Live {
+    fn cpu(&self) -> Option<Duration> {
+        let (_, directory) = self.process.as_ref()?;
+        directory.cpu()
     }
 }
 

@@ -174,6 +174,9 @@ pub struct WorkerTrial {
     go: Option<Instant>,
     let_go: bool,
     barrier: Duration,
+    /// The first start and the last Ready before Go.
+    first_start: Option<Instant>,
+    last_ready: Option<Instant>,
 }
 
 impl WorkerTrial {
@@ -187,6 +190,8 @@ impl WorkerTrial {
             go: None,
             let_go: false,
             barrier: Duration::ZERO,
+            first_start: None,
+            last_ready: None,
         }
     }
 
@@ -251,6 +256,11 @@ impl WorkerTrial {
         self.barrier
     }
 
+    /// From the first fetcher's start to the last one's Ready before Go.
+    pub fn start(&self) -> Option<Duration> {
+        Some(self.last_ready?.saturating_duration_since(self.first_start?))
+    }
+
     /// When [`TrialInput::Tick`] is due next.
     pub fn deadline(&self) -> Option<Instant> {
         let phase = match self.phase {
@@ -279,6 +289,7 @@ impl WorkerTrial {
             TrialInput::Started(fetcher, since) => {
                 if let Some(member) = self.members.get_mut(&fetcher) {
                     member.stage = FetcherStage::Starting { since };
+                    self.first_start = Some(self.first_start.map_or(since, |at| at.min(since)));
                 }
             }
             TrialInput::NotStarted(fetcher, reason) => {
@@ -346,6 +357,8 @@ impl WorkerTrial {
             // Go did not wait for it.
             member.stage = FetcherStage::Running;
             actions.push(Action::Write(fetcher, FetcherControl::Go));
+        } else {
+            self.last_ready = self.last_ready.max(Some(at));
         }
     }
 
@@ -525,7 +538,7 @@ impl WorkerTrial {
         let mut sample = MemorySample::at(now.saturating_duration_since(go));
         for member in self.members.values().filter(|m| m.is(FetcherStage::Holding)) {
             let held = member.held.unwrap_or_default();
-            sample.add(held.pss_bytes, held.uss_bytes, held.threads);
+            sample.add(&held.memory);
         }
         if sample.fetchers > 0 {
             actions.push(Action::TellMemory(sample));

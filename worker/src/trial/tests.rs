@@ -1,4 +1,5 @@
 use super::*;
+use fanout_proto::report::ProcessMemory;
 use proptest::prelude::*;
 
 const A: FetcherId = FetcherId(0);
@@ -58,12 +59,14 @@ impl Bench {
 }
 
 fn held(bytes: u64) -> HoldSnapshot {
-    HoldSnapshot {
+    let memory = ProcessMemory {
         pss_bytes: Some(bytes),
         uss_bytes: Some(bytes),
+        anonymous_bytes: Some(bytes),
+        file_bytes: Some(bytes),
         threads: Some(1),
-        ..HoldSnapshot::default()
-    }
+    };
+    HoldSnapshot { memory, ..HoldSnapshot::default() }
 }
 
 fn signal(number: i32) -> Exit {
@@ -75,13 +78,15 @@ async fn a_trial_goes_from_ready_to_over() {
     let mut bench = Bench::preparing(&[A, B]);
     let start = bench.now;
     bench.on(TrialInput::Started(A, start));
-    bench.on(TrialInput::Started(B, start));
+    bench.on(TrialInput::Started(B, start + Duration::from_millis(1)));
     let later = start + Duration::from_millis(3);
     assert_eq!(
         bench.on(TrialInput::Ready(A, later)),
         [Action::TellReady(A, Duration::from_millis(3))]
     );
-    bench.on(TrialInput::Ready(B, later));
+    let last = later + Duration::from_millis(2);
+    bench.on(TrialInput::Ready(B, last));
+    assert_eq!(bench.trial.start(), Some(Duration::from_millis(5)));
     assert_eq!(
         bench.on(TrialInput::Go),
         [Action::Write(A, FetcherControl::Go), Action::Write(B, FetcherControl::Go)]
@@ -103,8 +108,9 @@ async fn a_trial_goes_from_ready_to_over() {
     );
     assert_eq!(bench.on(TrialInput::Measured(A, held(5))), []);
     let mut sample = MemorySample::at(Duration::ZERO);
-    sample.add(Some(5), Some(5), Some(1));
-    sample.add(Some(7), Some(7), Some(1));
+    sample.add(&held(5).memory);
+    sample.add(&held(7).memory);
+    assert_eq!((sample.anonymous_bytes, sample.file_bytes), (Some(12), Some(7)));
     assert_eq!(
         bench.on(TrialInput::Measured(B, held(7))),
         [

@@ -268,6 +268,14 @@ impl Attached {
         .await
     }
 
+    /// Waits for the ends of so many fetchers, and for what their trial took.
+    pub(crate) async fn finished(&mut self, fetchers: usize) -> wire::WorkerUsage {
+        for _ in 0..fetchers {
+            self.exited().await;
+        }
+        self.usage().await
+    }
+
     pub(crate) async fn goodbye(&mut self) -> String {
         self.until(|message| match message {
             from_worker::Message::Goodbye(goodbye) => Some(goodbye.reason.clone()),

@@ -13,6 +13,7 @@ use fanout_proto::{
     wire::{self, from_fetcher, to_fetcher},
 };
 use fanout_testkit::message;
+use nix::time::{ClockId, clock_gettime};
 use prost::Message;
 
 /// What a fake fetcher does. Each says its process id in a started batch right
@@ -47,11 +48,13 @@ pub(crate) enum Manner {
     LeavesAChild,
     /// Switches often, and not in its first thread.
     Switches,
+    /// Spends [`WORK`] before Ready and at Go.
+    Works,
     /// Completes what it was leased and crashes right after.
     CrashesWhenDone,
 }
 
-const MANNERS: [(Manner, &str); 15] = [
+const MANNERS: [(Manner, &str); 16] = [
     (Manner::Obliging, "obliging"),
     (Manner::Crashes, "crashes"),
     (Manner::IsKilled, "is-killed"),
@@ -66,11 +69,24 @@ const MANNERS: [(Manner, &str); 15] = [
     (Manner::Deaf, "deaf"),
     (Manner::LeavesAChild, "leaves-a-child"),
     (Manner::Switches, "switches"),
+    (Manner::Works, "works"),
     (Manner::CrashesWhenDone, "crashes-when-done"),
 ];
 
 /// Switches that [`Manner::Switches`] makes at least, outside its first thread.
 pub(crate) const SWITCHES: u32 = 1000;
+
+/// CPU time that [`Manner::Works`] spends before Ready and at Go.
+pub(crate) const WORK: [Duration; 2] = [Duration::from_millis(150), Duration::from_millis(75)];
+
+fn spend(cpu: Duration) {
+    let now = || -> Duration {
+        let time = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).expect("a process has a clock");
+        time.into()
+    };
+    let begin = now();
+    while now() - begin < cpu {}
+}
 
 /// A setup frame that asks for `manner`.
 pub(crate) fn setup(manner: Manner) -> Bytes {
@@ -121,6 +137,9 @@ pub(crate) fn run() -> ExitCode {
         let reason = "no such model".to_owned();
         say(from_fetcher::Message::Failed(wire::SetupFailed { reason }));
         return ExitCode::FAILURE;
+    }
+    if manner == Manner::Works {
+        spend(WORK[0]);
     }
     say(from_fetcher::Message::Ready(wire::FetcherIsReady {}));
     let own_id = UrlId(std::process::id().into());
@@ -211,6 +230,7 @@ fn misbehave(manner: Manner) {
             });
             other.join().expect("a thread");
         }
+        Manner::Works => spend(WORK[1]),
         Manner::Obliging | Manner::CannotWork | Manner::CrashesWhenDone => {}
     }
     stdout().flush().expect("a pipe");

@@ -1,6 +1,10 @@
 //! Sessions over a pipe in memory.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use fanout_proto::wire::{self, exit::How, from_worker, to_worker};
@@ -8,8 +12,8 @@ use fanout_worker::{AttachError, FetcherCommand, SessionEnd, SessionSettings, at
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    coordinator::{Coordinator, PATIENCE},
-    fake::{self, Manner},
+    coordinator::{Attached, Coordinator, PATIENCE},
+    fake::{self, Manner, WORK},
     process,
 };
 
@@ -19,6 +23,9 @@ type Ended = Result<SessionEnd, AttachError>;
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         ("a_trial_runs_from_prepare_to_usage", a_trial_runs),
+        ("a_start_is_as_long_as_a_stopwatch_says", stopwatch),
+        ("cpu_time_before_go_is_told_apart", cpu_before_go),
+        ("memory_is_the_trials_own_whoever_runs_beside_it", memory_beside_others),
         ("a_second_trial_follows_the_first", a_second_trial),
         ("two_trials_share_the_slots", two_trials),
         ("fetchers_past_the_slots_are_not_started", slots),
@@ -134,8 +141,11 @@ fn a_trial_runs() {
             assert!(held.pss_bytes.unwrap() >= held.uss_bytes.unwrap());
             assert_eq!(held.threads, Some(1));
             assert!(held.run_queue_wait_ns.is_some());
+            assert!(held.page_tables_bytes.unwrap() > 0);
             let usage = exited.usage.unwrap();
             assert!(usage.voluntary_switches > 0);
+            let cpu_us = usage.cpu_user_us + usage.cpu_system_us;
+            assert!((1..cpu_us).contains(&usage.cpu_start_us.unwrap()), "{usage:?}");
         }
         let usage = worker.usage().await;
         assert!(usage.pipe_bytes_to_fetchers > 4000 * 47);
@@ -149,11 +159,102 @@ fn a_trial_runs() {
         };
         assert_eq!(last.pss_bytes, Some(held(|h| h.pss_bytes)));
         assert_eq!(last.uss_bytes, Some(held(|h| h.uss_bytes)));
+        assert_eq!(last.anonymous_bytes, Some(held(|h| h.anonymous_bytes)));
+        let file_bytes = exited.iter().map(|e| e.held.unwrap().file_bytes);
+        assert_eq!(last.file_bytes, file_bytes.max().unwrap());
+        let stacks = usage.kernel_stacks_bytes.unwrap();
+        assert!(stacks.is_multiple_of(2 * 4096) && stacks >= 2 * 4096, "{stacks}");
+        let load = usage.load.unwrap();
+        assert!(load.own_us > 0 && load.capacity_us > 0, "{load:?}");
         assert!(pids.into_iter().all(is_gone));
 
         worker.say(to_worker::Message::Goodbye(wire::Goodbye { reason: "done".into() })).await;
         assert_eq!(script.ended().await.unwrap(), SessionEnd::Goodbye("done".into()));
     });
+}
+
+/// Nothing makes a start look longer than it was. A busy machine holds the test up as well, so
+/// one try of many must agree.
+fn stopwatch() {
+    with(settings(8), async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        let mut least = f64::MAX;
+        for _ in 0..20 {
+            let began = Instant::now();
+            worker.prepare(&[Manner::Obliging; 8]).await;
+            let mut longest_us = 0;
+            for _ in 0..8 {
+                longest_us = worker.ready().await.spawn_us.max(longest_us);
+            }
+            let outside = began.elapsed();
+            worker.go().await;
+            worker.finish().await;
+            let start = Duration::from_micros(worker.finished(8).await.start_us.unwrap());
+            assert!(start <= outside, "{start:?} of {outside:?}");
+            assert!(start >= Duration::from_micros(longest_us), "{start:?} of {longest_us} µs");
+            least = least.min(outside.as_secs_f64() / start.as_secs_f64());
+        }
+        assert!(least < 1.03, "the stopwatch showed {least} times the start");
+    });
+}
+
+fn cpu_before_go() {
+    with(settings(1), async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        worker.prepared(&[Manner::Works]).await;
+        worker.go().await;
+        worker.finish().await;
+        let usage = worker.exited().await.usage.unwrap();
+        let start_us = usage.cpu_start_us.unwrap();
+        let run_us = usage.cpu_user_us + usage.cpu_system_us - start_us;
+        let [before_us, after_us] = WORK.map(|work| work.as_micros() as u64);
+        assert!((before_us..before_us + after_us).contains(&start_us), "{start_us}");
+        assert!((after_us..2 * after_us).contains(&run_us), "{run_us}");
+    });
+}
+
+/// Where the system put the program decides which of its pages come in with others, so single
+/// processes differ by a few per cent; the medians of some must agree.
+fn memory_beside_others() {
+    with(settings(13), async |mut script| {
+        let (mut worker, _) = script.coordinator.welcomed().await;
+        let alone = memory_bytes(&mut worker).await;
+        let fetchers = (0..12).map(|fetcher| wire::FetcherSpec {
+            fetcher,
+            setup: fake::setup(Manner::Obliging),
+            cpus: vec![],
+        });
+        worker
+            .say(to_worker::Message::Prepare(wire::Prepare {
+                trial: 2,
+                fetchers: fetchers.collect(),
+                memory_interval_ms: 0,
+            }))
+            .await;
+        for _ in 0..12 {
+            worker.ready().await;
+        }
+        let beside_others = memory_bytes(&mut worker).await;
+        let ratio = beside_others as f64 / alone as f64;
+        assert!((ratio - 1.0).abs() <= 0.02, "{beside_others} of {alone}");
+    });
+}
+
+/// The median of what trials of one fetcher need.
+async fn memory_bytes(worker: &mut Attached) -> u64 {
+    const TRIALS: usize = 15;
+    let mut bytes = Vec::new();
+    for _ in 0..TRIALS {
+        worker.prepare(&[Manner::Obliging]).await;
+        worker.ready().await;
+        worker.go().await;
+        worker.finish().await;
+        worker.finished(1).await;
+        let held = worker.samples.last().expect("one at the hold");
+        bytes.push(held.anonymous_bytes.unwrap() + held.file_bytes.unwrap());
+    }
+    bytes.sort_unstable();
+    bytes[TRIALS / 2]
 }
 
 fn a_second_trial() {
