@@ -327,8 +327,8 @@ impl Runner<'_> {
         };
         let left = self.time_left().zip(self.elsewhere).map(|(here, elsewhere)| here + elsewhere);
         let left = left.map_or(String::new(), |left| match left.as_secs() {
-            seconds @ ..120 => format!("study: about {seconds} s left"),
-            seconds => format!("study: about {} min left", seconds.div_ceil(60)),
+            seconds @ ..120 => format!("(about {seconds} s of the study left)"),
+            seconds => format!("(about {} min of the study left)", seconds.div_ceil(60)),
         });
         let what = [when.as_str(), name, &format!("{:<20}", entry.name), &left];
         let what = what.into_iter().filter(|word| !word.is_empty());

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -34,10 +34,19 @@ pub(crate) struct Store {
 impl Store {
     /// Makes the directory, and finds out whether it can be written.
     pub(crate) fn create(directory: Option<&Path>) -> Result<Self, StoreError> {
-        let directory = directory.map_or_else(default_directory, Path::to_owned);
+        let wanted = directory.map_or_else(default_directory, Path::to_owned);
         let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
-        let made = directory.ancestors().take_while(missing);
-        let made = made.map(Path::to_owned).collect();
+        let made = wanted.ancestors().take_while(missing);
+        let mut made: Vec<PathBuf> = made.map(Path::to_owned).collect();
+        let directory = match directory {
+            Some(_) => wanted,
+            None => {
+                let free = free_directory(&wanted);
+                made.retain(|path| *path != wanted);
+                made.insert(0, free.clone());
+                free
+            }
+        };
         let probe = directory.join(".part");
         fs::create_dir_all(&directory)
             .and_then(|()| fs::write(&probe, ""))
@@ -152,8 +161,40 @@ pub(crate) fn load(path: &Path) -> Result<(Study, Store), StoreError> {
     Ok((study, store))
 }
 
+/// This directory, made now; or, where another study began in the same second, one beside it.
+/// What cannot be made is found out by who uses it.
+fn free_directory(wanted: &Path) -> PathBuf {
+    if let Some(parent) = wanted.parent() {
+        let _ = fs::create_dir_all(parent);
+    }
+    let others = (2..100).map(|n| {
+        let mut name = wanted.as_os_str().to_owned();
+        name.push(format!("-{n}"));
+        PathBuf::from(name)
+    });
+    let mut all = std::iter::once(wanted.to_owned()).chain(others);
+    let taken = |error: io::Error| error.kind() == io::ErrorKind::AlreadyExists;
+    let free = all.find(|directory| !fs::create_dir(directory).is_err_and(taken));
+    free.unwrap_or_else(|| wanted.to_owned())
+}
+
 /// Where a study is kept by default.
 fn default_directory() -> PathBuf {
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H%M%SZ");
     Path::new("studies").join(now.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn studies_of_one_second_have_a_directory_each() {
+        let home = tempfile::tempdir().unwrap();
+        let wanted = home.path().join("studies/2026-11-22T150405Z");
+        let names =
+            [(); 3].map(|()| free_directory(&wanted).strip_prefix(home.path()).unwrap().to_owned());
+        let name = "studies/2026-11-22T150405Z";
+        assert_eq!(names, [name, &format!("{name}-2"), &format!("{name}-3")].map(PathBuf::from));
+    }
 }

@@ -193,8 +193,8 @@ mod tests {
             waiting: None,
         };
         assert_eq!(
-            line("block  3/10  threads:32           study: about 40 s left", &progress),
-            "block 3/10 threads:32 study: about 40 s left: 400 of 1000 URLs, 4000/s, 2 failed"
+            line("block  3/10  threads:32           (about 40 s of the study left)", &progress),
+            "block 3/10 threads:32 (about 40 s of the study left): 400 of 1000 URLs, 4000/s, 2 failed"
         );
     }
 

@@ -251,7 +251,8 @@ impl Trial {
         )]
         let window = window.clamp(0.0, f64::from(CREDIT_MAX_URLS)) as u64;
         let credit = (double + window).min(self.plan.credit_max.into()).min(CREDIT_MAX_URLS.into());
-        if self.plan.split == Split::Static {
+        // A fetcher that shares the list with no other may hold all of it.
+        if self.plan.split == Split::Static || self.plan.placement.len() == 1 {
             return credit;
         }
         let live = self.fetchers.values().filter(|f| f.is_live()).count() as u64;

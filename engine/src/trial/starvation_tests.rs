@@ -46,9 +46,9 @@ struct Took {
     messages: usize,
 }
 
-/// Runs a list, every URL of which takes `duration`, with `one_way` from fetcher to coordinator and
-/// as long back.
-fn run(plan: TrialPlan, duration: Duration, one_way: Duration) -> Took {
+/// Runs a list with `one_way` from fetcher to coordinator and as long back. Every URL takes
+/// `duration` and up to `more`, so that completions leave in several batches.
+fn run(plan: TrialPlan, duration: Duration, more: Duration, one_way: Duration) -> Took {
     let fetchers: Vec<_> = (0..plan.placement.len() as u32).map(FetcherId).collect();
     let slots = plan.concurrency as usize;
     let (mut trial, _) = Trial::new(plan);
@@ -112,7 +112,9 @@ fn run(plan: TrialPlan, duration: Duration, one_way: Duration) -> Took {
         let slots = world.get_mut(&id).unwrap();
         while let (Some(since), Some(url)) = (slots.idle.front(), slots.queue.front()) {
             took.starved = took.starved.max(now - *since);
-            at(&mut events, now + duration, Happens::Ends(id, *url));
+            // Evenly spread, and without any order.
+            let extra = more.mul_f64((url.0 as f64 * 0.618_034).fract());
+            at(&mut events, now + duration + extra, Happens::Ends(id, *url));
             slots.idle.pop_front();
             slots.queue.pop_front();
         }
@@ -139,15 +141,26 @@ fn plan(urls: u64, fetchers: usize, concurrency: u32) -> TrialPlan {
 #[test]
 fn waves_of_equal_urls_take_as_many_waves_as_there_are() {
     for (duration, one_way) in [(ms(300), ms(1)), (ms(1_000), ms(1)), (ms(300), ms(40))] {
-        let took = run(plan(1_800, 1, 600), duration, one_way);
-        assert!(took.makespan <= 3 * duration + 4 * one_way, "{:?}", took.makespan);
+        for more in [0, 5, 30, 60].map(ms) {
+            let took = run(plan(1_800, 1, 600), duration, more, one_way);
+            let bound = 3 * (duration + more) + 4 * one_way;
+            assert!(took.makespan <= bound, "{:?} of {bound:?}", took.makespan);
+            assert!(took.starved <= 2 * one_way, "{:?}", took.starved);
+        }
     }
+}
+
+#[test]
+fn a_single_fast_fetcher_does_not_ask_for_the_last_urls_one_by_one() {
+    let duration = Duration::from_micros(100);
+    let took = run(plan(3_000, 1, 1), duration, Duration::ZERO, ms(1));
+    assert!(took.makespan <= 3_000 * duration + ms(10), "{:?}", took.makespan);
 }
 
 #[test]
 fn a_message_carries_many_urls_while_there_is_credit_to_spare() {
     // 32 slots at 8 ms are 4,000 URLs a second.
-    let took = run(plan(100_000, 1, 32), ms(8), ms(1));
+    let took = run(plan(100_000, 1, 32), ms(8), ms(1), ms(1));
     assert!(took.messages < 100_000 / 150, "{}", took.messages);
 }
 
@@ -160,17 +173,20 @@ proptest! {
         waves in 1_u64..8,
         part in 0_u64..600,
         duration_us in prop_oneof![100_u64..5_000, 5_000_u64..2_000_000],
+        more in 0.0..0.2,
         one_way_us in 0_u64..30_000,
     ) {
         let slots = u64::from(concurrency) * fetchers as u64;
         let urls = (waves * slots + part).min(6_000);
-        let (duration, one_way) = (Duration::from_micros(duration_us), Duration::from_micros(one_way_us));
-        let took = run(plan(urls, fetchers, concurrency), duration, one_way);
+        let one_way = Duration::from_micros(one_way_us);
+        let duration = Duration::from_micros(duration_us);
+        let more = duration.mul_f64(more);
+        let took = run(plan(urls, fetchers, concurrency), duration, more, one_way);
         prop_assert!(took.starved <= 2 * one_way, "{:?}", took.starved);
         // The last to be served may hold twice its concurrency, which is a wave more.
         let waves = urls.div_ceil(slots);
-        let more = u64::from(fetchers > 1);
-        let bound = (duration + 2 * one_way) * u32::try_from(waves + more).unwrap();
+        let bound = u32::try_from(waves + u64::from(fetchers > 1)).unwrap();
+        let bound = (duration + more + 2 * one_way) * bound;
         prop_assert!(took.makespan <= bound, "{:?} for {waves} waves", took.makespan);
     }
 }
