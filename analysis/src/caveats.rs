@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     format,
     record::{ArmRecord, Study, TrialRecord},
-    statistics::{ALPHA, blocks_needed, median, summaries, usable},
+    statistics::{ALPHA, BLOCKS_NEEDED, median, summaries, usable},
     text::{counted, counted_were},
 };
 
@@ -40,6 +40,7 @@ pub(crate) fn caveats(study: &Study) -> Vec<String> {
     }
     [
         noisy_control(study),
+        uneven_control(study),
         interrupted(study),
         few_blocks(study),
         turned_away(study),
@@ -178,22 +179,26 @@ fn few_blocks(study: &Study) -> Option<String> {
     if others < 2 {
         return None;
     }
-    let least = blocks_needed(1, ALPHA);
-    let analysis = &study.analysis;
-    if analysis.tested == 0 {
-        Some(format!(
-            "Intervals only, no verdicts: below {least} blocks an exact paired test cannot reach \
-             p < {ALPHA}, whatever the difference. Run at least {least} blocks."
-        ))
-    } else if analysis.blocks < analysis.blocks_needed {
-        Some(format!(
-            "With {} comparisons at once the exact test needs {} blocks to call a difference; \
-             an arm has only {}.",
-            analysis.tested, analysis.blocks_needed, analysis.blocks
-        ))
-    } else {
-        None
-    }
+    (study.analysis.tested == 0).then(|| {
+        format!(
+            "Intervals only, no verdicts: below {BLOCKS_NEEDED} blocks an exact paired test cannot reach \
+             p < {ALPHA}, whatever the difference. Run at least {BLOCKS_NEEDED} blocks."
+        )
+    })
+}
+
+/// The second run of the baseline came out different: this machine does that by itself.
+fn uneven_control(study: &Study) -> Option<String> {
+    let control = study.analysis.control.as_ref()?;
+    let (low, high) = control.ratio.low.zip(control.ratio.high)?;
+    (low > 1.0 || high < 1.0).then(|| {
+        format!(
+            "The baseline, run a second time in every block, took {} of its own time (95 % interval \
+             {}). By chance alone an interval leaves out 1.00× in 1 study of 20.",
+            format::ratio(control.ratio.value),
+            format::ratio_interval(low, high),
+        )
+    })
 }
 
 fn fixed_rate(study: &Study) -> Option<String> {
@@ -461,7 +466,7 @@ mod tests {
         }
         conclude(&mut study, &crate::Options::default());
         assert_snapshot!(study.caveats.join("\n"), @r#"
-        This machine was too noisy for claims of differences below 45 %: the baseline, run twice, took 1.41× of its own time (95 % interval 1.37–1.45). By chance alone this happens in 1 study of 20.
+        The baseline, run a second time in every block, took 1.41× of its own time (95 % interval 1.37–1.45). By chance alone an interval leaves out 1.00× in 1 study of 20.
         The study was stopped early: 15 trials ran.
         Intervals only, no verdicts: below 6 blocks an exact paired test cannot reach p < 0.05, whatever the difference. Run at least 6 blocks.
         2 trials were left out of every comparison: for one, threads:32 in block 3, because 2 URLs were abandoned after three lost leases.
@@ -469,11 +474,5 @@ mod tests {
         The origin was near its limit under async:32 (93 % of 1 thread busy, 40.0 ms of CPU): there the server may be what was measured.
         Origin, coordinator and fetchers share 1 CPU: an arm that needs less CPU also leaves the server more. With 4 or more they are kept apart.
         "#);
-    }
-
-    #[test]
-    fn fewer_blocks_than_the_number_of_comparisons_needs_is_told() {
-        let caveats = StudyBuilder::new().blocks(6).build().caveats;
-        assert_snapshot!(caveats[0], @"With 5 comparisons at once the exact test needs 8 blocks to call a difference; an arm has only 6.");
     }
 }

@@ -6,18 +6,16 @@ use crate::{
 };
 
 /// What conclusions are drawn with.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Options {
-    /// Differences up to this share count as none: 0.05 is ±5 %.
-    pub margin: f64,
+    /// Differences up to this share are negligible: 0.05 is from 1/1.05 to 1.05. `None`: what the
+    /// study recorded, else 5 %.
+    pub margin: Option<f64>,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self { margin: 0.05 }
-    }
-}
+/// The margin where none is named.
+const MARGIN: f64 = 0.05;
 
 /// Draws every conclusion from a study's manifest, arms and trials: trials that
 /// may not be compared are marked with the reason, and comparisons, scaling,
@@ -26,7 +24,9 @@ impl Default for Options {
 /// The same study gives the same conclusions, in whatever order its trials stand.
 pub fn conclude(study: &mut Study, options: &Options) {
     validity::mark(study);
-    (study.comparisons, study.analysis) = statistics::compare(study, options.margin);
+    let recorded = Some(study.analysis.margin).filter(|margin| *margin > 0.0);
+    let margin = options.margin.or(recorded).unwrap_or(MARGIN);
+    (study.comparisons, study.analysis) = statistics::compare(study, margin);
     study.scaling = scaling(study);
     study.memory_slopes = memory_slopes(study);
     study.caveats = caveats(study);
@@ -56,7 +56,7 @@ mod tests {
                 ),
                 30,
             ),
-            margin in 0.0..0.5f64,
+            margin in 0.0001..0.5f64,
         ) {
             let mut study = StudyBuilder::new()
                 .arms(&["async:4", "2xasync:4", "4xasync:4", "8xasync:4", "threads:4"])
@@ -74,7 +74,7 @@ mod tests {
                 trial.fetch_makespan_s = None;
                 trial.in_flight_mean = None;
             }
-            conclude(&mut study, &Options { margin });
+            conclude(&mut study, &Options { margin: Some(margin) });
             let read: Study = serde_json::from_str(&text::json(&study)).unwrap();
             prop_assert_eq!(&read, &study);
             for text in [text::table(&study, 100, true), text::markdown(&study), text::csv(&study)] {

@@ -17,6 +17,7 @@ use crate::{
         ArmRecord, Coordination, Http, Machine, Manifest, MemoryPoint, Origin, OriginMetrics,
         Phases, Regime, Request, SCHEMA_VERSION, Study, TrialRecord, Worker, WorkerShare,
     },
+    statistics::normal,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -634,12 +635,6 @@ fn memory(makespan_s: f64, pss: u64, uss: u64) -> Vec<MemoryPoint> {
         memory_bytes: Some(pss + pss / 5),
     });
     points
-}
-
-/// A standard normal number, by Box and Muller's transform.
-pub(crate) fn normal(rng: &mut ChaCha8Rng) -> f64 {
-    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
-    radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
 }
 
 fn to_f64(n: u64) -> f64 {

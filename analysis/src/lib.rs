@@ -19,6 +19,8 @@ pub mod regimes;
 mod scaling;
 #[cfg(test)]
 mod schema_tests;
+#[cfg(any(test, feature = "fixture"))]
+pub mod simulated;
 pub mod statistics;
 pub mod sum;
 pub mod text;

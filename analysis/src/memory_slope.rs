@@ -106,7 +106,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::{fixture::normal, record::ArmRecord};
+    use crate::{record::ArmRecord, statistics::normal};
 
     /// 4 KiB per URL in flight on 3 MiB, with noise shared by a block and
     /// noise of each trial's own.

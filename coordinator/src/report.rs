@@ -10,6 +10,7 @@ use crate::{
         exit::{CommandExit, Failure},
     },
     client,
+    settings::margin,
     study::store::{self, Store},
     terminal::print,
 };
@@ -18,7 +19,9 @@ use crate::{
 pub(crate) async fn run(args: &ReportArgs) -> Result<CommandExit, Failure> {
     let (mut study, store) = find(args, &args.study).await?;
     let Some(other) = &args.other else {
-        conclude(&mut study, &Options::default());
+        let mut options = Options::default();
+        options.margin = args.margin.as_deref().map(margin).transpose().map_err(Failure::usage)?;
+        conclude(&mut study, &options);
         // A study that the coordinator keeps has its report there.
         if let Some(store) = store {
             match store.render(&study) {

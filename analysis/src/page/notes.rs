@@ -60,12 +60,12 @@ fn method(study: &Study) -> Markup {
             li { "Every arm ran once per block, in a fresh random order (seed " (manifest.seed) "), each time in fresh processes. The first block is discarded. Only whole runs are compared, never single URLs." }
             li { "An arm's ratio to " b { (manifest.baseline) } " is the geometric mean of its ratios block by block, with Student's t-interval on their logarithms (" (format::percent(analysis.confidence)) ")." }
             li {
-                "“Faster” and “slower” need a p-value below 0.05 from the exact sign-flip test, adjusted by Holm over " (counted(analysis.tested.into(), "arm")) ". "
-                "With so many arms this takes " (counted(analysis.blocks_needed.into(), "block")) "; there were " (analysis.blocks) ". "
-                "“Alike” means that the whole interval lies within ±" (trimmed(analysis.margin * 100.0)) " %."
+                "“Faster” and “slower” need a p-value below 0.05 from the sign-flip test, adjusted for everything that was tested of " (counted(analysis.tested.into(), "arm")) ". "
+                "This takes " (counted(analysis.blocks_needed.into(), "block")) "; there were " (analysis.blocks) ". "
+                "“Alike” means that the interval, widened for everything that was tested, lies within ±" (trimmed(analysis.margin * 100.0)) " %."
             }
             @if study.arms.iter().any(|arm| arm.control) {
-                li { "The baseline ran a second time in every block, under another name. If that control differs from the baseline, the machine was too noisy, and the page says so at its top." }
+                li { "The baseline ran a second time in every block, under another name. If that control is known less well than the margin, the machine was too noisy, and the page says so at its top." }
             }
             li { "A run counts only if its bytes and statuses agree with the other arms', its connections and concurrency with what the server saw, and Little's law with an independent gauge. Others are repeated, never compared, and listed with their reason. No outlier is removed." }
             li { "Memory, CPU and switches are measured from outside of the fetching processes, which hold nothing but the model. Memory is the proportional set size (PSS): shared pages count once. A percentile with fewer than ten URLs beyond it in a run is not shown." }

@@ -20,24 +20,25 @@ pub struct Comparison {
     pub ci_low: Option<f64>,
     /// Upper end of the 95 % interval.
     pub ci_high: Option<f64>,
-    /// Of the exact sign-flip test.
+    /// Of the sign-flip test of this comparison alone.
     pub p_value: Option<f64>,
-    /// After Holm's adjustment over the arms.
+    /// The same with regard to the whole family of comparisons that are tested: step-down max-T
+    /// over joint sign flips.
     pub p_adjusted: Option<f64>,
     /// What this says.
     pub verdict: Verdict,
-    /// The smallest difference, as a ratio above 1, that this comparison would
-    /// have found in four of five studies; `None` where it could find none.
+    /// The smallest difference, as a ratio above 1, whose direction a study like this one calls in
+    /// four of five cases; of comparisons in time only.
     #[serde(default)]
     pub smallest_effect: Option<f64>,
     /// Which of the four questions this answers; `None`: none of them, the interval speaks for
     /// itself.
     #[serde(default)]
     pub outcome: Option<Outcome>,
-    /// Lower end of the interval that holds for the whole family of outcomes together.
+    /// Lower end of the 95 % interval that holds for the whole family of tested comparisons together.
     #[serde(default)]
     pub family_low: Option<f64>,
-    /// Upper end of the interval that holds for the whole family of outcomes together.
+    /// Upper end of that interval.
     #[serde(default)]
     pub family_high: Option<f64>,
     /// Whether the arm takes less or more; `None`: not tested, for want of blocks.
@@ -62,6 +63,20 @@ pub enum Outcome {
     Memory,
     /// Context switches, wanted and forced.
     Switches,
+}
+
+impl Comparison {
+    /// The ratio with its own 95 % interval.
+    #[must_use]
+    pub fn interval(&self) -> Interval {
+        Interval { value: self.ratio, low: self.ci_low, high: self.ci_high }
+    }
+
+    /// Half of that interval's width, as a ratio above 1.
+    #[must_use]
+    pub fn half_width(&self) -> Option<f64> {
+        Some((self.ci_high? / self.ci_low?).sqrt())
+    }
 }
 
 impl Outcome {
@@ -98,32 +113,33 @@ pub enum Direction {
     CannotTell,
 }
 
-/// Whether a difference matters.
+/// Whether a difference matters. The margin is the same both ways as a factor: 5 % reaches from
+/// 1/1.05 to 1.05.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Size {
     /// The family's interval lies inside the margin.
     Negligible,
-    /// The family's interval lies outside the margin.
+    /// The family's interval lies outside the margin, on one side of it.
     Relevant,
     /// The family's interval holds an end of the margin.
     Unsure,
 }
 
-/// What a comparison says.
+/// What a comparison of makespans says, in one word.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Less time (or memory, or CPU) than the baseline.
+    /// Less than the baseline.
     Faster,
     /// More than the baseline.
     Slower,
-    /// The interval lies inside the margin.
+    /// The family's interval lies inside the margin, whatever the direction.
     Equivalent,
     /// The data do not say.
     Inconclusive,
-    /// Not tested (a secondary metric, too few blocks, or a client that fetches
-    /// nothing): the interval speaks for itself.
+    /// No verdict (another metric, too few blocks, or a client that fetches nothing): the
+    /// interval speaks for itself.
     #[default]
     Estimate,
 }
@@ -131,18 +147,18 @@ pub enum Verdict {
 /// How the comparisons were made, and what they could have seen.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Analysis {
-    /// Differences up to this share count as none: 0.05 is ±5 %.
+    /// Differences up to this share are negligible: 0.05 is from 1/1.05 to 1.05.
     pub margin: f64,
     /// Share of intervals that should hold the truth.
     pub confidence: f64,
-    /// Arms whose makespan was tested, over which Holm's adjustment runs.
+    /// Arms that were tested, the control not counted.
     pub tested: u32,
-    /// Fewest blocks of a tested arm.
+    /// Fewest blocks of a tested comparison.
     pub blocks: u32,
-    /// Blocks from which on the exact test can call a difference, with that many arms tested.
+    /// Blocks from which on a comparison is tested.
     pub blocks_needed: u32,
-    /// The smallest difference in makespan, as a ratio above 1, that this
-    /// study would have found in four of five cases; `None`: none.
+    /// The smallest difference in time, as a ratio above 1, whose direction such a study calls in
+    /// four of five cases, whichever arm has it; `None`: nothing was tested.
     pub smallest_effect: Option<f64>,
     /// How the baseline compared with itself.
     pub control: Option<ControlRecord>,
@@ -156,8 +172,24 @@ pub struct ControlRecord {
     pub ratio: Interval,
     /// Half of the interval's width, as a ratio above 1.
     pub half_width: Option<f64>,
-    /// Why the study's claims are in doubt; `None` when the control found nothing.
+    /// Why no difference in time can be called negligible or not; `None` where the noise is within
+    /// the margin.
     pub too_noisy: Option<String>,
+    /// The same for every outcome.
+    #[serde(default)]
+    pub outcomes: Vec<ControlOutcome>,
+}
+
+/// The baseline against itself on one outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ControlOutcome {
+    /// Which.
+    pub outcome: Outcome,
+    /// Ratio of the second run to the first, with its interval.
+    pub ratio: Interval,
+    /// Whether the test calls a difference, which by chance happens in one study of twenty at most
+    /// over all outcomes; `None`: not tested, for want of blocks.
+    pub called: Option<bool>,
 }
 
 /// A value and its 95 % interval.

@@ -12,8 +12,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use analysis::{
-    Analysis, Comparison, ControlRecord, CurvePoint, Direction, Interval, MemorySlope, Outcome,
-    Peak, Scaling, ScalingFactor, ScalingFit, ScalingModel, ScalingPoint, Size, Verdict,
+    Analysis, Comparison, ControlOutcome, ControlRecord, CurvePoint, Direction, Interval,
+    MemorySlope, Outcome, Peak, Scaling, ScalingFactor, ScalingFit, ScalingModel, ScalingPoint,
+    Size, Verdict,
 };
 pub use manifest::{ArmRecord, Http, Machine, Manifest, Origin, Worker};
 pub use regime::Regime;

@@ -90,7 +90,7 @@ fn points(study: &Study, group: &Group<'_>, by_arm: &[BTreeMap<u32, f64>]) -> Ve
             let middle = |of: fn(&TrialRecord) -> Option<f64>| {
                 median(trials.values().filter_map(|trial| of(trial)))
             };
-            let speedup = log_ratios(own, base).exp_interval(CONFIDENCE);
+            let speedup = Sample::from(&log_ratios(own, base)).exp_interval(CONFIDENCE);
             let growth = f64::from(*n) / f64::from(*smallest);
             ScalingPoint {
                 arm: arm.name.clone(),
@@ -121,8 +121,9 @@ mod tests {
 
     use super::{least_squares::Usl, *};
     use crate::{
-        fixture::{self, normal},
+        fixture,
         record::{ArmRecord, Peak, ScalingModel},
+        statistics::normal,
     };
 
     const NS: [u32; 6] = [1, 2, 4, 8, 16, 32];

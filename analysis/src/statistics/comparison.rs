@@ -5,16 +5,20 @@ use std::collections::BTreeMap;
 use crate::{
     format,
     record::{
-        Analysis, ArmRecord, Comparison, ControlRecord, Metric, Outcome, PRIMARY, Study, Verdict,
+        Analysis, ArmRecord, Comparison, ControlOutcome, ControlRecord, Direction, Metric, Outcome,
+        PRIMARY, Size, Study, Verdict,
     },
-    statistics::{ALPHA, CONFIDENCE, Sample, blocks_needed, holm, log_ratios, usable_by_block},
+    statistics::{
+        ALPHA, BLOCKS_NEEDED, BlockRatios, CONFIDENCE, Family, Judgement, POWER, Sample,
+        log_ratios, usable_by_block,
+    },
 };
 
-/// The primary metric's log ratios of one arm.
-struct Tested {
-    /// Where its comparison stands.
+/// A comparison that is tested.
+struct Question {
+    /// Where it stands among the comparisons.
     at: usize,
-    sample: Sample,
+    ratios: BlockRatios,
 }
 
 /// Compares every arm with the baseline on every metric, and says what the
@@ -27,46 +31,42 @@ pub(crate) fn compare(study: &Study, margin: f64) -> (Vec<Comparison>, Analysis)
         .map(|arm| (arm.name.as_str(), values_by_block(study, &arm.name)))
         .collect();
     let mut comparisons = Vec::new();
-    let mut tested = Vec::new();
-    let mut control = None;
-    let one = blocks_needed(1, ALPHA) as usize;
+    let (mut questions, mut of_control) = (Vec::new(), Vec::new());
     if let Some(base) = values.get(baseline) {
         for arm in study.arms.iter().filter(|arm| arm.name != baseline) {
             let own = &values[arm.name.as_str()];
             for (metric, (own, base)) in Metric::compared().zip(own.iter().zip(base)) {
-                let sample = log_ratios(own, base);
-                if sample.is_empty() {
+                let ratios = log_ratios(own, base);
+                if ratios.is_empty() {
                     continue;
                 }
-                comparisons.push(estimate(arm, baseline, metric, &sample));
-                if metric.name == PRIMARY.name && arm.fetches() {
-                    let entry = Tested { at: comparisons.len() - 1, sample };
-                    if arm.control {
-                        control = Some(entry);
-                    } else if entry.sample.len() >= one {
-                        tested.push(entry);
-                    }
+                let comparison = estimate(arm, baseline, metric, &ratios);
+                let asked = comparison.outcome.is_some() || metric.name == PRIMARY.name;
+                if asked && arm.fetches() && comparison.blocks >= BLOCKS_NEEDED {
+                    let question = Question { at: comparisons.len(), ratios };
+                    if arm.control { &mut of_control } else { &mut questions }.push(question);
                 }
+                comparisons.push(comparison);
             }
         }
     }
 
-    // The control is a question of its own: it stands outside the family.
-    judge(&mut comparisons, &tested, margin);
-    if let Some(control) = control.as_ref().filter(|c| c.sample.len() >= one) {
-        judge(&mut comparisons, std::slice::from_ref(control), margin);
-    }
+    let smallest_effect = judge(&mut comparisons, &questions, margin);
+    // Whether the baseline differs from itself is no question about arms: it has a family of its
+    // own.
+    judge(&mut comparisons, &of_control, margin);
 
-    let mut analysis = Analysis {
+    let mut arms: Vec<&str> = questions.iter().map(|q| comparisons[q.at].arm.as_str()).collect();
+    arms.dedup();
+    let analysis = Analysis {
         margin,
         confidence: CONFIDENCE,
-        tested: count(tested.len()),
-        blocks: count(tested.iter().map(|t| t.sample.len()).min().unwrap_or(0)),
-        blocks_needed: blocks_needed(count(tested.len()), ALPHA),
-        smallest_effect: typical_effect(&tested),
-        control: None,
+        tested: count(arms.len()),
+        blocks: questions.iter().map(|q| comparisons[q.at].blocks).min().unwrap_or(0),
+        blocks_needed: BLOCKS_NEEDED,
+        smallest_effect,
+        control: control(study, &comparisons, margin),
     };
-    analysis.control = control.map(|c| conclude_control(&c.sample, &comparisons, &tested));
     (comparisons, analysis)
 }
 
@@ -80,122 +80,119 @@ fn values_by_block(study: &Study, arm: &str) -> Vec<BTreeMap<u32, f64>> {
         .collect()
 }
 
-fn estimate(arm: &ArmRecord, baseline: &str, metric: &Metric, sample: &Sample) -> Comparison {
-    let ratio = sample.exp_interval(CONFIDENCE);
+fn estimate(arm: &ArmRecord, baseline: &str, metric: &Metric, ratios: &BlockRatios) -> Comparison {
+    let ratio = Sample::from(ratios).exp_interval(CONFIDENCE);
     Comparison {
         arm: arm.name.clone(),
         baseline: baseline.to_owned(),
         metric: metric.name.to_owned(),
-        blocks: count(sample.len()),
+        blocks: count(ratios.len()),
         ratio: ratio.value,
         ci_low: ratio.low,
         ci_high: ratio.high,
-        p_value: None,
-        p_adjusted: None,
-        verdict: Verdict::Estimate,
-        smallest_effect: None,
         outcome: Outcome::of(metric.name),
         ..Comparison::default()
     }
 }
 
-/// Tests a family of comparisons, adjusts for their number, and judges each.
-fn judge(comparisons: &mut [Comparison], family: &[Tested], margin: f64) {
-    let p_values: Vec<f64> = family.iter().map(|t| t.sample.p_value()).collect();
-    let adjusted = holm::adjust(&p_values);
-    for (tested, (p_value, p_adjusted)) in family.iter().zip(p_values.iter().zip(adjusted)) {
-        let comparison = &mut comparisons[tested.at];
-        comparison.p_value = Some(*p_value);
-        comparison.p_adjusted = Some(p_adjusted);
-        comparison.verdict = verdict(comparison, p_adjusted, margin);
-        comparison.smallest_effect = smallest_effect(&tested.sample, family.len());
-    }
-}
-
-fn verdict(comparison: &Comparison, p_adjusted: f64, margin: f64) -> Verdict {
-    let inside = |bound: Option<f64>| {
-        bound.is_some_and(|ratio| (1.0 - margin..=1.0 + margin).contains(&ratio))
-    };
-    if inside(comparison.ci_low) && inside(comparison.ci_high) {
-        Verdict::Equivalent
-    } else if p_adjusted < ALPHA {
-        if comparison.ratio < 1.0 { Verdict::Faster } else { Verdict::Slower }
-    } else {
-        Verdict::Inconclusive
-    }
-}
-
-/// As a ratio above 1, at the level that Holm asks of the smallest p-value;
-/// `None` where the test can call nothing with so few blocks.
-fn smallest_effect(sample: &Sample, family: usize) -> Option<f64> {
-    if sample.len() < blocks_needed(count(family), ALPHA) as usize {
+/// Tests a family of comparisons and judges each. Returns the smallest difference in time that
+/// would have been called in so many studies as [`POWER`] says, whichever arm has it.
+fn judge(comparisons: &mut [Comparison], questions: &[Question], margin: f64) -> Option<f64> {
+    if questions.is_empty() {
         return None;
     }
-    let effect = sample.smallest_effect(ALPHA / family.max(1) as f64)?;
-    Some(effect.exp())
-}
-
-/// What the study as a whole could have seen: the root mean square of its
-/// comparisons' effects, so that the noise of all arms counts.
-fn typical_effect(tested: &[Tested]) -> Option<f64> {
-    let squares: Vec<f64> = tested
-        .iter()
-        .filter_map(|t| Some(smallest_effect(&t.sample, tested.len())?.ln().powi(2)))
+    let ratios: Vec<BlockRatios> = questions.iter().map(|q| q.ratios.clone()).collect();
+    let family = Family::new(&ratios);
+    let judgements = family.judgements();
+    for (question, judgement) in questions.iter().zip(&judgements) {
+        comparisons[question.at].conclude(judgement, margin);
+    }
+    let metric = |at: usize| comparisons[questions[at].at].metric.as_str();
+    let asked: Vec<usize> = (0..questions.len())
+        .filter(|at| [Outcome::Time.metric(), PRIMARY.name].contains(&metric(*at)))
         .collect();
-    (!squares.is_empty()).then(|| {
-        let mean = squares.iter().sum::<f64>() / squares.len() as f64;
-        mean.sqrt().exp()
-    })
+    let thresholds = family.thresholds(&judgements, &asked);
+    let of = |wanted: &str| -> Vec<f64> {
+        let all = asked.iter().zip(&thresholds).filter(|(at, _)| metric(**at) == wanted);
+        all.flat_map(|(_, thresholds)| thresholds).copied().collect()
+    };
+    // Without the start there is no more than the makespan.
+    let smallest_effect =
+        found_by_most(of(Outcome::Time.metric())).or_else(|| found_by_most(of(PRIMARY.name)));
+    for (at, thresholds) in asked.into_iter().zip(thresholds) {
+        comparisons[questions[at].at].smallest_effect = found_by_most(thresholds);
+    }
+    smallest_effect
 }
 
-/// Whether the baseline differed from itself, or was too unsteady for the
-/// smallest difference that is called.
-fn conclude_control(
-    sample: &Sample,
-    comparisons: &[Comparison],
-    tested: &[Tested],
-) -> ControlRecord {
-    let ratio = sample.exp_interval(CONFIDENCE);
-    let half_width = sample.half_width(CONFIDENCE).map(f64::exp);
-    let claim = tested
-        .iter()
-        .map(|t| &comparisons[t.at])
-        .filter(|c| matches!(c.verdict, Verdict::Faster | Verdict::Slower))
-        .map(|c| c.ratio.ln().abs())
-        .min_by(f64::total_cmp)
-        .map(f64::exp);
-    let too_noisy = match (ratio.low, ratio.high, half_width) {
-        (Some(low), Some(high), _) if low > 1.0 || high < 1.0 => {
-            let noise = high.max(1.0 / low);
-            let claims = match claim {
-                Some(claim) if claim > noise => format!(
-                    " The smallest difference called here, {}, is larger.",
-                    format::percent(claim - 1.0)
-                ),
-                Some(claim) => format!(
-                    " The smallest difference called here is {}.",
-                    format::percent(claim - 1.0)
-                ),
-                None => String::new(),
+/// What [`POWER`] of the numbers reach at most, as a ratio.
+fn found_by_most(mut numbers: Vec<f64>) -> Option<f64> {
+    let share = POWER * numbers.len() as f64;
+    let at = (0..numbers.len()).find(|at| (at + 1) as f64 >= share)?;
+    let (_, number, _) = numbers.select_nth_unstable_by(at, f64::total_cmp);
+    Some(number.exp()).filter(|ratio| ratio.is_finite())
+}
+
+impl Comparison {
+    /// Fills in what a test says.
+    fn conclude(&mut self, judgement: &Judgement, margin: f64) {
+        let margin = margin.ln_1p();
+        let direction = match (judgement.called(), self.ratio < 1.0) {
+            (false, _) => Direction::CannotTell,
+            (true, true) => Direction::Less,
+            (true, false) => Direction::More,
+        };
+        let size = if judgement.low >= -margin && judgement.high <= margin {
+            Size::Negligible
+        } else if judgement.low > margin || judgement.high < -margin {
+            Size::Relevant
+        } else {
+            Size::Unsure
+        };
+        self.p_value = Some(judgement.p_value);
+        self.p_adjusted = Some(judgement.p_adjusted);
+        self.family_low = Some(judgement.low.exp()).filter(|low| *low > 0.0);
+        self.family_high = Some(judgement.high.exp()).filter(|high| high.is_finite());
+        self.direction = Some(direction);
+        self.size = Some(size);
+        if self.metric == PRIMARY.name {
+            self.verdict = match (size, direction) {
+                (Size::Negligible, _) => Verdict::Equivalent,
+                (_, Direction::Less) => Verdict::Faster,
+                (_, Direction::More) => Verdict::Slower,
+                (_, Direction::CannotTell) => Verdict::Inconclusive,
             };
-            Some(format!(
-                "This machine was too noisy for claims of differences below {}: the baseline, run \
-                 twice, took {} of its own time (95 % interval {}).{claims} By chance alone this \
-                 happens in 1 study of 20.",
-                format::percent(noise - 1.0),
-                format::ratio(ratio.value),
-                format::ratio_interval(low, high),
-            ))
         }
-        (_, _, Some(half)) if claim.is_some_and(|claim| half > claim) => Some(format!(
-            "This machine was too noisy for these claims: the baseline, run twice, is known to \
-             ±{} only, and the smallest difference called is {}.",
-            format::percent(half - 1.0),
-            format::percent(claim.unwrap_or(1.0) - 1.0),
-        )),
-        _ => None,
-    };
-    ControlRecord { ratio, half_width, too_noisy }
+    }
+}
+
+/// The baseline's second run against its first.
+fn control(study: &Study, comparisons: &[Comparison], margin: f64) -> Option<ControlRecord> {
+    let arm = study.arms.iter().find(|arm| arm.control)?;
+    let on = |metric: &str| comparisons.iter().find(|c| c.arm == arm.name && c.metric == metric);
+    let makespan = on(PRIMARY.name)?;
+    let outcomes = Outcome::ALL.into_iter().filter_map(|outcome| {
+        let comparison = on(outcome.metric())?;
+        let called = comparison.p_adjusted.map(|p| p < ALPHA);
+        Some(ControlOutcome { outcome, ratio: comparison.interval(), called })
+    });
+    // Without the start there is no more than the makespan.
+    let time = on(Outcome::Time.metric()).unwrap_or(makespan);
+    let too_noisy =
+        time.half_width().filter(|half| *half > 1.0 + margin && time.blocks >= BLOCKS_NEEDED);
+    Some(ControlRecord {
+        ratio: makespan.interval(),
+        half_width: makespan.half_width(),
+        too_noisy: too_noisy.map(|half| {
+            format!(
+                "This machine was too noisy to tell whether a difference in time is within \
+                 ±{}: the baseline, run twice, is known to ±{} only.",
+                format::percent(margin),
+                format::percent(half - 1.0),
+            )
+        }),
+        outcomes: outcomes.collect(),
+    })
 }
 
 fn count(n: usize) -> u32 {
@@ -210,55 +207,17 @@ mod tests {
 
     use super::*;
     use crate::{
-        fixture::{self, StudyBuilder, normal},
-        record::{Manifest, TrialRecord},
+        fixture::{self, StudyBuilder},
+        simulated::{Noise, Simulation},
         statistics::false_positives,
     };
 
-    fn primary<'a>(study: &'a Study, arm: &str) -> &'a Comparison {
-        study.comparisons.iter().find(|c| c.arm == arm && c.metric == PRIMARY.name).unwrap()
+    fn on<'a>(study: &'a Study, arm: &str, metric: &str) -> &'a Comparison {
+        study.comparisons.iter().find(|c| c.arm == arm && c.metric == metric).unwrap()
     }
 
-    /// A study of arms with these true ratios to the first, and its A/A
-    /// control: drift within and between blocks, and heavy tails.
-    fn simulated(seed: u64, ratios: &[f64], blocks: u32, noise: f64) -> Study {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let arm = |name: String, control: bool| ArmRecord { name, control, ..ArmRecord::default() };
-        let mut arms: Vec<ArmRecord> =
-            (0..ratios.len()).map(|i| arm(format!("arm{i}"), false)).collect();
-        arms.push(arm("arm0 (again)".into(), true));
-        let mut trials = Vec::new();
-        let mut drift = 0.0;
-        for block in 1..=blocks {
-            let block_effect = 0.05 * normal(&mut rng);
-            let mut order: Vec<usize> = (0..arms.len()).collect();
-            order.shuffle(&mut rng);
-            for place in order {
-                // Autocorrelated from trial to trial, with a trend.
-                drift = 0.8 * drift + 0.5 * noise * normal(&mut rng) + 0.0005;
-                // Student's t with three degrees of freedom, scaled to variance 1.
-                let chi: f64 = (0..3).map(|_| normal(&mut rng).powi(2)).sum();
-                let tail = normal(&mut rng) / (chi / 3.0).sqrt() / 3f64.sqrt();
-                // Now and then something else runs on the machine.
-                let burst = if rng.random::<f64>() < 0.02 { 0.2 } else { 0.0 };
-                let log = block_effect + drift + noise * tail + burst;
-                let ratio = ratios.get(place).copied().unwrap_or(1.0);
-                trials.push(TrialRecord {
-                    arm: arms[place].name.clone(),
-                    block,
-                    order: count(trials.len()),
-                    valid: true,
-                    makespan_s: Some(ratio * log.exp()),
-                    ..TrialRecord::default()
-                });
-            }
-        }
-        Study {
-            manifest: Manifest { baseline: "arm0".into(), ..Manifest::default() },
-            arms,
-            trials,
-            ..Study::default()
-        }
+    fn primary<'a>(study: &'a Study, arm: &str) -> &'a Comparison {
+        on(study, arm, PRIMARY.name)
     }
 
     fn compared(mut study: Study) -> Study {
@@ -266,137 +225,141 @@ mod tests {
         study
     }
 
+    /// A study of arms with these ratios in every outcome.
+    fn simulated(seed: u64, ratios: &[f64], blocks: u32) -> Study {
+        let arms = ratios.iter().map(|ratio| [*ratio; 4]).collect();
+        let nothing = Simulation::of_nothing(0, blocks, Noise::Normal);
+        compared(Simulation { arms, ..nothing }.study(seed))
+    }
+
     #[test]
-    fn a_study_of_nothing_calls_a_difference_in_at_most_one_of_twenty() {
-        let noise = [0.01, 0.04, 0.1];
-        for (series, noise) in noise.into_iter().enumerate() {
-            let control = (0..400).map(|i| {
-                let study = compared(simulated(1_000 * series as u64 + i, &[1.0], 10, noise));
-                primary(&study, "arm0 (again)").verdict
-            });
-            let found = false_positives(control);
-            assert_eq!(found.studies, 400);
-            println!(
-                "A/A, noise {noise}: {} of {} called, {} allowed",
-                found.called, found.studies, found.allowed
-            );
-            assert!(!found.too_many(), "noise {noise}: {found:?}");
+    fn the_baseline_against_itself_is_called_different_in_at_most_one_study_of_twenty() {
+        let simulation = Simulation::of_nothing(0, 6, Noise::Bursts);
+        let studies: Vec<Study> = (0..200).map(|seed| compared(simulation.study(seed))).collect();
+        for outcome in Outcome::ALL {
+            let of = |study| on(study, "async:32 (again)", outcome.metric()).p_adjusted;
+            let found = false_positives(studies.iter().map(of));
+            assert_eq!(found.studies, 200);
+            assert!(!found.too_many(), "{outcome:?}: {found:?}");
         }
     }
 
     #[test]
-    fn six_arms_without_a_difference_are_called_in_at_most_one_study_of_twenty() {
-        let any_call = (0..200).map(|seed| {
-            let study = compared(simulated(5_000 + seed, &[1.0; 7], 10, 0.05));
-            assert_eq!(study.analysis.tested, 6);
-            (1..7)
-                .map(|i| primary(&study, &format!("arm{i}")).verdict)
-                .find(|verdict| matches!(verdict, Verdict::Faster | Verdict::Slower))
-                .unwrap_or(Verdict::Inconclusive)
-        });
-        let found = false_positives(any_call);
-        println!(
-            "six arms alike: any call in {} of {} studies, {} allowed",
-            found.called, found.studies, found.allowed
-        );
-        assert!(!found.too_many(), "{found:?}");
-    }
-
-    #[test]
-    fn a_tenth_more_time_is_found() {
-        let studies = 200;
-        let found = (0..studies)
-            .filter(|&seed| {
-                let study = compared(simulated(9_000 + seed, &[1.0, 1.1], 10, 0.02));
-                primary(&study, "arm1").verdict == Verdict::Slower
-            })
-            .count();
-        println!("10 % slower: found in {found} of {studies}");
-        assert!(found as f64 >= 0.95 * studies as f64, "{found} of {studies}");
-    }
-
-    #[test]
-    fn the_interval_holds_the_truth_as_often_as_it_says() {
-        let studies = 1_000_u32;
-        let covered = (0..studies)
-            .filter(|&seed| {
-                let study = compared(simulated(seed.into(), &[1.0, 1.3], 10, 0.03));
-                let c = primary(&study, "arm1");
-                c.ci_low.unwrap() <= 1.3 && 1.3 <= c.ci_high.unwrap()
-            })
-            .count();
-        println!("95 % intervals: {covered} of {studies} hold the truth");
-        // 95 % less three standard deviations of a binomial count: 929.3. Heavy
-        // tails make the t-interval wider than needed, never much narrower.
-        assert!((930..=985).contains(&covered), "{covered}");
-    }
-
-    #[test]
-    fn the_smallest_effect_is_found_in_about_four_of_five_studies() {
-        let studies = 300;
-        let mut found = 0;
-        for seed in 0..studies {
-            let effect =
-                compared(simulated(seed, &[1.0, 1.0], 10, 0.04)).analysis.smallest_effect.unwrap();
-            // The effect is estimated anew in each study, so it varies itself.
-            let study = compared(simulated(20_000 + seed, &[1.0, effect], 10, 0.04));
-            found += u32::from(primary(&study, "arm1").p_adjusted.unwrap() < ALPHA);
+    fn a_tenth_more_is_found() {
+        for seed in 0..8 {
+            let study = simulated(seed, &[1.1, 1.0], 8);
+            let time = on(&study, "threads:1", "total_s");
+            assert_eq!(time.direction, Some(Direction::More), "{seed}");
+            assert!(time.family_low.unwrap() > 1.0, "{time:?}");
+            assert_eq!(primary(&study, "threads:1").verdict, Verdict::Slower);
         }
-        let share = f64::from(found) / studies as f64;
-        println!("smallest effect: found in {found} of {studies}");
-        assert!((0.65..0.93).contains(&share), "{share}");
     }
 
     #[test]
     fn few_blocks_give_intervals_only() {
-        let study = compared(simulated(1, &[1.0, 2.0], 5, 0.01));
-        let c = primary(&study, "arm1");
-        assert_eq!((c.verdict, c.p_value), (Verdict::Estimate, None));
-        assert!(c.ci_low.unwrap() > 1.5 && c.smallest_effect.is_none());
-        let study = compared(simulated(1, &[1.0, 2.0], 6, 0.01));
-        assert_eq!(primary(&study, "arm1").verdict, Verdict::Slower);
-        // With six arms, six blocks cannot call anything.
-        let study = compared(simulated(1, &[1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0], 6, 0.01));
-        assert_eq!(primary(&study, "arm1").verdict, Verdict::Inconclusive);
-        assert_eq!(study.analysis.blocks_needed, 8);
-        assert_eq!(study.analysis.smallest_effect, None);
+        let study = simulated(1, &[2.0], 5);
+        for c in &study.comparisons {
+            assert_eq!((c.verdict, c.p_value, c.p_adjusted), (Verdict::Estimate, None, None));
+            assert_eq!((c.direction, c.size, c.smallest_effect), (None, None, None));
+            assert_eq!((c.family_low, c.family_high), (None, None));
+        }
+        assert!(primary(&study, "threads:1").ci_low.unwrap() > 1.5);
+        assert_eq!((study.analysis.tested, study.analysis.smallest_effect), (0, None));
+        // Six are enough, however many arms there are.
+        let study = simulated(1, &[2.0; 9], 6);
+        assert_eq!(study.analysis.tested, 9);
+        for arm in 0..9 {
+            let c = primary(&study, &Simulation::arm(arm));
+            assert_eq!((c.verdict, c.p_value), (Verdict::Slower, Some(2.0 / 64.0)));
+        }
     }
 
     #[test]
-    fn a_narrow_interval_inside_the_margin_is_equivalent_even_when_significant() {
+    fn an_arm_with_too_few_blocks_is_not_tested_beside_others() {
+        let mut study = Simulation::of_nothing(2, 8, Noise::Normal).study(3);
+        study.trials.retain(|trial| trial.arm != "threads:1" || trial.block <= 3);
+        study.trials.retain(|trial| trial.arm != "threads:2" || trial.block != 5);
+        let study = compared(study);
+        assert_eq!(primary(&study, "threads:1").p_value, None);
+        assert!(primary(&study, "threads:2").p_value.is_some());
+        assert_eq!((study.analysis.tested, study.analysis.blocks), (1, 7));
+    }
+
+    #[test]
+    fn a_small_difference_that_is_proven_has_a_direction_and_is_negligible() {
         let study = StudyBuilder::new()
             .arms(&["async:32", "threads:32"])
             .slower("threads:32", 1.02)
             .noise(0.002)
             .build();
         let c = primary(&study, "threads:32");
-        assert!(c.p_adjusted.unwrap() < ALPHA);
+        assert_eq!((c.direction, c.size), (Some(Direction::More), Some(Size::Negligible)));
         assert_eq!(c.verdict, Verdict::Equivalent);
     }
 
     #[test]
-    fn a_control_that_differs_from_itself_is_told() {
-        let mut study = simulated(4, &[1.0, 1.5], 10, 0.01);
-        for trial in &mut study.trials {
-            if trial.arm == "arm0 (again)" {
-                trial.makespan_s = trial.makespan_s.map(|s| s * 1.3);
-            }
-        }
-        let text = compared(study).analysis.control.unwrap().too_noisy.unwrap();
-        assert!(text.contains("took 1.31× of its own time"), "{text}");
+    fn the_margin_is_the_same_both_ways() {
+        let size = |low: f64, high: f64| {
+            let judgement = Judgement {
+                mean: 0.0,
+                p_value: 1.0,
+                p_adjusted: 1.0,
+                low: low.ln(),
+                high: high.ln(),
+            };
+            let mut comparison = Comparison::default();
+            comparison.conclude(&judgement, 0.25);
+            comparison.size.unwrap()
+        };
+        assert_eq!(size(0.81, 1.24), Size::Negligible);
+        assert_eq!(size(0.79, 1.24), Size::Unsure);
+        assert_eq!(size(0.81, 1.26), Size::Unsure);
+        assert_eq!(size(1.26, 2.0), Size::Relevant);
+        assert_eq!(size(0.3, 0.79), Size::Relevant);
+        assert_eq!(size(0.3, 0.81), Size::Unsure);
+        assert_eq!(size(0.5, 2.0), Size::Unsure);
     }
 
     #[test]
-    fn a_control_less_steady_than_the_smallest_claim_is_told() {
-        let mut study = simulated(5, &[1.0, 1.08], 10, 0.005);
+    fn memory_that_never_varies_is_judged_all_the_same() {
+        let mut study = Simulation::of_nothing(2, 6, Noise::Normal).study(1);
         for trial in &mut study.trials {
-            if trial.arm == "arm0 (again)" {
-                let sign = if trial.block % 2 == 0 { 1.3 } else { 1.0 / 1.3 };
-                trial.makespan_s = trial.makespan_s.map(|s| s * sign);
+            trial.memory_peak_bytes = Some(if trial.arm == "threads:1" { 3000 } else { 1000 });
+        }
+        let study = compared(study);
+        let more = on(&study, "threads:1", "memory_peak_bytes");
+        assert_eq!((more.direction, more.size), (Some(Direction::More), Some(Size::Relevant)));
+        assert!((more.family_low.unwrap() - 3.0).abs() < 1e-6, "{more:?}");
+        let same = on(&study, "threads:2", "memory_peak_bytes");
+        assert_eq!(
+            (same.direction, same.size),
+            (Some(Direction::CannotTell), Some(Size::Negligible))
+        );
+        assert_eq!(same.p_adjusted, Some(1.0));
+    }
+
+    #[test]
+    fn a_control_beyond_the_margin_is_told_and_one_that_differs_a_little_is_not() {
+        let mut study = Simulation::of_nothing(1, 10, Noise::Normal).study(5);
+        let control = |study: &Study| compared(study.clone()).analysis.control.unwrap();
+        for trial in &mut study.trials {
+            if trial.arm == "async:32 (again)" {
+                trial.makespan_s = trial.makespan_s.map(|s| s * 1.2);
             }
         }
-        let text = compared(study).analysis.control.unwrap().too_noisy.unwrap();
-        assert!(text.contains("the smallest difference called is"), "{text}");
+        let differs = control(&study);
+        assert!(differs.ratio.low.unwrap() > 1.0 && differs.too_noisy.is_none());
+        assert_eq!(differs.outcomes.len(), 4);
+        assert_eq!(differs.outcomes[0].called, Some(true));
+        assert_eq!(differs.outcomes[2].called, Some(false));
+        for trial in &mut study.trials {
+            if trial.arm == "async:32 (again)" {
+                let factor = if trial.block % 2 == 0 { 1.3 } else { 1.0 / 1.3 };
+                trial.makespan_s = trial.makespan_s.map(|s| s * factor);
+            }
+        }
+        let text = control(&study).too_noisy.unwrap();
+        assert!(text.contains("within ±5.0 %: the baseline, run twice, is known to ±"), "{text}");
     }
 
     #[test]
@@ -408,30 +371,47 @@ mod tests {
     }
 
     #[test]
-    fn secondary_metrics_are_estimates() {
+    fn other_metrics_are_estimates() {
         let study = fixture::study();
-        let of = |metric: &str| {
-            study
-                .comparisons
-                .iter()
-                .find(|c| c.arm == "32xsequential" && c.metric == metric)
-                .unwrap()
-        };
-        assert_eq!(of("pss_peak_bytes").verdict, Verdict::Estimate);
-        assert!(of("pss_peak_bytes").ratio > 10.0);
+        let of = |metric: &str| on(&study, "32xsequential", metric);
+        let pss = of("pss_peak_bytes");
+        assert_eq!((pss.verdict, pss.direction, pss.p_value), (Verdict::Estimate, None, None));
+        assert!(pss.ratio > 10.0);
         let (requests, makespan) = (of("requests_per_s"), of("makespan_s"));
         assert!((requests.ratio * makespan.ratio - 1.0).abs() < 1e-9);
         assert_eq!(makespan.verdict, Verdict::Slower);
+        let memory = of("memory_peak_bytes");
+        assert_eq!(memory.outcome, Some(Outcome::Memory));
+        assert_eq!((memory.direction, memory.size), (Some(Direction::More), Some(Size::Relevant)));
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
+        #![proptest_config(ProptestConfig::with_cases(6))]
         #[test]
         fn any_order_of_arrival_gives_the_same_answer(seed in any::<u64>()) {
-            let study = simulated(seed % 7, &[1.0, 1.1, 0.9], 8, 0.05);
+            let study = simulated(seed % 7, &[1.1, 0.9], 8);
             let mut shuffled = study.clone();
             shuffled.trials.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
             prop_assert_eq!(compare(&study, 0.05), compare(&shuffled, 0.05));
+        }
+
+        #[test]
+        fn interval_and_direction_never_contradict_each_other(
+            seed in any::<u64>(),
+            ratios in prop::collection::vec(0.9..1.1f64, 1..5),
+            blocks in 6..9u32,
+        ) {
+            for c in &simulated(seed, &ratios, blocks).comparisons {
+                let Some(direction) = c.direction else { continue };
+                let (low, high) = (c.family_low.unwrap(), c.family_high.unwrap());
+                prop_assert!(low <= c.ratio && c.ratio <= high, "{:?}", c);
+                match direction {
+                    Direction::Less => prop_assert!(high < 1.0, "{:?}", c),
+                    Direction::More => prop_assert!(low > 1.0, "{:?}", c),
+                    Direction::CannotTell => prop_assert!(low <= 1.0 && 1.0 <= high, "{:?}", c),
+                }
+                prop_assert!(c.p_value <= c.p_adjusted && (direction == Direction::CannotTell) == (c.p_adjusted.unwrap() >= ALPHA));
+            }
         }
     }
 }

@@ -3,14 +3,14 @@
 use statrs::distribution::{Beta, Binomial, ContinuousCDF as _, DiscreteCDF as _};
 
 use crate::{
-    record::{Interval, Verdict},
+    record::Interval,
     statistics::{ALPHA, CONFIDENCE},
 };
 
 /// What a series of studies of an arm against itself shows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FalsePositives {
-    /// Studies that came to a verdict.
+    /// Studies that were tested.
     pub studies: u32,
     /// Studies that called a difference.
     pub called: u32,
@@ -28,20 +28,14 @@ impl FalsePositives {
     }
 }
 
-/// The rate of false calls over the verdicts of studies in which an arm ran
-/// against itself. Verdicts without a test are left out.
+/// How often studies in which an arm ran against itself called a difference, from their adjusted
+/// p-values. A study without a test is left out.
 #[must_use]
-pub fn false_positives(verdicts: impl IntoIterator<Item = Verdict>) -> FalsePositives {
+pub fn false_positives(p_adjusted: impl IntoIterator<Item = Option<f64>>) -> FalsePositives {
     let (mut studies, mut called) = (0_u32, 0_u32);
-    for verdict in verdicts {
-        match verdict {
-            Verdict::Faster | Verdict::Slower => {
-                studies += 1;
-                called += 1;
-            }
-            Verdict::Equivalent | Verdict::Inconclusive => studies += 1,
-            Verdict::Estimate => {}
-        }
+    for p_adjusted in p_adjusted.into_iter().flatten() {
+        studies += 1;
+        called += u32::from(p_adjusted < ALPHA);
     }
     let (n, k) = (f64::from(studies), f64::from(called));
     let tail = (1.0 - CONFIDENCE) / 2.0;
@@ -72,16 +66,15 @@ mod tests {
     #[test]
     fn the_interval_agrees_with_published_ones() {
         // 7 of 200, from the binomial sums by bisection, as R's binom.test does.
-        let verdicts = |called: usize, not: usize| {
-            std::iter::repeat_n(Verdict::Faster, called)
-                .chain(std::iter::repeat_n(Verdict::Inconclusive, not))
+        let p_values = |called: usize, not: usize| {
+            std::iter::repeat_n(Some(0.049), called).chain(std::iter::repeat_n(Some(0.05), not))
         };
-        let found = false_positives(verdicts(7, 193));
+        let found = false_positives(p_values(7, 193));
         assert!((found.rate.value - 0.035).abs() < 1e-12);
         assert!((found.rate.low.unwrap() - 0.014_185_5).abs() < 1e-6);
         assert!((found.rate.high.unwrap() - 0.070_781_0).abs() < 1e-6);
         // 0 of 30: the upper end is 1 − 0.025^(1/30).
-        let none = false_positives(verdicts(0, 30));
+        let none = false_positives(p_values(0, 30));
         assert_eq!(none.rate.low, Some(0.0));
         assert!((none.rate.high.unwrap() - (1.0 - 0.025f64.powf(1.0 / 30.0))).abs() < 1e-6);
     }
@@ -91,18 +84,15 @@ mod tests {
         // qbinom(0.95, 200, 0.05) is 15, qbinom(0.95, 30, 0.05) is 4.
         assert_eq!(allowed(200, 0.05), 15);
         assert_eq!(allowed(30, 0.05), 4);
-        let of = |called| {
-            false_positives(
-                (0..30).map(|i| if i < called { Verdict::Slower } else { Verdict::Equivalent }),
-            )
-        };
+        let of =
+            |called| false_positives((0..30).map(|i| Some(if i < called { 0.01 } else { 0.6 })));
         assert!(!of(4).too_many());
         assert!(of(5).too_many());
     }
 
     #[test]
-    fn without_a_verdict_nothing_is_known() {
-        let none = false_positives([Verdict::Estimate]);
+    fn without_a_test_nothing_is_known() {
+        let none = false_positives([None]);
         assert_eq!((none.studies, none.rate.low, none.rate.high), (0, None, None));
         assert!(!none.too_many());
     }

@@ -6,19 +6,19 @@
 
 mod comparison;
 mod false_positives;
-mod holm;
+mod family;
 mod leaders;
 mod paired;
-mod sign_flip;
 mod student;
 mod summary;
 
 pub(crate) use comparison::compare;
 pub use false_positives::{FalsePositives, false_positives};
-pub use holm::blocks_needed;
-pub use leaders::{Leaders, leaders};
+pub use family::BLOCKS_NEEDED;
+pub(crate) use family::{BlockRatios, Family, Judgement};
+pub use leaders::{Leaders, Pair, leaders};
 pub(crate) use paired::{Sample, log_ratios};
-pub(crate) use student::quantile;
+pub(crate) use student::{normal, quantile};
 pub use summary::{ArmSummary, Spread, summaries};
 pub(crate) use summary::{by_block, median, usable, usable_by_block};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     record::Interval,
-    statistics::{POWER, sign_flip, student},
+    statistics::{BlockRatios, student},
 };
 
 /// Independent numbers of the same kind, on a log scale where ratios are meant.
@@ -12,14 +12,18 @@ use crate::{
 pub(crate) struct Sample(Vec<f64>);
 
 /// ln(a / b) of every block in which both have a value above 0.
-pub(crate) fn log_ratios(a: &BTreeMap<u32, f64>, b: &BTreeMap<u32, f64>) -> Sample {
-    Sample(
-        a.iter()
-            .filter_map(|(block, a)| Some((*a, *b.get(block)?)))
-            .filter(|(a, b)| *a > 0.0 && *b > 0.0)
-            .map(|(a, b)| (a / b).ln())
-            .collect(),
-    )
+pub(crate) fn log_ratios(a: &BTreeMap<u32, f64>, b: &BTreeMap<u32, f64>) -> BlockRatios {
+    a.iter()
+        .filter_map(|(block, a)| Some((*block, *a, *b.get(block)?)))
+        .filter(|(_, a, b)| *a > 0.0 && *b > 0.0)
+        .map(|(block, a, b)| (block, (a / b).ln()))
+        .collect()
+}
+
+impl From<&BlockRatios> for Sample {
+    fn from(ratios: &BlockRatios) -> Self {
+        Self(ratios.values().copied().collect())
+    }
 }
 
 impl Sample {
@@ -77,21 +81,6 @@ impl Sample {
             high: log.high.map(f64::exp),
         }
     }
-
-    /// The exact sign-flip test's p-value.
-    pub(crate) fn p_value(&self) -> f64 {
-        sign_flip::p_value(&self.0)
-    }
-
-    /// The smallest true mean that a two-sided test at `alpha` finds with probability [`POWER`]:
-    /// (t(1 − α/2) + t(power)) · standard error, both quantiles with n − 1 degrees of freedom
-    /// (Bloom 1995, "Minimum detectable effects").
-    pub(crate) fn smallest_effect(&self, alpha: f64) -> Option<f64> {
-        let degrees = self.len().checked_sub(1)?;
-        let multiple =
-            student::quantile(1.0 - alpha / 2.0, degrees)? + student::quantile(POWER, degrees)?;
-        Some(multiple * self.standard_error()?)
-    }
 }
 
 #[cfg(test)]
@@ -113,23 +102,12 @@ mod tests {
     fn one_number_has_no_interval() {
         let one = Sample::new(vec![0.3]).interval(0.95);
         assert_eq!((one.value, one.low, one.high), (0.3, None, None));
-        assert_eq!(Sample::new(vec![]).smallest_effect(0.05), None);
     }
 
     #[test]
     fn only_blocks_of_both_count() {
         let a = BTreeMap::from([(1, 2.0), (2, 3.0), (4, 0.0)]);
         let b = BTreeMap::from([(2, 6.0), (3, 1.0), (4, 1.0)]);
-        assert_eq!(log_ratios(&a, &b), Sample::new(vec![0.5f64.ln()]));
-    }
-
-    #[test]
-    fn the_smallest_effect_by_hand() {
-        // n = 10, s = 1: (2.262157 + 0.883404) / sqrt(10).
-        let numbers = (0..10).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 });
-        let s = (10.0_f64 / 9.0).sqrt();
-        let sample = Sample::new(numbers.map(|x| x / s).collect());
-        let want = (2.262_157_2 + 0.883_404_2) / 10f64.sqrt();
-        assert!((sample.smallest_effect(0.05).unwrap() - want).abs() < 1e-5);
+        assert_eq!(log_ratios(&a, &b), BlockRatios::from([(2, 0.5f64.ln())]));
     }
 }

@@ -1,5 +1,7 @@
-//! Student's t distribution.
+//! Student's t distribution, and numbers from the normal one.
 
+use rand::RngExt as _;
+use rand_chacha::ChaCha8Rng;
 use statrs::distribution::{ContinuousCDF as _, Normal, StudentsT};
 
 /// Above this many degrees of freedom the normal distribution is used: the
@@ -22,6 +24,12 @@ pub(crate) fn fractional_quantile(p: f64, degrees: f64) -> f64 {
     StudentsT::new(0.0, 1.0, degrees)
         .expect("location and scale are constants, and there is a degree of freedom")
         .inverse_cdf(p)
+}
+
+/// A standard normal number, by Box and Muller's transform.
+pub(crate) fn normal(rng: &mut ChaCha8Rng) -> f64 {
+    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
+    radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
 }
 
 #[cfg(test)]

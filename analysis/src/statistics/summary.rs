@@ -134,11 +134,11 @@ impl ArmSummary<'_> {
         self.arm.fetches()
     }
 
-    /// Whether the arm may be called the fastest: it fetches, is no control, and has usable trials
-    /// in which a URL did not fail.
+    /// Whether the arm may be called the best: it fetches, is no control, and has usable trials, in
+    /// none of which every URL failed.
     #[must_use]
     pub fn competes(&self) -> bool {
-        let fetched = self.trials.iter().any(|trial| trial.completed > 0);
+        let fetched = self.trials.iter().all(|trial| trial.completed > 0);
         self.fetches() && !self.arm.control && self.makespan_s.is_some() && fetched
     }
 }

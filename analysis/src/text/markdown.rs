@@ -109,7 +109,7 @@ mod tests {
 
         makespan: median and range of the trials. vs: geometric mean of the per-block ratios, with its 95 % interval. p50, p99: half, and all but 1 in 100, of the URLs took no longer. memory: peak of the fetchers' summed proportional set size (PSS). CPU and switches: per 1,000 URLs. trials: used/run.
 
-        How sure: the baseline run twice took 0.99× (0.99–1.00) of its own time; with 5 arms tested, a difference of 1.7 % would have been found in 4 studies of 5.
+        How sure: the baseline run twice took 0.99× (0.99–1.00) of its own time; with 5 arms tested, a difference of 1.5 % in the time of one of them is found in 4 such studies of 5.
 
         Coordination under async:32: 3.49 ms of the makespan (1.3 %); 5.10 ms before it to start fetchers; 11.2 ms on average from a URL's end to the ledger; CPU per URL 2.90 µs in the coordinator and 5.00 µs in the workers; 69 B per URL through pipes and 72 B through gRPC.
 

@@ -22,11 +22,9 @@ pub(crate) fn sureness(study: &Study) -> Option<String> {
     }
     if analysis.tested > 0 {
         let tested = counted(analysis.tested.into(), "arm");
-        let needed = counted(analysis.blocks_needed.into(), "block");
-        parts.push(match analysis.smallest_effect.map(|effect| format::percent(effect - 1.0)) {
-            Some(effect) => format!("with {tested} tested, a difference of {effect} would have been found in 4 studies of 5"),
-            None => format!("with {tested} tested, {needed} are needed to call any difference"),
-        });
+        if let Some(effect) = analysis.smallest_effect.map(|effect| format::percent(effect - 1.0)) {
+            parts.push(format!("with {tested} tested, a difference of {effect} in the time of one of them is found in 4 such studies of 5"));
+        }
     }
     (!parts.is_empty()).then(|| format!("How sure: {}.", parts.join("; ")))
 }
@@ -198,7 +196,6 @@ mod tests {
     use super::*;
     use crate::{
         fixture::{self, StudyBuilder},
-        record::Verdict,
         statistics,
     };
 
@@ -221,9 +218,9 @@ mod tests {
 
     #[test]
     fn how_sure() {
-        insta::assert_snapshot!(sureness(&fixture::study()).unwrap(), @"How sure: the baseline run twice took 0.99× (0.99–1.00) of its own time; with 5 arms tested, a difference of 1.7 % would have been found in 4 studies of 5.");
+        insta::assert_snapshot!(sureness(&fixture::study()).unwrap(), @"How sure: the baseline run twice took 0.99× (0.99–1.00) of its own time; with 5 arms tested, a difference of 1.5 % in the time of one of them is found in 4 such studies of 5.");
         let six = StudyBuilder::new().blocks(6).build();
-        insta::assert_snapshot!(sureness(&six).unwrap(), @"How sure: the baseline run twice took 1.00× (0.99–1.01) of its own time; with 5 arms tested, 8 blocks are needed to call any difference.");
+        insta::assert_snapshot!(sureness(&six).unwrap(), @"How sure: the baseline run twice took 1.00× (0.99–1.01) of its own time; with 5 arms tested, a difference of 4.2 % in the time of one of them is found in 4 such studies of 5.");
         assert_eq!(sureness(&Study::default()), None);
     }
 
@@ -231,8 +228,7 @@ mod tests {
     fn false_calls() {
         let told = |called: u32, studies: u32| {
             false_positives(&statistics::false_positives(
-                (0..studies)
-                    .map(|i| if i < called { Verdict::Faster } else { Verdict::Inconclusive }),
+                (0..studies).map(|i| Some(if i < called { 0.01 } else { 0.6 })),
             ))
         };
         insta::assert_snapshot!(told(1, 30), @"1 of 30 studies of an arm against itself called a difference where there is none: 3.3 % (95 % interval 0.1 %–17 %). A rate of 5 % explains up to 4.");

@@ -246,7 +246,8 @@ mod tests {
         makespan: median and range of the trials. vs: geometric mean of the per-block ratios, with its 95 % interval. p50, p99: half, and all but 1 in 100, of the URLs
         took no longer. memory: peak of the fetchers' summed proportional set size (PSS). CPU and switches: per 1,000 URLs. trials: used/run.
 
-        How sure: the baseline run twice took 0.99× (0.99–1.00) of its own time; with 5 arms tested, a difference of 1.7 % would have been found in 4 studies of 5.
+        How sure: the baseline run twice took 0.99× (0.99–1.00) of its own time; with 5 arms tested, a difference of 1.5 % in the time of one of them is found in 4 such
+        studies of 5.
         Coordination under async:32: 3.49 ms of the makespan (1.3 %); 5.10 ms before it to start fetchers; 11.2 ms on average from a URL's end to the ledger; CPU per
         URL 2.90 µs in the coordinator and 5.00 µs in the workers; 69 B per URL through pipes and 72 B through gRPC.
         Scaling of Nxsequential over processes, requests/s and efficiency: 1: 120/s (100 %), 32: 3,001/s (78 %). No curve was fitted, so no peak was looked for: that
@@ -299,7 +300,8 @@ mod tests {
         (PSS). CPU and switches: per 1,000 URLs. trials: used/run.
 
         How sure: the baseline run twice took 0.99× (0.99–1.00) of its own time; with 5
-        arms tested, a difference of 1.7 % would have been found in 4 studies of 5.
+        arms tested, a difference of 1.5 % in the time of one of them is found in 4 such
+        studies of 5.
         Coordination under async:32: 3.49 ms of the makespan (1.3 %); 5.10 ms before it
         to start fetchers; 11.2 ms on average from a URL's end to the ledger; CPU per
         URL 2.90 µs in the coordinator and 5.00 µs in the workers; 69 B per URL through
@@ -327,11 +329,9 @@ mod tests {
         insta::assert_snapshot!(table(&fixture::scaling(), 120, false), @r"
         2,000 URLs (built-in) · 10 blocks · embedded origin · 2 CPUs · 2026-11-22 · seed 7
 
-        This machine was too noisy for claims of differences below 1.5 %: the baseline, run twice, took 0.99× of its own time
-        (95 % interval 0.98–1.00). The smallest difference called here, 96 %, is larger. By chance alone this happens in 1 study
-        of 20. threads:128 (148 ms) and 8xasync:16 (149 ms) finished first, equivalent within ±5.0 %. threads:128 needed
-        6.11 MiB of memory at its peak, but 59.0 ms of CPU per 1,000 URLs, 1.20× that of 8xasync:16. The slowest, threads:8,
-        took 2.03 s, 13.8× as long as the first.
+        threads:128 finished first, in 148 ms: 0.14× the time of async:16 (95 % interval 0.141–0.145). It needed 6.11 MiB of
+        memory at its peak, but 59.0 ms of CPU per 1,000 URLs, 1.20× that of 8xasync:16. The slowest, threads:8, took 2.03 s,
+        13.8× as long as the first.
 
           arm                    makespan  vs async:16     verdict  requests/s      p50      p99    memory      CPU  switches
         ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -357,8 +357,8 @@ mod tests {
         half, and all but 1 in 100, of the URLs took no longer. memory: peak of the fetchers' summed proportional set size
         (PSS). CPU and switches: per 1,000 URLs. trials: used/run.
 
-        How sure: the baseline run twice took 0.99× (0.98–1.00) of its own time; with 6 arms tested, a difference of 2.1 % would
-        have been found in 4 studies of 5.
+        How sure: the baseline run twice took 0.99× (0.98–1.00) of its own time; with 6 arms tested, a difference of 2.5 % in
+        the time of one of them is found in 4 such studies of 5.
         Coordination under async:16: 3.48 ms of the makespan (0.3 %); 5.10 ms before it to start fetchers; 11.2 ms on average
         from a URL's end to the ledger; CPU per URL 1.90 µs in the coordinator and 2.50 µs in the workers; 69 B per URL through
         pipes and 72 B through gRPC.
@@ -373,6 +373,8 @@ mod tests {
         Memory of threads:N (uss_peak_bytes): 19.2 KiB (19.1–19.3 KiB) per URL in flight, from 8 to 128.
 
         Keep in mind
+        • The baseline, run a second time in every block, took 0.99× of its own time (95 % interval 0.98–1.00). By chance alone
+          an interval leaves out 1.00× in 1 study of 20.
         • Origin, coordinator and fetchers share 2 CPUs: an arm that needs less CPU also leaves the server more. With 4 or more
           they are kept apart.
         • The arms do not all have the same number of URLs in flight (processes × concurrency): 8 in threads:8; 16 in async:16;

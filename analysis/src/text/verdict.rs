@@ -245,6 +245,7 @@ mod tests {
         async:32 needed 3.49 MiB of memory at its peak and 43.0 ms of CPU per 1,000 URLs, and no fast arm needed much less.
         "#);
         insta::assert_snapshot!(said(&builder.noise(0.1).build()), @r#"
+        This machine was too noisy to tell whether a difference in time is within ±5.0 %: the baseline, run twice, is known to ±8.4 % only.
         We cannot tell which is fastest: threads:32 (260 ms) and async:32 (276 ms) are too close for 10 blocks.
         threads:32 needed 4.05 MiB of memory at its peak, but 59.5 ms of CPU per 1,000 URLs, 1.31× that of async:32.
         "#);
@@ -286,12 +287,12 @@ mod tests {
     fn noise_comes_first() {
         let mut study = StudyBuilder::new().arms(&["async:32", "2xasync:16"]).build_raw();
         for trial in &mut study.trials {
-            if trial.arm == "async:32 (again)" {
+            if trial.arm == "async:32 (again)" && trial.block % 2 == 0 {
                 trial.makespan_s = trial.makespan_s.map(|s| s * 1.2);
             }
         }
         conclude(&mut study, &Options::default());
-        insta::assert_snapshot!(verdict(&study)[0], @"This machine was too noisy for claims of differences below 21 %: the baseline, run twice, took 1.19× of its own time (95 % interval 1.18–1.21). By chance alone this happens in 1 study of 20.");
+        insta::assert_snapshot!(verdict(&study)[0], @"This machine was too noisy to tell whether a difference in time is within ±5.0 %: the baseline, run twice, is known to ±6.8 % only.");
     }
 
     #[test]

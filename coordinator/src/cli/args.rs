@@ -214,6 +214,9 @@ pub(crate) struct ReportArgs {
     /// What is printed on standard output.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
+    /// Differences up to this are negligible [default: as in the study, else 5%].
+    #[arg(long, value_name = "SHARE", conflicts_with = "other")]
+    pub(crate) margin: Option<String>,
     /// Compare studies that ran under different conditions all the same.
     #[arg(long, requires = "other")]
     pub(crate) force: bool,

@@ -33,6 +33,15 @@ pub(super) fn rate(flag: &'static str, rate: f64, what: &str) -> Result<f64, Set
     within(flag, rate, 0.001..=1e6, what)
 }
 
+/// `--margin`, as a share.
+pub(crate) fn margin(text: &str) -> Result<f64, SettingsError> {
+    let number = text.strip_suffix('%').and_then(|number| number.trim_end().parse::<f64>().ok());
+    number
+        .filter(|percent| (0.001..=100.0).contains(percent))
+        .map(|percent| percent / 100.0)
+        .ok_or_else(|| value("--margin", text, "write a share from 0.001% to 100%, such as 5%"))
+}
+
 pub(super) fn duration(flag: &'static str, text: &str) -> Result<Duration, SettingsError> {
     text.parse::<jiff::SignedDuration>()
         .ok()

@@ -14,7 +14,7 @@ use crate::{
         common::{Common, FleetArgs, ListArgs},
         error::SettingsError,
         http::HttpArgs,
-        parse::{duration, rate, value, within},
+        parse::{duration, margin, rate, value, within},
         politeness::PolitenessArgs,
     },
     terminal::print::Format,
@@ -60,6 +60,9 @@ pub(crate) struct StudyArgs {
     /// Where the study is kept [default: studies/<UTC time>].
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// Differences up to this are negligible: what does not matter to you? [default: 5%].
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) margin: Option<String>,
     /// What is printed on standard output.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
@@ -185,6 +188,8 @@ pub(crate) struct StudySettings {
     /// Without the one that is discarded.
     pub(crate) blocks: u32,
     pub(crate) seed: Option<u64>,
+    /// Differences up to this share are negligible; `None`: the default.
+    pub(crate) margin: Option<f64>,
     pub(crate) out: Option<PathBuf>,
     pub(crate) time_budget: Option<Duration>,
     pub(crate) yes: bool,
@@ -264,6 +269,7 @@ impl StudySettings {
             concurrency,
             blocks,
             seed: args.seed,
+            margin: args.margin.as_deref().map(margin).transpose()?,
             out: args.out.clone(),
             time_budget: time_budget.transpose()?,
             yes: args.yes,

@@ -1,8 +1,8 @@
 //! The baseline against itself: how often is a difference called where there is none?
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use fanout_analysis::{record, statistics, text};
+use fanout_analysis::{record::Outcome, statistics, text};
 
 use crate::{
     cli::exit::{CommandExit, Failure},
@@ -14,6 +14,14 @@ use crate::{
     terminal::reporter::Report,
 };
 
+/// What is asked, in words.
+const OUTCOMES: [(Outcome, &str); 4] = [
+    (Outcome::Time, "time"),
+    (Outcome::Cpu, "CPU"),
+    (Outcome::Memory, "memory"),
+    (Outcome::Switches, "switches"),
+];
+
 /// Runs the baseline against itself in so many studies.
 pub(super) async fn calibrate(
     on: &mut StudyContext<'_>,
@@ -23,7 +31,7 @@ pub(super) async fn calibrate(
     inject: Duration,
     store: &Store,
 ) -> Result<CommandExit, Failure> {
-    let mut verdicts = Vec::new();
+    let mut by_outcome: BTreeMap<&str, Vec<Option<f64>>> = BTreeMap::new();
     let mut exit = CommandExit::Done;
     for number in 1..=studies {
         let own = store.within(&format!("{number:04}")).map_err(Failure::usage)?;
@@ -36,30 +44,34 @@ pub(super) async fn calibrate(
         }
         let study = own.conclude_and_save(study).await?;
         on.reporter.report(Report::SeriesStudy(&study)).map_err(Failure::incomplete)?;
-        let control = study
-            .comparisons
-            .iter()
-            .find(|c| c.metric == record::PRIMARY.name && c.arm.ends_with(CONTROL_SUFFIX));
-        if let Some(control) = control {
-            on.reporter.say(&format!(
-                "study {number} of {studies}: {:.3}× {:?}",
-                control.ratio, control.verdict
-            ));
-            verdicts.push(control.verdict);
+        let mut told = Vec::new();
+        for comparison in study.comparisons.iter().filter(|c| c.arm.ends_with(CONTROL_SUFFIX)) {
+            let Some((_, name)) = OUTCOMES.iter().find(|(o, _)| comparison.outcome == Some(*o))
+            else {
+                continue;
+            };
+            let p = comparison.p_adjusted.map_or("not tested".to_owned(), |p| format!("p {p:.3}"));
+            told.push(format!("{name} {:.3}× ({p})", comparison.ratio));
+            by_outcome.entry(name).or_default().push(comparison.p_adjusted);
         }
+        on.reporter.say(&format!("study {number} of {studies}: {}", told.join(", ")));
     }
-    if verdicts.is_empty() {
+    let lines = OUTCOMES.iter().filter_map(|(_, name)| {
+        let found = statistics::false_positives(by_outcome.remove(name)?);
+        let line = if inject.is_zero() {
+            text::false_positives(&found)
+        } else {
+            format!(
+                "{} of {} studies called the second run different, which spun {inject:?} longer per response.",
+                found.called, found.studies
+            )
+        };
+        Some(format!("{name}: {line}"))
+    });
+    let text = lines.collect::<Vec<_>>().join("\n");
+    if text.is_empty() {
         return Ok(exit);
     }
-    let found = statistics::false_positives(verdicts);
-    let text = if inject.is_zero() {
-        text::false_positives(&found)
-    } else {
-        format!(
-            "{} of {} studies called the second run different, which spun {inject:?} longer per response.",
-            found.called, found.studies
-        )
-    };
     on.reporter.report(Report::Result(&text)).map_err(Failure::incomplete)?;
     Ok(exit)
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use fanout_analysis::{
-    record::{self, Regime, SCHEMA_VERSION, Study},
+    record::{self, Analysis, Regime, SCHEMA_VERSION, Study},
     validity, vote,
 };
 use fanout_engine::trial::{AbortReason, TrialEnd};
@@ -97,6 +97,10 @@ fn not_yet_run(on: &StudyContext<'_>, runners: &[Runner<'_>], seed: u64) -> Stud
         schema_version: SCHEMA_VERSION,
         manifest: manifest::describe(runner.part, seed, &on.environment, on.command),
         arms: runner.entries.iter().map(record_arm).collect(),
+        analysis: Analysis {
+            margin: runner.part.settings.margin.unwrap_or_default(),
+            ..Analysis::default()
+        },
         ..Study::default()
     };
     let regime = |runner: &Runner<'_>| Regime {
