@@ -31,6 +31,13 @@ const FOREIGN: f64 = 0.1;
 /// It is told, too, where so large a share of an arm's runs had such a load.
 const RUNS_DISTURBED: f64 = 0.25;
 
+/// From this share of the slots' time on connecting is told.
+const CONNECTING: f64 = 0.2;
+
+/// A connection that a server drops is asked for again after a second; clocks and timers may take
+/// this little off.
+const ASKED_AGAIN_S: f64 = 0.95;
+
 /// What a reader must know before believing a figure; the gravest first.
 pub(crate) fn caveats(study: &Study) -> Vec<String> {
     if study.is_map() {
@@ -45,6 +52,7 @@ pub(crate) fn caveats(study: &Study) -> Vec<String> {
         few_blocks(study),
         turned_away(study),
         failures(study),
+        connecting(study),
         fixed_rate(study),
         held_back(study),
         starved(study),
@@ -129,15 +137,50 @@ fn foreign_load(study: &Study) -> Option<String> {
             let told = median > FOREIGN || disturbed as f64 > RUNS_DISTURBED * runs as f64;
             told.then(|| {
                 let (median, limit) = (format::percent(median), format::percent(FOREIGN));
-                format!("{} {median} (more than {limit} in {disturbed} of {runs} runs)", arm.name)
+                format!("{} {median} (more than {limit} in {disturbed} of {runs} trials)", arm.name)
             })
         })
         .collect();
     (!each.is_empty()).then(|| {
         format!(
             "Others used the machine: programs that are not part of this study, and other virtual \
-             machines, took this share of its CPU time in the median run: {}. Repeat the study when \
+             machines, took this share of its CPU time in the median trial: {}. Repeat the study when \
              the machine is idle.",
+            each.join("; ")
+        )
+    })
+}
+
+/// Arms whose slots spent their time on connecting.
+fn connecting(study: &Study) -> Option<String> {
+    let mut dropped = false;
+    let arms = study.arms.iter().filter(|arm| !arm.control);
+    let each: Vec<_> = arms
+        .filter_map(|arm| {
+            let trials = || study.trials.iter().filter(|t| t.arm == arm.name && usable(t));
+            let share = |trial: &TrialRecord| {
+                let phases = &trial.phases;
+                Some(phases.connect_s / (phases.connect_s + phases.wait_s + phases.body_s))
+            };
+            let share = median(trials().filter_map(share).filter(|share| share.is_finite()))?;
+            let slowest = median(trials().filter_map(|trial| Some(trial.connect_s?.max)));
+            let told = share > CONNECTING;
+            dropped |= told && slowest.is_some_and(|slowest| slowest >= ASKED_AGAIN_S);
+            let slowest =
+                slowest.map_or(String::new(), |s| format!(", up to {} each", format::duration(s)));
+            told.then(|| format!("{} {}{slowest}", arm.name, format::percent(share)))
+        })
+        .collect();
+    let why = if dropped {
+        " A second or more means that the server dropped connections and was asked again: it takes fewer at a \
+         time than came, and arms that open few look best."
+    } else {
+        ""
+    };
+    (!each.is_empty()).then(|| {
+        format!(
+            "Connecting took a large part of the slots' time: {}.{why} Try fewer URLs in flight (--concurrency), \
+             --max-per-host, or a server that takes more connections.",
             each.join("; ")
         )
     })
@@ -362,6 +405,23 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_drops_connections_is_told() {
+        let mut study = StudyBuilder::new().arms(&["async:32", "sequential"]).blocks(6).build_raw();
+        assert_eq!(connecting(&study), None);
+        for trial in study.trials.iter_mut().filter(|trial| trial.arm == "async:32") {
+            trial.phases.connect_s = trial.phases.wait_s;
+            trial.connect_s.as_mut().unwrap().max = 0.3;
+        }
+        assert_snapshot!(connecting(&study).unwrap(), @"Connecting took a large part of the slots' time: async:32 50 %, up to 300 ms each. Try fewer URLs in flight (--concurrency), --max-per-host, or a server that takes more connections.");
+        for trial in &mut study.trials {
+            trial.connect_s.as_mut().unwrap().max = 1.01;
+        }
+        let told = connecting(&study).unwrap();
+        assert!(told.contains("the server dropped connections"), "{told}");
+        assert!(!told.contains("sequential"), "{told}");
+    }
+
+    #[test]
     fn a_fleet_that_changed_is_told() {
         let mut study = fixture::study();
         assert_eq!(changed_fleet(&study), None);
@@ -438,7 +498,7 @@ mod tests {
             ("async:32", 1..=3) => 0.9,
             _ => 0.02,
         });
-        assert_snapshot!(told.unwrap(), @"Others used the machine: programs that are not part of this study, and other virtual machines, took this share of its CPU time in the median run: async:32 2.0 % (more than 10 % in 3 of 8 runs); threads:32 43 % (more than 10 % in 8 of 8 runs). Repeat the study when the machine is idle.");
+        assert_snapshot!(told.unwrap(), @"Others used the machine: programs that are not part of this study, and other virtual machines, took this share of its CPU time in the median trial: async:32 2.0 % (more than 10 % in 3 of 8 runs); threads:32 43 % (more than 10 % in 8 of 8 runs). Repeat the study when the machine is idle.");
         for trial in &mut study.trials {
             trial.machine_cpu_s = None;
         }

@@ -77,7 +77,7 @@ mod tests {
             conclude(&mut study, &Options { margin: Some(margin) });
             let read: Study = serde_json::from_str(&text::json(&study)).unwrap();
             prop_assert_eq!(&read, &study);
-            for text in [text::table(&study, 100, true), text::markdown(&study), text::csv(&study)] {
+            for text in [text::table(&study, 100, true, true), text::markdown(&study), text::csv(&study)] {
                 prop_assert!(!text.contains("NaN") && !text.contains("inf "), "{text}");
             }
         }

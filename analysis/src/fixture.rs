@@ -464,6 +464,9 @@ impl StudyBuilder {
                 cpu_s: Some(0.000_04 * f64::from(self.urls)),
                 busy: Some(0.000_04 * f64::from(self.urls) / makespan_s),
                 delay_error_mean_s: Some(0.000_031),
+                delays_served_s: Some(
+                    delays_us.iter().map(|us| speed * seconds(*us) + 31e-6).sum(),
+                ),
                 connections_closed: Some(0),
             }),
             requests: run.requests,

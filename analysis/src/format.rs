@@ -84,20 +84,47 @@ pub fn ratio(value: f64) -> String {
 /// An interval of ratios: `0.52–0.59`. Both ends carry the same digits after
 /// the point, enough that a narrow interval does not read as a single point.
 pub fn ratio_interval(low: f64, high: f64) -> String {
-    if !low.is_finite() || !high.is_finite() {
-        return UNKNOWN.to_owned();
+    match interval_decimals(low, high) {
+        _ if !low.is_finite() || !high.is_finite() => UNKNOWN.to_owned(),
+        Some(decimals) => format!("{low:.decimals$}–{high:.decimals$}"),
+        None => format!("{}–{}", ratio_digits(low), ratio_digits(high)),
     }
-    // Ends far apart share no number of digits that suits both.
+}
+
+/// A ratio and its interval with the same digits after the point: `0.993×` and `0.990–0.996`; the
+/// interval is empty where there is none.
+pub fn ratio_and_interval(value: f64, ends: Option<(f64, f64)>) -> (String, String) {
+    let Some((low, high)) = ends.filter(|(low, high)| low.is_finite() && high.is_finite()) else {
+        return (ratio(value), String::new());
+    };
+    let value = match interval_decimals(low, high) {
+        Some(decimals) if value.is_finite() => format!("{value:.decimals$}×"),
+        _ => ratio(value),
+    };
+    (value, ratio_interval(low, high))
+}
+
+/// Digits after the point that suit both ends; `None` where they are too far apart.
+fn interval_decimals(low: f64, high: f64) -> Option<usize> {
     if low > 0.0 && high / low > 20.0 {
-        return format!("{}–{}", ratio_digits(low), ratio_digits(high));
+        return None;
     }
-    let decimals = match high.abs() {
+    Some(match high.abs() {
         h if h >= 99.95 => 0,
         h if h >= 9.995 => 1,
         _ if (high - low).abs() < 0.01 => 3,
         _ => 2,
-    };
-    format!("{low:.decimals$}–{high:.decimals$}")
+    })
+}
+
+/// A ratio in a sentence, in two digits: `1.6×`, `14×`, `1,230×`.
+pub fn times(value: f64) -> String {
+    match value.abs() {
+        _ if !value.is_finite() => UNKNOWN.to_owned(),
+        r if r >= 9.95 => format!("{}×", grouped(value)),
+        r if r >= 0.995 => format!("{value:.1}×"),
+        _ => ratio(value),
+    }
 }
 
 /// A share of one as a percentage: `97.3 %`.
@@ -225,6 +252,12 @@ mod tests {
         assert_eq!(ratio_interval(26.9, 28.2), "26.9–28.2");
         assert_eq!(ratio_interval(0.0914, 11.72), "0.0914–11.7");
         assert_eq!(ratio_interval(f64::NAN, 1.0), "–");
+        let both = |value, low, high| ratio_and_interval(value, Some((low, high)));
+        assert_eq!(both(1.0034, 1.001, 1.006), ("1.003×".into(), "1.001–1.006".into()));
+        assert_eq!(both(27.64, 26.9, 28.2), ("27.6×".into(), "26.9–28.2".into()));
+        assert_eq!(ratio_and_interval(0.5512, None), ("0.55×".into(), String::new()));
+        let told = [1.62, 9.94, 9.96, 13.7, 1234.5].map(times);
+        assert_eq!(told, ["1.6×", "9.9×", "10×", "14×", "1,234×"]);
     }
 
     #[test]

@@ -85,14 +85,26 @@ impl Latency {
         (self.count() > 0).then(|| seconds(self.histogram.value_at_quantile(fraction)))
     }
 
+    /// What half of the samples do not exceed.
+    #[must_use]
+    pub fn p50(&self) -> Option<f64> {
+        self.quantile(0.5)
+    }
+
+    /// What 99 in 100 samples do not exceed; `None` where fewer than ten lie beyond it.
+    #[must_use]
+    pub fn p99(&self) -> Option<f64> {
+        self.tail(100)
+    }
+
     /// The distribution in a few numbers; `None` when there are no samples.
     #[must_use]
     pub fn percentiles(&self) -> Option<Percentiles> {
         let count = self.count();
         Some(Percentiles {
-            p50: self.quantile(0.5)?,
+            p50: self.p50()?,
             p90: self.tail(10),
-            p99: self.tail(100),
+            p99: self.p99(),
             max: seconds(self.histogram.max()),
             mean: self.histogram.mean() / 1e6,
             count,

@@ -14,8 +14,13 @@ use crate::{
 };
 
 /// What grows with URLs in flight.
-const METRICS: [&str; 4] =
-    ["pss_peak_bytes", "uss_peak_bytes", "cgroup_sock_bytes", "cgroup_kernel_stack_bytes"];
+const METRICS: [&str; 5] = [
+    "memory_peak_bytes",
+    "pss_peak_bytes",
+    "uss_peak_bytes",
+    "cgroup_sock_bytes",
+    "cgroup_kernel_stack_bytes",
+];
 
 /// Lines through the arms of a group, one a block.
 pub(crate) struct Slopes {

@@ -52,7 +52,7 @@ pub fn main() -> ExitCode {
         }
         CoordinatorCommand::Study(args) => StudySettings::new(&args)
             .map_err(Failure::usage)
-            .and_then(|settings| block_on(study::run(settings, args.format))),
+            .and_then(|settings| block_on(study::run(settings, args.print))),
         CoordinatorCommand::Fetch(args) => FetchSettings::new(&args)
             .map_err(Failure::usage)
             .and_then(|settings| block_on(fetch::run(settings))),

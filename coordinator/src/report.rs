@@ -29,12 +29,12 @@ pub(crate) async fn run(args: &ReportArgs) -> Result<CommandExit, Failure> {
                 Err(error) => eprintln!("the report was not drawn again: {error}"),
             }
         }
-        print::show(&study, args.format).map_err(Failure::incomplete)?;
+        print::show(&study, args.print).map_err(Failure::incomplete)?;
         return Ok(CommandExit::Done);
     };
     let (other, _) = find(args, other).await?;
     let between = text::compare(&study, &other, args.force).map_err(Failure::usage)?;
-    print::show_between(&between, args.format).map_err(Failure::incomplete)?;
+    print::show_between(&between, args.print.format).map_err(Failure::incomplete)?;
     Ok(CommandExit::Done)
 }
 

@@ -139,6 +139,7 @@ fn slopes(view: &StudyView<'_>) -> Markup {
 
 fn measure(metric: &str) -> &str {
     match metric {
+        "memory_peak_bytes" => "what the arm alone needs",
         "pss_peak_bytes" => "PSS: shared pages count once",
         "uss_peak_bytes" => "USS: own pages only",
         other => other,

@@ -7,10 +7,7 @@ use super::{
     svg::swatch,
     view::{ArmRow, StudyView},
 };
-use crate::{
-    format,
-    record::{Better, Metric},
-};
+use crate::{format, record::Metric, statistics::best};
 
 /// Head, what it means below it, and the metric.
 type PageColumn = (&'static str, &'static str, &'static str);
@@ -27,8 +24,9 @@ const COLUMNS: [PageColumn; 7] = [
 
 pub(super) fn table(view: &StudyView<'_>) -> Markup {
     let metrics = COLUMNS.iter().filter_map(|(.., name)| Metric::named(name));
-    let columns: Vec<(&Metric, Option<String>)> =
-        metrics.map(|metric| (metric, best(view, metric))).collect();
+    let columns: Vec<(&Metric, Option<String>)> = metrics
+        .map(|metric| (metric, best(view.rows.iter().map(|row| &row.summary), metric)))
+        .collect();
     let mut heads = vec![("arm", "")];
     heads.extend(COLUMNS.iter().map(|(head, note, _)| (*head, *note)));
     heads.extend([("failed", "all runs"), ("runs", "kept")]);
@@ -50,20 +48,6 @@ pub(super) fn table(view: &StudyView<'_>) -> Markup {
         @for (row, why) in shortened { " " b { (row.name()) } ": " (why) "." }
     } };
     html! { (figures("The same in numbers", &heads, &rows)) (caption) }
-}
-
-/// The best figure of a column, as it reads: arms that read alike share it.
-fn best(view: &StudyView<'_>, metric: &Metric) -> Option<String> {
-    let competing = view.rows.iter().filter(|row| row.summary.competes());
-    let figures: Vec<f64> = competing
-        .filter_map(|row| row.summary.value(metric))
-        .filter(|figure| figure.is_finite())
-        .collect();
-    let best = figures.iter().copied().reduce(match metric.better {
-        Better::More => f64::max,
-        Better::Less | Better::Neither => f64::min,
-    });
-    best.filter(|_| figures.len() > 1).map(|best| metric.say(Some(best)))
 }
 
 fn cell(row: &ArmRow<'_>, metric: &Metric, best: Option<&str>) -> Markup {

@@ -189,7 +189,7 @@ fn verdict_caveats_and_every_trial_are_told() {
     let (html, tags) = checked(&study);
     let shown = |text: &str| html.contains(&text.replace(" %", "\u{a0}%").replace('&', "&amp;"));
     assert!(study.caveats.iter().all(|caveat| shown(caveat)), "{:?}", study.caveats);
-    assert!(html.contains("finished first"));
+    assert!(html.contains("Waiting for the server alone takes"));
     assert!(html.contains("no: a fetcher was lost"));
     let rows = html.split("All trials").nth(2).unwrap().matches("<th scope=\"row\">").count();
     assert_eq!(rows, study.trials.len());

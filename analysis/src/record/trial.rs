@@ -322,6 +322,9 @@ pub struct OriginMetrics {
     pub busy: Option<f64>,
     /// Delays served less delays asked for, mean.
     pub delay_error_mean_s: Option<f64>,
+    /// Sum of the delays served: for so long URLs had to wait for the server, whoever fetched them.
+    #[serde(default)]
+    pub delays_served_s: Option<f64>,
     /// Connections that the origin itself closed: after a body without a
     /// length, a fault, or too long a pause. Clients must replace those.
     #[serde(default)]
@@ -544,6 +547,7 @@ const FIELDS: [&[Metric]; 7] = [
         metric!(origin?.cpu_s, Seconds, Less),
         metric!(origin?.busy, Share, Less),
         metric!(origin?.delay_error_mean_s, Seconds, Less),
+        metric!(origin?.delays_served_s, Seconds, Neither),
         metric!(origin?.connections_closed, Count, Neither),
     ],
 ];

@@ -9,7 +9,7 @@ use crate::{
         PRIMARY, Size, Study, Verdict,
     },
     statistics::{
-        ALPHA, BLOCKS_NEEDED, BlockRatios, CONFIDENCE, Family, Judgement, POWER, Sample,
+        ALPHA, BLOCKS_NEEDED, BlockRatios, CONFIDENCE, Family, Judgement, POWER, Sample, by_block,
         log_ratios, usable_by_block,
     },
 };
@@ -93,6 +93,28 @@ fn estimate(arm: &ArmRecord, baseline: &str, metric: &Metric, ratios: &BlockRati
         outcome: Outcome::of(metric.name),
         ..Comparison::default()
     }
+}
+
+/// One arm against another on one metric: a question of its own. `None` without a block in which
+/// both have a figure.
+pub(crate) fn compare_pair(
+    study: &Study,
+    arm: &ArmRecord,
+    other: &ArmRecord,
+    metric: &Metric,
+    margin: f64,
+) -> Option<Comparison> {
+    let of = |arm: &ArmRecord| by_block(study, &arm.name, metric);
+    let ratios = log_ratios(&of(arm), &of(other));
+    if ratios.is_empty() {
+        return None;
+    }
+    let mut comparison = estimate(arm, &other.name, metric, &ratios);
+    if comparison.blocks >= BLOCKS_NEEDED {
+        let judgements = Family::new(std::slice::from_ref(&ratios)).judgements();
+        comparison.conclude(judgements.first()?, margin);
+    }
+    Some(comparison)
 }
 
 /// Tests a family of comparisons and judges each. Returns the smallest difference in time that

@@ -12,7 +12,7 @@ mod paired;
 mod student;
 mod summary;
 
-pub(crate) use comparison::compare;
+pub(crate) use comparison::{compare, compare_pair};
 pub use false_positives::{FalsePositives, false_positives};
 pub use family::BLOCKS_NEEDED;
 pub(crate) use family::{BlockRatios, Family, Judgement};
@@ -20,7 +20,7 @@ pub use leaders::{Leaders, Pair, leaders};
 pub(crate) use paired::{Sample, log_ratios};
 pub(crate) use student::{normal, quantile};
 pub use summary::{ArmSummary, Spread, summaries};
-pub(crate) use summary::{by_block, median, usable, usable_by_block};
+pub(crate) use summary::{best, by_block, median, usable, usable_by_block};
 
 /// Share of intervals that should hold the truth.
 pub const CONFIDENCE: f64 = 0.95;

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::record::{ArmRecord, Comparison, Metric, PRIMARY, Per, Study, TrialRecord};
+use crate::{
+    latency::Latency,
+    record::{ArmRecord, Better, Comparison, Metric, PRIMARY, Per, Study, TrialRecord},
+};
 
 /// Whether a trial may enter a comparison.
 pub(crate) fn usable(trial: &TrialRecord) -> bool {
@@ -91,6 +94,8 @@ pub struct ArmSummary<'a> {
     pub comparison: Option<&'a Comparison>,
     /// Makespan in seconds.
     pub makespan_s: Option<Spread>,
+    /// Start and makespan in seconds; the makespan alone where no start was recorded.
+    pub time_s: Option<Spread>,
 }
 
 impl ArmSummary<'_> {
@@ -119,6 +124,19 @@ impl ArmSummary<'_> {
                 }
             }
         }))
+    }
+
+    /// The latencies of all URLs of the usable trials together: the one distribution that tables and
+    /// charts show. `None` without any.
+    #[must_use]
+    pub fn latency(&self) -> Option<Latency> {
+        let mut pooled = Latency::new();
+        for trial in &self.trials {
+            if let Some(text) = &trial.latency_histogram {
+                pooled.merge(&Latency::decode(text).ok()?);
+            }
+        }
+        (pooled.count() > 0).then_some(pooled)
     }
 
     /// The median of the metric of that name, in words.
@@ -151,7 +169,23 @@ fn added_up<'a>(parts: impl Iterator<Item = &'a BTreeMap<String, u64>>) -> BTree
     sum
 }
 
-/// Every arm, by rising median makespan; the control stands behind the
+/// The best figure of a metric, as it reads: arms that read alike share it. `None` where fewer than
+/// two arms compete.
+pub(crate) fn best<'a>(
+    rows: impl IntoIterator<Item = &'a ArmSummary<'a>>,
+    metric: &Metric,
+) -> Option<String> {
+    let competing = rows.into_iter().filter(|row| row.competes());
+    let figures = competing.filter_map(|row| row.value(metric)).filter(|figure| figure.is_finite());
+    let figures: Vec<f64> = figures.collect();
+    let best = figures.iter().copied().reduce(match metric.better {
+        Better::More => f64::max,
+        Better::Less | Better::Neither => f64::min,
+    });
+    best.filter(|_| figures.len() > 1).map(|best| metric.say(Some(best)))
+}
+
+/// Every arm, by rising median time; the control stands behind the
 /// baseline, arms that fetch nothing and arms without a usable trial last.
 #[must_use]
 pub fn summaries(study: &Study) -> Vec<ArmSummary<'_>> {
@@ -181,14 +215,17 @@ pub fn summaries(study: &Study) -> Vec<ArmSummary<'_>> {
                     .iter()
                     .find(|c| c.arm == arm.name && c.metric == PRIMARY.name),
                 makespan_s: Spread::of(trials.iter().filter_map(|trial| trial.makespan_s)),
+                time_s: Spread::of(trials.iter().filter_map(|trial| {
+                    Some(trial.start_s.unwrap_or_default() + trial.makespan_s?)
+                })),
                 trials,
             }
         })
         .collect();
     all.sort_by(|a, b| {
         let key = |s: &ArmSummary<'_>| {
-            let median = s.makespan_s.map_or(f64::INFINITY, |spread| spread.median);
-            (s.makespan_s.is_none(), !s.fetches(), median)
+            let median = s.time_s.map_or(f64::INFINITY, |spread| spread.median);
+            (s.time_s.is_none(), !s.fetches(), median)
         };
         let (a, b) = (key(a), key(b));
         (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2))
@@ -263,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn sorted_by_makespan_with_the_control_behind_the_baseline() {
+    fn sorted_by_time_with_the_control_behind_the_baseline() {
         let study = fixture::StudyBuilder::new()
             .arms(&["sequential", "async:32", "async:32@null", "threads:32"])
             .slower("threads:32", 0.9)

@@ -2,122 +2,137 @@
 
 use crate::{
     format,
-    record::{Study, Verdict},
-    statistics::{ArmSummary, summaries},
-    text::words::range,
+    latency::Latency,
+    record::{Metric, Outcome, Study},
+    statistics::{ArmSummary, best, summaries},
+    text::{
+        answers::{figure, finding, model_in_words},
+        failures::failed,
+    },
 };
 
-/// One figure, and what stands beside or below it.
-#[derive(Debug, Clone, PartialEq)]
+/// How much a cell says of the comparison with the baseline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// A ratio and a word, where there is little room.
+    Short,
+    /// The ratio, and two words.
+    Words,
+    /// Those and the interval.
+    Interval,
+}
+
+/// Two lines of a cell.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Cell {
     /// What is read first.
     pub(crate) main: String,
-    /// Range or interval; may be empty.
-    pub(crate) detail: String,
-}
-
-impl Cell {
-    fn new(main: impl Into<String>) -> Self {
-        Self::detailed(main, String::new())
-    }
-
-    fn detailed(main: impl Into<String>, detail: String) -> Self {
-        Self { main: main.into(), detail }
-    }
+    /// What it is against the baseline, or a second figure; may be empty.
+    pub(crate) second: String,
+    /// Whether the figure is the best of its column.
+    pub(crate) best: bool,
 }
 
 /// One column.
 #[derive(Debug, Clone)]
 pub(crate) struct TextColumn {
-    pub(crate) header: String,
+    /// What the first line is, and what the second.
+    pub(crate) header: [String; 2],
     pub(crate) cells: Vec<Cell>,
     /// The narrower the terminal, the fewer columns: those with the highest go
     /// first, 0 always stays.
     pub(crate) dispensable: u8,
 }
 
-/// The table of a study.
-#[derive(Debug, Clone)]
-pub(crate) struct Columns {
-    pub(crate) columns: Vec<TextColumn>,
-    /// The row that is starred.
-    pub(crate) best: Option<usize>,
-    /// What each row's comparison says.
-    pub(crate) verdicts: Vec<Option<Verdict>>,
-}
+/// Columns up to this one are wanted with all their words rather than more columns.
+pub(crate) const WANTED: u8 = 5;
 
-/// What a row's verdict is called.
-fn verdict_name(summary: &ArmSummary<'_>) -> &'static str {
-    match summary.comparison.map(|comparison| comparison.verdict) {
-        _ if summary.baseline => "baseline",
-        None => format::UNKNOWN,
-        Some(Verdict::Faster) => "faster",
-        Some(Verdict::Slower) => "slower",
-        Some(Verdict::Equivalent) => "equivalent",
-        Some(Verdict::Inconclusive) => "inconclusive",
-        Some(Verdict::Estimate) if !summary.fetches() => "fetches nothing",
-        Some(Verdict::Estimate) => "interval only",
-    }
-}
-
-fn against_baseline(summary: &ArmSummary<'_>) -> Cell {
-    match summary.comparison {
-        _ if summary.baseline => Cell::new("1"),
-        None => Cell::new(format::UNKNOWN),
-        Some(comparison) => {
-            let ends = comparison.ci_low.zip(comparison.ci_high);
-            let ends = ends.map(|(low, high)| format::ratio_interval(low, high));
-            Cell::detailed(format::ratio(comparison.ratio), ends.unwrap_or_default())
-        }
-    }
-}
-
-fn makespan(summary: &ArmSummary<'_>) -> Cell {
-    let Some(spread) = &summary.makespan_s else {
-        return Cell::new(format::UNKNOWN);
+/// The table of a study: a row an arm but the control, the quickest first.
+pub(crate) fn columns(study: &Study, depth: Depth) -> Vec<TextColumn> {
+    let mut rows = summaries(study);
+    rows.retain(|row| !row.arm.control);
+    let pooled: Vec<Option<Latency>> = rows.iter().map(ArmSummary::latency).collect();
+    let failed: Vec<u64> = rows.iter().map(|row| failed(study, row.arm)).collect();
+    let against = format!("vs {}", study.manifest.baseline);
+    let outcome = |outcome: Outcome, head: &str, second: &str, dispensable| {
+        let metric = Metric::named(outcome.metric());
+        let best = metric.and_then(|metric| best(&rows, metric));
+        let cell = |row: &ArmSummary<'_>| {
+            let figure = figure(row, outcome);
+            let best = row.competes() && best.as_ref() == Some(&figure);
+            judged(study, row, outcome, figure, depth, best)
+        };
+        column([head, second], dispensable, rows.iter().map(cell).collect())
     };
-    let range = range(spread, format::duration);
-    Cell::detailed(format::duration(spread.median), range)
+    let pair = |heads, dispensable, cell: &dyn Fn(usize, &ArmSummary<'_>) -> [String; 2]| {
+        let cells = rows.iter().enumerate().map(|(at, row)| {
+            let [main, second] = cell(at, row);
+            Cell { main, second, best: false }
+        });
+        column(heads, dispensable, cells.collect())
+    };
+    let percentile = |at: usize, of: fn(&Latency) -> Option<f64>| {
+        let value = pooled[at].as_ref().and_then(of);
+        value.map_or_else(|| format::UNKNOWN.to_owned(), format::duration)
+    };
+    let lost = u8::from(failed.iter().all(|failed| *failed == 0)) * 8;
+    vec![
+        pair(["arm", ""], 0, &|_, row| {
+            let what = if row.baseline { "baseline".to_owned() } else { model_in_words(row.arm) };
+            [row.arm.name.clone(), what]
+        }),
+        outcome(Outcome::Time, "time", &against, 0),
+        outcome(Outcome::Cpu, "CPU", "per 1,000 URLs", 2),
+        outcome(Outcome::Memory, "memory", "peak", 1),
+        outcome(Outcome::Switches, "switches", "per 1,000 URLs", 3),
+        pair(["start", "makespan"], 4, &|_, row| [row.say("start_s"), row.say("makespan_s")]),
+        pair(["CPU to start", ""], 5, &|_, row| [row.say("cpu_start_s"), String::new()]),
+        pair(["p50", "p99"], 6, &|at, _| {
+            [percentile(at, Latency::p50), percentile(at, Latency::p99)]
+        }),
+        pair(["failed", "trials"], lost, &|at, row| {
+            [format::count(failed[at]), format!("{}/{}", row.trials.len(), row.attempts)]
+        }),
+        pair(["URLs/s", ""], 9, &|_, row| [row.say("requests_per_s"), String::new()]),
+    ]
 }
 
-fn metric(summary: &ArmSummary<'_>, name: &str) -> Cell {
-    Cell::new(summary.say(name))
+fn column(header: [&str; 2], dispensable: u8, cells: Vec<Cell>) -> TextColumn {
+    TextColumn { header: header.map(str::to_owned), cells, dispensable }
 }
 
-impl Columns {
-    #[rustfmt::skip]
-    pub(crate) fn of(study: &Study) -> Self {
-        let rows = summaries(study);
-        let versus = format!("vs {}", study.manifest.baseline);
-        type Draw = fn(&ArmSummary<'_>) -> Cell;
-        let columns: [(&str, u8, Draw); 12] = [
-            ("arm", 0, |s| Cell::new(&s.arm.name)),
-            ("makespan", 0, makespan),
-            (&versus, 0, against_baseline),
-            ("verdict", 3, |s| Cell::new(verdict_name(s))),
-            ("requests/s", 6, |s| metric(s, "requests_per_s")),
-            ("p50", 7, |s| metric(s, "latency_s.p50")),
-            ("p99", 4, |s| metric(s, "latency_s.p99")),
-            ("memory", 1, |s| metric(s, "pss_peak_bytes")),
-            ("CPU", 2, |s| metric(s, "cpu_s")),
-            ("switches", 5, |s| metric(s, "switches")),
-            ("failed", 8, |s| Cell::new(format::count(s.trials.iter().map(|trial| trial.failed).sum()))),
-            ("trials", 9, |s| Cell::new(format!("{}/{}", s.trials.len(), s.attempts))),
-        ];
-        Self {
-            columns: columns.map(|(header, dispensable, cell)| TextColumn {
-                header: header.to_owned(),
-                cells: rows.iter().map(cell).collect(),
-                dispensable,
-            }).into(),
-            best: rows.iter().position(ArmSummary::competes),
-            verdicts: rows.iter().map(|row| Some(row.comparison?.verdict)).collect(),
+/// A figure, and what it is against the baseline's.
+fn judged(
+    study: &Study,
+    row: &ArmSummary<'_>,
+    outcome: Outcome,
+    main: String,
+    depth: Depth,
+    best: bool,
+) -> Cell {
+    let found = finding(study, &row.arm.name, outcome).filter(|_| !row.baseline);
+    let Some(found) = found else {
+        return Cell { main, second: String::new(), best };
+    };
+    let (ratio, ends) = found.figures();
+    match depth {
+        Depth::Short => Cell { main, second: found.short(), best },
+        Depth::Words => Cell {
+            main: format!("{main} {}", format::ratio(found.ratio)),
+            second: found.words(),
+            best,
+        },
+        Depth::Interval if ends.is_empty() => {
+            Cell { main, second: format!("{ratio}, {}", found.words()), best }
+        }
+        Depth::Interval => {
+            Cell { main, second: format!("{ratio} ({ends}), {}", found.words()), best }
         }
     }
 }
 
 /// What the columns mean, in one paragraph.
-pub(crate) const LEGEND: &str = "makespan: median and range of the trials. vs: geometric mean of the per-block ratios, with its \
-     95 % interval. p50, p99: half, and all but 1 in 100, of the URLs took no longer. memory: peak \
-     of the fetchers' summed proportional set size (PSS). CPU and switches: per 1,000 URLs. \
-     trials: used/run.";
+pub(crate) const LEGEND: &str = "time: start (from the first fork until all fetchers are ready) and makespan (until the last \
+     URL is done). CPU: after the start. Figures are medians of the trials; ★ is the best of its column. Ratios are \
+     geometric means of those in each block. less, more: proven; relevant: surely by more than the margin; negligible: \
+     surely by less. p50, p99: half and 99 in 100 of all URLs took no longer. trials: used/run.";

@@ -2,9 +2,12 @@
 //!
 //! Every sentence is made from the record; none says what the intervals do not support.
 
+mod answers;
 mod between;
+mod claims;
 mod columns;
 mod context;
+mod failures;
 mod machine;
 mod map;
 mod markdown;
@@ -18,7 +21,9 @@ mod words;
 use crate::record::Study;
 
 pub use between::{Between, NotComparable, compare};
+pub use claims::{COUNTERPARTS, Claim, ClaimVerdict, claims};
 pub(crate) use context::context;
+use failures::answers_seen;
 pub use machine::{csv, json};
 pub use markdown::markdown;
 pub use notes::false_positives;
@@ -32,9 +37,15 @@ pub(crate) use words::{
     aligned_rows, counted, counted_were, ends, ends_in_brackets, listed, or_unknown,
 };
 
-/// The lines below the table.
+/// What is told besides answer and table.
 fn lines_below(study: &Study) -> Vec<String> {
-    let lines = [sureness(study), coordination(study)].into_iter().flatten();
-    let lines = lines.chain(open_loop::lines(study));
+    let lines = coordination(study).into_iter().chain(open_loop::lines(study));
     lines.chain(scaling(study)).chain(memory(study)).collect()
+}
+
+/// The claims of the blog post, a line each, below what they are about; empty where none was asked.
+fn claim_lines(study: &Study) -> Vec<String> {
+    let claims = claims(study);
+    let head = (!claims.is_empty()).then(|| format!("{COUNTERPARTS}:"));
+    head.into_iter().chain(claims.iter().map(Claim::line)).collect()
 }

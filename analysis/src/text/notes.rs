@@ -2,9 +2,10 @@
 
 use crate::{
     format,
-    record::{Scaling, ScalingFactor, Study, TrialRecord},
+    record::{Outcome, Scaling, ScalingFactor, Study, TrialRecord},
     statistics::{ArmSummary, FalsePositives, summaries},
     text::{
+        answers::{finding, named},
         counted,
         words::{ends_in_brackets, in_brackets, listed, or_unknown},
     },
@@ -14,17 +15,23 @@ use crate::{
 pub(crate) fn sureness(study: &Study) -> Option<String> {
     let analysis = &study.analysis;
     let mut parts = Vec::new();
-    if let Some(control) = &analysis.control {
-        let ratio = format::ratio(control.ratio.value);
-        let ends = control.ratio.low.zip(control.ratio.high);
-        let ends = in_brackets(ends.map(|(low, high)| format::ratio_interval(low, high)));
-        parts.push(format!("the baseline run twice took {ratio}{ends} of its own time"));
-    }
-    if analysis.tested > 0 {
-        let tested = counted(analysis.tested.into(), "arm");
-        if let Some(effect) = analysis.smallest_effect.map(|effect| format::percent(effect - 1.0)) {
-            parts.push(format!("with {tested} tested, a difference of {effect} in the time of one of them is found in 4 such studies of 5"));
+    if let Some(control) = study.arms.iter().find(|arm| arm.control) {
+        let each = Outcome::ALL.into_iter().filter_map(|outcome| {
+            let (ratio, ends) = finding(study, &control.name, outcome)?.figures();
+            let ends = in_brackets((!ends.is_empty()).then_some(ends));
+            Some(format!("{} {ratio}{ends}", named(outcome)))
+        });
+        let each: Vec<String> = each.collect();
+        if !each.is_empty() {
+            parts.push(format!("the baseline's second run against its first: {}", listed(&each)));
         }
+    }
+    if let Some(effect) = analysis.smallest_effect {
+        parts.push(format!(
+            "with {} tested, a difference of {} in the time of one of them is found in 4 such studies of 5",
+            counted(analysis.tested.into(), "arm"),
+            format::percent(effect - 1.0)
+        ));
     }
     (!parts.is_empty()).then(|| format!("How sure: {}.", parts.join("; ")))
 }
@@ -79,8 +86,33 @@ pub(crate) fn coordination(study: &Study) -> Option<String> {
         none if none.is_empty() => none,
         alone => format!(" The machinery alone: {alone}."),
     };
+    let each = coordination_by_arm(&all);
     let name = &baseline.arm.name;
-    (!parts.is_empty()).then(|| format!("Coordination under {name}: {}.{alone}", parts.join("; ")))
+    (!parts.is_empty())
+        .then(|| format!("Coordination under {name}: {}.{each}{alone}", parts.join("; ")))
+}
+
+/// What coordinator and workers spend for a URL under every arm, the least first.
+fn coordination_by_arm(all: &[ArmSummary<'_>]) -> String {
+    let spent = |summary: &ArmSummary<'_>| {
+        summary.median(|trial| {
+            let spent = trial.coordination.coordinator_cpu_s? + trial.coordination.worker_cpu_s?;
+            let urls = trial.completed + trial.failed + trial.abandoned;
+            (urls > 0).then(|| spent / urls as f64)
+        })
+    };
+    let arms = all.iter().filter(|summary| !summary.arm.control && summary.fetches());
+    let mut arms: Vec<(f64, &str)> =
+        arms.filter_map(|arm| Some((spent(arm)?, arm.arm.name.as_str()))).collect();
+    arms.sort_by(|a, b| a.0.total_cmp(&b.0));
+    if arms.len() < 2 {
+        return String::new();
+    }
+    let each = arms.iter().map(|(spent, arm)| format!("{arm} {}", format::duration(*spent)));
+    format!(
+        " CPU of coordinator and workers per URL, by arm: {}.",
+        listed(&each.collect::<Vec<_>>())
+    )
 }
 
 /// Bytes through the pipes of fetchers, both ways.
@@ -121,7 +153,7 @@ fn one_scaling(group: &Scaling) -> String {
     });
     let points = points.collect::<Vec<_>>().join(", ");
     let family = &group.family;
-    let mut text = format!("Scaling of {family} over {many}, requests/s and efficiency: {points}.");
+    let mut text = format!("Scaling of {family} over {many}, URLs/s and efficiency: {points}.");
     for part in [&group.choice, &group.peak.text] {
         if !part.is_empty() {
             text += &format!(" {part}");
@@ -138,9 +170,9 @@ fn one_scaling(group: &Scaling) -> String {
 pub(crate) fn memory(study: &Study) -> Vec<String> {
     let slopes = study.memory_slopes.iter().map(|slope| {
         format!(
-            "Memory of {} ({}): {}{} per URL in flight, from {} to {}.",
+            "{} of {}: {}{} per URL in flight, from {} to {}.",
+            memory_name(&slope.metric),
             slope.family,
-            slope.metric,
             format::bytes(slope.bytes_per_request.value),
             ends_in_brackets(&slope.bytes_per_request, format::bytes),
             format::count(slope.in_flight[0].into()),
@@ -156,13 +188,25 @@ fn held_over_time(study: &Study) -> Option<String> {
         let held = summary.median(|trial| {
             let urls = trial.completed + trial.failed;
             (urls > 0).then_some(())?;
-            Some(trial.pss_byte_s? / 1e6 / urls as f64 * 1e3)
+            Some(trial.pss_byte_s? / urls as f64 * 1e3)
         })?;
-        Some(format!("{} {}", summary.arm.name, format::significant(held)))
+        Some(format!("{} {}·s", summary.arm.name, format::bytes(held)))
     };
     let arms: Vec<String> = summaries(study).iter().filter_map(held).collect();
     let arms = (!arms.is_empty()).then(|| arms.join(", "))?;
-    Some(format!("Memory held over time, in MB·s per 1,000 URLs: {arms}."))
+    Some(format!("Memory times how long it is held (PSS), per 1,000 URLs: {arms}."))
+}
+
+/// A metric of memory in words.
+fn memory_name(metric: &str) -> &str {
+    match metric {
+        "memory_peak_bytes" => "Memory",
+        "pss_peak_bytes" => "Memory (PSS)",
+        "uss_peak_bytes" => "Memory (USS)",
+        "cgroup_sock_bytes" => "Socket buffers",
+        "cgroup_kernel_stack_bytes" => "Kernel stacks",
+        other => other,
+    }
 }
 
 /// How often a difference was called where there was none.
@@ -218,9 +262,9 @@ mod tests {
 
     #[test]
     fn how_sure() {
-        insta::assert_snapshot!(sureness(&fixture::study()).unwrap(), @"How sure: the baseline run twice took 0.99× (0.99–1.00) of its own time; with 5 arms tested, a difference of 1.5 % in the time of one of them is found in 4 such studies of 5.");
+        insta::assert_snapshot!(sureness(&fixture::study()).unwrap(), @"How sure: the baseline's second run against its first: time 0.99× (0.98–1.00), CPU per URL 1.00× (0.99–1.00), memory 1.00× (1.00–1.01) and switches 0.99× (0.98–1.00); with 5 arms tested, a difference of 1.5 % in the time of one of them is found in 4 such studies of 5.");
         let six = StudyBuilder::new().blocks(6).build();
-        insta::assert_snapshot!(sureness(&six).unwrap(), @"How sure: the baseline run twice took 1.00× (0.99–1.01) of its own time; with 5 arms tested, a difference of 4.2 % in the time of one of them is found in 4 such studies of 5.");
+        insta::assert_snapshot!(sureness(&six).unwrap(), @"How sure: the baseline's second run against its first: time 1.00× (0.97–1.02), CPU per URL 1.00× (0.97–1.02), memory 1.00× (0.98–1.03) and switches 1.00× (0.97–1.02); with 5 arms tested, a difference of 4.2 % in the time of one of them is found in 4 such studies of 5.");
         assert_eq!(sureness(&Study::default()), None);
     }
 

@@ -53,7 +53,7 @@ pub(crate) fn lines(study: &Study) -> Vec<String> {
     let span = |seconds| or_unknown(seconds, format::duration);
     let line = |arm: &OpenLoop<'_>| {
         format!(
-            "{}: half within {}, corrected {}; 99 in 100 within {}, corrected {}; {} of the starts late.",
+            "{}: p50 {}, corrected {}; p99 {}, corrected {}; {} of the starts late.",
             arm.arm,
             span(arm.raw_p50_s),
             span(arm.corrected_p50_s),
@@ -89,6 +89,6 @@ mod tests {
         }
         let lines = lines(&study);
         assert_eq!(lines.len(), 2, "arms without such figures have no line");
-        insta::assert_snapshot!(lines[1], @"async:32: half within 8.00 ms, corrected 9.00 ms; 99 in 100 within 20.0 ms, corrected 120 ms; 25 % of the starts late.");
+        insta::assert_snapshot!(lines[1], @"async:32: p50 8.00 ms, corrected 9.00 ms; p99 20.0 ms, corrected 120 ms; 25 % of the starts late.");
     }
 }

@@ -57,8 +57,8 @@ mod tests {
         async:32          98.6 ms      1.32×       1.08×    41.0 ms    1.41×       1.08×
         threads:32@ureq   99.8 ms      1.34×       1.25×    93.0 ms    3.21×       2.83×
         async:32@reqwest   100 ms      1.34×       1.10×    69.0 ms    2.38×       1.83×
-        32xsequential      208 ms      2.80×       1.51×     101 ms    3.48×       1.99×
         threads:32         171 ms      2.30×       1.16×     105 ms    3.60×       1.65×
+        32xsequential      208 ms      2.80×       1.51×     101 ms    3.48×       1.99×
         sequential         2.51 s      33.7×       32.6×    62.0 ms    2.14×       1.64×
         "#);
         assert_eq!(aside.sentences, changes(&study));

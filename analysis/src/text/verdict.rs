@@ -1,24 +1,30 @@
-//! The answer, in one to three sentences.
+//! The answer, in a few sentences.
 
 use crate::{
     format,
     map::Map,
-    record::{Comparison, Metric, Study, TrialRecord, Verdict},
-    statistics::{ArmSummary, Leaders, leaders},
+    record::{ArmRecord, Direction, Outcome, Study, TrialRecord},
+    statistics::{leaders, median},
     text::{
-        counted,
-        words::{listed, or_unknown},
+        answers::{Answers, ArmAnswers, Finding, amount, figure, margin_text, named, takes},
+        counted, ends_in_brackets,
+        failures::failures,
+        words::listed,
     },
 };
 
-/// Arms within this many times the leader's makespan count as fast.
-const FAST: f64 = 1.5;
-/// What is larger by less than this share is not worth a word.
-const NOTABLE: f64 = 0.1;
+/// Who takes this many times as long as the first is no choice, whatever it costs.
+const NO_CHOICE: f64 = 3.0;
+/// Most arms that a sentence lists one by one.
+const LISTED_MAX: usize = 3;
+/// Below this share of the time the server's delays are no floor worth a word.
+const FLOOR_MIN: f64 = 0.05;
+/// What arms are asked besides time, in the order in which it is told.
+const PRICES: [Outcome; 3] = [Outcome::Memory, Outcome::Cpu, Outcome::Switches];
 
-/// What the study found, in one to three sentences made from its figures: who
-/// finished first and by how much, what that costs, and how far behind the
-/// slowest is. A warning stands before them when the control found too much noise.
+/// What the study found, in sentences made from its figures: who takes how long, what it costs in
+/// memory, CPU and switches, what of the time is the server's, and who failed. A warning stands
+/// before them where the machine was too noisy.
 pub(crate) fn verdict(study: &Study) -> Vec<String> {
     if let Some(map) = Map::of(study) {
         return map.lessons();
@@ -26,15 +32,23 @@ pub(crate) fn verdict(study: &Study) -> Vec<String> {
     let control = study.analysis.control.as_ref();
     let mut sentences: Vec<String> =
         control.and_then(|c| c.too_noisy.clone()).into_iter().collect();
-    let Some(leaders) = leaders(study) else {
-        sentences.push(nothing(study));
-        return sentences;
-    };
-    sentences.push(first(study, &leaders));
-    if leaders.ranked.len() > 1 {
-        sentences.extend(cost(&leaders));
-        sentences.extend(last(&leaders));
+    let answers = Answers::of(study);
+    let told = Headline { study, answers: &answers, margin: study.analysis.margin };
+    sentences.extend(memory_slope(study));
+    match answers.arms.as_slice() {
+        [] => sentences.push(nothing(study)),
+        [alone] => sentences.push(only(alone)),
+        _ if told.tested() => {
+            sentences.push(told.time());
+            sentences.extend(told.price());
+        }
+        _ => {
+            sentences.push(told.order());
+            sentences.extend(told.price());
+        }
     }
+    sentences.extend(told.floor());
+    sentences.extend(failures(study));
     sentences
 }
 
@@ -42,162 +56,362 @@ pub(crate) fn verdict(study: &Study) -> Vec<String> {
 fn nothing(study: &Study) -> String {
     let fetching = |trial: &&TrialRecord| {
         let arm = study.arms.iter().find(|arm| arm.name == trial.arm);
-        arm.is_some_and(|arm| arm.fetches())
+        arm.is_some_and(ArmRecord::fetches)
     };
     let mut trials = study.trials.iter().filter(fetching);
     match trials.find_map(|trial| trial.invalid_reasons.first()) {
         Some(reason) => {
             format!("No trial can be compared; the first was left out because {reason}.")
         }
+        None if study.trials.iter().any(|trial| trial.failed > 0) => {
+            "Every URL failed, so there is nothing to compare.".to_owned()
+        }
         None => "Nothing was fetched, so there is nothing to compare.".to_owned(),
     }
 }
 
-fn took(arm: &ArmSummary<'_>) -> String {
-    or_unknown(arm.makespan_s.map(|m| m.median), format::duration)
+/// One arm has nobody to be compared with.
+fn only(arm: &ArmAnswers<'_>) -> String {
+    let trials = counted(arm.summary.trials.len() as u64, "trial");
+    let of = |outcome| figure(&arm.summary, outcome);
+    format!(
+        "{} takes {} (median of {trials}), {} of memory, and per 1,000 URLs {} of CPU and {} switches.",
+        arm.explained(),
+        arm.took(),
+        of(Outcome::Memory),
+        of(Outcome::Cpu),
+        of(Outcome::Switches)
+    )
 }
 
-fn first(study: &Study, leaders: &Leaders<'_>) -> String {
-    let level = &leaders.ranked[..leaders.tied];
-    let leader = &level[0];
-    let (name, time) = (&leader.arm.name, took(leader));
-    let blocks = counted(leader.trials.len() as u64, "block");
-    if leaders.ranked.len() == 1 {
-        return format!("{name} took {time} (median of {blocks}).");
+/// What one more URL in flight costs, where the study was run to ask that.
+fn memory_slope(study: &Study) -> Option<String> {
+    study.manifest.command.iter().any(|word| word == "--memory-slope").then_some(())?;
+    let slopes = study.memory_slopes.iter();
+    let slopes = slopes.filter(|slope| slope.metric == Outcome::Memory.metric()).map(|slope| {
+        let bytes = &slope.bytes_per_request;
+        let ends = ends_in_brackets(bytes, format::bytes);
+        format!("{}{ends} under {}", format::bytes(bytes.value), slope.family)
+    });
+    let slopes: Vec<String> = slopes.collect();
+    (!slopes.is_empty())
+        .then(|| format!("One more URL in flight costs memory: {}.", listed(&slopes)))
+}
+
+/// Sentences about arms that compete.
+struct Headline<'a> {
+    study: &'a Study,
+    answers: &'a Answers<'a>,
+    margin: f64,
+}
+
+/// The arms other than the baseline, by what their time is against it.
+#[derive(Default)]
+struct Standing<'a> {
+    faster: Vec<&'a ArmAnswers<'a>>,
+    level: Vec<&'a ArmAnswers<'a>>,
+    slower: Vec<&'a ArmAnswers<'a>>,
+    open: Vec<&'a ArmAnswers<'a>>,
+    untested: Vec<&'a ArmAnswers<'a>>,
+}
+
+impl<'a> Headline<'a> {
+    /// Whether the time of any arm was tested.
+    fn tested(&self) -> bool {
+        let time = |arm: &ArmAnswers<'_>| arm.on(Outcome::Time).and_then(|found| found.judged);
+        self.answers.baseline().is_some() && self.answers.others().any(|arm| time(arm).is_some())
     }
-    if level.len() > 1 {
-        let arms = level.iter().map(|arm| format!("{} ({})", arm.arm.name, took(arm)));
-        let arms = listed(&arms.collect::<Vec<_>>());
-        let margin = format::percent(study.analysis.margin);
-        return if leaders.equivalent {
-            format!("{arms} finished first, equivalent within ±{margin}.")
-        } else {
-            format!("We cannot tell which is fastest: {arms} are too close for {blocks}.")
+
+    fn standing(&self) -> Standing<'a> {
+        let mut standing = Standing::default();
+        for arm in self.answers.others() {
+            let found = arm.on(Outcome::Time);
+            let group = match found.and_then(|found| found.judged) {
+                None => &mut standing.untested,
+                Some(_) if found.is_some_and(|found| found.is_negligible()) => &mut standing.level,
+                Some((Direction::Less, _)) => &mut standing.faster,
+                Some((Direction::More, _)) => &mut standing.slower,
+                Some((Direction::CannotTell, _)) => &mut standing.open,
+            };
+            group.push(arm);
+        }
+        let ratio =
+            |arm: &&ArmAnswers<'_>| arm.on(Outcome::Time).map_or(f64::NAN, |found| found.ratio);
+        for group in [&mut standing.faster, &mut standing.slower, &mut standing.untested] {
+            group.sort_by(|a, b| ratio(a).total_cmp(&ratio(b)));
+        }
+        standing
+    }
+
+    /// Who takes how long, as far as it is proven.
+    fn time(&self) -> String {
+        let Some(baseline) = self.answers.baseline() else {
+            return self.order();
         };
-    }
-    let ratio = |comparison: &Comparison| format::ratio(comparison.ratio);
-    let compared = if let Some(comparison) = leader.comparison {
-        let (baseline, interval) = (&comparison.baseline, interval(comparison));
-        format!(": {} the time of {baseline}{interval}", ratio(comparison))
-    } else {
-        // The baseline leads: the next one says by how much.
-        let mut compared = leaders.ranked.iter().filter_map(|arm| Some((arm, arm.comparison?)));
-        compared.next().map_or(String::new(), |(next, comparison)| {
-            let (next, interval) = (&next.arm.name, interval(comparison));
-            format!("; the next, {next}, took {} as long{interval}", ratio(comparison))
-        })
-    };
-    format!("{name} finished first, in {time}{compared}.")
-}
-
-/// ` (95 % interval 0.90–0.92)`, and that there was no test where there was none.
-fn interval(comparison: &Comparison) -> String {
-    let blocks = counted(comparison.blocks.into(), "block");
-    let Some((low, high)) = comparison.ci_low.zip(comparison.ci_high) else {
-        return format!(" ({blocks}, no interval)");
-    };
-    let ends = format::ratio_interval(low, high);
-    match comparison.verdict {
-        Verdict::Estimate => format!(" (95 % interval {ends}, {blocks}, not tested)"),
-        _ => format!(" (95 % interval {ends})"),
-    }
-}
-
-/// What the leader needs, and the main 'but': where another fast arm makes do with clearly less.
-fn cost(leaders: &Leaders<'_>) -> Option<String> {
-    let leader = &leaders.ranked[0];
-    let limit = FAST * leader.makespan_s?.median;
-    let fast = leaders.ranked.iter();
-    let fast = fast.filter(|arm| arm.makespan_s.is_some_and(|m| m.median <= limit));
-    let fast: Vec<&ArmSummary<'_>> = fast.collect();
-    let but = [Resource::Memory, Resource::Cpu, Resource::Tail]
-        .into_iter()
-        .filter_map(|resource| But::find(resource, leader, &fast))
-        .max_by(|a, b| a.times.total_cmp(&b.times));
-    let failed: u64 = leader.trials.iter().map(|trial| trial.failed).sum();
-    let needs: Vec<String> = [Resource::Memory, Resource::Cpu]
-        .into_iter()
-        .filter(|needed| failed > 0 || but.as_ref().is_none_or(|but| but.resource != *needed))
-        .filter_map(|needed| Some(needed.phrase(needed.of(leader)?)))
-        .collect();
-    if needs.is_empty() {
-        return None;
-    }
-    let subject = if leaders.tied > 1 { leader.arm.name.as_str() } else { "It" };
-    let end = match but {
-        _ if failed > 0 => format!(", but {} of its URLs failed", format::count(failed)),
-        Some(but) => {
-            let (needed, times) = (but.resource.phrase(but.own), format::ratio(but.times));
-            format!(", but {needed}, {times} that of {}", but.arm)
+        let standing = self.standing();
+        let leaders = leaders(self.study);
+        let first: Vec<&str> = leaders
+            .iter()
+            .flat_map(|l| &l.ranked[..l.tied])
+            .map(|arm| arm.arm.name.as_str())
+            .collect();
+        let (name, time) = (baseline.name(), baseline.took());
+        let mut clauses = Vec::new();
+        if let Some(quickest) = standing.faster.first() {
+            let alone = first.iter().copied().eq([quickest.name()]);
+            let of_the_faster =
+                |first: &&str| standing.faster.iter().any(|arm| arm.name() == *first);
+            let lead = if alone {
+                format!("{} is the fastest, with {}: it", quickest.name(), quickest.took())
+            } else if first.len() > 1 && first.iter().all(of_the_faster) {
+                let first = listed(&first);
+                format!("{first} are the fastest and cannot be told apart: {}", quickest.name())
+            } else {
+                quickest.name().to_owned()
+            };
+            clauses.push(format!("{lead} {} than {name} ({time})", ratio_of(quickest)));
+            clauses.extend(enumerated(&standing.faster[1..]));
+            if !standing.level.is_empty() {
+                clauses.push(self.level(&standing, baseline));
+            }
+        } else if !standing.level.is_empty() {
+            let differ =
+                |arm: &&ArmAnswers<'_>| PRICES.iter().any(|o| self.relevant(arm, *o).is_some());
+            let priced = standing.level.iter().any(differ);
+            let prefix = if priced { "Same time, different price: " } else { "" };
+            clauses.push(format!("{prefix}{}", self.level(&standing, baseline)));
+        } else if first == [name] && standing.open.is_empty() {
+            clauses.push(format!("{name} is the fastest, with {time}"));
+        } else {
+            clauses.push(format!("no arm is proven faster than {name} ({time})"));
         }
-        None if fast.len() > 1 => ", and no fast arm needed much less".to_owned(),
-        None => String::new(),
-    };
-    Some(format!("{subject} needed {}{end}.", listed(&needs)))
-}
+        clauses.extend(enumerated(&standing.slower));
+        if !standing.open.is_empty() {
+            let open = standing.open.iter().map(|arm| {
+                let (ratio, ends) =
+                    arm.on(Outcome::Time).map(|found| found.figures()).unwrap_or_default();
+                format!("{} ({ratio}, {ends})", arm.name())
+            });
+            let open = listed(&open.collect::<Vec<_>>());
+            clauses.push(format!("whether {open} differs cannot be told"));
+        }
+        clauses.extend(untested(&standing.untested));
+        capital(&format!("{}.", clauses.join("; ")))
+    }
 
-/// What an arm needs besides time.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Resource {
-    Memory,
-    Cpu,
-    Tail,
-}
-
-impl Resource {
-    fn of(self, arm: &ArmSummary<'_>) -> Option<f64> {
-        match self {
-            Self::Memory => arm.median(|trial| Some(trial.pss_peak_bytes? as f64)),
-            Self::Cpu => arm.value(Metric::named("cpu_s")?),
-            Self::Tail => arm.median(|trial| trial.latency_s?.p99),
+    /// Who takes as long as the baseline.
+    fn level(&self, standing: &Standing<'_>, baseline: &ArmAnswers<'_>) -> String {
+        let slots = baseline.arm().slots();
+        let alike = |arm: &&ArmAnswers<'_>| arm.arm().slots() == slots;
+        let all_alike = self.answers.others().filter(|arm| alike(&arm)).count();
+        let level = &standing.level;
+        let (margin, time) = (margin_text(self.margin), baseline.took());
+        let name = baseline.name();
+        if level.len() == self.answers.arms.len() - 1 && level.len() > 1 {
+            format!("every arm takes as long as {name}, {time} (all within {margin})")
+        } else if level.len() == all_alike && level.iter().all(alike) && level.len() > 1 {
+            let flight = counted(slots, "URL");
+            format!(
+                "every way of keeping {flight} in flight takes as long as {name}, {time} (all within {margin})"
+            )
+        } else {
+            let names: Vec<&str> = level.iter().map(|arm| arm.name()).collect();
+            let verb = if names.len() == 1 { "takes" } else { "take" };
+            format!("{} {verb} as long as {name}, {time} (within {margin})", listed(&names))
         }
     }
 
-    fn phrase(self, value: f64) -> String {
-        match self {
-            Self::Memory => format!("{} of memory at its peak", format::bytes(value)),
-            Self::Cpu => format!("{} of CPU per 1,000 URLs", format::duration(value)),
-            Self::Tail => format!("{} for its slowest 1 URL in 100", format::duration(value)),
+    /// The order of the medians, where there were too few blocks for a test.
+    fn order(&self) -> String {
+        let arms = &self.answers.arms;
+        let blocks = arms.iter().map(|arm| arm.summary.trials.len()).max().unwrap_or(0);
+        let blocks = counted(blocks as u64, "block");
+        let these = if blocks.starts_with("1 ") { "this" } else { "these" };
+        let each = arms.iter().map(|arm| format!("{} ({})", arm.name(), arm.took()));
+        let mut each: Vec<String> = each.collect();
+        if let (Some(last), [first, .., slowest]) = (each.last_mut(), arms.as_slice())
+            && let (Some(first), Some(slow)) = (first.summary.time_s, slowest.summary.time_s)
+            && slow.median >= 2.0 * first.median
+        {
+            let times = format::times(slow.median / first.median);
+            *last =
+                format!("{} ({}, {times} as long as the first)", slowest.name(), slowest.took());
         }
+        let (first, rest) = (each.remove(0), each);
+        format!(
+            "In {these} {blocks} {first} took the least time, then {}; nothing is proven.",
+            listed(&rest)
+        )
+    }
+
+    /// Arms that somebody might choose for their time.
+    fn choices(&self) -> Vec<&'a ArmAnswers<'a>> {
+        let time = |arm: &ArmAnswers<'_>| arm.summary.time_s.map_or(f64::INFINITY, |s| s.median);
+        let least = self.answers.arms.iter().map(time).fold(f64::INFINITY, f64::min);
+        let (choices, others): (Vec<_>, Vec<_>) =
+            self.answers.others().partition(|arm| time(arm) <= NO_CHOICE * least);
+        if choices.is_empty() { others } else { choices }
+    }
+
+    /// An arm's figure over the baseline's, where the difference matters.
+    fn relevant(&self, arm: &ArmAnswers<'_>, outcome: Outcome) -> Option<f64> {
+        arm.on(outcome).filter(|found| found.is_relevant(self.margin)).map(|found| found.ratio)
+    }
+
+    /// What the arms cost against the baseline, where it differs most.
+    fn price(&self) -> Option<String> {
+        let baseline = self.answers.baseline()?;
+        let choices = self.choices();
+        let mut told: Vec<&ArmAnswers<'_>> = Vec::new();
+        for outcome in PRICES {
+            let found = choices
+                .iter()
+                .filter_map(|arm| Some((self.relevant(arm, outcome)?.ln().abs(), *arm)));
+            told.extend(found.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, arm)| arm));
+        }
+        // Threads are what most people would take instead of a loop.
+        told.extend(choices.iter().copied().find(|arm| {
+            arm.arm().model == "threads"
+                && arm.arm().processes == 1
+                && arm.arm().has_default_client()
+        }));
+        let mut names = Vec::new();
+        told.retain(|arm| {
+            let new = !names.contains(&arm.name());
+            names.push(arm.name());
+            new && PRICES.iter().any(|outcome| self.relevant(arm, *outcome).is_some())
+        });
+        let tested = self.tested();
+        let needs = if tested { "needs" } else { "needed" };
+        let mut clauses: Vec<String> = told
+            .iter()
+            .map(|arm| {
+                let amounts = PRICES
+                    .iter()
+                    .filter_map(|outcome| Some(amount(self.relevant(arm, *outcome)?, *outcome)));
+                format!("{} {needs} {}", arm.explained(), listed(&amounts.collect::<Vec<_>>()))
+            })
+            .collect();
+        if tested {
+            clauses.extend(self.no_difference());
+        }
+        let lead = if tested { "Against" } else { "In these trials, against" };
+        (!clauses.is_empty())
+            .then(|| format!("{lead} {}, {}.", baseline.explained(), clauses.join("; ")))
+    }
+
+    /// Outcomes in which no arm is proven to differ by more than the margin.
+    fn no_difference(&self) -> Vec<String> {
+        let margin = margin_text(self.margin);
+        let (mut same, mut open) = (Vec::new(), Vec::new());
+        for outcome in PRICES {
+            let found: Vec<_> = self.answers.others().map(|arm| arm.on(outcome)).collect();
+            let known: Vec<_> = found.iter().copied().flatten().collect();
+            if known.is_empty() || known.iter().any(|found| found.is_relevant(self.margin)) {
+                continue;
+            }
+            let all = known.len() == found.len();
+            let negligible = all && known.iter().all(Finding::is_negligible);
+            if negligible { &mut same } else { &mut open }.push(named(outcome));
+        }
+        let same = (!same.is_empty()).then(|| {
+            let verb = if same == ["switches"] || same.len() > 1 { "are" } else { "is" };
+            format!("{} {verb} the same within {margin}", listed(&same))
+        });
+        let open = (!open.is_empty())
+            .then(|| format!("no difference of more than {margin} is proven in {}", listed(&open)));
+        same.into_iter().chain(open).collect()
+    }
+
+    /// What of the time is the server's alone, and what the arms take above it.
+    fn floor(&self) -> Option<String> {
+        if self.study.manifest.rate_per_s.is_some() {
+            return None;
+        }
+        let baseline = self.answers.baseline()?;
+        let slots = baseline.arm().slots();
+        let delays_s = baseline.summary.median(|trial| trial.origin?.delays_served_s)?;
+        let floor_s = median(baseline.summary.trials.iter().filter_map(|t| floor_s_of(t, slots)))?;
+        if floor_s < FLOOR_MIN * baseline.summary.time_s?.median {
+            return None;
+        }
+        let above = |arm: &ArmAnswers<'_>| {
+            let trials = arm.summary.trials.iter();
+            let above = trials.filter_map(|trial| {
+                Some(
+                    trial.start_s.unwrap_or_default() + trial.makespan_s?
+                        - floor_s_of(trial, slots)?,
+                )
+            });
+            median(above).filter(|seconds| *seconds >= 0.0)
+        };
+        let arms = self.answers.arms.iter().filter(|arm| arm.arm().slots() == slots);
+        let mut above: Vec<(f64, &str)> =
+            arms.filter_map(|arm| Some((above(arm)?, arm.name()))).collect();
+        above.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let ((least, quick), (most, slow)) = (above.first()?, above.last()?);
+        let (least, most) = (format::duration(*least), format::duration(*most));
+        let range = if quick == slow {
+            format!("{quick} takes {least} more")
+        } else {
+            format!("start and fetching add {least} ({quick}) to {most} ({slow})")
+        };
+        Some(format!(
+            "Waiting for the server alone takes {} ({} of delays, {} in flight); {range}.",
+            format::duration(floor_s),
+            format::duration(delays_s),
+            counted(slots, "URL"),
+        ))
     }
 }
 
-/// What the leader needs clearly more of than another.
-struct But<'a> {
-    resource: Resource,
-    own: f64,
-    times: f64,
-    arm: &'a str,
+/// What a trial takes at least: the delays that the server served, spread over its slots.
+fn floor_s_of(trial: &TrialRecord, slots: u64) -> Option<f64> {
+    let urls = trial.completed + trial.failed;
+    let whole = trial.failed == 0 && urls > 0;
+    Some(trial.origin?.delays_served_s? / slots.min(urls) as f64).filter(|_| whole)
 }
 
-impl<'a> But<'a> {
-    fn find(
-        resource: Resource,
-        leader: &ArmSummary<'_>,
-        fast: &[&'a ArmSummary<'a>],
-    ) -> Option<Self> {
-        let own = resource.of(leader)?;
-        let needs = fast.iter().filter_map(|arm| Some((resource.of(arm)?, *arm)));
-        let (least, arm) = needs.min_by(|a, b| a.0.total_cmp(&b.0))?;
-        let times = own / least;
-        (times > 1.0 + NOTABLE && times.is_finite()).then_some(Self {
-            resource,
-            own,
-            times,
-            arm: &arm.arm.name,
-        })
+/// The arm's ratio with its verb.
+fn ratio_of(arm: &ArmAnswers<'_>) -> String {
+    arm.on(Outcome::Time).map_or_else(String::new, |found| takes(found.ratio))
+}
+
+/// `b takes 7.0 % longer, c takes 2.0× as long`; of many the first and the last.
+fn enumerated(arms: &[&ArmAnswers<'_>]) -> Option<String> {
+    let told = |arm: &ArmAnswers<'_>| format!("{} {}", arm.name(), ratio_of(arm));
+    match arms {
+        [] => None,
+        [first, .., last] if arms.len() > LISTED_MAX => {
+            let others = arms.len() - 2;
+            let others = if others == 1 { "one lies".to_owned() } else { format!("{others} lie") };
+            Some(format!("{}, {} and {others} between", told(first), told(last)))
+        }
+        arms => Some(listed(&arms.iter().map(|arm| told(arm)).collect::<Vec<_>>())),
     }
 }
 
-/// How far behind the slowest is, where that is far.
-fn last(leaders: &Leaders<'_>) -> Option<String> {
-    let (first, last) = (leaders.ranked.first()?, leaders.ranked.last()?);
-    let times = last.makespan_s?.median / first.makespan_s?.median;
-    if times < FAST || leaders.ranked.len() < 3 {
-        return None;
+/// Arms that ran in too few blocks for a test.
+fn untested(arms: &[&ArmAnswers<'_>]) -> Option<String> {
+    let told = arms.iter().map(|arm| match arm.on(Outcome::Time) {
+        Some(found) => {
+            let blocks = counted(found.blocks.into(), "block");
+            format!("{} {} ({blocks}, not tested)", arm.name(), takes(found.ratio))
+        }
+        None => format!("{} took {}, not tested", arm.name(), arm.took()),
+    });
+    (!arms.is_empty()).then(|| listed(&told.collect::<Vec<_>>()))
+}
+
+fn capital(text: &str) -> String {
+    // An arm's name is written as it is typed.
+    let plain = ["no arm", "every ", "whether "];
+    match text.chars().next() {
+        Some(first) if plain.iter().any(|start| text.starts_with(start)) => {
+            format!("{}{}", first.to_uppercase(), &text[first.len_utf8()..])
+        }
+        _ => text.to_owned(),
     }
-    let (name, time, times) = (&last.arm.name, took(last), format::ratio(times));
-    Some(format!("The slowest, {name}, took {time}, {times} as long as the first."))
 }
 
 #[cfg(test)]
@@ -206,6 +420,7 @@ mod tests {
     use crate::{
         Options, conclude,
         fixture::{self, StudyBuilder},
+        record::Size,
     };
 
     fn said(study: &Study) -> String {
@@ -215,9 +430,9 @@ mod tests {
     #[test]
     fn a_winner_that_is_not_the_baseline() {
         insta::assert_snapshot!(said(&fixture::study()), @r#"
-        2xasync:16 finished first, in 249 ms: 0.91× the time of async:32 (95 % interval 0.90–0.92).
-        It needed 43.0 ms of CPU per 1,000 URLs, but 4.83 MiB of memory at its peak, 1.39× that of async:32.
-        The slowest, sequential, took 8.33 s, 33.4× as long as the first.
+        2xasync:16 is the fastest, with 255 ms: it takes 8.0 % less time than async:32 (275 ms); async:32@reqwest takes as long as async:32, 275 ms (within 5 %); threads:32 takes 7.3 % longer, threads:32@ureq takes 16 % longer and 32xsequential takes 39 % longer; sequential takes 30× as long (3 blocks, not tested).
+        Against async:32 (one event loop), 32xsequential (32 processes) needs 13× the memory, 1.8× the CPU per URL and 5.8× the switches; threads:32@ureq (32 threads with ureq) needs 3.8× the memory, 2.6× the CPU per URL and 5.8× the switches; threads:32 (32 threads) needs 1.2× the memory, 1.5× the CPU per URL and 5.4× the switches.
+        Waiting for the server alone takes 258 ms (8.27 s of delays, 32 URLs in flight); start and fetching add 16.8 ms (async:32) to 72.2 ms (32xsequential).
         "#);
     }
 
@@ -229,9 +444,9 @@ mod tests {
             .slower("32xsequential", 2.0)
             .build();
         insta::assert_snapshot!(said(&study), @r#"
-        async:32 finished first, in 265 ms; the next, threads:32, took 1.11× as long (95 % interval 1.10–1.12).
-        It needed 3.49 MiB of memory at its peak and 44.0 ms of CPU per 1,000 URLs, and no fast arm needed much less.
-        The slowest, 32xsequential, took 529 ms, 1.99× as long as the first.
+        async:32 is the fastest, with 270 ms; threads:32 takes 11 % longer and 32xsequential takes 2.1× as long.
+        Against async:32 (one event loop), 32xsequential (32 processes) needs 13× the memory, 3.0× the CPU per URL and 9.5× the switches; threads:32 (32 threads) needs 1.2× the memory, 1.6× the CPU per URL and 5.6× the switches.
+        Waiting for the server alone takes 254 ms (8.11 s of delays, 32 URLs in flight); start and fetching add 16.5 ms (async:32) to 79.8 ms (32xsequential).
         "#);
     }
 
@@ -241,13 +456,15 @@ mod tests {
             .arms(&["async:32", "threads:32", "threads:32@ureq"])
             .slower("threads:32@ureq", 1.3);
         insta::assert_snapshot!(said(&builder.clone().noise(0.003).build()), @r#"
-        async:32 (264 ms) and threads:32 (264 ms) finished first, equivalent within ±5.0 %.
-        async:32 needed 3.49 MiB of memory at its peak and 43.0 ms of CPU per 1,000 URLs, and no fast arm needed much less.
+        Same time, different price: threads:32 takes as long as async:32, 268 ms (within 5 %); threads:32@ureq takes 30 % longer.
+        Against async:32 (one event loop), threads:32@ureq (32 threads with ureq) needs 3.8× the memory, 2.9× the CPU per URL and 6.5× the switches; threads:32 (32 threads) needs 1.2× the memory, 1.4× the CPU per URL and 5.0× the switches.
+        Waiting for the server alone takes 252 ms (8.06 s of delays, 32 URLs in flight); start and fetching add 16.5 ms (async:32) to 21.8 ms (threads:32@ureq).
         "#);
         insta::assert_snapshot!(said(&builder.noise(0.1).build()), @r#"
         This machine was too noisy to tell whether a difference in time is within ±5.0 %: the baseline, run twice, is known to ±8.4 % only.
-        We cannot tell which is fastest: threads:32 (260 ms) and async:32 (276 ms) are too close for 10 blocks.
-        threads:32 needed 4.05 MiB of memory at its peak, but 59.5 ms of CPU per 1,000 URLs, 1.31× that of async:32.
+        No arm is proven faster than async:32 (280 ms); threads:32@ureq takes 19 % longer; whether threads:32 (0.94×, 0.83–1.07) differs cannot be told.
+        Against async:32 (one event loop), threads:32@ureq (32 threads with ureq) needs 3.8× the memory, 2.7× the CPU per URL and 5.9× the switches; threads:32 (32 threads) needs 1.2× the memory, 1.3× the CPU per URL and 4.7× the switches.
+        Waiting for the server alone takes 264 ms (8.44 s of delays, 32 URLs in flight); start and fetching add 16.8 ms (async:32) to 21.2 ms (threads:32@ureq).
         "#);
     }
 
@@ -259,8 +476,9 @@ mod tests {
             .blocks(4)
             .build();
         insta::assert_snapshot!(said(&study), @r#"
-        2xasync:16 finished first, in 213 ms: 0.81× the time of async:32 (95 % interval 0.80–0.82, 4 blocks, not tested).
-        It needed 37.0 ms of CPU per 1,000 URLs, but 4.84 MiB of memory at its peak, 1.39× that of async:32.
+        In these 4 blocks 2xasync:16 (219 ms) took the least time, then async:32 (268 ms); nothing is proven.
+        In these trials, against async:32 (one event loop), 2xasync:16 (2 event loops) needed 1.4× the memory, 19 % less CPU per URL and 18 % fewer switches.
+        Waiting for the server alone takes 252 ms (8.05 s of delays, 32 URLs in flight); start and fetching add 16.3 ms (2xasync:16) to 16.3 ms (async:32).
         "#);
     }
 
@@ -278,36 +496,188 @@ mod tests {
         }
         conclude(&mut study, &Options::default());
         insta::assert_snapshot!(said(&study), @r#"
-        2xasync:16 finished first, in 210 ms: 0.80× the time of async:32 (95 % interval 0.79–0.81).
-        It needed 4.83 MiB of memory at its peak and 37.0 ms of CPU per 1,000 URLs, but 50 of its URLs failed.
+        2xasync:16 is the fastest, with 216 ms: it takes 19 % less time than async:32 (264 ms).
+        Against async:32 (one event loop), 2xasync:16 (2 event loops) needs 1.4× the memory, 20 % less CPU per URL and 19 % fewer switches.
+        Waiting for the server alone takes 248 ms (7.94 s of delays, 32 URLs in flight); async:32 takes 16.3 ms more.
+        2xasync:16 failed 50 of 10,000 URLs, in 10 of 10 trials; one arm failed none.
         "#);
     }
 
     #[test]
     fn noise_comes_first() {
-        let mut study = StudyBuilder::new().arms(&["async:32", "2xasync:16"]).build_raw();
-        for trial in &mut study.trials {
-            if trial.arm == "async:32 (again)" && trial.block % 2 == 0 {
-                trial.makespan_s = trial.makespan_s.map(|s| s * 1.2);
-            }
-        }
-        conclude(&mut study, &Options::default());
-        insta::assert_snapshot!(verdict(&study)[0], @"This machine was too noisy to tell whether a difference in time is within ±5.0 %: the baseline, run twice, is known to ±6.8 % only.");
+        let mut study = StudyBuilder::new().arms(&["async:32", "2xasync:16"]).build();
+        let noise = "This machine was too noisy.".to_owned();
+        study.analysis.control.as_mut().unwrap().too_noisy = Some(noise.clone());
+        assert_eq!(verdict(&study)[0], noise);
     }
 
     #[test]
     fn nothing_to_compare() {
         let alone = StudyBuilder::new().arms(&["async:32"]).build();
-        insta::assert_snapshot!(said(&alone), @"async:32 took 263 ms (median of 10 blocks).");
+        insta::assert_snapshot!(said(&alone), @r#"
+        async:32 (one event loop) takes 267 ms (median of 10 trials), 4.19 MiB of memory, and per 1,000 URLs 41.0 ms of CPU and 653 switches.
+        Waiting for the server alone takes 251 ms (8.02 s of delays, 32 URLs in flight); async:32 takes 16.4 ms more.
+        "#);
         let mut none = alone.clone();
         for trial in &mut none.trials {
             trial.abandoned = 1;
             trial.completed -= 1;
         }
         conclude(&mut none, &Options::default());
-        insta::assert_snapshot!(said(&none), @"No trial can be compared; the first was left out because 1 URL was abandoned after three lost leases.");
+        insta::assert_snapshot!(said(&none), @r#"
+        No trial can be compared; the first was left out because 1 URL was abandoned after three lost leases.
+        In every trial 1 of 1,000 URLs failed.
+        "#);
         insta::assert_snapshot!(said(&Study::default()), @"Nothing was fetched, so there is nothing to compare.");
         let null = StudyBuilder::new().arms(&["async:32@null"]).build();
         insta::assert_snapshot!(said(&null), @"Nothing was fetched, so there is nothing to compare.");
+    }
+
+    /// What follows a text, each time that it comes.
+    fn after<'a>(told: &'a str, text: &str) -> Vec<&'a str> {
+        told.match_indices(text).map(|(at, text)| &told[at + text.len()..]).collect()
+    }
+
+    /// What is said of an arm's time agrees with the figures: the number, and that it is proven.
+    fn time_is_borne_out(told: &str, arm: &ArmAnswers<'_>, baseline: &str) {
+        let name = arm.name();
+        let found = arm.on(Outcome::Time).unwrap();
+        let direction = found.judged.map(|(direction, _)| direction);
+        for verb in ["takes", "take", "is"] {
+            for rest in after(told, &format!("{name} {verb} ")) {
+                let said = format!("{verb} {rest}");
+                if rest.starts_with("the fastest") {
+                    assert_ne!(direction, Some(Direction::More), "{told}");
+                } else if rest.starts_with(&format!("as long as {baseline}")) {
+                    assert!(found.is_negligible(), "{told}");
+                } else if said.starts_with(&takes(found.ratio)) {
+                    let untested = said[takes(found.ratio).len()..].starts_with(" (");
+                    let right = match direction {
+                        None => untested,
+                        Some(Direction::Less) => found.ratio < 1.0,
+                        Some(Direction::More) => found.ratio > 1.0,
+                        Some(Direction::CannotTell) => false,
+                    };
+                    assert!(right, "{name}: {told}");
+                } else {
+                    panic!("{name} {verb}: {told}");
+                }
+            }
+        }
+    }
+
+    /// Each sentence about costs names differences that are relevant, and the largest of them.
+    fn price_is_borne_out(
+        told: &str,
+        answers: &Answers<'_>,
+        choices: &[&ArmAnswers<'_>],
+        margin: f64,
+    ) {
+        for arm in answers.others() {
+            for rest in after(told, &format!("{} needs ", arm.explained())) {
+                let said = rest.split(['.', ';']).next().unwrap();
+                for outcome in PRICES {
+                    let found = arm.on(outcome).unwrap();
+                    let relevant = found.is_relevant(margin);
+                    // A decimal point ends no clause.
+                    let whole = rest.split("; ").next().unwrap();
+                    let told_of = whole.contains(&amount(found.ratio, outcome));
+                    assert_eq!(told_of, relevant, "{} {outcome:?}: {said} in {told}", arm.name());
+                }
+            }
+        }
+        for outcome in PRICES {
+            let relevant = |arm: &ArmAnswers<'_>| {
+                let found = arm.on(outcome).filter(|found| found.is_relevant(margin))?;
+                Some(amount(found.ratio, outcome))
+            };
+            let name = named(outcome);
+            let without = [format!("{name} is the same"), format!("is proven in {name}")];
+            if without.iter().any(|text| told.contains(text)) {
+                assert!(answers.others().all(|arm| relevant(arm).is_none()), "{told}");
+            }
+            let of_choices: Vec<String> = choices.iter().filter_map(|arm| relevant(arm)).collect();
+            let told_one = of_choices.iter().any(|said| told.contains(said));
+            assert!(of_choices.is_empty() || told_one, "{outcome:?}: {told}");
+        }
+    }
+
+    #[test]
+    fn every_way_is_level_only_where_every_interval_lies_inside() {
+        let mut study = StudyBuilder::new()
+            .arms(&["async:8", "threads:8", "2xasync:4", "sequential"])
+            .urls(40)
+            .blocks(6)
+            .build();
+        let level = |study: &mut Study, arm: &str, size| {
+            let mut comparisons = study.comparisons.iter_mut();
+            let found =
+                comparisons.find(|c| c.arm == arm && c.outcome == Some(Outcome::Time)).unwrap();
+            (found.size, found.direction) = (Some(size), Some(Direction::CannotTell));
+        };
+        for arm in ["threads:8", "2xasync:4"] {
+            level(&mut study, arm, Size::Negligible);
+        }
+        let told = said(&study);
+        assert!(
+            told.contains("every way of keeping 8 URLs in flight takes as long as async:8"),
+            "{told}"
+        );
+        assert!(told.contains("(all within 5 %)"), "{told}");
+        level(&mut study, "2xasync:4", Size::Unsure);
+        let told = said(&study);
+        assert!(!told.contains("every way") && told.contains("cannot be told"), "{told}");
+    }
+
+    fn time(study: &Study, arm: &str) -> f64 {
+        let trials = study.trials.iter().filter(|trial| trial.arm == arm);
+        trials.map(|trial| trial.start_s.unwrap() + trial.makespan_s.unwrap()).sum()
+    }
+
+    /// Studies whose truths are known: every sentence is borne out by the figures, and no proven
+    /// difference has the wrong sign.
+    #[test]
+    fn every_sentence_is_borne_out() {
+        const ARMS: [&str; 4] = ["async:8", "threads:8", "8xsequential", "2xasync:4"];
+        const FACTORS: [f64; 7] = [1.0, 1.0, 1.0, 0.8, 1.03, 1.3, 4.0];
+        let mut kinds = [0; 4];
+        for seed in 0..8_u64 {
+            let pick = |shift: u64| (seed * 31 + shift * 17 + seed / 7 * shift) as usize;
+            let mut builder = StudyBuilder::new()
+                .arms(&ARMS)
+                .urls(120)
+                .seed(seed)
+                .noise([0.002, 0.02, 0.15][pick(5) % 3])
+                .blocks([6, 8, 10][pick(6) % 3]);
+            for (arm, shift) in ARMS.iter().zip(1..) {
+                builder = builder.slower(arm, FACTORS[pick(shift) % FACTORS.len()]);
+            }
+            let (study, truth) = (builder.build(), builder.clone().noise(0.0).build_raw());
+            let told = said(&study).replace('\n', " ");
+            let answers = Answers::of(&study);
+            let baseline = study.manifest.baseline.as_str();
+            for arm in answers.others() {
+                time_is_borne_out(&told, arm, baseline);
+                let found = arm.on(Outcome::Time).unwrap();
+                let true_ratio = time(&truth, arm.name()) / time(&truth, baseline);
+                match found.judged.map(|(direction, _)| direction) {
+                    Some(Direction::Less) => assert!(true_ratio < 1.0, "{true_ratio} {told}"),
+                    Some(Direction::More) => assert!(true_ratio > 1.0, "{true_ratio} {told}"),
+                    _ => {}
+                }
+            }
+            let margin = study.analysis.margin;
+            let headline = Headline { study: &study, answers: &answers, margin };
+            price_is_borne_out(&told, &answers, &headline.choices(), margin);
+            if told.contains("all within") {
+                assert!(answers.others().all(|arm| arm.on(Outcome::Time).unwrap().is_negligible()));
+            }
+            for (kind, text) in
+                ["is the fastest", "takes", "cannot be told", "(within 5 %)"].iter().enumerate()
+            {
+                kinds[kind] += u32::from(told.contains(text));
+            }
+        }
+        assert!(kinds.iter().all(|kind| *kind > 0), "some sentence was never said: {kinds:?}");
     }
 }

@@ -11,7 +11,7 @@ use fanout_worker::{AccessArgs, WorkerArgs};
 
 use crate::{
     settings::{FetchArgs, StudyArgs},
-    terminal::print::Format,
+    terminal::print::{Format, PrintArgs},
 };
 
 const ABOUT: &str = "\
@@ -183,6 +183,9 @@ pub(crate) struct AttachArgs {
     /// How a study is printed [default: as it was submitted].
     #[arg(long, value_enum)]
     pub(crate) format: Option<Format>,
+    /// Print a study's details too, even if it was submitted without.
+    #[arg(long)]
+    pub(crate) details: bool,
     #[command(flatten)]
     pub(crate) client: ClientArgs,
 }
@@ -211,12 +214,11 @@ pub(crate) struct ReportArgs {
     pub(crate) access: AccessArgs,
     /// A second study to compare it with.
     pub(crate) other: Option<PathBuf>,
-    /// What is printed on standard output.
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) format: Format,
     /// Differences up to this are negligible [default: as in the study, else 5%].
     #[arg(long, value_name = "SHARE", conflicts_with = "other")]
     pub(crate) margin: Option<String>,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
     /// Compare studies that ran under different conditions all the same.
     #[arg(long, requires = "other")]
     pub(crate) force: bool,

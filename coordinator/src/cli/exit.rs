@@ -7,7 +7,7 @@ use std::{fmt::Display, process::ExitCode};
 pub(crate) enum CommandExit {
     /// Everything asked for was done.
     Done,
-    /// Done, but too few valid trials for a comparison, or URLs abandoned.
+    /// Done, but too few valid trials for a comparison, an arm that fetched nothing, or URLs abandoned.
     Incomplete,
     /// Bad usage or input; nothing was fetched.
     Usage,

@@ -38,7 +38,7 @@ use crate::{
     results::{ClaimedOutput, Destination, part_name},
     run::Stop,
     settings::{self, FetchArgs, FleetArgs, StudyArgs},
-    terminal::print::{self, Format},
+    terminal::print::{self, PrintArgs},
 };
 
 /// Runs a study on a fleet.
@@ -46,7 +46,7 @@ pub(crate) async fn study(args: &StudyArgs) -> Result<CommandExit, Failure> {
     let coordinator = reach(&args.fleet).await?;
     let list = List::open(args.urls.as_deref())?;
     let certificates = certificates(args.http.cacert.as_deref())?;
-    let output = study_output(args.out.as_deref(), args, args.format)?;
+    let output = study_output(args.out.as_deref(), args, args.print)?;
     run(&coordinator, list, certificates, output, false).await
 }
 
@@ -71,9 +71,9 @@ pub(crate) async fn fetch(args: &FetchArgs) -> Result<CommandExit, Failure> {
 fn study_output(
     out: Option<&Path>,
     args: &StudyArgs,
-    format: Format,
+    print: PrintArgs,
 ) -> Result<ClientOutput, Failure> {
-    let output = StudyOutput::new(out, args.pages.as_deref(), format, args.aa.is_some())?;
+    let output = StudyOutput::new(out, args.pages.as_deref(), print, args.aa.is_some())?;
     Ok(ClientOutput::new(JobResults::Study(output)))
 }
 
@@ -183,7 +183,10 @@ fn output_of(job: &JobDescription, args: &AttachArgs) -> Result<ClientOutput, Fa
         (JobKind::Study, CoordinatorCommand::Study(typed)) => study_output(
             args.out.as_deref().or(typed.out.as_deref()),
             &typed,
-            args.format.unwrap_or(typed.format),
+            PrintArgs {
+                format: args.format.unwrap_or(typed.print.format),
+                details: args.details || typed.print.details,
+            },
         ),
         (JobKind::Fetch, CoordinatorCommand::Fetch(typed)) => {
             let is_csv = |path: &Path| path.extension().is_some_and(|form| form == "csv");

@@ -10,7 +10,7 @@ use crate::{
     study::store::Store,
     terminal::{
         Terminal, print,
-        print::Format,
+        print::PrintArgs,
         reporter::{Report, Reporter},
     },
 };
@@ -37,7 +37,7 @@ impl StudyOutput {
     pub(super) fn new(
         out: Option<&Path>,
         pages: Option<&str>,
-        format: Format,
+        print: PrintArgs,
         series: bool,
     ) -> Result<Self, Failure> {
         let kept = match (out, pages.filter(|url| !url.is_empty())) {
@@ -52,7 +52,7 @@ impl StudyOutput {
         };
         Ok(Self {
             kept,
-            terminal: Terminal::new(format),
+            terminal: Terminal::new(print),
             series,
             lines: LineBuffer::default(),
             count: 0,
@@ -95,7 +95,7 @@ impl StudyOutput {
                 }
                 (KeptStudies::Pages(_), true) => {}
                 (KeptStudies::Pages(_), false) => {
-                    print::show(&study, self.terminal.format).map_err(Failure::incomplete)?;
+                    print::show(&study, self.terminal.print).map_err(Failure::incomplete)?;
                 }
             }
         }

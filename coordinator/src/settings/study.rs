@@ -17,7 +17,7 @@ use crate::{
         parse::{duration, margin, rate, value, within},
         politeness::PolitenessArgs,
     },
-    terminal::print::Format,
+    terminal::print::PrintArgs,
 };
 
 const STUDY_HELP: &str = "\
@@ -63,9 +63,8 @@ pub(crate) struct StudyArgs {
     /// Differences up to this are negligible: what does not matter to you? [default: 5%].
     #[arg(long, value_name = "SHARE")]
     pub(crate) margin: Option<String>,
-    /// What is printed on standard output.
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
     /// Start no block after this long (10m, 90s).
     #[arg(long, value_name = "DURATION")]
     pub(crate) time_budget: Option<String>,

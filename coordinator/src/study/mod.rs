@@ -34,15 +34,15 @@ use crate::{
     terminal::{
         Terminal,
         announce::announce,
-        print::Format,
+        print::PrintArgs,
         reporter::{Report, Reporter},
     },
     url_list::{Source, UrlList},
 };
 
 /// Runs a study on this machine.
-pub(crate) async fn run(settings: StudySettings, format: Format) -> Result<CommandExit, Failure> {
-    let reporter = Terminal::new(format);
+pub(crate) async fn run(settings: StudySettings, print: PrintArgs) -> Result<CommandExit, Failure> {
+    let reporter = Terminal::new(print);
     let prepared = PreparedStudy::new(settings, manifest::own_command(), &reporter)?;
     let signals = RunSignals::listen(false).map_err(Failure::incomplete)?;
     let common = &prepared.settings.common;
@@ -172,11 +172,12 @@ async fn conclude_and_show(
     })
 }
 
-/// Whether every arm has a valid trial, at every server.
+/// Whether every arm has a valid trial, at every server, in which it fetched something.
 fn comparable(study: &Study) -> bool {
     study.parts().all(|part| {
+        let fetched = |trial: &record::TrialRecord| trial.valid && trial.completed > 0;
         let measured =
-            |arm: &record::ArmRecord| part.trials.iter().any(|t| t.valid && t.arm == arm.name);
+            |arm: &record::ArmRecord| part.trials.iter().any(|t| fetched(t) && t.arm == arm.name);
         let abandoned = part.trials.iter().any(|t| t.valid && t.abandoned > 0);
         !abandoned && part.arms.iter().all(measured)
     })

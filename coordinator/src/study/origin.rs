@@ -80,6 +80,7 @@ impl OriginProbe {
             cpu_s: Some(cpu_s),
             busy: makespan_s.map(|s| cpu_s / s / threads),
             delay_error_mean_s: (stats.delays > 0).then(|| stats.delay_overshoot_mean_us / 1e6),
+            delays_served_s: Some(stats.delay_actual_s),
         })
     }
 

@@ -15,21 +15,21 @@ use std::{
 use crate::terminal::{
     bar::ProgressBar,
     command::resuming_command,
-    print::Format,
+    print::PrintArgs,
     reporter::{Report, Reporter},
 };
 
 /// The terminal that this process was started from.
 #[derive(Default)]
 pub(crate) struct Terminal {
-    pub(crate) format: Format,
+    pub(crate) print: PrintArgs,
     bar: RefCell<Option<ProgressBar>>,
 }
 
 impl Terminal {
     /// A terminal on which studies are printed like this.
-    pub(crate) fn new(format: Format) -> Self {
-        Self { format, ..Self::default() }
+    pub(crate) fn new(print: PrintArgs) -> Self {
+        Self { print, ..Self::default() }
     }
 }
 
@@ -50,7 +50,7 @@ impl Reporter for Terminal {
             }
             Report::Idle => *bar = None,
             Report::Study(study, page) => {
-                print::show(study, self.format)?;
+                print::show(study, self.print)?;
                 eprintln!("report: {}", page.display());
             }
             Report::SeriesStudy(_) => {}

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use fanout_analysis::{
     record::Study,
     text::{self, Between},
@@ -11,7 +11,19 @@ use fanout_analysis::{
 /// Columns of a terminal that does not say.
 const COLUMNS: usize = 110;
 
-/// How a result is printed.
+/// How a study is printed.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct PrintArgs {
+    /// What is printed on standard output.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Print on a terminal what only the report and Markdown tell else: what the columns mean, the
+    /// claims of the blog post, coordination, scaling, caveats.
+    #[arg(long)]
+    pub(crate) details: bool,
+}
+
+/// In which form a result is printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// For a terminal.
@@ -26,9 +38,9 @@ pub(crate) enum Format {
 }
 
 /// Prints a study on standard output.
-pub(crate) fn show(study: &Study, format: Format) -> io::Result<()> {
-    let text = match format {
-        Format::Table => text::table(study, columns(), colours()),
+pub(crate) fn show(study: &Study, args: PrintArgs) -> io::Result<()> {
+    let text = match args.format {
+        Format::Table => text::table(study, columns(), colours(), args.details),
         Format::Markdown => text::markdown(study),
         Format::Json => text::json(study),
         Format::Csv => text::csv(study),
