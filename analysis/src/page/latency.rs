@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::{
-    elements::scrolling,
+    elements::figures,
     svg::{
         Path, Px,
         plot::{
@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     format,
-    latency::{Latency, TAIL_SAMPLES_MIN},
-    text::{self, or_unknown},
+    latency::TAIL_SAMPLES_MIN,
+    text::{self, listed, or_unknown},
 };
 
 /// Where the curves begin: half of the URLs are slower.
@@ -34,26 +34,21 @@ struct LatencyCurve<'a> {
 }
 
 pub(super) fn latency(view: &StudyView<'_>) -> Markup {
-    let mut unread = 0;
-    let curves: Vec<LatencyCurve<'_>> = view
-        .subjects()
-        .filter(|row| row.summary.fetches())
-        .filter_map(|row| curve(row, &mut unread))
-        .collect();
+    let fetching = || view.subjects().filter(|row| row.summary.fetches());
+    let curves: Vec<LatencyCurve<'_>> = fetching().filter_map(curve).collect();
+    let unread: Vec<&str> = fetching().filter(|row| unreadable(row)).map(ArmRow::name).collect();
     let unread = html! {
-        @if unread > 0 {
-            " " (unread) " of the histograms on record could not be read and are missing here."
-        }
+        @if !unread.is_empty() { " A histogram of " (listed(&unread)) " could not be read." }
     };
     if curves.is_empty() {
         return html! {
-            p.missing { "No arm has at least ten URLs beyond the first percentile drawn, in every run: with so few, the tail would say more about luck than about the arm." (unread) }
+            p.missing { "No arm has at least ten URLs beyond the first percentile drawn: with so few, the tail would say more about luck than about the arm." (unread) }
         };
     }
     let extent = Extent::of(&curves);
     let chart = for_both("Latency of every arm by percentile", |room| draw(&curves, &extent, room));
     let caption = html! { p.caption {
-        "Read one height: at 99 %, 1 URL in 100 was slower than the line, from taking it up to its last byte. Low and flat is good; a line that bends up late has a long tail."
+        "All URLs of the trials that count, together. Read one height: at 99 %, 1 URL in 100 was slower than the line, from taking it up to its last byte. Low and flat is good; a line that bends up late has a long tail."
         @if extent.logarithmic { " The heights are on a log scale: the slowest are too far off for one from 0." }
         (unread)
     } };
@@ -82,7 +77,7 @@ fn open_loop(view: &StudyView<'_>) -> Markup {
     };
     html! {
         @if !arms.is_empty() {
-            (scrolling("Latency at a fixed rate", None, &HEADS, &rows))
+            (figures("Latency at a fixed rate", &HEADS, &rows))
             p.caption {
                 "URLs were taken up at a fixed rate, whether or not the ones before were done. An arm that cannot keep up starts late; what a URL waited for its start counts in the corrected latency only. Equal columns are good."
             }
@@ -90,21 +85,10 @@ fn open_loop(view: &StudyView<'_>) -> Markup {
     }
 }
 
-/// The runs of an arm together, as far as each has enough samples beyond.
-fn curve<'a>(row: &'a ArmRow<'a>, unread: &mut usize) -> Option<LatencyCurve<'a>> {
-    let mut together = Latency::new();
-    let mut fewest = u64::MAX;
-    let trials = row.summary.trials.iter();
-    for text in trials.filter_map(|trial| trial.latency_histogram.as_deref()) {
-        match Latency::decode(text) {
-            Ok(latency) => {
-                fewest = fewest.min(latency.count());
-                together.merge(&latency);
-            }
-            Err(_) => *unread += 1,
-        }
-    }
-    let reach = fewest as f64 / TAIL_SAMPLES_MIN as f64 * (1.0 + 1e-9);
+/// All URLs of an arm together, as far as enough lie beyond.
+fn curve<'a>(row: &'a ArmRow<'a>) -> Option<LatencyCurve<'a>> {
+    let together = row.summary.latency()?;
+    let reach = together.count() as f64 / TAIL_SAMPLES_MIN as f64 * (1.0 + 1e-9);
     let points: Vec<(f64, f64)> = together
         .curve()
         .into_iter()
@@ -113,6 +97,11 @@ fn curve<'a>(row: &'a ArmRow<'a>, unread: &mut usize) -> Option<LatencyCurve<'a>
         .filter(|(one_in, _)| *one_in >= FROM * 0.99 && *one_in <= reach)
         .collect();
     (points.len() >= 2).then_some(LatencyCurve { row, points })
+}
+
+fn unreadable(row: &ArmRow<'_>) -> bool {
+    let known = row.summary.trials.iter().any(|trial| trial.latency_histogram.is_some());
+    known && row.summary.latency().is_none()
 }
 
 /// The figures that the axes must hold.

@@ -4,6 +4,9 @@
 //! Without script everything is there; a short script adds what a pointer over a mark shows, and
 //! unfolds what is folded before printing.
 
+mod answers;
+mod bars;
+mod claims;
 mod elements;
 mod forest;
 mod head;
@@ -13,6 +16,7 @@ mod lines;
 mod map;
 mod memory;
 mod notes;
+mod parts;
 mod phases;
 mod regimes;
 mod scaling;
@@ -62,9 +66,12 @@ pub fn page(study: &Study) -> String {
                         (map::sections(study))
                     } @else {
                         (head::key(&view))
-                        (section("faster", "Who is faster, and how sure are we?", &forest::forest(&view)))
-                        (section("numbers", "The same in numbers", &table::table(&view)))
+                        (section("numbers", "What does each take and cost?", &table::table(&view)))
+                        (section("sure", "How sure is that?", &forest::forest(&view)))
                         (regimes::sections(study))
+                        (section("parts", "What are time and CPU made of?", &parts::parts(&view)))
+                        (claims::claimed(study))
+                        (section("answers", "What came back?", &answers::answers(&view)))
                         (section("memory", "How much memory does each hold?", &memory::memory(&view)))
                         (section("latency", "How slow are the unlucky URLs?", &latency::latency(&view)))
                         (section("waits", "Who waits when?", &waits::waits(&view)))

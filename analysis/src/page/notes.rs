@@ -8,7 +8,7 @@ use super::{elements::scrolling, svg::scale::trimmed, view::StudyView};
 use crate::{
     format,
     record::{Machine, Manifest, Metric, Study, TrialRecord},
-    text::{counted, or_unknown},
+    text::{Finding, counted, or_unknown},
 };
 
 /// The classes of the long tables.
@@ -21,7 +21,7 @@ pub(super) fn details(view: &StudyView<'_>) -> Markup {
         details { summary { "Method: how the comparisons were made" } (method(study)) }
         details { summary { "Comparisons: every measure against " (study.manifest.baseline) } (comparisons(view)) }
         details { summary { "Manifest: under which conditions" } (manifest(study)) }
-        details { summary { "All trials: every run, " (format::count(study.trials.len() as u64)) " of them" } (trials(study)) }
+        details { summary { "All trials, " (format::count(study.trials.len() as u64)) " of them" } (trials(study)) }
     }
 }
 
@@ -36,7 +36,7 @@ pub(super) fn limits(study: &Study) -> Markup {
                 Some(_) => li { b { "Every server." } " All URLs were fanout's own server's: real servers differ in how they delay, limit and fail." },
                 None => li { b { "The servers' other days." } " These were the servers of the list at that hour, with their caches and their load; blocks in random order spread that over the arms, but do not remove it." },
             }
-            li { b { "Other amounts of URLs." } " A run took up " (counted(manifest.urls, "URL")) ". What costs time only once, such as starting processes and connecting, weighs less in a longer list." }
+            li { b { "Other amounts of URLs." } " A trial took up " (counted(manifest.urls, "URL")) ". What costs time only once, such as starting processes and connecting, weighs less in a longer list." }
             li { b { "Other languages." } " Every model is written in Rust. A runtime with an interpreter lock or a garbage collector pays for threads and loops differently." }
             @if study.arms.iter().any(|arm| !arm.has_default_client()) {
                 li { b { "Models alone, where a mark is hollow." } " Such an arm has another HTTP client: its difference is the client's as well as the model's." }
@@ -46,7 +46,7 @@ pub(super) fn limits(study: &Study) -> Markup {
                 li { b { "Work on the responses." } " Bodies were read and thrown away. With parsing or decoding, one event loop fills its core sooner." }
             }
             @if let Some(effect) = study.analysis.smallest_effect {
-                li { b { "Small differences." } " A difference in total time below " (format::percent(effect - 1.0)) " would have been missed more often than in one of five such studies." }
+                li { b { "Small differences." } " A difference in time below " (format::percent(effect - 1.0)) " would be missed more often than in one of five such studies." }
             }
         }
     }
@@ -57,75 +57,58 @@ fn method(study: &Study) -> Markup {
     let manifest = &study.manifest;
     html! {
         ul {
-            li { "Every arm ran once per block, in a fresh random order (seed " (manifest.seed) "), each time in fresh processes. The first block is discarded. Only whole runs are compared, never single URLs." }
+            li { "Every arm ran once per block, in a fresh random order (seed " (manifest.seed) "), each time in fresh processes. The first block is discarded. Only whole trials are compared, never single URLs." }
             li { "An arm's ratio to " b { (manifest.baseline) } " is the geometric mean of its ratios block by block, with Student's t-interval on their logarithms (" (format::percent(analysis.confidence)) ")." }
             li {
-                "“Faster” and “slower” need a p-value below 0.05 from the sign-flip test, adjusted for everything that was tested of " (counted(analysis.tested.into(), "arm")) ". "
-                "This takes " (counted(analysis.blocks_needed.into(), "block")) "; there were " (analysis.blocks) ". "
-                "“Alike” means that the interval, widened for everything that was tested, lies within ±" (trimmed(analysis.margin * 100.0)) " %."
+                "Four outcomes were named beforehand: time, CPU per URL, memory and switches. “Less” and “more” need a p-value below 0.05 from joint sign flips of whole blocks, adjusted over all arms and outcomes together (step-down max-T). "
+                "With fewer than " (counted(analysis.blocks_needed.into(), "block")) " there is no test; there were " (analysis.blocks) ". "
+                "A difference is negligible where the family's interval lies within a margin of " (trimmed(analysis.margin * 100.0)) " %, relevant where it lies outside."
             }
             @if study.arms.iter().any(|arm| arm.control) {
-                li { "The baseline ran a second time in every block, under another name. If that control is known less well than the margin, the machine was too noisy, and the page says so at its top." }
+                li { "The baseline ran a second time in every block, under another name: how far the two lie apart is this machine's noise." }
             }
-            li { "A run counts only if its bytes and statuses agree with the other arms', its connections and concurrency with what the server saw, and Little's law with an independent gauge. Others are repeated, never compared, and listed with their reason. No outlier is removed." }
-            li { "Memory, CPU and switches are measured from outside of the fetching processes, which hold nothing but the model. Memory is the proportional set size (PSS): shared pages count once. A percentile with fewer than ten URLs beyond it in a run is not shown." }
+            li { "A trial counts only if its bytes and statuses agree with the other arms', its connections and concurrency with what the server saw, and Little's law with an independent gauge. Others are repeated, never compared, and listed with their reason. No outlier is removed." }
+            li { "Memory, CPU and switches are measured from outside of the fetching processes, which hold nothing but the model. Memory is what the arm alone needs: the anonymous memory of all its fetchers, and the pages of their program once. Percentiles are those of all URLs of the trials that count, together; one with fewer than ten URLs beyond it is not shown." }
         }
     }
 }
 
-/// What a comparison's metric is called here.
-fn metric_name(metric: &str) -> &str {
-    match metric {
-        "makespan_s" => "total time",
-        "requests_per_s" => "URLs/s",
-        "pss_peak_bytes" => "memory (PSS)",
-        "uss_peak_bytes" => "memory (USS)",
-        "cpu_s" => "CPU",
-        "switches" => "switches",
-        "latency_s.p50" => "1 in 2 slower",
-        "latency_s.p99" => "1 in 100 slower",
-        other => other,
-    }
-}
-
+/// Every comparison, a line each.
 fn comparisons(view: &StudyView<'_>) -> Markup {
+    const HEADS: [(&str, &str); 8] = [
+        ("arm", ""),
+        ("measure", ""),
+        ("ratio", ""),
+        ("95 % interval", "its own"),
+        ("95 % interval", "of the family"),
+        ("p", ""),
+        ("p", "adjusted"),
+        ("says", ""),
+    ];
     let all = &view.study.comparisons;
-    let mut metrics: Vec<&str> = Vec::new();
-    for comparison in all {
-        if !metrics.contains(&comparison.metric.as_str()) {
-            metrics.push(&comparison.metric);
-        }
-    }
-    // The primary metric comes first, and is the one that was tested.
-    let mut heads = vec![("arm", "")];
-    heads.extend(metrics.iter().map(|metric| (metric_name(metric), "")));
-    if heads.len() > 1 {
-        heads.splice(2..2, ["p", "p, adjusted", "would see"].map(|head| (head, "")));
-    }
-    let find = |arm: &str, metric: &str| all.iter().find(|c| c.arm == arm && c.metric == metric);
     let p = |p: Option<f64>| or_unknown(p, |p| format!("{p:.3}"));
+    let ends = |low: Option<f64>, high: Option<f64>| {
+        let ends = low.zip(high);
+        ends.map_or(format::UNKNOWN.to_owned(), |(l, h)| format::ratio_interval(l, h))
+    };
     let rows = html! {
-        @for row in view.rows.iter().filter(|row| !row.summary.baseline) {
-            tr class=(row.class()) {
-                th scope="row" { (row.name()) }
-                @for (at, metric) in metrics.iter().enumerate() {
-                    @let found = find(row.name(), metric);
-                    td { (or_unknown(found.map(|c| c.ratio), format::ratio))
-                        @if let Some((low, high)) = found.and_then(|c| c.ci_low.zip(c.ci_high)) { small.inline { (format::ratio_interval(low, high)) } }
-                    }
-                    @if at == 0 {
-                        td { (p(found.and_then(|c| c.p_value))) }
-                        td { (p(found.and_then(|c| c.p_adjusted))) }
-                        td { (or_unknown(found.and_then(|c| c.smallest_effect).map(|effect| effect - 1.0), format::percent)) }
-                    }
-                }
+        @for c in all {
+            tr class=[view.row(&c.arm).map(|row| row.class())] {
+                th scope="row" { (c.arm) }
+                td { (Metric::named(&c.metric).map_or_else(|| c.metric.clone(), Metric::label)) }
+                td { (format::ratio(c.ratio)) }
+                td { (ends(c.ci_low, c.ci_high)) }
+                td { (ends(c.family_low, c.family_high)) }
+                td { (p(c.p_value)) }
+                td { (p(c.p_adjusted)) }
+                td { (Finding::of(c).words()) }
             }
         }
     };
     html! {
         @if all.is_empty() { p.missing { "There is no comparison." } } @else {
-            (scrolling("All comparisons", DENSE, &heads, &rows))
-            p.caption { "Ratios with their 95 % intervals. “Would see” is the difference that this comparison finds in four of five studies. Only total time is tested; the other intervals speak for themselves." }
+            (scrolling("All comparisons", DENSE, &HEADS, &rows))
+            p.caption { "Ratios to the baseline. What is not tested has no p, and its interval speaks for itself." }
         }
     }
 }
@@ -233,23 +216,11 @@ fn machine(machine: &Machine) -> String {
     parts.join(", ")
 }
 
-/// Columns of the trials: a head and a metric.
-const FIGURES: [(&str, &str); 8] = [
-    ("total time", "makespan_s"),
-    ("fetching", "fetch_makespan_s"),
-    ("URLs/s", "requests_per_s"),
-    ("1 in 2 slower", "latency_s.p50"),
-    ("1 in 100 slower", "latency_s.p99"),
-    ("memory peak", "pss_peak_bytes"),
-    ("CPU", "cpu_s"),
-    ("switches", "switches"),
-];
-
 fn trials(study: &Study) -> Markup {
-    let names = ["arm", "order", "block"].into_iter();
-    let names = names.chain(FIGURES.map(|(head, _)| head));
-    let names = names.chain(["ok", "failed", "counts?"]);
-    let heads: Vec<(&str, &str)> = names.map(|name| (name, "")).collect();
+    let figures: Vec<String> = Metric::compared().map(Metric::label).collect();
+    let names = ["arm", "order", "block"].into_iter().chain(figures.iter().map(String::as_str));
+    let heads: Vec<(&str, &str)> =
+        names.chain(["ok", "failed", "counts?"]).map(|name| (name, "")).collect();
     let rows = html! { @for trial in &study.trials { (trial_row(study, trial)) } };
     html! {
         @if study.trials.is_empty() { p.missing { "No trial was run." } } @else {
@@ -267,7 +238,7 @@ fn trial_row(study: &Study, trial: &TrialRecord) -> Markup {
             th scope="row" { (trial.arm) }
             td { (trial.order) }
             td { (trial.block) }
-            @for metric in FIGURES.iter().filter_map(|(_, name)| Metric::named(name)) {
+            @for metric in Metric::compared() {
                 td { (metric.say((metric.of)(trial))) }
             }
             td { (format::count(trial.completed)) }

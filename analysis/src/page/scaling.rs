@@ -87,8 +87,11 @@ fn one(factor: ScalingFactor, families: &[Family<'_>]) -> Markup {
         @if !unfitted.is_empty() { " No curve was fitted to " (listed(&unfitted)) "." }
     } };
     let body = html! {
-        (for_both(&format!("Throughput by number of {axis}"), |room| draw(families, axis, room)))
-        (caption)
+        // A chart of two points shows less than the table.
+        @if families.iter().any(|family| family.scaling.points.len() > 2) {
+            (for_both(&format!("Throughput by number of {axis}"), |room| draw(families, axis, room)))
+            (caption)
+        }
         @for family in families { (words(family)) }
         (table(families))
     };

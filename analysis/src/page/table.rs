@@ -1,64 +1,43 @@
-//! The same in numbers.
+//! The four outcomes in numbers: the table of the text, with marks.
 
 use maud::{Markup, html};
 
-use super::{
-    elements::figures,
-    svg::swatch,
-    view::{ArmRow, StudyView},
-};
-use crate::{format, record::Metric, statistics::best};
-
-/// Head, what it means below it, and the metric.
-type PageColumn = (&'static str, &'static str, &'static str);
-
-const COLUMNS: [PageColumn; 7] = [
-    ("total time", "median run", "makespan_s"),
-    ("URLs/s", "fetched", "requests_per_s"),
-    ("usual URL", "1 in 2 slower", "latency_s.p50"),
-    ("unlucky URL", "1 in 100 slower", "latency_s.p99"),
-    ("memory", "peak", "pss_peak_bytes"),
-    ("CPU", "per 1,000", "cpu_s"),
-    ("switches", "per 1,000", "switches"),
-];
+use super::{elements::figures, svg::swatch, view::StudyView};
+use crate::text::{Cell, Depth, LEGEND, columns};
 
 pub(super) fn table(view: &StudyView<'_>) -> Markup {
-    let metrics = COLUMNS.iter().filter_map(|(.., name)| Metric::named(name));
-    let columns: Vec<(&Metric, Option<String>)> = metrics
-        .map(|metric| (metric, best(view.rows.iter().map(|row| &row.summary), metric)))
-        .collect();
-    let mut heads = vec![("arm", "")];
-    heads.extend(COLUMNS.iter().map(|(head, note, _)| (*head, *note)));
-    heads.extend([("failed", "all runs"), ("runs", "kept")]);
+    let all = columns(view.study, Depth::Words);
+    let Some((names, columns)) = all.split_first() else { return html! {} };
+    let heads: Vec<(&str, &str)> =
+        all.iter().map(|c| (c.header[0].as_str(), c.header[1].as_str())).collect();
     let rows = html! {
-        @for row in &view.rows {
-            tr class={ (row.class()) @if row.arm().control { " control" } } {
-                th scope="row" { (swatch(row.identity)) (row.name()) }
-                @for (metric, best) in &columns {
-                    (cell(row, metric, best.as_deref()))
+        @for (at, name) in names.cells.iter().enumerate() {
+            @let row = view.row(&name.main);
+            tr class=[row.map(|row| row.class())] {
+                th scope="row" {
+                    @if let Some(row) = row { (swatch(row.identity)) }
+                    (name.main) small.inline { (name.second) }
                 }
-                td { (format::count(row.summary.trials.iter().map(|trial| trial.failed + trial.abandoned).sum())) }
-                td { (row.summary.trials.len()) "/" (row.summary.attempts) }
+                @for column in columns { (cell(&column.cells[at])) }
             }
         }
     };
     let shortened = view.rows.iter().filter_map(|row| Some((row, row.arm().shortened.as_ref()?)));
-    let caption = html! { p.caption {
-        "Medians over the runs that count, quickest arm first; memory is that of all processes together, CPU and switches are per 1,000 URLs. ★ is the best of its column; less is better everywhere but in URLs per second."
-        @for (row, why) in shortened { " " b { (row.name()) } ": " (why) "." }
-    } };
-    html! { (figures("The same in numbers", &heads, &rows)) (caption) }
+    html! {
+        (figures("The outcomes in numbers", &heads, &rows))
+        p.caption {
+            (LEGEND) " The intervals stand in the plots below."
+            @for (row, why) in shortened { " " b { (row.name()) } ": " (why) "." }
+        }
+    }
 }
 
-fn cell(row: &ArmRow<'_>, metric: &Metric, best: Option<&str>) -> Markup {
-    let figure = row.summary.value(metric).map(|value| metric.say(Some(value)));
-    let is_best = row.summary.competes() && figure.is_some() && figure.as_deref() == best;
+fn cell(cell: &Cell) -> Markup {
     html! {
-        td.best[is_best] {
-            @match figure {
-                Some(figure) => { (figure) @if is_best { span.star title="best of its column" { "★" } } }
-                None => { span title="not known" { (format::UNKNOWN) } }
-            }
+        td.best[cell.best] {
+            (cell.main)
+            @if cell.best { span.star title="best of its column" { "★" } }
+            @if !cell.second.is_empty() { small.inline { (cell.second) } }
         }
     }
 }

@@ -199,6 +199,25 @@ fn verdict_caveats_and_every_trial_are_told() {
 }
 
 #[test]
+fn every_outcome_has_its_plot_and_what_failed_stands_by_arm() {
+    let mut study = small().build_raw();
+    for trial in study.trials.iter_mut().filter(|trial| trial.arm == "threads:4") {
+        trial.statuses = [("200".to_owned(), trial.completed - 25), ("404".to_owned(), 25)].into();
+    }
+    conclude(&mut study, &Options::default());
+    let (html, _) = checked(&study);
+    for heading in
+        ["Time: start and makespan", "CPU per URL", "Memory at its peak", "Context switches"]
+    {
+        assert!(html.contains(heading), "{heading}");
+    }
+    let answers = html.split("id=\"answers\"").nth(1).unwrap().split("</section>").next().unwrap();
+    let row = answers.split("threads:4</th>").nth(1).unwrap();
+    // Three blocks.
+    assert!(row.starts_with("<td>285</td><td>75</td><td>3</td>"), "{row}");
+}
+
+#[test]
 fn noise_is_told_once_and_before_the_verdict() {
     let mut study = small().blocks(6).build_raw();
     for trial in &mut study.trials {

@@ -3,7 +3,7 @@
 
 use super::{identity::Identity, svg::plot::LineEnd};
 use crate::{
-    record::{ArmRecord, Study, TrialRecord, Verdict},
+    record::{ArmRecord, Study, TrialRecord},
     statistics::{ArmSummary, summaries},
 };
 
@@ -24,51 +24,16 @@ pub(super) struct ArmRow<'a> {
     pub(super) id: usize,
     /// How it is drawn.
     pub(super) identity: Identity,
-    /// Its makespan over the baseline's.
-    pub(super) ratio: Option<Ratio>,
-    /// The same for every block in which both ran.
-    pub(super) runs: Vec<Run>,
-}
-
-/// A makespan over the baseline's.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Ratio {
-    pub(super) value: f64,
-    /// Its 95 % interval.
-    pub(super) interval: Option<(f64, f64)>,
-    /// What the comparison says; `None` for the baseline and without a comparison.
-    pub(super) verdict: Option<Verdict>,
-}
-
-/// One block's ratio.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Run {
-    pub(super) block: u32,
-    /// The arm's makespan there.
-    pub(super) makespan_s: f64,
-    /// The same over the baseline's makespan in this block.
-    pub(super) ratio: f64,
 }
 
 impl<'a> StudyView<'a> {
     pub(super) fn new(study: &'a Study) -> Self {
         let identities = Identity::of_all(&study.arms);
-        let summaries = summaries(study);
-        let baseline = summaries.iter().find(|summary| summary.baseline);
-        let reference = baseline.and_then(|summary| Some(summary.makespan_s?.median));
-        let baseline: Vec<&TrialRecord> = baseline.map_or_else(Vec::new, |b| b.trials.clone());
         let row = |summary: ArmSummary<'a>| {
-            let mut arms = study.arms.iter();
-            let id = arms.position(|arm| std::ptr::eq(arm, summary.arm))?;
-            Some(ArmRow {
-                id,
-                identity: *identities.get(id)?,
-                ratio: ratio(&summary, reference),
-                runs: runs(&summary.trials, &baseline),
-                summary,
-            })
+            let id = study.arms.iter().position(|arm| std::ptr::eq(arm, summary.arm))?;
+            Some(ArmRow { id, identity: *identities.get(id)?, summary })
         };
-        let rows = summaries.into_iter().filter_map(row).collect();
+        let rows = summaries(study).into_iter().filter_map(row).collect();
         Self { study, rows }
     }
 
@@ -94,11 +59,6 @@ impl<'a> ArmRow<'a> {
 
     pub(super) fn name(&self) -> &'a str {
         &self.summary.arm.name
-    }
-
-    /// The median of its makespans, in seconds.
-    pub(super) fn makespan_s(&self) -> Option<f64> {
-        self.summary.makespan_s.map(|spread| spread.median)
     }
 
     /// The classes of the groups that draw this arm: it can be singled out, and it has its colour.
@@ -138,39 +98,6 @@ impl<'a> ArmRow<'a> {
     }
 }
 
-/// URLs that a trial went through; `None` for none.
-pub(super) fn urls(trial: &TrialRecord) -> Option<f64> {
-    let urls = trial.completed + trial.failed + trial.abandoned;
-    (urls > 0).then_some(urls as f64)
-}
-
-fn ratio(summary: &ArmSummary<'_>, reference: Option<f64>) -> Option<Ratio> {
-    let usable = |value: f64| value.is_finite() && value > 0.0;
-    let median = summary.makespan_s?.median;
-    let comparison = summary.comparison.filter(|c| usable(c.ratio));
-    let (value, interval, verdict) = match comparison {
-        _ if summary.baseline => (1.0, None, None),
-        Some(comparison) => {
-            let interval = comparison.ci_low.zip(comparison.ci_high);
-            let interval = interval.filter(|(l, h)| usable(*l) && usable(*h) && l <= h);
-            (comparison.ratio, interval, Some(comparison.verdict))
-        }
-        // Without a comparison there are still the medians.
-        None => (median / reference?, None, None),
-    };
-    usable(value).then_some(Ratio { value, interval, verdict })
-}
-
-fn runs(kept: &[&TrialRecord], baseline: &[&TrialRecord]) -> Vec<Run> {
-    let run = |trial: &&TrialRecord| {
-        let other = baseline.iter().find(|other| other.block == trial.block)?;
-        let makespan_s = trial.makespan_s?;
-        let run = Run { block: trial.block, makespan_s, ratio: makespan_s / other.makespan_s? };
-        (run.ratio.is_finite() && run.ratio > 0.0).then_some(run)
-    };
-    kept.iter().filter_map(run).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,43 +122,6 @@ mod tests {
             client: "core".into(),
             ..ArmRecord::default()
         }
-    }
-
-    fn study() -> Study {
-        let mut study = Study {
-            arms: vec![arm("sequential"), arm("async"), arm("threads")],
-            trials: vec![
-                trial("sequential", 1, 4.0),
-                trial("async", 1, 1.0),
-                trial("threads", 1, 0.5),
-                trial("async", 2, 2.0),
-                TrialRecord { valid: false, ..trial("threads", 2, 100.0) },
-                TrialRecord { discarded: true, ..trial("async", 0, 9.0) },
-            ],
-            ..Study::default()
-        };
-        study.manifest.baseline = "async".into();
-        study
-    }
-
-    #[test]
-    fn invalid_and_discarded_trials_enter_no_picture() {
-        let study = study();
-        let view = StudyView::new(&study);
-        assert_eq!(view.row("threads").unwrap().makespan_s(), Some(0.5));
-        let runs = &view.row("threads").unwrap().runs;
-        assert_eq!(runs.len(), 1);
-        assert_eq!((runs[0].block, runs[0].ratio), (1, 0.5));
-    }
-
-    #[test]
-    fn without_comparisons_the_medians_still_compare() {
-        let study = study();
-        let view = StudyView::new(&study);
-        assert_eq!(view.baseline().unwrap().ratio.unwrap().value, 1.0);
-        let ratio = view.row("sequential").unwrap().ratio.unwrap();
-        assert!((ratio.value - 4.0 / 1.5).abs() < 1e-9);
-        assert_eq!((ratio.interval, ratio.verdict), (None, None));
     }
 
     #[test]

@@ -9,14 +9,16 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::{
+    bars::legend,
     identity::description,
+    phases::PHASES,
     svg::{
         Anchor, Path, Px, onward,
         plot::{Area, ChartRows, Drawing, Room, for_both, unit_ticks, x_axis, x_title},
         scale::{Scale, Unit, time_limit},
         swatch, text, text_width,
     },
-    view::{ArmRow, StudyView, urls},
+    view::{ArmRow, StudyView},
 };
 use crate::{
     format,
@@ -60,7 +62,7 @@ pub(super) fn waits(view: &StudyView<'_>) -> Markup {
     let px_per_s = px_per_s(&runs, end_s);
     let names_px = runs.iter().map(RecordedRun::names_px).fold(0.0, f64::max);
     let body = html! {
-        (legend(&["idle", "connect", "wait", "body"], true))
+        (legend(&PHASES, true))
         (for_both("How many of each arm's slots were busy", |room| strips(&runs, end_s, room)))
         div.waits {
             div.tabs role="radiogroup" aria-label="Requests of which arm" {
@@ -84,23 +86,6 @@ pub(super) fn waits(view: &StudyView<'_>) -> Markup {
     html! { (body) (caption) }
 }
 
-/// The phases' colours and names.
-pub(super) fn legend(phases: &[&'static str], failures: bool) -> Markup {
-    let name = |phase: &str| match phase {
-        "idle" => "idle",
-        "connect" => "connecting (name, connection, TLS)",
-        "wait" => "waiting for the server",
-        "body" => "reading the body",
-        _ => "coordination",
-    };
-    html! {
-        ul.phases {
-            @for phase in phases { li { i class={ "ph-" (phase) } {} (name(phase)) } }
-            @if failures { li { i.ph-failed {} "red cap: failed" } }
-        }
-    }
-}
-
 impl<'a> RecordedRun<'a> {
     /// The run of an arm that is drawn: one that counts, if there is one.
     fn of(view: &'a StudyView<'a>, row: &'a ArmRow<'a>) -> Option<Self> {
@@ -117,7 +102,7 @@ impl<'a> RecordedRun<'a> {
                 lanes.entry(slot).or_default().push(request);
             }
         }
-        let whole = urls(trial).is_none_or(|urls| trial.requests.len() as f64 >= urls);
+        let whole = trial.urls().is_none_or(|urls| trial.requests.len() as f64 >= urls);
         let ends = lanes.values().map(|lane| end_of_lane(lane));
         let known_s = if whole {
             ends.fold(0.0, f64::max)

@@ -281,6 +281,13 @@ pub struct WorkerShare {
 }
 
 impl TrialRecord {
+    /// URLs that it went through, however each ended; `None` for none.
+    #[must_use]
+    pub fn urls(&self) -> Option<f64> {
+        let urls = self.completed.saturating_add(self.failed).saturating_add(self.abandoned);
+        (urls > 0).then_some(urls as f64)
+    }
+
     /// Fills in what the fetchers counted and used, all together; a metric is known if it is known
     /// of every one. The time that they took must be there already.
     pub fn sum_up(&mut self, exits: &FetcherExits<'_>) {
@@ -625,6 +632,22 @@ impl Metric {
         COMPARED.iter().filter_map(|name| Self::named(name))
     }
 
+    /// What it is called in a table: its name without the unit, which stands with the figures.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let bare = self.name.replace("_s.", ".").replace("_bytes.", ".");
+        let bare = match self.unit {
+            MetricUnit::Seconds => bare.trim_end_matches("_s"),
+            MetricUnit::Bytes => bare.trim_end_matches("_bytes"),
+            _ => &bare,
+        };
+        let words = bare.split(['_', '.']).map(|word| match word {
+            "cpu" | "pss" | "uss" | "hwm" => word.to_uppercase(),
+            _ => word.to_owned(),
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+
     /// A value in words, in its unit.
     #[must_use]
     pub fn say(&self, value: Option<f64>) -> String {
@@ -644,6 +667,12 @@ impl Metric {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_come_from_names() {
+        let labels: Vec<String> = Metric::compared().map(Metric::label).collect();
+        insta::assert_snapshot!(labels.join(", "), @"makespan, total, CPU run, memory peak, requests per s, PSS peak, USS peak, CPU, switches, latency p50, latency p99");
+    }
 
     #[test]
     fn every_metric_that_is_compared_is_in_the_table() {

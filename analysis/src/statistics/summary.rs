@@ -118,10 +118,7 @@ impl ArmSummary<'_> {
             let value = (metric.of)(trial)?;
             match metric.per {
                 Per::Trial => Some(value),
-                Per::ThousandUrls => {
-                    let urls = trial.completed + trial.failed + trial.abandoned;
-                    (urls > 0).then(|| value / urls as f64 * 1e3)
-                }
+                Per::ThousandUrls => Some(value / trial.urls()? * 1e3),
             }
         }))
     }

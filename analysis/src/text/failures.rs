@@ -83,6 +83,24 @@ pub(crate) fn failures(study: &Study) -> Option<String> {
     Some(format!("{}.", told.join("; ")))
 }
 
+/// What came back for an arm, in all its attempts: how many URLs by status or kind of failure.
+pub(crate) fn seen(study: &Study, arm: &ArmRecord) -> BTreeMap<String, u64> {
+    let mut sum = BTreeMap::new();
+    for (what, n) in attempts(study, arm).flat_map(seen_in) {
+        let known = sum.entry(what).or_insert(0_u64);
+        *known = known.saturating_add(n);
+    }
+    sum
+}
+
+/// The same for one trial.
+fn seen_in(trial: &TrialRecord) -> BTreeMap<String, u64> {
+    let failures = trial.outcomes.iter().filter(|(outcome, _)| *outcome != "ok");
+    let failures = failures.map(|(outcome, n)| (outcome.replace('_', " "), *n));
+    let statuses = trial.statuses.iter().map(|(status, n)| (status.clone(), *n));
+    statuses.chain(failures).filter(|(_, n)| *n > 0).collect()
+}
+
 /// The statuses and failures that came back, where there was anything but 200: of every arm where
 /// all got the same, else by arm.
 pub(crate) fn answers_seen(study: &Study) -> Option<String> {
@@ -90,18 +108,11 @@ pub(crate) fn answers_seen(study: &Study) -> Option<String> {
     let mut alike: Option<BTreeMap<String, u64>> = None;
     let mut all_alike = true;
     for arm in subjects(study) {
-        let mut sum = BTreeMap::new();
         for trial in attempts(study, arm) {
-            let failures = trial.outcomes.iter().filter(|(outcome, _)| *outcome != "ok");
-            let failures = failures.map(|(outcome, n)| (outcome.replace('_', " "), *n));
-            let statuses = trial.statuses.iter().map(|(status, n)| (status.clone(), *n));
-            let seen: BTreeMap<String, u64> =
-                statuses.chain(failures).filter(|(_, n)| *n > 0).collect();
-            for (what, n) in &seen {
-                *sum.entry(what.clone()).or_default() += n;
-            }
+            let seen = seen_in(trial);
             all_alike &= alike.get_or_insert_with(|| seen.clone()) == &seen;
         }
+        let sum = seen(study, arm);
         if !sum.is_empty() {
             by_arm.push((&arm.name, sum));
         }

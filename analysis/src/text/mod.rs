@@ -20,10 +20,13 @@ mod words;
 
 use crate::record::Study;
 
+pub(crate) use answers::{Finding, figure, finding, named};
 pub use between::{Between, NotComparable, compare};
 pub use claims::{COUNTERPARTS, Claim, ClaimVerdict, claims};
+pub(crate) use columns::{Cell, Depth, LEGEND, columns};
 pub(crate) use context::context;
 use failures::answers_seen;
+pub(crate) use failures::seen;
 pub use machine::{csv, json};
 pub use markdown::markdown;
 pub use notes::false_positives;
