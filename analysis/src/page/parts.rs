@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{
     bars::{Bar, Bars, Part},
-    view::StudyView,
+    view::{ArmRow, StudyView},
 };
 use crate::record::{Metric, TrialRecord};
 
@@ -27,12 +27,10 @@ pub(super) fn parts(view: &StudyView<'_>) -> Markup {
         @if charts.iter().all(Option::is_none) {
             p.missing { "No trial that may be compared has its start on record." }
         } @else {
-            @for bars in charts.iter().flatten() {
-                (bars.chart())
-                p.caption { (bars.cuts()) }
-            }
+            @for bars in charts.iter().flatten() { (bars.chart()) }
             p.caption {
                 "Medians of the trials that count. What starting takes does not grow with the list, what fetching takes does: in a longer list the start weighs less."
+                @for bars in charts.iter().flatten() { (bars.cuts()) }
             }
         }
     }
@@ -44,7 +42,7 @@ fn bars<'a>(
     start: fn(&TrialRecord) -> Option<f64>,
     rest: fn(&TrialRecord) -> Option<f64>,
 ) -> Vec<Bar<'a>> {
-    let bar = |row: &'a super::view::ArmRow<'a>| {
+    let bar = |row: &'a ArmRow<'a>| {
         let parts = vec![row.summary.median(start)?, row.summary.median(rest)?];
         let drawable = parts.iter().all(|part| part.is_finite() && *part >= 0.0);
         drawable.then_some(Bar { row, parts })

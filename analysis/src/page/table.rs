@@ -5,8 +5,12 @@ use maud::{Markup, html};
 use super::{elements::figures, svg::swatch, view::StudyView};
 use crate::text::{Cell, Depth, LEGEND, columns};
 
+/// Columns that are more dispensable than this would make the table scroll in a usual window.
+const SHOWN: u8 = 9;
+
 pub(super) fn table(view: &StudyView<'_>) -> Markup {
-    let all = columns(view.study, Depth::Words);
+    let mut all = columns(view.study, Depth::Words);
+    all.retain(|column| column.dispensable < SHOWN);
     let Some((names, columns)) = all.split_first() else { return html! {} };
     let heads: Vec<(&str, &str)> =
         all.iter().map(|c| (c.header[0].as_str(), c.header[1].as_str())).collect();
@@ -33,10 +37,14 @@ pub(super) fn table(view: &StudyView<'_>) -> Markup {
 }
 
 fn cell(cell: &Cell) -> Markup {
+    // The ratio follows the figure.
+    let ratio = cell.main.rsplit_once(' ').filter(|(_, last)| last.ends_with('×'));
+    let (figure, ratio) = ratio.unwrap_or((&cell.main, ""));
     html! {
-        td.best[cell.best] {
-            (cell.main)
+        td {
+            span.best[cell.best] { (figure) }
             @if cell.best { span.star title="best of its column" { "★" } }
+            @if !ratio.is_empty() { span.ratio { (ratio) } }
             @if !cell.second.is_empty() { small.inline { (cell.second) } }
         }
     }
