@@ -248,4 +248,16 @@ mod tests {
         assert_eq!(decades(99.99), [2.0, 10.0, 100.0]);
         assert_eq!(decades(80.0), [2.0, 10.0]);
     }
+
+    #[test]
+    fn the_curve_at_99_in_100_is_the_tables_p99() {
+        let study = crate::fixture::study();
+        let view = StudyView::new(&study);
+        for row in view.subjects() {
+            let curve = curve(row).unwrap();
+            let beyond = curve.points.iter().find(|(one_in, _)| *one_in >= 99.9).unwrap();
+            let p99 = row.summary.latency().unwrap().p99().unwrap();
+            assert!((beyond.1 / p99 - 1.0).abs() < 0.002, "{}: {beyond:?} {p99}", row.name());
+        }
+    }
 }

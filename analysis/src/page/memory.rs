@@ -39,7 +39,7 @@ pub(super) fn memory(view: &StudyView<'_>) -> Markup {
     let chart = for_both("Memory of every arm over time", |room| draw(&lines, limit, room));
     let cut_off: Vec<&MemoryLine<'_>> = lines.iter().filter(|line| line.end_s > limit).collect();
     let caption = html! { p.caption {
-        "Memory of all processes of an arm together (PSS), in its median run. A line ends when the arm is done: short and low is good."
+        "Memory of all processes of an arm together over its median trial. A line ends when the arm is done: short and low is good. This is the proportional set size (PSS), in which a page that fanout's own programs share counts in part: the table's memory counts it whole."
         @if !cut_off.is_empty() {
             " The time axis is cut: "
             @for (at, line) in cut_off.iter().enumerate() {

@@ -34,7 +34,7 @@ pub(super) fn sections(view: &StudyView<'_>) -> Markup {
     html! {
         @for factor in [ScalingFactor::Processes, ScalingFactor::Concurrency, ScalingFactor::Workers] {
             @let families = families(view, factor);
-            @if !families.is_empty() { (one(factor, &families)) }
+            @if !families.is_empty() { (one(view, factor, &families)) }
         }
     }
 }
@@ -68,7 +68,7 @@ fn families<'a>(view: &'a StudyView<'a>, factor: ScalingFactor) -> Vec<Family<'a
         .collect()
 }
 
-fn one(factor: ScalingFactor, families: &[Family<'_>]) -> Markup {
+fn one(view: &StudyView<'_>, factor: ScalingFactor, families: &[Family<'_>]) -> Markup {
     let (id, question, axis) = match factor {
         ScalingFactor::Processes => ("scaling-processes", "Do more processes help?", "processes"),
         ScalingFactor::Concurrency => (
@@ -93,7 +93,7 @@ fn one(factor: ScalingFactor, families: &[Family<'_>]) -> Markup {
             (caption)
         }
         @for family in families { (words(family)) }
-        (table(families))
+        (table(view, families))
     };
     section(id, question, &body)
 }
@@ -238,7 +238,7 @@ fn words(family: &Family<'_>) -> Markup {
         p.lead {
             b { (scaling.family) } ": " @if scaling.fits.is_empty() { (scaling.choice) } @else { (scaling.peak.text) }
             @if let Some(step) = &scaling.memory_per_step_bytes {
-                " One more costs " b { (format::bytes(step.value)) } " of peak memory" (ends_in_brackets(step, format::bytes)) "."
+                " One more costs " b { (format::bytes(step.value)) } " of memory (PSS)" (ends_in_brackets(step, format::bytes)) "."
             }
         }
         @if let Some(fit) = family.fit() {
@@ -257,7 +257,7 @@ fn words(family: &Family<'_>) -> Markup {
     }
 }
 
-fn table(families: &[Family<'_>]) -> Markup {
+fn table(view: &StudyView<'_>, families: &[Family<'_>]) -> Markup {
     const HEADS: [(&str, &str); 8] = [
         ("arm", ""),
         ("how many", ""),
@@ -271,7 +271,10 @@ fn table(families: &[Family<'_>]) -> Markup {
     let ratio = |interval: &Interval, say: fn(f64) -> String| {
         html! {
             (say(interval.value))
-            @if let Some(ends) = ends_of(interval, say) { small.inline { (ends) } }
+            // The smallest is compared with itself.
+            @if interval.low != interval.high {
+                @if let Some(ends) = ends_of(interval, say) { small.inline { (ends) } }
+            }
         }
     };
     let rows = html! {
@@ -282,8 +285,9 @@ fn table(families: &[Family<'_>]) -> Markup {
                 td { (ratio(&point.requests_per_s, format::rate)) }
                 td { (ratio(&point.speedup, format::ratio)) }
                 td { (ratio(&point.efficiency, format::percent)) }
-                td { (or_unknown(point.pss_peak_bytes.map(|bytes| bytes as f64), format::bytes)) }
-                td { (or_unknown(point.spawn_s, format::duration)) }
+                @for metric in ["memory_peak_bytes", "start_s"] {
+                    td { (view.row(&point.arm).map_or_else(String::new, |row| row.summary.say(metric))) }
+                }
                 td { (or_unknown(point.overhead_s, format::duration)) }
             }
         }

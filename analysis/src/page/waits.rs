@@ -420,6 +420,34 @@ mod tests {
         }
     }
 
+    /// Of one arm only the first requests are on record: no picture goes on past those.
+    #[test]
+    fn the_shared_time_ends_where_the_first_record_does() {
+        let mut study = crate::fixture::StudyBuilder::new()
+            .arms(&["async:4", "threads:4"])
+            .urls(100)
+            .blocks(2)
+            .build();
+        let end = |study: &crate::record::Study| {
+            let view = StudyView::new(study);
+            let runs: Vec<_> =
+                view.subjects().filter_map(|row| RecordedRun::of(&view, row)).collect();
+            (shared_end(&runs), runs.iter().map(|run| run.known_s).fold(0.0, f64::max))
+        };
+        let (shared, longest) = end(&study);
+        assert_eq!(shared, longest);
+        for trial in study.trials.iter_mut().filter(|trial| trial.arm == "threads:4") {
+            trial.requests.truncate(40);
+        }
+        let known = study.trials.iter().find(|t| t.arm == "threads:4" && !t.requests.is_empty());
+        let mut last = [0.0; 4];
+        for request in &known.unwrap().requests {
+            last[request.slot as usize] = end_of(request);
+        }
+        let first_to_end = last.into_iter().fold(f64::INFINITY, f64::min);
+        assert_eq!(end(&study).0, first_to_end);
+    }
+
     #[test]
     fn a_lane_is_one_path_for_each_phase() {
         let requests = [request(0.0, 0.1, Some(0.3), 0.4), request(0.5, 0.0, Some(0.1), 0.2)];
