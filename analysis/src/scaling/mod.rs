@@ -215,8 +215,7 @@ mod tests {
             |n| 6_000.0 * (1.0 - (-n / 6.0).exp()),
         ];
         for (kind, truth) in saturations.into_iter().enumerate() {
-            for seed in 0..30 {
-                let noise = [0.003, 0.01, 0.03][seed as usize % 3];
+            for (seed, noise) in (0..30).zip([0.003, 0.01, 0.03].into_iter().cycle()) {
                 let peak = peak(&simulated(100 * kind as u64 + seed, 10, noise, truth));
                 assert_eq!(peak.n, None, "{kind} {seed} {peak:?}");
             }
