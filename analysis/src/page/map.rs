@@ -100,7 +100,6 @@ fn over_all(map: &Map<'_>, identities: &[Identity]) -> Markup {
         }
     };
     html! {
-        @for lesson in map.lessons() { p { (lesson) } }
         (figures("The arms over all cells", &heads, &rows))
         p.caption {
             "Medians of the trials. Each cell is tested by itself, so one in twenty may be called without a difference."

@@ -19,9 +19,13 @@ pub(super) fn details(view: &StudyView<'_>) -> Markup {
     let study = view.study;
     html! {
         details { summary { "Method: how the comparisons were made" } (method(study)) }
-        details { summary { "Comparisons: every measure against " (study.manifest.baseline) } (comparisons(view)) }
+        @if !study.trials.is_empty() {
+            details { summary { "Comparisons: every measure against " (study.manifest.baseline) } (comparisons(view)) }
+        }
         details { summary { "Manifest: under which conditions" } (manifest(study)) }
-        details { summary { "All trials, " (format::count(study.trials.len() as u64)) " of them" } (trials(study)) }
+        @if !study.trials.is_empty() {
+            details { summary { "All trials, " (format::count(study.trials.len() as u64)) " of them" } (trials(study)) }
+        }
     }
 }
 
@@ -36,13 +40,13 @@ pub(super) fn limits(study: &Study) -> Markup {
                 Some(_) => li { b { "Every server." } " All URLs were fanout's own server's: real servers differ in how they delay, limit and fail." },
                 None => li { b { "The servers' other days." } " These were the servers of the list at that hour, with their caches and their load; blocks in random order spread that over the arms, but do not remove it." },
             }
-            li { b { "Other amounts of URLs." } " A trial took up " (counted(manifest.urls, "URL")) ". What costs time only once, such as starting processes and connecting, weighs less in a longer list." }
+            li { b { "Other amounts of URLs." } " " @if study.is_map() { "Each cell had as many URLs as last for some tenths of a second." } @else { "A trial took up " (counted(manifest.urls, "URL")) "." } " What costs time only once, such as starting processes and connecting, weighs less in a longer list." }
             li { b { "Other languages." } " Every model is written in Rust. A runtime with an interpreter lock or a garbage collector pays for threads and loops differently." }
             @if study.arms.iter().any(|arm| !arm.has_default_client()) {
                 li { b { "Models alone, where a mark is hollow." } " Such an arm has another HTTP client: its difference is the client's as well as the model's." }
             }
             @if manifest.http.settings.insecure { li { b { "Trust." } " Any certificate was accepted." } }
-            @if manifest.http.cpu_work_s == 0.0 {
+            @if manifest.http.cpu_work_s == 0.0 && !study.is_map() {
                 li { b { "Work on the responses." } " Bodies were read and thrown away. With parsing or decoding, one event loop fills its core sooner." }
             }
             @if let Some(effect) = study.analysis.smallest_effect {
