@@ -133,7 +133,7 @@ fn foreign_load(study: &Study) -> Option<String> {
                 .collect();
             let disturbed = shares.iter().filter(|share| **share > FOREIGN).count();
             let runs = shares.len();
-            let median = median(shares.into_iter())?;
+            let median = median(shares)?;
             let told = median > FOREIGN || disturbed as f64 > RUNS_DISTURBED * runs as f64;
             told.then(|| {
                 let (median, limit) = (format::percent(median), format::percent(FOREIGN));

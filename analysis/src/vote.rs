@@ -114,22 +114,20 @@ impl Usual<'_> {
         match self {
             Self::Exactly(usual, bytes) => {
                 if differing(&trial.statuses, usual) > failed {
-                    Some(format!(
+                    return Some(format!(
                         "its statuses ({}) differ from those of the other trials ({})",
                         statuses(&trial.statuses),
                         statuses(usual)
-                    ))
-                } else if let Some(bytes) =
-                    bytes.filter(|bytes| failed == 0 && trial.bytes != *bytes)
-                {
-                    Some(format!(
+                    ));
+                }
+                let differs = |bytes: &u64| failed == 0 && trial.bytes != *bytes;
+                bytes.filter(differs).map(|bytes| {
+                    format!(
                         "its bodies have {} bytes, those of the other trials {}",
                         format::count(trial.bytes),
                         format::count(bytes)
-                    ))
-                } else {
-                    None
-                }
+                    )
+                })
             }
             Self::About(usual, bytes) => {
                 let names = usual.keys().copied().chain(trial.statuses.keys().map(String::as_str));

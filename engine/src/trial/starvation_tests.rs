@@ -49,7 +49,7 @@ struct Took {
 /// Runs a list with `one_way` from fetcher to coordinator and as long back. Every URL takes
 /// `duration` and up to `more`, so that completions leave in several batches.
 fn run(plan: TrialPlan, duration: Duration, more: Duration, one_way: Duration) -> Took {
-    let fetchers: Vec<_> = (0..plan.placement.len() as u32).map(FetcherId).collect();
+    let fetchers: Vec<_> = plan.placement.iter().zip(0..).map(|(_, id)| FetcherId(id)).collect();
     let slots = plan.concurrency as usize;
     let (mut trial, _) = Trial::new(plan);
     let mut world: BTreeMap<FetcherId, Slots> = BTreeMap::new();
