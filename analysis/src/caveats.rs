@@ -498,7 +498,7 @@ mod tests {
             ("async:32", 1..=3) => 0.9,
             _ => 0.02,
         });
-        assert_snapshot!(told.unwrap(), @"Others used the machine: programs that are not part of this study, and other virtual machines, took this share of its CPU time in the median trial: async:32 2.0 % (more than 10 % in 3 of 8 runs); threads:32 43 % (more than 10 % in 8 of 8 runs). Repeat the study when the machine is idle.");
+        assert_snapshot!(told.unwrap(), @"Others used the machine: programs that are not part of this study, and other virtual machines, took this share of its CPU time in the median trial: async:32 2.0 % (more than 10 % in 3 of 8 trials); threads:32 43 % (more than 10 % in 8 of 8 trials). Repeat the study when the machine is idle.");
         for trial in &mut study.trials {
             trial.machine_cpu_s = None;
         }

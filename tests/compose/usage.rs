@@ -35,7 +35,7 @@ fn up(project: &Project) {
     let study = project.container("study");
     assert_eq!(docker(&["wait", &study]), "0", "{}", docker(&["logs", &study]));
     let said = docker(&["logs", &study]);
-    for expected in ["1,000 URLs (built-in)", "verdict", "baseline", "32xsequential", "How sure"] {
+    for expected in ["1,000 URLs (built-in)", "switches", "baseline", "32xsequential", "How sure"] {
         assert!(said.contains(expected), "no {expected} in {said}");
     }
     // Everything else is still there, and the pages list the study.

@@ -134,5 +134,5 @@ fn judged(
 /// What the columns mean, in one paragraph.
 pub(crate) const LEGEND: &str = "time: start (from the first fork until all fetchers are ready) and makespan (until the last \
      URL is done). CPU: after the start. Figures are medians of the trials; ★ is the best of its column. Ratios are \
-     geometric means of those in each block. less, more: proven; relevant: surely by more than the margin; negligible: \
-     surely by less. p50, p99: half and 99 in 100 of all URLs took no longer. trials: used/run.";
+     geometric means of those in each block. less, more: proven; a ? where that is all; relevant: surely by more than \
+     the margin; negligible: surely by less. p50, p99: half and 99 in 100 of all URLs took no longer. trials: used/run.";

@@ -101,14 +101,14 @@ mod tests {
         C 2xasync:16       20 of 20     20 of 20          1.01×         1.04×
         D 32xsequential     8 of 20      8 of 20          1.13×         1.81×
 
+        A letter is the best arm of its cell; behind = stand those that cannot be told
+        apart, or whose median lies within the margin of the best; the figure is what
+        the worst arm needs over what the best one needs.
+
         In makespan the choice matters in 16 of 20 cells; 2xasync:16 is the safest
         there: at worst 1.01× the fastest arm's. In CPU after the start the choice
         matters in 12 of 20 cells; async:32 is the safest there: at worst 1.00× the
         cheapest arm's.
-
-        A letter is the best arm of its cell; behind = stand those that cannot be told
-        apart, or whose median lies within the margin of the best; the figure is what
-        the worst arm needs over what the best one needs.
         "#);
     }
 }

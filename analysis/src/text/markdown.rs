@@ -112,7 +112,7 @@ mod tests {
         | 32xsequential<br>32 processes | 384 ms<br>1.39× (1.37–1.41), more, relevant | 77.5 ms<br>1.83× (1.80–1.85), more, relevant | 53.9 MiB<br>12.9× (12.8–13.0), more, relevant | 3,926<br>5.84× (5.76–5.93), more, relevant | 51.0 ms<br>333 ms | 64.0 ms | 8.89 ms<br>27.1 ms | 0<br>10/11 | 3,001 |
         | sequential<br>one URL at a time | 8.33 s<br>30.2× (29.1–31.2), not tested | 64.0 ms<br>1.51× (1.48–1.54), not tested | ★ 4.03 MiB<br>0.97× (0.95–0.98), not tested | 3,268<br>4.85× (4.69–5.02), not tested | 4.50 ms<br>8.33 s | 2.00 ms | 7.34 ms<br>22.4 ms | 0<br>3/3 | 120 |
 
-        time: start (from the first fork until all fetchers are ready) and makespan (until the last URL is done). CPU: after the start. Figures are medians of the trials; ★ is the best of its column. Ratios are geometric means of those in each block. less, more: proven; relevant: surely by more than the margin; negligible: surely by less. p50, p99: half and 99 in 100 of all URLs took no longer. trials: used/run.
+        time: start (from the first fork until all fetchers are ready) and makespan (until the last URL is done). CPU: after the start. Figures are medians of the trials; ★ is the best of its column. Ratios are geometric means of those in each block. less, more: proven; a ? where that is all; relevant: surely by more than the margin; negligible: surely by less. p50, p99: half and 99 in 100 of all URLs took no longer. trials: used/run.
 
         How sure: the baseline's second run against its first: time 0.99× (0.98–1.00), CPU per URL 1.00× (0.99–1.00), memory 1.00× (1.00–1.01) and switches 0.99× (0.98–1.00); with 5 arms tested, a difference of 1.5 % in the time of one of them is found in 4 such studies of 5.
 

@@ -253,8 +253,8 @@ mod tests {
         one URL at a time        not tested       not tested        not tested        not tested    8.33 s                22.4 ms     3/3
 
         time: start (from the first fork until all fetchers are ready) and makespan (until the last URL is done). CPU: after the start. Figures are medians of the
-        trials; ★ is the best of its column. Ratios are geometric means of those in each block. less, more: proven; relevant: surely by more than the margin;
-        negligible: surely by less. p50, p99: half and 99 in 100 of all URLs took no longer. trials: used/run.
+        trials; ★ is the best of its column. Ratios are geometric means of those in each block. less, more: proven; a ? where that is all; relevant: surely by more than
+        the margin; negligible: surely by less. p50, p99: half and 99 in 100 of all URLs took no longer. trials: used/run.
 
         What the blog post claimed of Python's asyncio (here async), ThreadPoolExecutor (threads) and multiprocessing (Nxsequential):
         • One event loop needs no context switches: not borne out. async:32 switches 671 times per 1,000 URLs, 5.4× fewer switches than threads:32 (3,609), but not

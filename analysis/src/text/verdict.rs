@@ -9,6 +9,7 @@ use crate::{
         answers::{Answers, ArmAnswers, Finding, amount, figure, margin_text, named, takes},
         counted, ends_in_brackets,
         failures::failures,
+        open_loop::{OpenLoop, open_loop},
         words::listed,
     },
 };
@@ -38,6 +39,10 @@ pub(crate) fn verdict(study: &Study) -> Vec<String> {
     match answers.arms.as_slice() {
         [] => sentences.push(nothing(study)),
         [alone] => sentences.push(only(alone)),
+        _ if study.manifest.rate_per_s.is_some() => {
+            sentences.extend(told.at_a_fixed_rate());
+            sentences.extend(told.price());
+        }
         _ if told.tested() => {
             sentences.push(told.time());
             sentences.extend(told.price());
@@ -193,7 +198,8 @@ impl<'a> Headline<'a> {
                 format!("{} ({ratio}, {ends})", arm.name())
             });
             let open = listed(&open.collect::<Vec<_>>());
-            clauses.push(format!("whether {open} differs cannot be told"));
+            let verb = if standing.open.len() == 1 { "differs" } else { "differ" };
+            clauses.push(format!("whether {open} {verb} cannot be told"));
         }
         clauses.extend(untested(&standing.untested));
         capital(&format!("{}.", clauses.join("; ")))
@@ -203,7 +209,7 @@ impl<'a> Headline<'a> {
     fn level(&self, standing: &Standing<'_>, baseline: &ArmAnswers<'_>) -> String {
         let slots = baseline.arm().slots();
         let alike = |arm: &&ArmAnswers<'_>| arm.arm().slots() == slots;
-        let all_alike = self.answers.others().filter(|arm| alike(&arm)).count();
+        let all_alike = self.answers.others().filter(|arm| alike(arm)).count();
         let level = &standing.level;
         let (margin, time) = (margin_text(self.margin), baseline.took());
         let name = baseline.name();
@@ -219,6 +225,26 @@ impl<'a> Headline<'a> {
             let verb = if names.len() == 1 { "takes" } else { "take" };
             format!("{} {verb} as long as {name}, {time} (within {margin})", listed(&names))
         }
+    }
+
+    /// At a fixed rate an arm that keeps up takes as long as the rate lets it: what differs is how
+    /// soon after its intended start a URL ends.
+    fn at_a_fixed_rate(&self) -> Option<String> {
+        let rate = format::rate(self.study.manifest.rate_per_s?);
+        let arms = open_loop(self.study);
+        let of = |arm: &OpenLoop<'_>| arm.corrected_p99_s;
+        let mut known: Vec<(f64, &str)> = arms
+            .iter()
+            .filter(|arm| self.answers.arms.iter().any(|one| one.name() == arm.arm))
+            .filter_map(|arm| Some((of(arm)?, arm.arm)))
+            .collect();
+        known.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let ((least, quick), (most, slow)) = (known.first()?, known.last()?);
+        let (least, most) = (format::duration(*least), format::duration(*most));
+        Some(format!(
+            "At {rate} URLs/s in all, 99 in 100 URLs ended within {least} of their intended start under {quick}, \
+             and within {most} under {slow}."
+        ))
     }
 
     /// The order of the medians, where there were too few blocks for a test.
@@ -512,6 +538,19 @@ mod tests {
     }
 
     #[test]
+    fn at_a_fixed_rate_latencies_are_told_not_times() {
+        let mut study = StudyBuilder::new().arms(&["async:32", "threads:32"]).blocks(6).build();
+        study.manifest.rate_per_s = Some(2_000.0);
+        for trial in &mut study.trials {
+            let p99 = if trial.arm == "threads:32" { 0.12 } else { 0.02 };
+            trial.sojourn_s =
+                Some(crate::record::Percentiles { p99: Some(p99), ..Default::default() });
+        }
+        insta::assert_snapshot!(verdict(&study)[0], @"At 2,000 URLs/s in all, 99 in 100 URLs ended within 20.0 ms of their intended start under async:32, and within 120 ms under threads:32.");
+        assert!(!said(&study).contains("Waiting for the server"));
+    }
+
+    #[test]
     fn nothing_to_compare() {
         let alone = StudyBuilder::new().arms(&["async:32"]).build();
         insta::assert_snapshot!(said(&alone), @r#"
@@ -641,12 +680,12 @@ mod tests {
         const ARMS: [&str; 4] = ["async:8", "threads:8", "8xsequential", "2xasync:4"];
         const FACTORS: [f64; 7] = [1.0, 1.0, 1.0, 0.8, 1.03, 1.3, 4.0];
         let mut kinds = [0; 4];
-        for seed in 0..8_u64 {
-            let pick = |shift: u64| (seed * 31 + shift * 17 + seed / 7 * shift) as usize;
+        for seed in 0..8 {
+            let pick = |shift: usize| seed * 31 + shift * 17 + seed / 7 * shift;
             let mut builder = StudyBuilder::new()
                 .arms(&ARMS)
                 .urls(120)
-                .seed(seed)
+                .seed(seed as u64)
                 .noise([0.002, 0.02, 0.15][pick(5) % 3])
                 .blocks([6, 8, 10][pick(6) % 3]);
             for (arm, shift) in ARMS.iter().zip(1..) {
