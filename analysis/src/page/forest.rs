@@ -60,7 +60,7 @@ pub(super) fn forest(view: &StudyView<'_>) -> Markup {
     let cut = plots.iter().any(|(_, _, axis)| axis.panels.len() > 1);
     let caption = html! { p.caption {
         "A big mark is an arm's figure divided by that of " b { (baseline.name()) }
-        ", the bar an interval that holds for all of these together with 95 % confidence, a dot one block. Further left is less. Where a bar crosses the dashed line, the trials do not tell less from more."
+        ", the bar an interval that holds for all tested arms and outcomes together with 95 % confidence (where an arm was not tested, for that alone), a dot one block. Further left is less. Where a bar crosses the dashed line, the trials do not tell less from more."
         @if margin > 0.0 {
             " Within the shaded band (" (trimmed(margin * 100.0)) " %) a difference is negligible, beyond it relevant."
         }
