@@ -19,11 +19,11 @@ pub(super) fn details(view: &StudyView<'_>) -> Markup {
     let study = view.study;
     html! {
         details { summary { "Method: how the comparisons were made" } (method(study)) }
-        @if !study.trials.is_empty() {
+        @if !study.is_map() {
             details { summary { "Comparisons: every measure against " (study.manifest.baseline) } (comparisons(view)) }
         }
         details { summary { "Manifest: under which conditions" } (manifest(study)) }
-        @if !study.trials.is_empty() {
+        @if !study.is_map() {
             details { summary { "All trials, " (format::count(study.trials.len() as u64)) " of them" } (trials(study)) }
         }
     }
