@@ -8,7 +8,7 @@ use statrs::distribution::{ContinuousCDF as _, Normal};
 
 use crate::{
     record::Interval,
-    statistics::{CONFIDENCE, Sample, quantile},
+    statistics::{BlockRatios, CONFIDENCE, quantile},
 };
 
 /// Resampled studies. Their 25 outermost on either side make a 95 % interval.
@@ -44,8 +44,8 @@ impl Rows {
     }
 
     /// Log ratios of one arm to another, by block.
-    pub(crate) fn ratio(&self, arm: usize, to: usize) -> Sample {
-        Sample::new(self.0.iter().map(|row| row[arm] - row[to]).collect())
+    pub(crate) fn ratio(&self, arm: usize, to: usize) -> BlockRatios {
+        (0..).zip(&self.0).map(|(block, row)| (block, row[arm] - row[to])).collect()
     }
 
     /// Standard deviation of one trial's throughput, as a share, after what

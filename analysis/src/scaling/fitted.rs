@@ -14,7 +14,7 @@ use crate::{
         curve::{Curve, name},
         least_squares::{Point, squares},
     },
-    statistics::{ALPHA, CONFIDENCE},
+    statistics::{BLOCKS_NEEDED, BlockRatios, CONFIDENCE, Family, Sample},
     text::{ends_in_brackets, listed},
 };
 
@@ -27,8 +27,6 @@ const AIC_CLEAR: f64 = 2.0;
 const CURVE_STEPS: u32 = 40;
 /// A curve that misses the points with a smaller probability fits badly.
 const POOR_FIT: f64 = 0.01;
-/// With fewer blocks no sign-flip test's p-value is below α.
-const BLOCKS_TESTED: usize = 6;
 /// Throughputs are never known better than this, as a share: keeps weights finite.
 const NOISE_MIN: f64 = 1e-6;
 
@@ -140,9 +138,9 @@ impl Fitted {
     /// That an arm with more than the fastest is slower, if it is, and a sentence about what the
     /// largest brings.
     fn beyond_the_best(&self, rows: &Rows, margin: f64) -> (Option<String>, String) {
-        if rows.len() < BLOCKS_TESTED {
+        if rows.len() < BLOCKS_NEEDED as usize {
             let text = format!(
-                "Whether more brings less was not tested: that needs {BLOCKS_TESTED} blocks."
+                "Whether more brings less was not tested: that needs {BLOCKS_NEEDED} blocks."
             );
             return (None, text);
         }
@@ -150,14 +148,15 @@ impl Fitted {
         let last = means.len() - 1;
         let best = (0..=last).max_by(|a, b| means[*a].total_cmp(&means[*b])).unwrap_or(last);
         let share = |ratio: f64| format::percent((ratio - 1.0).abs());
-        // Each arm beyond the best is one more chance to be wrong (Bonferroni).
-        let slower = (best + 1..=last).find_map(|arm| {
-            let sample = rows.ratio(arm, best);
-            (sample.p_value() < ALPHA / (last - best) as f64).then(|| {
+        // Each arm beyond the best is one more chance to be wrong: they are one family.
+        let beyond: Vec<BlockRatios> = (best + 1..=last).map(|arm| rows.ratio(arm, best)).collect();
+        let mut judged = (best + 1..).zip(Family::new(&beyond).judgements());
+        let slower = judged.find_map(|(arm, judgement)| {
+            judgement.called().then(|| {
                 format!(
                     "{} brings {} less than {}",
                     amount(self.ns[arm]),
-                    share(sample.mean().exp()),
+                    share(judgement.mean.exp()),
                     amount(self.ns[best])
                 )
             })
@@ -170,15 +169,15 @@ impl Fitted {
             return (Some(slower), text);
         }
         let (from, to) = (amount(self.ns[last - 1]), amount(self.ns[last]));
-        let sample = rows.ratio(last, last - 1);
-        let step = sample.exp_interval(CONFIDENCE);
+        let ratios = rows.ratio(last, last - 1);
+        let step = Sample::from(&ratios).exp_interval(CONFIDENCE);
         let inside = |end: Option<f64>| end.is_some_and(|end| (end - 1.0).abs() <= margin);
         let text = if inside(step.low) && inside(step.high) {
             format!(
                 "Throughput levels off: {to} and {from} bring the same, within {}.",
                 format::percent(margin)
             )
-        } else if sample.p_value() < ALPHA && step.value > 1.0 {
+        } else if step.value > 1.0 && Family::new(&[ratios]).judgements()[0].called() {
             format!(
                 "Throughput still rises: {to} brings {} what {from} does.",
                 format::ratio(step.value)

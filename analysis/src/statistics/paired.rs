@@ -72,12 +72,6 @@ impl Sample {
         Interval { value, low: half.map(|half| value - half), high: half.map(|half| value + half) }
     }
 
-    /// The exact sign-flip test's p-value.
-    pub(crate) fn p_value(&self) -> f64 {
-        let ratios = (0..).zip(self.0.iter().copied()).collect();
-        crate::statistics::Family::new(&[ratios]).judgements().first().map_or(1.0, |j| j.p_value)
-    }
-
     /// Geometric mean and interval of what these are the logarithms of.
     pub(crate) fn exp_interval(&self, confidence: f64) -> Interval {
         let log = self.interval(confidence);
