@@ -15,7 +15,6 @@ use crate::{
 
 const NAME: &str = "coordinator";
 
-/// Prints a shell's completions.
 pub(crate) fn completions(shell: Shell) -> Result<CommandExit, Failure> {
     let mut script = Vec::new();
     generate(shell, &mut CommandLine::command(), NAME, &mut script);

@@ -9,7 +9,7 @@ use crate::{
         ReportArgs,
         exit::{CommandExit, Failure},
     },
-    client,
+    client::Coordinator,
     settings::margin,
     study::store::{self, Store},
     terminal::print,
@@ -42,7 +42,7 @@ pub(crate) async fn run(args: &ReportArgs) -> Result<CommandExit, Failure> {
 async fn find(args: &ReportArgs, path: &Path) -> Result<(Study, Option<Store>), Failure> {
     match (&args.coordinator, path.to_str()) {
         (Some(url), Some(name)) if !path.exists() => {
-            let study = client::read_study(url, &args.access, name).await?;
+            let study = Coordinator::new(url, &args.access)?.read_study(name).await?;
             Ok((study, None))
         }
         _ => store::load(path).map(|(study, store)| (study, Some(store))).map_err(Failure::usage),

@@ -111,10 +111,6 @@ impl IdSet {
 
     /// A set of ids below `total` of its bits; `None` if the bytes are too few or
     /// too many, or hold an id beyond the total.
-    ///
-    /// # Errors
-    ///
-    /// That of a byte.
     pub fn from_bytes<E>(
         total: u64,
         bytes: impl IntoIterator<Item = Result<u8, E>>,

@@ -49,7 +49,6 @@ impl ExitReason {
         std::process::exit(self.code().into())
     }
 
-    /// In the worker's log.
     pub(crate) fn report(&self) {
         eprintln!("fetcher: {self}");
     }

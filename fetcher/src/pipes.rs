@@ -37,7 +37,6 @@ impl Pipes {
         })
     }
 
-    /// The next instruction that has arrived, if one has.
     pub(crate) fn next(&mut self) -> Result<Option<Instruction>, ExitReason> {
         Ok(self.instructions.next()?)
     }

@@ -1,9 +1,11 @@
 //! What a URL can ask the origin to do. docs/origin.md is the reference.
 
+use clap::ValueEnum;
+
 use crate::spec::{Delay, Size};
 
 /// What one URL asks for, checked.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Behaviour<'q> {
     /// The response is held back this long.
     pub(crate) delay: Option<Delay>,
@@ -20,7 +22,6 @@ pub(crate) struct Behaviour<'q> {
     pub(crate) fill: Fill,
     /// Where the client is sent instead.
     pub(crate) redirect: Option<Redirect<'q>>,
-    /// Extra header fields.
     pub(crate) headers: u32,
     /// Length of one more header field's value, in bytes.
     pub(crate) header_size: Option<u64>,
@@ -48,13 +49,11 @@ impl Behaviour<'_> {
 }
 
 /// How a body's end is told (RFC 9112, section 6.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// `Content-Length`.
+    #[default]
     Length,
-    /// `Transfer-Encoding: chunked`.
     Chunked,
-    /// The connection's end.
     Close,
 }
 
@@ -66,9 +65,10 @@ pub(crate) enum BodyCoding {
     Zstd,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Fill {
     /// A line of text, over and over.
+    #[default]
     Text,
     /// Zeros, which every coding shrinks most.
     Zeros,
@@ -96,11 +96,9 @@ pub(crate) enum SendPace {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The response ends early.
     Cut(Stage, CutKind),
     /// `Content-Length` is not what is sent.
     LengthLie(Lie),
-    /// The chunked coding is broken.
     BadChunk(BadChunk),
     /// The head is none, or a dangerous one.
     BadHead(BadHead),
@@ -112,9 +110,8 @@ pub(crate) enum Fault {
 }
 
 /// How far a response gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Stage {
-    /// No byte is sent.
     Before,
     /// Half of the head is sent.
     InHead,
@@ -122,7 +119,6 @@ pub(crate) enum Stage {
     AfterHead,
     /// The head and half of the body are sent.
     InBody,
-    /// The whole response is sent.
     After,
 }
 
@@ -136,7 +132,7 @@ pub(crate) enum CutKind {
     Close,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Lie {
     /// It is half of what is sent.
     Short,
@@ -144,27 +140,23 @@ pub(crate) enum Lie {
     Long,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BadChunk {
     /// The size is no hexadecimal number.
     Size,
     /// The size does not fit into 64 bits.
     Huge,
-    /// No line end follows the data.
     NoCrlf,
     /// A size line that never ends.
     Endless,
-    /// Trailers that never end.
     Trailers,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BadHead {
-    /// No HTTP at all.
     Garbage,
     /// HTTP/0.9: a body without a head.
     None,
-    /// A NUL within a header value.
     Nul,
     /// Another control character within a header value.
     Control,
@@ -173,6 +165,7 @@ pub(crate) enum BadHead {
     /// Two `Content-Length` fields that differ.
     TwoLengths,
     /// A field name with a space before the colon.
+    #[value(name = "space")]
     SpaceInName,
     /// Another protocol, unasked.
     Switch,

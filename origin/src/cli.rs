@@ -5,7 +5,6 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     num::NonZeroUsize,
-    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     process::ExitCode,
     time::Duration,
@@ -13,7 +12,7 @@ use std::{
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{server::OriginServer, spec::Delay, thread::ServerSettings, watch::watch};
+use crate::{server::OriginServer, spec::Delay, thread::ServerSettings};
 
 const AFTER_HELP: &str = "\
 Every path answers; the query says how. Without a query: status 200, 64 bytes.
@@ -179,30 +178,9 @@ fn serve(origin: &OriginServer, exit_with_stdin: bool) -> io::Result<()> {
     })
 }
 
-/// Waits for the end of standard input. It is read only when there is something to read, so that it
-/// need not be made non-blocking, which would change it for the processes that share it.
+/// Waits for the end of standard input, on a thread that the process's end may leave behind.
 async fn stdin_ends() -> io::Result<()> {
-    let stdin = io::stdin().as_fd().try_clone_to_owned()?;
-    let mut scratch = [0; 4096];
-    // A file or the null device cannot be watched: it has no other end, and reading it never waits.
-    let Ok(watched) = watch(stdin) else {
-        return Ok(());
-    };
-    loop {
-        let mut ready = watched.readable().await?;
-        if !has_input(watched.get_ref())? {
-            ready.clear_ready();
-            continue;
-        }
-        if rustix::io::read(watched.get_ref(), &mut scratch)? == 0 {
-            return Ok(());
-        }
-    }
-}
-
-/// Whether a read would not wait.
-fn has_input(fd: &OwnedFd) -> io::Result<bool> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut fds = [PollFd::new(fd, PollFlags::IN)];
-    Ok(poll(&mut fds, Some(&Timespec::default()))? > 0)
+    let (tell, ended) = tokio::sync::oneshot::channel();
+    std::thread::spawn(|| tell.send(io::copy(&mut io::stdin(), &mut io::sink()).map(drop)));
+    ended.await.unwrap_or(Ok(()))
 }

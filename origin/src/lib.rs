@@ -45,5 +45,4 @@ pub use cli::{OriginArgs, run};
 pub use server::{OriginServer, ServerError};
 pub use stats::Stats;
 pub use thread::ServerSettings;
-pub use tls::TlsError;
 pub use url_list::{BUILTIN_DELAY_MEAN, UrlsArgs, builtin, builtin_at_once, run_urls};

@@ -5,7 +5,6 @@ use std::time::Duration;
 /// Longest request head (request line and header section), in bytes. A URL
 /// may have 16 KiB; the rest is for header fields.
 pub(crate) const REQUEST_HEAD_MAX_BYTES: usize = 32 * 1024;
-/// Most header fields in one request.
 pub(crate) const REQUEST_HEADERS_MAX: usize = 100;
 /// Largest request body that is read and thrown away.
 pub(crate) const REQUEST_BODY_MAX_BYTES: u64 = 1024 * 1024;
@@ -15,7 +14,6 @@ pub(crate) const READ_BUFFER_BYTES: usize = 1024;
 pub(crate) const CONNECTIONS_MAX: usize = 65_536;
 /// Connections that the kernel holds until they are accepted (`net.core.somaxconn` may lower it).
 pub(crate) const BACKLOG: i32 = 4096;
-/// Most threads that serve.
 pub(crate) const THREADS_MAX: usize = 256;
 
 /// Size of a body when the URL names none.
@@ -26,7 +24,6 @@ pub(crate) const SIZE_MAX_BYTES: u64 = 1024 * 1024 * 1024;
 pub(crate) const DELAY_MAX: Duration = Duration::from_secs(60);
 /// Largest sigma of a lognormal delay.
 pub(crate) const SIGMA_MAX: f64 = 4.0;
-/// Most redirects in one chain.
 pub(crate) const REDIRECTS_MAX: u32 = 1000;
 /// Most extra header fields, interim responses, and visits to a URL that
 /// `busy` can ask to be turned away.

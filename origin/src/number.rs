@@ -10,7 +10,6 @@ pub(crate) fn to_usize(length: u64) -> usize {
     usize::try_from(length).expect("a length in memory fits")
 }
 
-/// A whole number: digits only.
 pub(crate) fn whole(text: &str) -> Option<u64> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()

@@ -5,17 +5,18 @@
 
 use std::{io::Write, ops::RangeInclusive, str::FromStr};
 
+use clap::ValueEnum;
+
 use crate::{
     behaviour::{
         BadChunk, BadHead, Behaviour, BodyCoding, CutKind, Fault, Fill, Framing, Lie, Redirect,
         SendPace, Stage,
     },
     limits::{
-        HEADER_LINE_MAX_BYTES, REDIRECTS_MAX, REPEATS_MAX, RETRY_AFTER_MAX_S, SIZE_DEFAULT_BYTES,
-        SLOW_MAX_BYTES_PER_S,
+        HEADER_LINE_MAX_BYTES, REDIRECTS_MAX, REPEATS_MAX, RETRY_AFTER_MAX_S, SLOW_MAX_BYTES_PER_S,
     },
     number::whole,
-    spec::{Delay, Size, SpecError, bytes, echo},
+    spec::{SpecError, bytes, echo},
 };
 
 /// A query that asks for nothing that the origin knows. Values are shortened.
@@ -40,134 +41,62 @@ const NAMES: [&str; 29] = [
 
 /// Reads a query, the part of a URL after the question mark; empty asks for nothing special.
 pub(crate) fn parse(query: &str) -> Result<Behaviour<'_>, QueryError> {
-    let mut slots = Slots::default();
-    for parameter in parameters(query) {
-        let given = parameter.split_once('=');
-        slots.take(Parameter {
-            name: given.map_or(parameter, |(name, _)| name),
-            value: given.map(|(_, value)| value),
-        })?;
+    let mut asked = Behaviour { status: 200, ..Behaviour::default() };
+    for (index, parameter) in parameters(query).map(Parameter::new).enumerate() {
+        parameter.read(&mut asked)?;
+        let mut earlier = parameters(query).take(index).map(Parameter::new);
+        if let Some(first) = earlier.find(|earlier| earlier.sets() == parameter.sets()) {
+            return Err(conflict(first.name, parameter.name));
+        }
     }
-    slots.checked()
+    check(&asked, query)?;
+    if asked.busy.is_some() && setter(query, "status").is_none() {
+        asked.status = 503;
+    }
+    Ok(asked)
 }
 
 fn parameters(query: &str) -> impl Iterator<Item = &str> {
     query.split('&').filter(|part| !part.is_empty())
 }
 
-/// A value together with the parameter that set it.
-type GivenBy<'q, T> = Option<(&'q str, T)>;
-
-/// What has been read so far. Slots that several parameters share keep the
-/// one that set them, so that a conflict can name both.
-#[derive(Default)]
-struct Slots<'q> {
-    delay: GivenBy<'q, Delay>,
-    size: GivenBy<'q, Size>,
-    status: GivenBy<'q, u16>,
-    retry_after_s: GivenBy<'q, u32>,
-    busy: GivenBy<'q, u32>,
-    framing: GivenBy<'q, Framing>,
-    coding: GivenBy<'q, BodyCoding>,
-    fill: GivenBy<'q, Fill>,
-    redirect: GivenBy<'q, Redirect<'q>>,
-    headers: GivenBy<'q, u32>,
-    header_size: GivenBy<'q, u64>,
-    interim: GivenBy<'q, u32>,
-    pace: GivenBy<'q, SendPace>,
-    idle_close: GivenBy<'q, ()>,
-    fault: GivenBy<'q, Fault>,
-    if_reused: GivenBy<'q, ()>,
+/// The name of the parameter that sets this.
+fn setter<'q>(query: &'q str, what: &str) -> Option<&'q str> {
+    let mut given = parameters(query).map(Parameter::new);
+    given.find(|parameter| parameter.sets() == what).map(|parameter| parameter.name)
 }
 
-impl<'q> Slots<'q> {
-    fn take(&mut self, p: Parameter<'q>) -> Result<(), QueryError> {
-        match p.name {
-            "delay" => p.set(&mut self.delay, p.spec()?),
-            "size" => p.set(&mut self.size, p.spec()?),
-            "status" => p.set(&mut self.status, p.status()?),
-            "retry-after" => p.set(&mut self.retry_after_s, p.retry_after()?),
-            "busy" => p.set(&mut self.busy, p.count()?),
-            "chunked" => p.set(&mut self.framing, p.flag(Framing::Chunked)?),
-            "close" => p.set(&mut self.framing, p.flag(Framing::Close)?),
-            "gzip" => p.set(&mut self.coding, p.flag(BodyCoding::Gzip)?),
-            "br" => p.set(&mut self.coding, p.flag(BodyCoding::Brotli)?),
-            "zstd" => p.set(&mut self.coding, p.flag(BodyCoding::Zstd)?),
-            "bomb" => p.set(&mut self.fill, p.flag(Fill::Zeros)?),
-            "redirect" => p.set(&mut self.redirect, p.redirect()?),
-            "redirect-to" => p.set(&mut self.redirect, p.redirect_to()?),
-            "idle-close" => p.set(&mut self.idle_close, p.flag(())?),
-            "slow" => p.set(&mut self.pace, SendPace::SlowBody(p.rate()?)),
-            "slow-head" => p.set(&mut self.pace, SendPace::Slow(p.rate()?)),
-            "split" => p.set(&mut self.pace, p.flag(SendPace::Split)?),
-            "interim" => p.set(&mut self.interim, p.count()?),
-            "headers" => p.set(&mut self.headers, p.count()?),
-            "header-size" => p.set(&mut self.header_size, p.header_size()?),
-            "stall" => p.set(&mut self.fault, p.cut(Stage::AfterHead, CutKind::Stall)?),
-            "reset" => p.set(&mut self.fault, p.cut(Stage::Before, CutKind::Reset)?),
-            "truncate" => p.set(&mut self.fault, p.cut(Stage::InBody, CutKind::Close)?),
-            "length-lie" => p.set(&mut self.fault, p.length_lie()?),
-            "bad-chunk" => p.set(&mut self.fault, p.bad_chunk()?),
-            "bad-head" => p.set(&mut self.fault, p.bad_head()?),
-            "endless" => p.set(&mut self.fault, p.endless()?),
-            "extra" => p.set(&mut self.fault, p.flag(Fault::Extra)?),
-            "if-reused" => p.set(&mut self.if_reused, p.flag(())?),
-            unknown => Err(QueryError::Unknown(echo(unknown))),
+/// Refuses what makes no sense together.
+fn check(asked: &Behaviour<'_>, query: &str) -> Result<(), QueryError> {
+    let exclude = |first, second| {
+        let name = |what| setter(query, what).unwrap_or_default();
+        Err(conflict(name(first), name(second)))
+    };
+    let framing_fits = match asked.fault {
+        Some(Fault::LengthLie(_) | Fault::BadHead(BadHead::TwoLengths)) => {
+            asked.framing == Framing::Length
         }
+        Some(Fault::BadChunk(_)) => asked.framing != Framing::Close,
+        _ => true,
+    };
+    let ends_plain = matches!(asked.fault, Some(Fault::BadChunk(_) | Fault::EndlessBody));
+    if !framing_fits {
+        exclude("framing", "fault")
+    } else if asked.coding.is_some() && ends_plain {
+        exclude("coding", "fault")
+    } else if asked.fill == Fill::Zeros && asked.coding.is_none() {
+        Err(QueryError::Parameter("bomb needs gzip, br or zstd beside it".to_owned()))
+    } else if asked.idle_close && asked.framing == Framing::Close {
+        exclude("idle-close", "framing")
+    } else {
+        Ok(())
     }
-
-    /// Refuses what makes no sense together.
-    fn checked(self) -> Result<Behaviour<'q>, QueryError> {
-        if let (Some((first, framing)), Some((second, fault))) = (self.framing, self.fault) {
-            let sensible = match fault {
-                Fault::LengthLie(_) | Fault::BadHead(BadHead::TwoLengths) => false,
-                Fault::BadChunk(_) => framing == Framing::Chunked,
-                _ => true,
-            };
-            if !sensible {
-                return Err(conflict(first, second));
-            }
-        }
-        if let (Some((first, _)), Some((second, fault))) = (self.coding, self.fault)
-            && matches!(fault, Fault::BadChunk(_) | Fault::EndlessBody)
-        {
-            return Err(conflict(first, second));
-        }
-        if self.fill.is_some() && self.coding.is_none() {
-            let flaw = "bomb needs gzip, br or zstd beside it".to_owned();
-            return Err(QueryError::Parameter(flaw));
-        }
-        if let (Some((first, ())), Some((second, Framing::Close))) = (self.idle_close, self.framing)
-        {
-            return Err(conflict(first, second));
-        }
-        let usual_status = if self.busy.is_some() { 503 } else { 200 };
-        Ok(Behaviour {
-            delay: value(self.delay),
-            size: value(self.size).unwrap_or(Size::Fixed(SIZE_DEFAULT_BYTES)),
-            status: value(self.status).unwrap_or(usual_status),
-            retry_after_s: value(self.retry_after_s),
-            busy: value(self.busy),
-            framing: value(self.framing).unwrap_or(Framing::Length),
-            coding: value(self.coding),
-            fill: value(self.fill).unwrap_or(Fill::Text),
-            redirect: value(self.redirect),
-            headers: value(self.headers).unwrap_or(0),
-            header_size: value(self.header_size),
-            interim: value(self.interim).unwrap_or(0),
-            pace: value(self.pace),
-            idle_close: self.idle_close.is_some(),
-            fault: value(self.fault),
-            if_reused: self.if_reused.is_some(),
-        })
-    }
-}
-
-fn value<T>(slot: GivenBy<'_, T>) -> Option<T> {
-    slot.map(|(_, value)| value)
 }
 
 fn conflict(first: &str, second: &str) -> QueryError {
+    if first == second {
+        return QueryError::Parameter(format!("{first} is given twice"));
+    }
     QueryError::Conflict { first: first.to_owned(), second: second.to_owned() }
 }
 
@@ -179,16 +108,80 @@ struct Parameter<'q> {
 }
 
 impl<'q> Parameter<'q> {
-    fn set<T>(self, slot: &mut GivenBy<'q, T>, value: T) -> Result<(), QueryError> {
-        match *slot {
-            Some((first, _)) if first == self.name => {
-                Err(QueryError::Parameter(format!("{first} is given twice")))
+    fn new(text: &'q str) -> Self {
+        let given = text.split_once('=');
+        Self { name: given.map_or(text, |(name, _)| name), value: given.map(|(_, value)| value) }
+    }
+
+    /// What it sets: parameters that set the same exclude each other.
+    fn sets(self) -> &'q str {
+        match self.name {
+            "chunked" | "close" => "framing",
+            "gzip" | "br" | "zstd" => "coding",
+            "redirect" | "redirect-to" => "redirect",
+            "slow" | "slow-head" | "split" => "pace",
+            "stall" | "reset" | "truncate" | "length-lie" | "bad-chunk" | "bad-head"
+            | "endless" | "extra" => "fault",
+            own => own,
+        }
+    }
+
+    fn read(self, asked: &mut Behaviour<'q>) -> Result<(), QueryError> {
+        const RATE: &str = "bytes a second, from 1 to 10000000";
+        match self.name {
+            "delay" => asked.delay = Some(self.spec()?),
+            "size" => asked.size = self.spec()?,
+            "status" => {
+                let status = self.number(200..=599, "a status from 200 to 599")?;
+                asked.status = u16::try_from(status).expect("at most 599");
             }
-            Some((first, _)) => Err(conflict(first, self.name)),
-            None => {
-                *slot = Some((self.name, value));
-                Ok(())
+            "retry-after" => {
+                let seconds = self.number(0..=RETRY_AFTER_MAX_S, "seconds, at most 86400")?;
+                asked.retry_after_s = Some(seconds);
             }
+            "busy" => asked.busy = Some(self.count()?),
+            "chunked" => asked.framing = self.flag(Framing::Chunked)?,
+            "close" => asked.framing = self.flag(Framing::Close)?,
+            "gzip" => asked.coding = Some(self.flag(BodyCoding::Gzip)?),
+            "br" => asked.coding = Some(self.flag(BodyCoding::Brotli)?),
+            "zstd" => asked.coding = Some(self.flag(BodyCoding::Zstd)?),
+            "bomb" => asked.fill = self.flag(Fill::Zeros)?,
+            "redirect" => asked.redirect = Some(self.redirect()?),
+            "redirect-to" => asked.redirect = Some(self.redirect_to()?),
+            "idle-close" => asked.idle_close = self.flag(true)?,
+            "slow" => {
+                let rate = self.number(1..=SLOW_MAX_BYTES_PER_S, RATE)?;
+                asked.pace = Some(SendPace::SlowBody(rate));
+            }
+            "slow-head" => {
+                let rate = self.number(1..=SLOW_MAX_BYTES_PER_S, RATE)?;
+                asked.pace = Some(SendPace::Slow(rate));
+            }
+            "split" => asked.pace = Some(self.flag(SendPace::Split)?),
+            "interim" => asked.interim = self.count()?,
+            "headers" => asked.headers = self.count()?,
+            "header-size" => asked.header_size = Some(self.header_size()?),
+            "if-reused" => asked.if_reused = self.flag(true)?,
+            _ => asked.fault = Some(self.fault()?),
+        }
+        Ok(())
+    }
+
+    fn fault(self) -> Result<Fault, QueryError> {
+        match self.name {
+            "stall" => self.cut(Stage::AfterHead, CutKind::Stall),
+            "reset" => self.cut(Stage::Before, CutKind::Reset),
+            "truncate" => self.cut(Stage::InBody, CutKind::Close),
+            "length-lie" => self.one_of(Lie::Short).map(Fault::LengthLie),
+            "bad-chunk" => self.one_of(BadChunk::Size).map(Fault::BadChunk),
+            "bad-head" => self.one_of(BadHead::Garbage).map(Fault::BadHead),
+            "endless" => match self.value {
+                None | Some("body") => Ok(Fault::EndlessBody),
+                Some("head") => Ok(Fault::EndlessHead),
+                Some(other) => Err(self.bad(other, "body or head")),
+            },
+            "extra" => self.flag(Fault::Extra),
+            unknown => Err(QueryError::Unknown(echo(unknown))),
         }
     }
 
@@ -203,10 +196,7 @@ impl<'q> Parameter<'q> {
     }
 
     fn flag<T>(self, meaning: T) -> Result<T, QueryError> {
-        match self.value {
-            None => Ok(meaning),
-            Some(value) => Err(self.bad(value, "no value")),
-        }
+        self.value.map_or(Ok(meaning), |value| Err(self.bad(value, "no value")))
     }
 
     fn spec<T: FromStr<Err = SpecError>>(self) -> Result<T, QueryError> {
@@ -222,22 +212,8 @@ impl<'q> Parameter<'q> {
             .ok_or_else(|| self.bad(text, forms))
     }
 
-    fn status(self) -> Result<u16, QueryError> {
-        let status = self.number(200..=599, "a status from 200 to 599")?;
-        Ok(u16::try_from(status).expect("at most 599"))
-    }
-
-    fn retry_after(self) -> Result<u32, QueryError> {
-        self.number(0..=RETRY_AFTER_MAX_S, "seconds, at most 86400")
-    }
-
     fn count(self) -> Result<u32, QueryError> {
         self.number(1..=REPEATS_MAX, "a count up to 1000000")
-    }
-
-    fn rate(self) -> Result<u32, QueryError> {
-        const FORMS: &str = "bytes a second, from 1 to 10000000";
-        self.number(1..=SLOW_MAX_BYTES_PER_S, FORMS)
     }
 
     fn header_size(self) -> Result<u64, QueryError> {
@@ -267,71 +243,20 @@ impl<'q> Parameter<'q> {
         }
     }
 
-    /// One of the `choices`, or `default` without a value.
-    fn one_of<T: Copy>(
-        self,
-        default: T,
-        forms: &str,
-        choices: &[(&str, T)],
-    ) -> Result<T, QueryError> {
+    fn cut(self, default: Stage, kind: CutKind) -> Result<Fault, QueryError> {
+        Ok(Fault::Cut(self.one_of(default)?, kind))
+    }
+
+    /// One of the variants by its name, or `default` without a value.
+    fn one_of<T: ValueEnum>(self, default: T) -> Result<T, QueryError> {
         let Some(value) = self.value else {
             return Ok(default);
         };
-        match choices.iter().find(|(choice, _)| *choice == value) {
-            Some(&(_, meaning)) => Ok(meaning),
-            None => Err(self.bad(value, forms)),
-        }
-    }
-
-    fn cut(self, default: Stage, kind: CutKind) -> Result<Fault, QueryError> {
-        const STAGES: &[(&str, Stage)] = &[
-            ("before", Stage::Before),
-            ("in-head", Stage::InHead),
-            ("after-head", Stage::AfterHead),
-            ("in-body", Stage::InBody),
-            ("after", Stage::After),
-        ];
-        const FORMS: &str = "before, in-head, after-head, in-body or after";
-        Ok(Fault::Cut(self.one_of(default, FORMS, STAGES)?, kind))
-    }
-
-    fn length_lie(self) -> Result<Fault, QueryError> {
-        const LIES: &[(&str, Lie)] = &[("short", Lie::Short), ("long", Lie::Long)];
-        let lie = self.one_of(Lie::Short, "short or long", LIES)?;
-        Ok(Fault::LengthLie(lie))
-    }
-
-    fn bad_chunk(self) -> Result<Fault, QueryError> {
-        const CHUNKS: &[(&str, BadChunk)] = &[
-            ("size", BadChunk::Size),
-            ("huge", BadChunk::Huge),
-            ("no-crlf", BadChunk::NoCrlf),
-            ("endless", BadChunk::Endless),
-            ("trailers", BadChunk::Trailers),
-        ];
-        const FORMS: &str = "size, huge, no-crlf, endless or trailers";
-        self.one_of(BadChunk::Size, FORMS, CHUNKS).map(Fault::BadChunk)
-    }
-
-    fn bad_head(self) -> Result<Fault, QueryError> {
-        const HEADS: &[(&str, BadHead)] = &[
-            ("garbage", BadHead::Garbage),
-            ("none", BadHead::None),
-            ("nul", BadHead::Nul),
-            ("control", BadHead::Control),
-            ("cr", BadHead::Cr),
-            ("two-lengths", BadHead::TwoLengths),
-            ("space", BadHead::SpaceInName),
-            ("switch", BadHead::Switch),
-        ];
-        const FORMS: &str = "garbage, none, nul, control, cr, two-lengths, space or switch";
-        self.one_of(BadHead::Garbage, FORMS, HEADS).map(Fault::BadHead)
-    }
-
-    fn endless(self) -> Result<Fault, QueryError> {
-        const PARTS: &[(&str, Fault)] =
-            &[("body", Fault::EndlessBody), ("head", Fault::EndlessHead)];
-        self.one_of(Fault::EndlessBody, "body or head", PARTS)
+        T::from_str(value, false).map_err(|_| {
+            let names = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+            let names: Vec<_> = names.map(|name| name.get_name().to_owned()).collect();
+            self.bad(value, &format!("one of {}", names.join(", ")))
+        })
     }
 }
 
@@ -375,6 +300,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::spec::{Delay, Size};
 
     fn error(query: &str) -> String {
         parse(query).unwrap_err().to_string()

@@ -4,6 +4,8 @@
 
 use std::{fmt, io::Write, mem::take, sync::LazyLock};
 
+use http::StatusCode;
+
 use crate::{
     behaviour::{
         BadChunk, BadHead, Behaviour, BodyCoding, CutKind, Fault, Fill, Framing, Lie, Redirect,
@@ -446,40 +448,8 @@ static DIGITS: [u8; 4096] = [b'0'; 4096];
 /// The phrase of a status (RFC 9110, section 15); empty for a rare one, which
 /// RFC 9112, section 4 allows.
 fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        201 => "Created",
-        202 => "Accepted",
-        204 => "No Content",
-        205 => "Reset Content",
-        206 => "Partial Content",
-        301 => "Moved Permanently",
-        302 => "Found",
-        303 => "See Other",
-        304 => "Not Modified",
-        307 => "Temporary Redirect",
-        308 => "Permanent Redirect",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        410 => "Gone",
-        411 => "Length Required",
-        413 => "Content Too Large",
-        418 => "I'm a Teapot",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        451 => "Unavailable For Legal Reasons",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        _ => "",
-    }
+    let known = StatusCode::from_u16(status).ok();
+    known.and_then(|status| status.canonical_reason()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -19,35 +19,18 @@ use crate::{
     limits::THREADS_MAX,
     stats::{ServerCounters, Stats},
     thread::{ServerSettings, ServerThread},
-    tls::{Identities, TlsError},
+    tls::Identities,
 };
 
 /// Why an origin does not start, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    /// An address cannot be bound.
-    #[error("{address}: {source}{}", bind_hint(source))]
-    Bind {
-        /// The address asked for.
-        address: SocketAddr,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// Too many threads.
-    #[error("{0} threads are more than the {THREADS_MAX} allowed")]
-    Threads(usize),
-    /// There is no TLS.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The system has no thread or descriptor left.
-    #[error("the system refused what the origin needs: {0}")]
-    System(#[from] io::Error),
-    /// A thread met an error that it cannot go on after.
-    #[error("the origin stopped serving: {0}")]
-    Stopped(io::Error),
-    /// A thread panicked, which is a bug.
-    #[error("a thread of the origin panicked")]
-    Panicked,
+#[error("{0}")]
+pub struct ServerError(String);
+
+impl From<io::Error> for ServerError {
+    fn from(error: io::Error) -> Self {
+        Self(format!("the system refused what the origin needs: {error}"))
+    }
 }
 
 fn bind_hint(error: &io::Error) -> &'static str {
@@ -75,10 +58,6 @@ pub struct OriginServer {
 impl OriginServer {
     /// Starts to serve HTTP, and HTTPS if it has an address, on threads of its own; port 0 takes a
     /// free one. What it serves does not depend on the runtime it is called from, if any.
-    ///
-    /// # Errors
-    ///
-    /// [`ServerError`] when the system, or the TLS library, has not what is needed.
     pub fn start(
         http: SocketAddr,
         https: Option<SocketAddr>,
@@ -86,10 +65,12 @@ impl OriginServer {
     ) -> Result<Self, ServerError> {
         let count = settings.threads.get();
         if count > THREADS_MAX {
-            return Err(ServerError::Threads(count));
+            let refused = format!("{count} threads are more than the {THREADS_MAX} allowed");
+            return Err(ServerError(refused));
         }
         let bind = |address| {
-            TcpListener::bind(address).map_err(|source| ServerError::Bind { address, source })
+            TcpListener::bind(address)
+                .map_err(|error| ServerError(format!("{address}: {error}{}", bind_hint(&error))))
         };
         let (http, https) = (bind(http)?, https.map(bind).transpose()?);
         let counters = Arc::new(ServerCounters::new(count));
@@ -104,7 +85,8 @@ impl OriginServer {
         prepare(&http)?;
         let mut listening = vec![(http, None)];
         if let Some(https) = https {
-            let identities = Identities::generate()?;
+            let identities = Identities::generate()
+                .map_err(|error| ServerError(format!("no certificate could be made: {error}")))?;
             origin.https = Some(https.local_addr()?);
             origin.certificate_pem = Some(identities.certificate_pem.clone());
             prepare(&https)?;
@@ -138,20 +120,17 @@ impl OriginServer {
     }
 
     /// Where HTTP is served.
-    #[must_use]
     pub const fn http_addr(&self) -> SocketAddr {
         self.http
     }
 
     /// Where HTTPS is served, if it is.
-    #[must_use]
     pub const fn https_addr(&self) -> Option<SocketAddr> {
         self.https
     }
 
     /// What URLs begin with, HTTP first. An origin that listens on every
     /// address is named by the loopback one.
-    #[must_use]
     pub fn base_urls(&self) -> Vec<String> {
         let http = base_url("http", self.http);
         let https = self.https.map(|address| base_url("https", address));
@@ -160,13 +139,11 @@ impl OriginServer {
 
     /// The certificate of the authority that HTTPS clients must trust, in PEM;
     /// `None` without HTTPS.
-    #[must_use]
     pub fn certificate_pem(&self) -> Option<&str> {
         self.certificate_pem.as_deref()
     }
 
     /// What has been served.
-    #[must_use]
     pub fn stats(&self) -> Stats {
         self.counters.snapshot()
     }
@@ -177,16 +154,12 @@ impl OriginServer {
     }
 
     /// Cancelled, it stops the origin; an origin that stops by itself cancels it.
-    #[must_use]
     pub fn stop_token(&self) -> CancellationToken {
         self.stop.clone()
     }
 
-    /// Stops: connections end at once, and the threads with them.
-    ///
-    /// # Errors
-    ///
-    /// [`ServerError`] if the origin had stopped by itself before.
+    /// Stops: connections end at once, and the threads with them. An origin that had stopped by
+    /// itself says why.
     pub fn stop(mut self) -> Result<(), ServerError> {
         self.stop.cancel();
         self.join()
@@ -196,10 +169,11 @@ impl OriginServer {
         let mut result = Ok(());
         for thread in self.threads.drain(..) {
             let ended = match thread.join() {
-                Ok(ended) => ended.map_err(ServerError::Stopped),
-                Err(_panic) => Err(ServerError::Panicked),
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(format!("the origin stopped serving: {error}")),
+                Err(_panic) => Err("a thread of the origin panicked".to_owned()),
             };
-            result = result.and(ended);
+            result = result.and(ended.map_err(ServerError));
         }
         result
     }

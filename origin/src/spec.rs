@@ -3,7 +3,7 @@
 use std::{str::FromStr, time::Duration};
 
 use crate::{
-    limits::{DELAY_MAX, ECHO_MAX_CHARS, SIGMA_MAX, SIZE_MAX_BYTES},
+    limits::{DELAY_MAX, ECHO_MAX_CHARS, SIGMA_MAX, SIZE_DEFAULT_BYTES, SIZE_MAX_BYTES},
     number::{decimal, whole},
     seeded_rng::SeededRng,
 };
@@ -69,6 +69,12 @@ impl FromStr for Delay {
 pub(crate) enum Size {
     Fixed(u64),
     Uniform(u64, u64),
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self::Fixed(SIZE_DEFAULT_BYTES)
+    }
 }
 
 impl Size {

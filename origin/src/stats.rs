@@ -77,7 +77,6 @@ pub struct Stats {
 /// Statuses are three digits.
 const STATUSES: usize = 600;
 
-/// All counters of one origin.
 #[derive(Debug)]
 pub(crate) struct ServerCounters {
     shards: Box<[Shard]>,
@@ -95,7 +94,6 @@ pub(crate) struct ServerCounters {
 struct Shard {
     /// By [`Count`].
     counts: [AtomicU64; 10],
-    /// By status.
     responses: [AtomicU64; STATUSES],
 }
 
@@ -241,7 +239,6 @@ impl ServerCounters {
     }
 }
 
-/// Where one thread counts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tally<'c> {
     counters: &'c ServerCounters,

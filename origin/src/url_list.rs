@@ -16,7 +16,6 @@ use crate::{
     spec::{Delay, Size, SpecError, echo},
 };
 
-/// URLs in the built-in list.
 const BUILTIN_COUNT: usize = 1000;
 /// Mean of the built-in list's delays.
 pub const BUILTIN_DELAY_MEAN: Duration = Duration::from_millis(8);
@@ -127,8 +126,10 @@ pub fn run_urls(args: &UrlsArgs) -> ExitCode {
 
 /// The error says why the list cannot be printed as asked.
 fn print(args: &UrlsArgs, out: impl Write) -> Result<(), String> {
-    let template = Template::new(args)?;
-    match template.write(args.count, BufWriter::with_capacity(64 * 1024, out)) {
+    let (before, after) = template(args)?;
+    let mut out = BufWriter::with_capacity(64 * 1024, out);
+    let mut lines = (0..args.count).map(|index| writeln!(out, "{before}{index}{after}"));
+    match lines.try_for_each(|written| written).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(format!("the list cannot be written: {error}"))
         }
@@ -136,16 +137,9 @@ fn print(args: &UrlsArgs, out: impl Write) -> Result<(), String> {
     }
 }
 
-/// What all URLs of a list share.
-#[derive(Debug)]
-struct Template {
-    before: String,
-    after: String,
-}
-
-impl Template {
-    fn new(args: &UrlsArgs) -> Result<Self, String> {
-        let base = Url::parse(&args.base)
+/// What all URLs of a list share: what stands before the index, and what behind it.
+fn template(args: &UrlsArgs) -> Result<(String, String), String> {
+    let base = Url::parse(&args.base)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https"))
             .filter(|url| url.query().is_none() && url.fragment().is_none())
@@ -153,40 +147,31 @@ impl Template {
                 let base = echo(&args.base);
                 format!("'{base}' is no base URL of an origin: give what it prints, such as http://127.0.0.1:8080")
             })?;
-        let mut query = String::new();
-        let mut add = |name: &str, value: &str| {
-            let separator = if query.is_empty() { "" } else { "&" };
-            write!(query, "{separator}{name}{value}").expect("a String grows as needed");
-        };
-        for (name, value) in [("delay=", &args.delay), ("size=", &args.size)] {
-            if let Some(value) = value {
-                add(name, value);
-            }
+    let mut query = String::new();
+    let mut add = |name: &str, value: &str| {
+        let separator = if query.is_empty() { "" } else { "&" };
+        write!(query, "{separator}{name}{value}").expect("a String grows as needed");
+    };
+    for (name, value) in [("delay=", &args.delay), ("size=", &args.size)] {
+        if let Some(value) = value {
+            add(name, value);
         }
-        for param in &args.params {
-            let ends = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '&' | '#');
-            if param.is_empty() || param.contains(ends) {
-                let param = echo(param);
-                return Err(format!(
-                    "--param {param}: a parameter holds no white space, no & and no #; give --param once for each"
-                ));
-            }
-            add("", param);
-        }
-        query::parse(&query)
-            .map_err(|error| format!("the origin would refuse these URLs: {error}"))?;
-        if !query.is_empty() {
-            query.insert(0, '?');
-        }
-        Ok(Self { before: format!("{}/", base.as_str().trim_end_matches('/')), after: query })
     }
-
-    fn write(&self, count: u64, mut out: impl Write) -> io::Result<()> {
-        for index in 0..count {
-            writeln!(out, "{}{index}{}", self.before, self.after)?;
+    for param in &args.params {
+        let ends = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '&' | '#');
+        if param.is_empty() || param.contains(ends) {
+            let param = echo(param);
+            return Err(format!(
+                "--param {param}: a parameter holds no white space, no & and no #; give --param once for each"
+            ));
         }
-        out.flush()
+        add("", param);
     }
+    query::parse(&query).map_err(|error| format!("the origin would refuse these URLs: {error}"))?;
+    if !query.is_empty() {
+        query.insert(0, '?');
+    }
+    Ok((format!("{}/", base.as_str().trim_end_matches('/')), query))
 }
 
 #[cfg(test)]
@@ -285,7 +270,7 @@ mod tests {
 
     #[test]
     fn what_the_origin_would_refuse_is_refused_here() {
-        let error = |args: UrlsArgs| Template::new(&args).unwrap_err().to_string();
+        let error = |args: UrlsArgs| template(&args).unwrap_err();
         assert!(error(args("127.0.0.1:8080")).contains("is no base URL"));
         assert!(error(args("ftp://h/")).contains("is no base URL"));
         assert!(error(args("http://h/?a")).contains("is no base URL"));

@@ -23,10 +23,6 @@ pub struct Pinned(Option<CpuSet>);
 
 impl Pinned {
     /// To `cpus`; an empty list changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// What the system says to the change.
     pub fn to(cpus: &[u32]) -> io::Result<Self> {
         if cpus.is_empty() {
             return Ok(Self(None));

@@ -26,7 +26,6 @@ impl Model {
     pub const ALL: [Self; 4] = [Self::Sequential, Self::Threads, Self::Async, Self::AsyncMt];
 
     /// The name in arms, JSON and documentation.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Sequential => "sequential",
@@ -37,19 +36,16 @@ impl Model {
     }
 
     /// Whether waiting blocks the thread that waits.
-    #[must_use]
     pub const fn is_blocking(self) -> bool {
         matches!(self, Self::Sequential | Self::Threads)
     }
 
     /// Whether it takes a concurrency; without one it has one URL in flight.
-    #[must_use]
     pub const fn takes_concurrency(self) -> bool {
         !matches!(self, Self::Sequential)
     }
 
     /// So many processes of it, with so many URLs in flight each, in everyday words.
-    #[must_use]
     pub fn label(self, processes: u32, concurrency: u32) -> String {
         let (p, c) = (processes, concurrency);
         match (self, p > 1) {
@@ -131,25 +127,21 @@ impl Client {
     }
 
     /// The name in arms, JSON and documentation.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         self.0.name
     }
 
     /// What is known of it.
-    #[must_use]
     pub const fn properties(self) -> &'static ClientProperties {
         self.0
     }
 
     /// Whether this client can wait as `model` waits.
-    #[must_use]
     pub fn runs_under(self, model: Model) -> bool {
         self.0.models.contains(&model)
     }
 
     /// Whether an arm that names no client has this one.
-    #[must_use]
     pub fn is_default(self) -> bool {
         self == Self::CORE
     }
@@ -259,14 +251,12 @@ const GRAMMAR: &str = "an arm is [Px]MODEL[:C][@CLIENT][/Ww], for example async:
 
 impl Arm {
     /// URLs in flight in all fetchers together: P × C.
-    #[must_use]
     pub fn in_flight(&self) -> u64 {
         u64::from(self.processes.get()) * u64::from(self.concurrency.get())
     }
 
     /// The name that it shares with arms that differ in `factor` only, with `N`
     /// for what varies: `Nxasync:16`.
-    #[must_use]
     pub fn family(&self, factor: ArmFactor) -> String {
         let mut name = String::new();
         // A String takes whatever is written.
@@ -309,19 +299,11 @@ impl Arm {
     /// assert_eq!(names, ["async:32@reqwest", "4xasync:32@reqwest"]);
     /// # Ok::<(), fanout_proto::arm::ArmError>(())
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`ArmError`] with the reason and, where there is one, the nearest arm that works.
     pub fn parse_sweep(spec: &str, concurrency: NonZeroU32) -> Result<Vec<Self>, ArmError> {
         expand(spec)?.iter().map(|one| Self::parse(one, concurrency)).collect()
     }
 
     /// Parses several specs; an arm that comes up twice counts once.
-    ///
-    /// # Errors
-    ///
-    /// As [`Arm::parse_sweep`].
     pub fn parse_all<S: AsRef<str>>(
         specs: &[S],
         concurrency: NonZeroU32,
@@ -346,27 +328,25 @@ impl Arm {
     }
 
     /// Parses one arm without braces.
-    ///
-    /// # Errors
-    ///
-    /// As [`Arm::parse_sweep`].
     pub fn parse(spec: &str, concurrency: NonZeroU32) -> Result<Self, ArmError> {
-        let (arm, own_concurrency) = Self::read(spec, concurrency).map_err(|flaw| flaw.of(spec))?;
-        arm.check(own_concurrency, concurrency).map_err(|flaw| flaw.of(spec))?;
-        Ok(arm)
+        let read = Self::read(spec, concurrency).and_then(|(arm, own_concurrency)| {
+            arm.check(own_concurrency, concurrency)?;
+            Ok(arm)
+        });
+        read.map_err(|flaw| ArmError { spec: spec.to_owned(), ..flaw })
     }
 
     /// Takes a spec apart; answers with the concurrency that it names itself, too.
-    fn read(spec: &str, concurrency: NonZeroU32) -> Result<(Self, Option<NonZeroU32>), Flaw> {
+    fn read(spec: &str, concurrency: NonZeroU32) -> Result<(Self, Option<NonZeroU32>), ArmError> {
         let mut rest = spec.trim();
         if rest.is_empty() {
-            return Err(Flaw::of_grammar("it is empty".to_owned()));
+            return Err(ArmError::of_grammar("it is empty".to_owned()));
         }
         let mut workers = None;
         if let Some((before, after)) = rest.rsplit_once('/') {
             let count = after
                 .strip_suffix('w')
-                .ok_or_else(|| Flaw::of_grammar(format!("'/{after}' does not end in w")))?;
+                .ok_or_else(|| ArmError::of_grammar(format!("'/{after}' does not end in w")))?;
             workers = Some(number(count, "the number of workers", FETCHERS_MAX)?);
             rest = before;
         }
@@ -374,7 +354,7 @@ impl Arm {
         if let Some((before, after)) = rest.split_once('@') {
             client = after
                 .parse()
-                .map_err(|error: UnknownName| Flaw { reason: error.to_string(), hint: None })?;
+                .map_err(|error: UnknownName| ArmError::new(error.to_string(), None))?;
             rest = before;
         }
         let mut own_concurrency = None;
@@ -386,12 +366,12 @@ impl Arm {
         if rest.starts_with(|c: char| c.is_ascii_digit()) {
             let (count, model) = rest
                 .split_once('x')
-                .ok_or_else(|| Flaw::of_grammar("no model is named".to_owned()))?;
+                .ok_or_else(|| ArmError::of_grammar("no model is named".to_owned()))?;
             processes = number(count, "the number of processes", FETCHERS_MAX)?;
             rest = model;
         }
         let model: Model =
-            rest.parse().map_err(|error: UnknownName| Flaw::of_grammar(error.to_string()))?;
+            rest.parse().map_err(|error: UnknownName| ArmError::of_grammar(error.to_string()))?;
         let arm = Self {
             processes,
             model,
@@ -406,18 +386,16 @@ impl Arm {
     }
 
     /// Whether its parts fit each other.
-    fn check(&self, own: Option<NonZeroU32>, default: NonZeroU32) -> Result<(), Flaw> {
+    fn check(&self, own: Option<NonZeroU32>, default: NonZeroU32) -> Result<(), ArmError> {
         let Self { processes, model, client, .. } = *self;
         if let Some(c) = own.filter(|_| !model.takes_concurrency()) {
             let many = processes.saturating_mul(c).get().min(FETCHERS_MAX);
             let nearest =
                 Self { processes: NonZeroU32::new(many).unwrap_or(NonZeroU32::MIN), ..*self };
-            return Err(Flaw {
-                reason: format!("{model} has one URL in flight, so it takes no :C"),
-                hint: Some(format!(
-                    "for {c} at a time use {nearest} (as many processes) or threads:{c}"
-                )),
-            });
+            return Err(ArmError::new(
+                format!("{model} has one URL in flight, so it takes no :C"),
+                Some(format!("for {c} at a time use {nearest} (as many processes) or threads:{c}")),
+            ));
         }
         if !client.runs_under(model) {
             let with_client = Self { client: client.alternative(model), ..*self };
@@ -426,42 +404,37 @@ impl Arm {
                 concurrency: own.unwrap_or(default),
                 ..*self
             };
-            return Err(Flaw {
-                reason: format!("{client} {}, and {model} is not that", client.needs()),
-                hint: Some(format!("use {with_client} or {with_model}")),
-            });
+            return Err(ArmError::new(
+                format!("{client} {}, and {model} is not that", client.needs()),
+                Some(format!("use {with_client} or {with_model}")),
+            ));
         }
         match self.workers {
-            Some(workers) if workers > processes => Err(Flaw {
-                reason: format!("{processes} fetcher(s) cannot be spread over {workers} workers"),
-                hint: Some(format!("use {}", Self { processes: workers, ..*self })),
-            }),
+            Some(workers) if workers > processes => Err(ArmError::new(
+                format!("{processes} fetcher(s) cannot be spread over {workers} workers"),
+                Some(format!("use {}", Self { processes: workers, ..*self })),
+            )),
             _ => Ok(()),
         }
     }
 }
 
-/// What is wrong with a spec, and perhaps what would be right.
-struct Flaw {
-    reason: String,
-    hint: Option<String>,
-}
+impl ArmError {
+    /// For [`Arm::parse`], which knows the spec.
+    fn new(reason: String, hint: Option<String>) -> Self {
+        Self { spec: String::new(), reason, hint }
+    }
 
-impl Flaw {
     fn of_grammar(reason: String) -> Self {
-        let hint = Some(GRAMMAR.to_owned());
-        Self { reason, hint }
-    }
-
-    fn of(self, spec: &str) -> ArmError {
-        ArmError { spec: spec.to_owned(), reason: self.reason, hint: self.hint }
+        Self::new(reason, Some(GRAMMAR.to_owned()))
     }
 }
 
-fn number(text: &str, what: &str, max: u32) -> Result<NonZeroU32, Flaw> {
-    text.parse::<NonZeroU32>().ok().filter(|n| n.get() <= max && !text.starts_with('+')).ok_or_else(
-        || Flaw { reason: format!("{what} is '{text}', not a number from 1 to {max}"), hint: None },
-    )
+fn number(text: &str, what: &str, max: u32) -> Result<NonZeroU32, ArmError> {
+    let number = text.parse::<NonZeroU32>().ok();
+    number.filter(|n| n.get() <= max && !text.starts_with('+')).ok_or_else(|| {
+        ArmError::new(format!("{what} is '{text}', not a number from 1 to {max}"), None)
+    })
 }
 
 /// Expands every brace: `{1,2}xasync:{4,8}` makes four.
@@ -605,7 +578,7 @@ mod tests {
         assert!(arm.check(None, C).is_ok());
         let wrong = Arm { model: Model::Threads, ..arm };
         assert_eq!(
-            wrong.check(None, C).unwrap_err().of("x").to_string(),
+            ArmError { spec: "x".to_owned(), ..wrong.check(None, C).unwrap_err() }.to_string(),
             "arm 'x': curl needs an event loop, and threads is not that; use threads:8@ureq or async:32@curl"
         );
     }

@@ -5,8 +5,10 @@ use std::{fmt, time::Duration};
 use crate::{
     WireError,
     id::UrlId,
+    in_range,
     limits::{BATCH_MAX_URLS, BODY_MAX_BYTES, DETAIL_MAX_BYTES, DETAILS_MAX, TIME_MAX},
     text::plain,
+    time::micros,
     wire,
 };
 
@@ -24,13 +26,11 @@ macro_rules! outcomes {
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
             /// The name in results files and JSON.
-            #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
             /// The byte on the wire.
-            #[must_use]
             pub const fn code(self) -> u8 {
                 self as u8
             }
@@ -118,7 +118,6 @@ pub struct CompletionBatch {
 
 impl CompletionBatch {
     /// How long the server of the completion at this position asks to wait, if it does.
-    #[must_use]
     pub fn retry_after(&self, position: u32) -> Option<Duration> {
         let found = self.retry_afters.binary_search_by_key(&position, |(at, _)| *at);
         found.ok().map(|index| self.retry_afters[index].1)
@@ -148,7 +147,7 @@ impl CompletionBatchBuilder {
         if let Some(text) = detail.filter(|_| m.details.len() < DETAILS_MAX) {
             m.details.push(wire::FailureDetail {
                 index: u32::try_from(self.outcomes.len()).unwrap_or(u32::MAX),
-                text: truncated(text).to_owned(),
+                text: text[..text.floor_char_boundary(DETAIL_MAX_BYTES)].to_owned(),
             });
         }
         m.id_deltas.push(completion.id.0.wrapping_sub(self.last_id).cast_signed());
@@ -167,19 +166,16 @@ impl CompletionBatchBuilder {
     }
 
     /// How many there are.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.outcomes.len()
     }
 
     /// Whether there is none.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.outcomes.is_empty()
     }
 
     /// Whether it must leave before the next completion.
-    #[must_use]
     pub fn is_full(&self) -> bool {
         self.len() >= BATCH_MAX_URLS
     }
@@ -194,27 +190,19 @@ impl CompletionBatchBuilder {
     }
 }
 
-/// `text`, cut at a character's edge to at most [`DETAIL_MAX_BYTES`].
-fn truncated(text: &str) -> &str {
-    &text[..text.floor_char_boundary(DETAIL_MAX_BYTES)]
-}
-
+/// The largest value of a column is the one to be checked.
 fn at_most(
     field: &'static str,
     column: &[u64],
     max: u64,
     range: &'static str,
 ) -> Result<(), WireError> {
-    match column.iter().max() {
-        Some(&value) if value > max => Err(WireError::OutOfRange { field, value, range }),
-        _ => Ok(()),
-    }
+    in_range(field, column.iter().copied().max().unwrap_or(0), 0..=max, range)
 }
 
 /// Sums over whole trials stay far from overflowing with these.
 fn times(field: &'static str, column: &[u64]) -> Result<(), WireError> {
-    let max = u64::try_from(TIME_MAX.as_micros()).unwrap_or(u64::MAX);
-    at_most(field, column, max, "0 to ten years")
+    at_most(field, column, micros(TIME_MAX), "0 to ten years")
 }
 
 impl TryFrom<wire::CompletionBatch> for CompletionBatch {
@@ -234,13 +222,8 @@ impl TryFrom<wire::CompletionBatch> for CompletionBatch {
 /// Afterwards every column has an entry for each outcome; only waits may be absent.
 fn check_columns(m: &wire::CompletionBatch) -> Result<(), WireError> {
     let count = m.outcomes.len();
-    if count == 0 || count > BATCH_MAX_URLS {
-        return Err(WireError::OutOfRange {
-            field: "outcomes",
-            value: count as u64,
-            range: "1 to 4096 completions",
-        });
-    }
+    let counts = 1..=BATCH_MAX_URLS as u64;
+    in_range("outcomes", count as u64, counts, "1 to 4096 completions")?;
     let lengths = [
         m.id_deltas.len(),
         m.statuses.len(),
@@ -290,18 +273,15 @@ fn completions(m: &wire::CompletionBatch) -> Result<Vec<Completion>, WireError> 
 fn outcome(code: u8) -> Result<Outcome, WireError> {
     Outcome::from_code(code)
         .filter(|outcome| *outcome != Outcome::Abandoned)
-        .ok_or(WireError::Unknown { field: "outcomes", value: code.into() })
+        .ok_or(WireError::Unknown("outcomes", code.into()))
 }
 
 fn status(code: u32) -> Result<Option<u16>, WireError> {
+    let range = "0, 100 to 999";
     match u16::try_from(code) {
         Ok(0) => Ok(None),
         Ok(status @ 100..=999) => Ok(Some(status)),
-        _ => Err(WireError::OutOfRange {
-            field: "statuses",
-            value: code.into(),
-            range: "0, 100 to 999",
-        }),
+        _ => Err(WireError::OutOfRange { field: "statuses", value: code.into(), range }),
     }
 }
 
@@ -313,13 +293,7 @@ fn details(
         return Err(WireError::Inconsistent("a batch holds too many details"));
     }
     let detail = |detail: wire::FailureDetail| {
-        if detail.index as usize >= count {
-            return Err(WireError::OutOfRange {
-                field: "details.index",
-                value: detail.index.into(),
-                range: "the batch",
-            });
-        }
+        in_range("details.index", detail.index.into(), 0..count as u64, "the batch")?;
         Ok((detail.index, plain(&detail.text, DETAIL_MAX_BYTES)))
     };
     details.into_iter().map(detail).collect()
@@ -331,14 +305,10 @@ fn retry_afters(
 ) -> Result<Vec<(u32, Duration)>, WireError> {
     let mut next = 0;
     let answer = |answer: wire::RetryAfter| {
-        if answer.index < next || answer.index as usize >= count {
-            return Err(WireError::OutOfRange {
-                field: "retry_afters.index",
-                value: answer.index.into(),
-                range: "the batch, in ascending order",
-            });
-        }
-        next = answer.index + 1;
+        let index = answer.index.into();
+        let ascending = "the batch, in ascending order";
+        in_range("retry_afters.index", index, next..count as u64, ascending)?;
+        next = index + 1;
         Ok((answer.index, Duration::from_secs(answer.seconds.into())))
     };
     answers.into_iter().map(answer).collect()

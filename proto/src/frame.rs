@@ -21,27 +21,12 @@ pub fn encode<M: Message>(message: &M, out: &mut Vec<u8>) {
     message.encode_length_delimited(out).expect("a Vec grows as needed");
 }
 
-/// Writes the length prefix that must stand before an already encoded message.
+/// The length prefix that must stand before an already encoded message.
 #[must_use]
-pub fn prefix(length: usize) -> Prefix {
-    let mut bytes = [0; 10];
-    let mut rest = &mut bytes[..];
-    prost::encode_length_delimiter(length, &mut rest).expect("ten bytes hold any varint");
-    let unused = rest.len();
-    Prefix { bytes, len: 10 - unused }
-}
-
-/// An encoded length.
-#[derive(Debug, Clone, Copy)]
-pub struct Prefix {
-    bytes: [u8; 10],
-    len: usize,
-}
-
-impl AsRef<[u8]> for Prefix {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
+pub fn prefix(length: usize) -> Bytes {
+    let mut bytes = BytesMut::new();
+    prost::encode_length_delimiter(length, &mut bytes).expect("a buffer grows as needed");
+    bytes.freeze()
 }
 
 /// Takes the next whole frame's message out of `buffer`; `None` until it is there.
@@ -67,37 +52,21 @@ impl AsRef<[u8]> for Prefix {
 ///
 /// [`FrameError`] when the bytes cannot be a frame; the stream is then lost.
 pub fn take(buffer: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
-    let Some((length, prefix)) = peek_length(buffer)? else {
-        return Ok(None);
+    let mut rest = &buffer[..];
+    let length = match prost::decode_length_delimiter(&mut rest) {
+        Ok(length) if length <= FRAME_MAX_BYTES => length,
+        Ok(length) => return Err(FrameError::TooLong(length as u64)),
+        // Ten bytes hold any length.
+        Err(_) if buffer.len() < 10 => return Ok(None),
+        Err(_) => return Err(FrameError::BadLength),
     };
-    if buffer.len() < prefix + length {
+    let prefix = buffer.len() - rest.len();
+    if rest.len() < length {
         buffer.reserve(prefix + length - buffer.len());
         return Ok(None);
     }
     buffer.advance(prefix);
     Ok(Some(buffer.split_to(length).freeze()))
-}
-
-fn peek_length(buffer: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
-    let mut length = 0_u64;
-    for (position, byte) in buffer.iter().take(10).enumerate() {
-        let shift = 7 * u32::try_from(position).expect("at most nine");
-        let bits = u64::from(byte & 0x7f);
-        if shift == 63 && bits > 1 {
-            return Err(FrameError::BadLength);
-        }
-        length |= bits << shift;
-        if byte & 0x80 == 0 {
-            return match usize::try_from(length) {
-                Ok(fits) if fits <= FRAME_MAX_BYTES => Ok(Some((fits, position + 1))),
-                _ => Err(FrameError::TooLong(length)),
-            };
-        }
-    }
-    if buffer.len() >= 10 {
-        return Err(FrameError::BadLength);
-    }
-    Ok(None)
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::{WireError, message::Field};
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
         $(#[$doc])*
@@ -11,6 +13,16 @@ macro_rules! id {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.fmt(f)
+            }
+        }
+
+        impl Field<$inner> for $name {
+            fn to_wire(self) -> $inner {
+                self.0
+            }
+
+            fn from_wire(wire: $inner, _: &'static str) -> Result<Self, WireError> {
+                Ok(Self(wire))
             }
         }
     };

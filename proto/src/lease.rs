@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::{
     WireError,
     id::UrlId,
+    in_range,
     limits::{BATCH_MAX_BYTES, BATCH_MAX_URLS, URL_MAX_BYTES},
     wire,
 };
@@ -25,13 +26,11 @@ enum Ids {
 
 impl LeaseBatch {
     /// How many URLs there are.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.lengths.len()
     }
 
     /// Never true for a batch that was checked.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lengths.is_empty()
     }
@@ -81,13 +80,11 @@ impl LeaseCursor {
     }
 
     /// URLs that were not yet handed out.
-    #[must_use]
     pub fn remaining(&self) -> usize {
         self.batch.len() - self.index
     }
 
     /// Bytes of the whole batch, which it holds until it is dropped.
-    #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.batch.text.len()
     }
@@ -98,25 +95,14 @@ impl TryFrom<wire::LeaseBatch> for LeaseBatch {
 
     fn try_from(batch: wire::LeaseBatch) -> Result<Self, WireError> {
         let count = batch.lengths.len();
-        if count == 0 || count > BATCH_MAX_URLS {
-            return Err(WireError::OutOfRange {
-                field: "lengths",
-                value: count as u64,
-                range: "1 to 4096 URLs",
-            });
-        }
+        in_range("lengths", count as u64, 1..=BATCH_MAX_URLS as u64, "1 to 4096 URLs")?;
         if batch.lengths.iter().any(|l| *l as usize > URL_MAX_BYTES) {
             return Err(WireError::Inconsistent("a URL is longer than 16 KiB"));
         }
-        if batch.text.len() > BATCH_MAX_BYTES {
-            return Err(WireError::OutOfRange {
-                field: "text",
-                value: batch.text.len() as u64,
-                range: "0 to 256 KiB",
-            });
-        }
+        let bytes = batch.text.len() as u64;
+        in_range("text", bytes, 0..=BATCH_MAX_BYTES as u64, "0 to 256 KiB")?;
         let total: u64 = batch.lengths.iter().copied().map(u64::from).sum();
-        if total != batch.text.len() as u64 {
+        if total != bytes {
             return Err(WireError::Inconsistent("the lengths do not add up to the text"));
         }
         let ids = if batch.ids.is_empty() {
@@ -143,7 +129,6 @@ pub struct LeaseBatchBuilder {
 
 impl LeaseBatchBuilder {
     /// Whether `url` still fits into this batch.
-    #[must_use]
     pub fn fits(&self, url: &[u8]) -> bool {
         self.lengths.len() < BATCH_MAX_URLS
             && (self.text.is_empty() || self.text.len() + url.len() <= BATCH_MAX_BYTES)
@@ -158,13 +143,11 @@ impl LeaseBatchBuilder {
     }
 
     /// How many URLs were added.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.lengths.len()
     }
 
     /// Whether none was added.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lengths.is_empty()
     }

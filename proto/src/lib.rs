@@ -3,6 +3,8 @@
 //! Generated types live in [`wire`] and go no further than the edge of a process: everything that
 //! comes in passes a `TryFrom` here, which answers with a typed [`WireError`] that names the field.
 
+use std::ops::RangeBounds;
+
 pub mod arm;
 pub mod completion;
 pub mod control;
@@ -11,6 +13,7 @@ pub mod http;
 pub mod id;
 pub mod lease;
 pub mod limits;
+mod message;
 pub mod report;
 pub mod setup;
 pub mod text;
@@ -47,24 +50,14 @@ pub enum WireError {
         range: &'static str,
     },
     /// An enumeration holds a number that this version does not know.
-    #[error("{field} holds the unknown value {value}")]
-    Unknown {
-        /// The field's name.
-        field: &'static str,
-        /// The number found.
-        value: i64,
-    },
+    #[error("{0} holds the unknown value {1}")]
+    Unknown(&'static str, i64),
     /// Columns or lengths that must agree do not.
     #[error("{0}")]
     Inconsistent(&'static str),
     /// A text is not what its field asks for.
-    #[error("{field} is not valid: {reason}")]
-    Invalid {
-        /// The field's name.
-        field: &'static str,
-        /// Why not.
-        reason: &'static str,
-    },
+    #[error("{0} is not valid: {1}")]
+    Invalid(&'static str, &'static str),
     /// The bytes are no message at all.
     #[error("not a message of this protocol: {0}")]
     Undecodable(String),
@@ -73,5 +66,18 @@ pub enum WireError {
 impl From<prost::DecodeError> for WireError {
     fn from(error: prost::DecodeError) -> Self {
         Self::Undecodable(error.to_string())
+    }
+}
+
+/// Refuses a field's value outside `range`; `words` are the range for people.
+pub fn in_range(
+    field: &'static str,
+    value: u64,
+    range: impl RangeBounds<u64>,
+    words: &'static str,
+) -> Result<(), WireError> {
+    match range.contains(&value) {
+        true => Ok(()),
+        false => Err(WireError::OutOfRange { field, value, range: words }),
     }
 }

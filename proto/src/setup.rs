@@ -67,14 +67,14 @@ impl TryFrom<wire::Setup> for Setup {
     type Error = WireError;
 
     fn try_from(mut setup: wire::Setup) -> Result<Self, WireError> {
-        let model: Model = setup.model.parse().map_err(|_| WireError::Invalid {
-            field: "model",
-            reason: "this version has no model of that name",
-        })?;
-        let client: Client = setup.client.parse().map_err(|_| WireError::Invalid {
-            field: "client",
-            reason: "this version has no client of that name",
-        })?;
+        let model: Model = setup
+            .model
+            .parse()
+            .map_err(|_| WireError::Invalid("model", "this version has no model of that name"))?;
+        let client: Client = setup
+            .client
+            .parse()
+            .map_err(|_| WireError::Invalid("client", "this version has no client of that name"))?;
         let http = HttpSettings::take_from(&mut setup)?;
         let concurrency = NonZeroU32::new(setup.concurrency)
             .filter(|c| c.get() <= CONCURRENCY_MAX)

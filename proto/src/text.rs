@@ -3,7 +3,6 @@
 use crate::limits::REASON_MAX_BYTES;
 
 /// `text` without control characters, cut at a character's edge to at most `max_bytes`.
-#[must_use]
 pub fn plain(text: &str, max_bytes: usize) -> String {
     let cut = &text[..text.floor_char_boundary(max_bytes)];
     let shown = |c: char| if is_plain(c) { c } else { ' ' };
@@ -12,14 +11,12 @@ pub fn plain(text: &str, max_bytes: usize) -> String {
 }
 
 /// A peer's reason for something, made harmless.
-#[must_use]
 pub fn reason(text: &str) -> String {
     plain(text, REASON_MAX_BYTES)
 }
 
 /// Whether `c` changes nothing but its own place: no control character, and
 /// none that turns the direction of what follows.
-#[must_use]
 pub fn is_plain(c: char) -> bool {
     let turns =
         matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -27,7 +24,6 @@ pub fn is_plain(c: char) -> bool {
 }
 
 /// An error with all its causes: a transport's own words are only "transport error".
-#[must_use]
 pub fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

@@ -3,19 +3,16 @@
 use std::time::Duration;
 
 /// Whole microseconds.
-#[must_use]
 pub fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Whole nanoseconds.
-#[must_use]
 pub fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Microseconds as seconds.
-#[must_use]
 pub fn seconds(us: u64) -> f64 {
     Duration::from_micros(us).as_secs_f64()
 }

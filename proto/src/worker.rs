@@ -1,8 +1,9 @@
 //! Who a worker is.
 
 use crate::{
-    WireError,
+    PROTOCOL_VERSION, WireError, in_range,
     limits::{CPUS_MAX, FETCHERS_MAX, NAME_MAX_BYTES},
+    message::message,
     text::{is_plain, plain},
     wire,
 };
@@ -18,37 +19,50 @@ pub struct Hello {
     pub facts: WorkerFacts,
 }
 
-/// What a worker knows of the machine or container that it runs in.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct WorkerFacts {
-    /// fanout's version.
-    pub version: String,
-    /// The kernel's release.
-    pub kernel: String,
-    /// As `uname -m` says it.
-    pub architecture: String,
-    /// Processors that it may use.
-    pub cpus: Vec<u32>,
-    /// Memory of the machine.
-    pub memory_bytes: Option<u64>,
-    /// The cgroup's CPU limit, in CPUs.
-    pub cgroup_cpus: Option<f64>,
-    /// The cgroup's memory limit.
-    pub cgroup_memory_bytes: Option<u64>,
-    /// The cgroup hierarchy found: `v1`, `v2`, or empty.
-    pub cgroup: String,
-    /// Tells machines apart: workers that say the same share one. Empty: unknown.
-    pub boot_id: String,
+message! {
+    /// What a worker knows of the machine or container that it runs in.
+    #[derive(Debug, Clone, PartialEq, Default)]
+    pub struct WorkerFacts = WorkerFacts, made_harmless {
+        /// fanout's version.
+        pub version: String = version,
+        /// The kernel's release.
+        pub kernel: String = kernel,
+        /// As `uname -m` says it.
+        pub architecture: String = architecture,
+        /// Processors that it may use.
+        pub cpus: Vec<u32> = cpus,
+        /// Memory of the machine.
+        pub memory_bytes: Option<u64> = memory_bytes,
+        /// The cgroup's CPU limit, in CPUs.
+        pub cgroup_cpus: Option<f64> = cgroup_cpus,
+        /// The cgroup's memory limit.
+        pub cgroup_memory_bytes: Option<u64> = cgroup_memory_bytes,
+        /// The cgroup hierarchy found: `v1`, `v2`, or empty.
+        pub cgroup: String = cgroup,
+        /// Tells machines apart: workers that say the same share one. Empty: unknown.
+        pub boot_id: String = boot_id,
+    }
+}
+
+/// What a machine calls itself is not its worker's fault.
+fn made_harmless(mut facts: wire::WorkerFacts) -> Result<wire::WorkerFacts, WireError> {
+    let cpus = facts.cpus.len() as u64;
+    in_range("cpus", cpus, 0..=CPUS_MAX as u64, "0 to 4096 processors")?;
+    let machine = [&mut facts.kernel, &mut facts.architecture, &mut facts.boot_id];
+    for text in [&mut facts.version, &mut facts.cgroup].into_iter().chain(machine) {
+        *text = plain(text, NAME_MAX_BYTES);
+    }
+    facts.cgroup_cpus = facts.cgroup_cpus.filter(|cpus| cpus.is_finite() && *cpus >= 0.0);
+    Ok(facts)
 }
 
 impl From<&Hello> for wire::Hello {
     fn from(hello: &Hello) -> Self {
-        let facts = &hello.facts;
         Self {
-            protocol_version: crate::PROTOCOL_VERSION,
+            protocol_version: PROTOCOL_VERSION,
             name: hello.name.clone(),
             slots: hello.slots,
-            facts: Some(facts.into()),
+            facts: Some(hello.facts.clone().into()),
         }
     }
 }
@@ -58,73 +72,17 @@ impl TryFrom<wire::Hello> for Hello {
 
     fn try_from(m: wire::Hello) -> Result<Self, WireError> {
         let facts = m.facts.ok_or(WireError::Missing("facts"))?;
-        if m.protocol_version != crate::PROTOCOL_VERSION {
-            return Err(WireError::OutOfRange {
-                field: "protocol_version",
-                value: m.protocol_version.into(),
-                range: "this version's",
-            });
-        }
+        let known = u64::from(PROTOCOL_VERSION);
+        in_range("protocol_version", m.protocol_version.into(), known..=known, "this version's")?;
+        let bad_name = |reason| Err(WireError::Invalid("name", reason));
         if m.name.is_empty() || m.name.len() > NAME_MAX_BYTES {
-            return Err(WireError::Invalid { field: "name", reason: "1 to 128 bytes are needed" });
+            return bad_name("1 to 128 bytes are needed");
         }
         if !m.name.chars().all(is_plain) {
-            return Err(WireError::Invalid {
-                field: "name",
-                reason: "it holds a control character",
-            });
+            return bad_name("it holds a control character");
         }
-        if m.slots == 0 || m.slots > FETCHERS_MAX {
-            return Err(WireError::OutOfRange {
-                field: "slots",
-                value: m.slots.into(),
-                range: "1 to 4096",
-            });
-        }
+        in_range("slots", m.slots.into(), 1..=FETCHERS_MAX.into(), "1 to 4096")?;
         Ok(Self { name: m.name, slots: m.slots, facts: facts.try_into()? })
-    }
-}
-
-impl From<&WorkerFacts> for wire::WorkerFacts {
-    fn from(facts: &WorkerFacts) -> Self {
-        Self {
-            version: facts.version.clone(),
-            kernel: facts.kernel.clone(),
-            architecture: facts.architecture.clone(),
-            cpus: facts.cpus.clone(),
-            memory_bytes: facts.memory_bytes,
-            cgroup_cpus: facts.cgroup_cpus,
-            cgroup_memory_bytes: facts.cgroup_memory_bytes,
-            cgroup: facts.cgroup.clone(),
-            boot_id: facts.boot_id.clone(),
-        }
-    }
-}
-
-impl TryFrom<wire::WorkerFacts> for WorkerFacts {
-    type Error = WireError;
-
-    fn try_from(facts: wire::WorkerFacts) -> Result<Self, WireError> {
-        if facts.cpus.len() > CPUS_MAX {
-            return Err(WireError::OutOfRange {
-                field: "cpus",
-                value: facts.cpus.len() as u64,
-                range: "0 to 4096 processors",
-            });
-        }
-        // What a machine calls itself is not its worker's fault.
-        let text = |text: &str| plain(text, NAME_MAX_BYTES);
-        Ok(Self {
-            version: text(&facts.version),
-            kernel: text(&facts.kernel),
-            architecture: text(&facts.architecture),
-            cpus: facts.cpus,
-            memory_bytes: facts.memory_bytes,
-            cgroup_cpus: facts.cgroup_cpus.filter(|cpus| cpus.is_finite() && *cpus >= 0.0),
-            cgroup_memory_bytes: facts.cgroup_memory_bytes,
-            cgroup: text(&facts.cgroup),
-            boot_id: text(&facts.boot_id),
-        })
     }
 }
 

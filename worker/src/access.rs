@@ -16,6 +16,9 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PONG_WITHIN: Duration = Duration::from_secs(10);
 
+const FILES_WITHOUT_TLS: &str =
+    "--tls-ca, --tls-cert and --tls-key are of use only with an https:// coordinator";
+
 /// What a coordinator asks of workers and clients.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct AccessArgs {
@@ -39,14 +42,11 @@ pub struct AccessArgs {
 
 impl AccessArgs {
     /// The coordinator at `url`, to be connected to.
-    ///
-    /// # Errors
-    ///
-    /// [`UsageError`] when the URL or a file cannot be used.
     pub fn endpoint(&self, url: &str) -> Result<Endpoint, UsageError> {
-        let unusable = |reason: &str| UsageError::Coordinator {
-            url: url.to_owned(),
-            reason: reason.to_owned(),
+        let unusable = |reason: &str| {
+            UsageError(format!(
+                "--coordinator '{url}' cannot be used: {reason}; give one like http://127.0.0.1:7143"
+            ))
         };
         let uri: Uri = url.parse().map_err(|_| unusable("it is not a URL"))?;
         if uri.host().is_none_or(str::is_empty) {
@@ -68,7 +68,7 @@ impl AccessArgs {
         if !https {
             let named = self.tls_ca.is_some() || self.tls_cert.is_some();
             return match named {
-                true => Err(UsageError::FilesWithoutTls),
+                true => Err(UsageError(FILES_WITHOUT_TLS.to_owned())),
                 false => Ok(endpoint),
             };
         }
@@ -84,29 +84,21 @@ impl AccessArgs {
                 // A slim image has no certificates of its own.
                 .or_else(|_| endpoint.tls_config(tls.with_webpki_roots())),
         };
-        secured.map_err(|error| UsageError::Tls(causes(&error)))
+        secured.map_err(|error| UsageError(format!("TLS cannot be set up: {}", causes(&error))))
     }
 
     /// The value of the `authorization` header, if there is a token.
-    ///
-    /// # Errors
-    ///
-    /// [`UsageError`] when there is one that cannot be used.
     pub fn authorization(&self) -> Result<Option<AsciiMetadataValue>, UsageError> {
         match token(self.token_file.as_deref())? {
             None => Ok(None),
             Some(token) => AsciiMetadataValue::try_from(format!("Bearer {token}"))
                 .map(Some)
-                .map_err(|_| UsageError::Token(TOKEN_VARIABLE.to_owned())),
+                .map_err(|_| bad_token(TOKEN_VARIABLE)),
         }
     }
 }
 
 /// The token in `file`, or else in the variable `FANOUT_TOKEN`, if there is one.
-///
-/// # Errors
-///
-/// [`UsageError`] when it cannot be read or is not one line of visible ASCII.
 pub fn token(file: Option<&Path>) -> Result<Option<String>, UsageError> {
     let (token, origin) = match file {
         Some(path) => {
@@ -120,16 +112,12 @@ pub fn token(file: Option<&Path>) -> Result<Option<String>, UsageError> {
     };
     let token = token.trim();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(UsageError::Token(origin));
+        return Err(bad_token(&origin));
     }
     Ok(Some(token.to_owned()))
 }
 
 /// What `--tls-cert` and `--tls-key` say, if both are given.
-///
-/// # Errors
-///
-/// [`UsageError`] when one cannot be read.
 pub fn identity(
     certificate: Option<&Path>,
     key: Option<&Path>,
@@ -142,14 +130,14 @@ pub fn identity(
 }
 
 /// What `--tls-ca` says.
-///
-/// # Errors
-///
-/// [`UsageError`] when it cannot be read.
 pub fn authority(path: &Path) -> Result<Certificate, UsageError> {
     read("--tls-ca", path).map(Certificate::from_pem)
 }
 
-fn read(argument: &'static str, path: &Path) -> Result<Vec<u8>, UsageError> {
-    fs::read(path).map_err(|source| UsageError::File { argument, path: path.to_owned(), source })
+fn bad_token(origin: &str) -> UsageError {
+    UsageError(format!("the token from {origin} must be one line of visible ASCII characters"))
+}
+
+fn read(argument: &str, path: &Path) -> Result<Vec<u8>, UsageError> {
+    fs::read(path).map_err(|error| UsageError(format!("{argument} {}: {error}", path.display())))
 }

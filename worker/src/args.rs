@@ -1,7 +1,5 @@
 //! What an operator says, and what is made of it before any socket opens.
 
-use std::path::PathBuf;
-
 use fanout_proto::limits::{FETCHERS_MAX, NAME_MAX_BYTES};
 use tonic::transport::Endpoint;
 
@@ -59,43 +57,10 @@ pub struct WorkerArgs {
     pub once: bool,
 }
 
-/// An argument that cannot be used.
+/// An argument that cannot be used, and what to give instead.
 #[derive(Debug, thiserror::Error)]
-pub enum UsageError {
-    /// `--coordinator` is not a URL, or not one of a gRPC server.
-    #[error("--coordinator '{url}' cannot be used: {reason}; give one like http://127.0.0.1:7143")]
-    Coordinator {
-        /// As given.
-        url: String,
-        /// Why not.
-        reason: String,
-    },
-    /// `--name` cannot stand in reports.
-    #[error("--name must have 1 to {NAME_MAX_BYTES} bytes and no control characters")]
-    Name,
-    /// A file named in an argument cannot be read.
-    #[error("{argument} {}: {source}", path.display())]
-    File {
-        /// The argument.
-        argument: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The token is empty or holds what a header cannot.
-    #[error("the token from {0} must be one line of visible ASCII characters")]
-    Token(String),
-    /// A `--tls-` flag without TLS.
-    #[error("--tls-ca, --tls-cert and --tls-key are of use only with an https:// coordinator")]
-    FilesWithoutTls,
-    /// The roots or the certificate cannot be used.
-    #[error("TLS cannot be set up: {0}")]
-    Tls(String),
-    /// `--exit-with-stdin` without a pipe there.
-    #[error("--exit-with-stdin needs a pipe on stdin: {0}")]
-    Stdin(std::io::Error),
-}
+#[error("{0}")]
+pub struct UsageError(pub(crate) String);
 
 /// Arguments that were found to make sense.
 #[derive(Debug)]
@@ -113,7 +78,9 @@ impl TryFrom<WorkerArgs> for WorkerConfig {
         let name = args.name.unwrap_or_else(machine::host_name);
         let plain = !name.chars().any(char::is_control);
         if name.is_empty() || name.len() > NAME_MAX_BYTES || !plain {
-            return Err(UsageError::Name);
+            return Err(UsageError(format!(
+                "--name must have 1 to {NAME_MAX_BYTES} bytes and no control characters"
+            )));
         }
         Ok(Self {
             coordinator: args.access.endpoint(&args.coordinator)?,

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-/// First pause.
 const FIRST: Duration = Duration::from_millis(100);
-/// No pause is longer.
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// Pauses that double up to a limit. The upper half of each is random, so that

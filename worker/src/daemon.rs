@@ -60,13 +60,8 @@ pub enum WorkerError {
     #[error(transparent)]
     Usage(#[from] UsageError),
     /// No connection could be made, and it was to be tried once only.
-    #[error("no coordinator at {coordinator}: {cause}")]
-    Unreachable {
-        /// Where it was expected.
-        coordinator: String,
-        /// What the connection failed with.
-        cause: String,
-    },
+    #[error("no coordinator at {0}: {1}")]
+    Unreachable(String, String),
     /// The session failed and cannot be tried again.
     #[error(transparent)]
     Session(#[from] AttachError),
@@ -79,17 +74,16 @@ impl WorkerError {
     fn is_final(&self) -> bool {
         match self {
             Self::Usage(_) | Self::Setup(_) => true,
-            Self::Unreachable { .. } => false,
+            Self::Unreachable(..) => false,
             Self::Session(error) => error.is_final(),
         }
     }
 
     /// The process's exit code: 2 for bad usage, 3 for no coordinator.
-    #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
-            Self::Unreachable { .. } | Self::Session(_) => 3,
+            Self::Unreachable(..) | Self::Session(_) => 3,
             Self::Setup(_) => 1,
         }
     }
@@ -100,10 +94,6 @@ impl WorkerError {
 ///
 /// The caller has set up logging and, for https, rustls' default provider. The
 /// process's executable must answer to the argument `fetcher` by being one.
-///
-/// # Errors
-///
-/// [`WorkerError`]; its [`exit_code`](WorkerError::exit_code) is the process's.
 pub fn run(args: WorkerArgs) -> Result<DaemonEnd, WorkerError> {
     let config = WorkerConfig::try_from(args)?;
     fanout_program::raise_file_limit();
@@ -159,9 +149,8 @@ async fn one_session(
         () = signals.stop.cancelled() => return Ok(SessionEnd::Stopped),
         channel = config.coordinator.connect() => channel,
     };
-    let channel = channel.map_err(|error| WorkerError::Unreachable {
-        coordinator: config.coordinator.uri().to_string(),
-        cause: causes(&error),
+    let channel = channel.map_err(|error| {
+        WorkerError::Unreachable(config.coordinator.uri().to_string(), causes(&error))
     })?;
     Ok(attach(channel, &config.session, &signals.stop).await?)
 }
@@ -216,7 +205,9 @@ impl StopSignals {
 
 fn stdin_pipe() -> Result<Receiver, UsageError> {
     let open = || Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?);
-    open().map_err(UsageError::Stdin)
+    open().map_err(|error: io::Error| {
+        UsageError(format!("--exit-with-stdin needs a pipe on stdin: {error}"))
+    })
 }
 
 /// Waits until `stdin` ends; forever if there is none.

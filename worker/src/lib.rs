@@ -41,7 +41,6 @@ pub fn run_as_fetcher() -> Option<std::process::ExitCode> {
 }
 
 /// The facts of this machine or container, as a worker's Hello gives them.
-#[must_use]
 pub fn facts() -> fanout_proto::worker::WorkerFacts {
     let cgroups = measure::cgroup::Cgroups::find();
     measure::machine::facts(&cgroups, fanout_program::allowed_cpus())

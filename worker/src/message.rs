@@ -1,22 +1,22 @@
 //! The edge of the gRPC stream: what the coordinator says becomes an [`Order`],
 //! what the worker knows becomes a message.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
 use bytes::Bytes;
 use fanout_proto::{
     WireError,
     id::{FetcherId, TrialId, WorkerId},
+    in_range,
     limits::{FETCHERS_MAX, FRAME_MAX_BYTES},
     report::{FetcherExited, MemorySample, WorkerUsage},
     time::micros,
     wire::{self, from_worker, to_worker},
 };
 
-/// Shortest interval between heartbeats that a coordinator may ask for.
-const HEARTBEAT_MIN: Duration = Duration::from_millis(10);
-/// Longest one: a silent peer must be found within minutes.
-const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
+/// Intervals between heartbeats that a coordinator may ask for: a silent peer must be found within
+/// minutes.
+const HEARTBEATS_MS: RangeInclusive<u64> = 10..=60_000;
 
 /// Something that the coordinator says.
 #[derive(Debug, PartialEq)]
@@ -33,7 +33,6 @@ pub(crate) enum Order {
     Goodbye(String),
 }
 
-/// Fetchers to start.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Prepare {
     pub(crate) trial: TrialId,
@@ -42,7 +41,6 @@ pub(crate) struct Prepare {
     pub(crate) memory_interval: Option<Duration>,
 }
 
-/// One fetcher to start.
 #[derive(Debug, PartialEq)]
 pub(crate) struct FetcherSpec {
     pub(crate) fetcher: FetcherId,
@@ -84,13 +82,7 @@ impl TryFrom<wire::Prepare> for Prepare {
 
     fn try_from(m: wire::Prepare) -> Result<Self, WireError> {
         let count = m.fetchers.len();
-        if u32::try_from(count).map_or(true, |count| count > FETCHERS_MAX) {
-            return Err(WireError::OutOfRange {
-                field: "fetchers",
-                value: count as u64,
-                range: "0 to 4096",
-            });
-        }
+        in_range("fetchers", count as u64, 0..=FETCHERS_MAX.into(), "0 to 4096")?;
         let ids: BTreeSet<_> = m.fetchers.iter().map(|spec| spec.fetcher).collect();
         if ids.len() != count {
             return Err(WireError::Inconsistent("a fetcher is prepared twice"));
@@ -113,26 +105,12 @@ impl TryFrom<wire::Prepare> for Prepare {
 }
 
 fn heartbeat(interval_ms: u32) -> Result<Duration, WireError> {
-    let interval = Duration::from_millis(interval_ms.into());
-    if (HEARTBEAT_MIN..=HEARTBEAT_MAX).contains(&interval) {
-        Ok(interval)
-    } else {
-        Err(WireError::OutOfRange {
-            field: "heartbeat_interval_ms",
-            value: interval_ms.into(),
-            range: "10 to 60000",
-        })
-    }
+    in_range("heartbeat_interval_ms", interval_ms.into(), HEARTBEATS_MS, "10 to 60000")?;
+    Ok(Duration::from_millis(interval_ms.into()))
 }
 
 fn bounded(field: &'static str, bytes: Bytes) -> Result<Bytes, WireError> {
-    if bytes.len() > FRAME_MAX_BYTES {
-        return Err(WireError::OutOfRange {
-            field,
-            value: bytes.len() as u64,
-            range: "0 to 1 MiB",
-        });
-    }
+    in_range(field, bytes.len() as u64, 0..=FRAME_MAX_BYTES as u64, "0 to 1 MiB")?;
     Ok(bytes)
 }
 

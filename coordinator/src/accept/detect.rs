@@ -1,11 +1,8 @@
 //! What a connection begins with, and what to answer when that is not what the port speaks. Pure.
 
-/// What a port speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Speaks {
-    /// gRPC in plain text.
     Grpc,
-    /// gRPC in TLS.
     GrpcInTls,
     /// Pages.
     Http1,

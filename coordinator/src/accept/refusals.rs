@@ -127,7 +127,6 @@ impl RefusalLog {
         }
     }
 
-    /// Tells what is due.
     pub(crate) fn tell_due(&self) {
         let due = self.refusals().due(self.began.elapsed());
         for told in due {

@@ -6,37 +6,26 @@ use std::{fmt::Display, process::ExitCode};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CommandExit {
     /// Everything asked for was done.
-    Done,
+    Done = 0,
     /// Done, but too few valid trials for a comparison, an arm that fetched nothing, or URLs abandoned.
-    Incomplete,
+    Incomplete = 1,
     /// Bad usage or input; nothing was fetched.
-    Usage,
+    Usage = 2,
     /// No coordinator, too few workers, or all lost.
-    NoFleet,
+    NoFleet = 3,
     /// Interrupted; what there is was saved.
-    Interrupted,
+    Interrupted = 130,
 }
 
 impl CommandExit {
     pub(crate) const fn code(self) -> u8 {
-        match self {
-            Self::Done => 0,
-            Self::Incomplete => 1,
-            Self::Usage => 2,
-            Self::NoFleet => 3,
-            Self::Interrupted => 130,
-        }
+        self as u8
     }
 
     /// The meaning of an exit code; an unknown one stands for work that was not brought to its end.
-    pub(crate) const fn from_code(code: u8) -> Self {
-        match code {
-            0 => Self::Done,
-            2 => Self::Usage,
-            3 => Self::NoFleet,
-            130 => Self::Interrupted,
-            _ => Self::Incomplete,
-        }
+    pub(crate) fn from_code(code: u8) -> Self {
+        let known = [Self::Done, Self::Usage, Self::NoFleet, Self::Interrupted];
+        known.into_iter().find(|exit| exit.code() == code).unwrap_or(Self::Incomplete)
     }
 }
 
@@ -60,17 +49,14 @@ impl Failure {
         Self { exit, message }
     }
 
-    /// Bad usage or input.
     pub(crate) fn usage(error: impl Display) -> Self {
         Self::new(CommandExit::Usage, error)
     }
 
-    /// No fleet to run on.
     pub(crate) fn no_fleet(error: impl Display) -> Self {
         Self::new(CommandExit::NoFleet, error)
     }
 
-    /// Stopped on request.
     pub(crate) fn interrupted(error: impl Display) -> Self {
         Self::new(CommandExit::Interrupted, error)
     }

@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// Which coordinator, and how to get in.
 #[derive(Debug)]
-pub(super) struct Coordinator {
+pub(crate) struct Coordinator {
     url: String,
     endpoint: Endpoint,
     stamp: Stamp,
@@ -61,7 +61,7 @@ pub(super) type StampedClient = ControlClient<InterceptedService<Channel, Stamp>
 
 impl Coordinator {
     /// Opens nothing yet.
-    pub(super) fn new(url: &str, access: &AccessArgs) -> Result<Self, Failure> {
+    pub(crate) fn new(url: &str, access: &AccessArgs) -> Result<Self, Failure> {
         Ok(Self {
             url: url.to_owned(),
             endpoint: access.endpoint(url).map_err(Failure::usage)?,
@@ -91,7 +91,6 @@ impl Coordinator {
         Ok(ControlClient::with_interceptor(channel, self.stamp.clone()))
     }
 
-    /// Connects, and calls.
     pub(super) async fn call<T>(
         &self,
         rpc: impl AsyncFnOnce(&mut StampedClient) -> Result<Response<T>, Status>,
@@ -117,7 +116,6 @@ impl Coordinator {
         }
     }
 
-    /// Waits until it serves.
     pub(super) async fn wait(&self, patience: Duration) -> Result<(), Failure> {
         let deadline = Instant::now() + patience;
         loop {
@@ -130,13 +128,11 @@ impl Coordinator {
         }
     }
 
-    /// Its workers and jobs.
     pub(super) async fn status(&self) -> Result<fanout_proto::control::Status, Failure> {
         let ask = async |control: &mut StampedClient| control.status(wire::StatusRequest {}).await;
         fanout_proto::control::Status::try_from(self.call(ask).await?).map_err(Failure::no_fleet)
     }
 
-    /// Asks whether it serves.
     pub(super) async fn health(&self) -> Result<(), Failure> {
         let ask = async {
             let mut health = HealthClient::new(self.channel().await?);
@@ -162,7 +158,7 @@ impl Coordinator {
         })
     }
 
-    pub(super) async fn read_study(&self, name: &str) -> Result<Study, Failure> {
+    pub(crate) async fn read_study(&self, name: &str) -> Result<Study, Failure> {
         let request = wire::ReadStudyRequest { name: name.to_owned() };
         let ask = async |control: &mut StampedClient| control.read_study(request).await;
         let mut parts = self.call(ask).await?;

@@ -33,7 +33,6 @@ enum Records {
     Written(Box<WrittenRecords>),
 }
 
-/// Records that are being written.
 struct WrittenRecords {
     writer: WriterThread,
     before: Resumed,
@@ -65,7 +64,6 @@ impl FetchOutput {
         }
     }
 
-    /// The job says what it is.
     pub(super) fn begin(&mut self, job: &JobDescription) -> Result<(), Failure> {
         let list = job.list.clone().ok_or_else(|| {
             Failure::incomplete(

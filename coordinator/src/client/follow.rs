@@ -44,7 +44,6 @@ enum Broken {
     Final(Failure),
 }
 
-/// What a job is.
 pub(super) async fn describe(
     coordinator: &Coordinator,
     job: JobId,

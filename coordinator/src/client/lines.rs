@@ -1,6 +1,5 @@
 //! Bytes that come in pieces, as lines.
 
-/// Cuts bytes into lines.
 #[derive(Debug, Default)]
 pub(super) struct LineBuffer(Vec<u8>);
 

@@ -20,8 +20,9 @@ use fanout_proto::{
     wire,
 };
 
+pub(crate) use self::coordinator::Coordinator;
 use self::{
-    coordinator::{Coordinator, StampedClient},
+    coordinator::StampedClient,
     fetch_output::FetchOutput,
     follow::{OnInterrupt, follow},
     output::{ClientOutput, JobResults},
@@ -41,7 +42,6 @@ use crate::{
     terminal::print::{self, PrintArgs},
 };
 
-/// Runs a study on a fleet.
 pub(crate) async fn study(args: &StudyArgs) -> Result<CommandExit, Failure> {
     let coordinator = reach(&args.fleet).await?;
     let list = List::open(args.urls.as_deref())?;
@@ -50,7 +50,6 @@ pub(crate) async fn study(args: &StudyArgs) -> Result<CommandExit, Failure> {
     run(&coordinator, list, certificates, output, false).await
 }
 
-/// Fetches a list on a fleet.
 pub(crate) async fn fetch(args: &FetchArgs) -> Result<CommandExit, Failure> {
     let coordinator = reach(&args.fleet).await?;
     let list = List::open(Some(&args.urls))?;
@@ -162,7 +161,6 @@ async fn end(
     Ok(worse?.unwrap_or(exit))
 }
 
-/// Follows a job again.
 pub(crate) async fn attach(args: &AttachArgs) -> Result<CommandExit, Failure> {
     let coordinator = Coordinator::from_args(&args.client)?;
     let id = JobId(args.job);
@@ -216,7 +214,6 @@ fn output_of(job: &JobDescription, args: &AttachArgs) -> Result<ClientOutput, Fa
     }
 }
 
-/// Cancels a job.
 pub(crate) async fn cancel(args: &CancelArgs) -> Result<CommandExit, Failure> {
     let coordinator = Coordinator::from_args(&args.client)?;
     let request = wire::CancelRequest { job: args.job, at_once: args.at_once };
@@ -227,14 +224,4 @@ pub(crate) async fn cancel(args: &CancelArgs) -> Result<CommandExit, Failure> {
     };
     print::print(&format!("job {}: {text}", args.job)).map_err(Failure::incomplete)?;
     Ok(CommandExit::Done)
-}
-
-/// A study that the coordinator keeps.
-pub(crate) async fn read_study(
-    url: &str,
-    access: &fanout_worker::AccessArgs,
-    name: &str,
-) -> Result<fanout_analysis::record::Study, Failure> {
-    let coordinator = Coordinator::new(url, access)?;
-    coordinator.read_study(name).await
 }

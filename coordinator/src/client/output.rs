@@ -47,7 +47,6 @@ impl ClientOutput {
         }
     }
 
-    /// The job says what it is.
     pub(super) fn begin(&mut self, job: &JobDescription) -> Result<(), Failure> {
         match &mut self.results {
             JobResults::Study(_) => Ok(()),

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use fanout_proto::control::{JobState, JobStatus, Status, WorkerStatus};
-use serde::Serialize;
+use fanout_proto::control::{JobProgress, JobState, JobStatus, Status, WorkerStatus};
+use serde_json::{Value, json};
 
 use super::coordinator::Coordinator;
 use crate::{
@@ -14,7 +14,6 @@ use crate::{
     terminal::print,
 };
 
-/// Shows workers and jobs.
 pub(crate) async fn run(args: &StatusArgs) -> Result<CommandExit, Failure> {
     let status = Coordinator::from_args(&args.client)?.status().await?;
     let text = match args.format {
@@ -25,101 +24,52 @@ pub(crate) async fn run(args: &StatusArgs) -> Result<CommandExit, Failure> {
     Ok(CommandExit::Done)
 }
 
-#[derive(Serialize)]
-struct Json<'a> {
-    version: &'a str,
-    uptime_s: f64,
-    queue_max: u32,
-    workers: Vec<JsonWorker<'a>>,
-    jobs: Vec<JsonJob<'a>>,
-}
-
-#[derive(Serialize)]
-struct JsonWorker<'a> {
-    id: u32,
-    name: &'a str,
-    version: &'a str,
-    slots: u32,
-    cpus: usize,
-    cgroup_cpus: Option<f64>,
-    memory_bytes: Option<u64>,
-    cgroup_memory_bytes: Option<u64>,
-    attached_s: f64,
-    silent_s: f64,
-}
-
-#[derive(Serialize)]
-struct JsonJob<'a> {
-    id: u64,
-    kind: &'a str,
-    state: &'static str,
-    ahead: Option<u32>,
-    what: Option<&'a str>,
-    urls_done: Option<u64>,
-    urls: Option<u64>,
-    exit_code: Option<u8>,
-    message: Option<&'a str>,
-    study: Option<&'a str>,
-    arguments: &'a [String],
-}
-
 fn json(status: &Status) -> Result<String, serde_json::Error> {
-    serde_json::to_string_pretty(&Json {
-        version: &status.version,
-        uptime_s: status.uptime.as_secs_f64(),
-        queue_max: status.queue_max,
-        workers: status.workers.iter().map(json_worker).collect(),
-        jobs: status.jobs.iter().map(json_job).collect(),
+    serde_json::to_string_pretty(&json!({
+        "version": status.version,
+        "uptime_s": status.uptime.as_secs_f64(),
+        "queue_max": status.queue_max,
+        "workers": status.workers.iter().map(json_worker).collect::<Vec<_>>(),
+        "jobs": status.jobs.iter().map(json_job).collect::<Vec<_>>(),
+    }))
+}
+
+fn json_worker(worker: &WorkerStatus) -> Value {
+    json!({
+        "id": worker.id.0,
+        "name": worker.name,
+        "version": worker.facts.version,
+        "slots": worker.slots,
+        "cpus": worker.facts.cpus.len(),
+        "cgroup_cpus": worker.facts.cgroup_cpus,
+        "memory_bytes": worker.facts.memory_bytes,
+        "cgroup_memory_bytes": worker.facts.cgroup_memory_bytes,
+        "attached_s": worker.attached.as_secs_f64(),
+        "silent_s": worker.silent.as_secs_f64(),
     })
 }
 
-fn json_worker(worker: &WorkerStatus) -> JsonWorker<'_> {
-    JsonWorker {
-        id: worker.id.0,
-        name: &worker.name,
-        version: &worker.facts.version,
-        slots: worker.slots,
-        cpus: worker.facts.cpus.len(),
-        cgroup_cpus: worker.facts.cgroup_cpus,
-        memory_bytes: worker.facts.memory_bytes,
-        cgroup_memory_bytes: worker.facts.cgroup_memory_bytes,
-        attached_s: worker.attached.as_secs_f64(),
-        silent_s: worker.silent.as_secs_f64(),
-    }
-}
-
-fn json_job(job: &JobStatus) -> JsonJob<'_> {
-    let mut json = JsonJob {
-        id: job.job.id.0,
-        kind: job.job.kind.name(),
-        state: "",
-        ahead: None,
-        what: None,
-        urls_done: None,
-        urls: None,
-        exit_code: None,
-        message: None,
-        study: Some(job.study.as_str()).filter(|name| !name.is_empty()),
-        arguments: &job.job.arguments,
+/// Every job has every field; what makes no sense in its state is null.
+fn json_job(job: &JobStatus) -> Value {
+    let (state, ahead, running, end) = match &job.state {
+        JobState::Waiting(ahead) => ("waiting", Some(ahead), None, None),
+        JobState::Running(progress) => ("running", None, Some(progress), None),
+        JobState::Finished(end) => ("finished", None, None, Some(end)),
     };
-    match &job.state {
-        JobState::Waiting(ahead) => {
-            json.state = "waiting";
-            json.ahead = Some(*ahead);
-        }
-        JobState::Running(progress) => {
-            json.state = "running";
-            json.what = Some(&progress.what);
-            json.urls_done = Some(progress.completed + progress.failed + progress.abandoned);
-            json.urls = Some(progress.total);
-        }
-        JobState::Finished(end) => {
-            json.state = "finished";
-            json.exit_code = Some(end.exit_code);
-            json.message = Some(end.message.as_str()).filter(|text| !text.is_empty());
-        }
-    }
-    json
+    let not_empty = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    json!({
+        "id": job.job.id.0,
+        "kind": job.job.kind.name(),
+        "state": state,
+        "ahead": ahead,
+        "what": running.map(|progress| &progress.what),
+        "urls_done": running.map(JobProgress::done),
+        "urls": running.map(|progress| progress.total),
+        "exit_code": end.map(|end| end.exit_code),
+        "message": end.and_then(|end| not_empty(&end.message)),
+        "study": not_empty(&job.study),
+        "arguments": job.job.arguments,
+    })
 }
 
 /// Left-aligned columns, the last one as long as it is.
@@ -201,10 +151,7 @@ fn job_row(job: &JobStatus) -> [String; 3] {
     let state = match &job.state {
         JobState::Waiting(0) => "next".to_owned(),
         JobState::Waiting(ahead) => format!("waits for {ahead}"),
-        JobState::Running(p) => {
-            let done = p.completed + p.failed + p.abandoned;
-            format!("runs {done}/{}", p.total)
-        }
+        JobState::Running(p) => format!("runs {}/{}", p.done(), p.total),
         JobState::Finished(end) => format!("over, exit {}", end.exit_code),
     };
     let command = job.job.arguments.join(" ");

@@ -24,7 +24,6 @@ pub(super) struct StudyOutput {
     count: u32,
 }
 
-/// Where studies are kept.
 enum KeptStudies {
     Here(Store),
     /// In the coordinator's own store alone; these are its pages.

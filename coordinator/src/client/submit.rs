@@ -23,7 +23,6 @@ use crate::cli::exit::{CommandExit, Failure};
 /// Parts of the list on their way; the rest is read when there is room.
 const PARTS_MAX: usize = 4;
 
-/// The list to be sent.
 #[derive(Default)]
 pub(super) struct List {
     name: Option<String>,

@@ -85,7 +85,6 @@ pub(crate) fn complete_already(destination: &Destination) -> String {
     }
 }
 
-/// Reads the list through once.
 pub(crate) fn open(settings: &FetchSettings) -> Result<UrlList, Failure> {
     let common = &settings.common;
     UrlList::open(&common.source, common.repeat, common.skip_invalid).map_err(Failure::usage)
@@ -148,7 +147,6 @@ impl<'a> PreparedFetch<'a> {
         })
     }
 
-    /// It will not run.
     async fn give_up(self, stop: &Stop) {
         // A part without a record goes away; one that stays does no harm.
         let _ = self.results.finish(false, patience(stop)).await;

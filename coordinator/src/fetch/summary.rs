@@ -41,7 +41,6 @@ pub(crate) fn cannot_write(destination: &Destination, error: &io::Error) -> Fail
     })
 }
 
-/// The account, for people.
 pub(super) fn summarise(
     list: &UrlList,
     outcome: &run::Outcome,

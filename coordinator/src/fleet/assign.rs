@@ -7,10 +7,6 @@ use fanout_proto::id::WorkerId;
 use super::Fleet;
 
 /// Spreads `processes` fetchers evenly over the workers that `may` take some, within their slots.
-///
-/// # Errors
-///
-/// [`AssignError`] when there are too few workers or slots.
 pub fn assign(
     fleet: &Fleet,
     processes: u32,
@@ -26,31 +22,10 @@ pub fn assign(
     assign_to(&slots, processes, workers)
 }
 
-/// Fetchers that cannot be assigned.
+/// Fetchers that cannot be assigned: there are too few workers or slots.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AssignError {
-    /// Fewer workers than the arm asks for.
-    #[error(
-        "the arm asks for {wanted} workers and {present} are attached; start more, or lower /{wanted}w"
-    )]
-    Workers {
-        /// What the arm asks for.
-        wanted: u32,
-        /// What there is.
-        present: usize,
-    },
-    /// Fewer slots than processes.
-    #[error(
-        "the arm has {wanted} processes and the workers have {slots} slots; start more workers, \
-         or raise their --slots"
-    )]
-    Slots {
-        /// Processes.
-        wanted: u32,
-        /// Slots of the workers that would take part.
-        slots: u64,
-    },
-}
+#[error("{0}")]
+pub struct AssignError(String);
 
 fn assign_to(
     slots: &[(WorkerId, u32)],
@@ -61,7 +36,10 @@ fn assign_to(
     if let Some(wanted) = workers {
         let count = usize::try_from(wanted.get()).unwrap_or(usize::MAX);
         if free.len() < count {
-            return Err(AssignError::Workers { wanted: wanted.get(), present: free.len() });
+            return Err(AssignError(format!(
+                "the arm asks for {wanted} workers and {} are attached; start more, or lower /{wanted}w",
+                free.len()
+            )));
         }
         // Those with the most slots, the earliest first.
         free.sort_by_key(|(id, slots)| (std::cmp::Reverse(*slots), *id));
@@ -70,7 +48,10 @@ fn assign_to(
     }
     let total: u64 = free.iter().map(|(_, slots)| u64::from(*slots)).sum();
     if total < u64::from(processes) {
-        return Err(AssignError::Slots { wanted: processes, slots: total });
+        return Err(AssignError(format!(
+            "the arm has {processes} processes and the workers have {total} slots; start more workers, \
+             or raise their --slots"
+        )));
     }
     let mut placement = Vec::new();
     while placement.len() < usize::try_from(processes).unwrap_or(usize::MAX) {
@@ -100,7 +81,10 @@ mod tests {
         assert_eq!(assigned(&[1, 64], 4, 0).unwrap(), [1, 2, 2, 2]);
         assert_eq!(assigned(&[64, 64, 64], 4, 1).unwrap(), [1, 1, 1, 1]);
         assert_eq!(assigned(&[2, 64, 64], 3, 2).unwrap(), [2, 3, 2]);
-        assert!(matches!(assigned(&[2, 2], 5, 0), Err(AssignError::Slots { slots: 4, .. })));
-        assert!(matches!(assigned(&[2, 2], 4, 3), Err(AssignError::Workers { present: 2, .. })));
+        let error = |slots, processes, workers| {
+            assigned(slots, processes, workers).unwrap_err().to_string()
+        };
+        assert!(error(&[2, 2], 5, 0).contains("have 4 slots"));
+        assert!(error(&[2, 2], 4, 3).contains("3 workers and 2 are attached"));
     }
 }

@@ -44,7 +44,6 @@ pub enum WorkerMessage {
 
 impl WorkerMessage {
     /// The trial that it is about, if it is about one.
-    #[must_use]
     pub fn trial(&self) -> Option<TrialId> {
         match self {
             Self::Ready { trial, .. }
@@ -59,7 +58,6 @@ impl WorkerMessage {
     }
 
     /// The fetcher that it is about, if it is about one.
-    #[must_use]
     pub fn fetcher(&self) -> Option<FetcherId> {
         match self {
             Self::Ready { fetcher, .. }

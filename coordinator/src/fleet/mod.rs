@@ -120,13 +120,11 @@ impl Fleet {
     }
 
     /// The workers, in the order in which they came.
-    #[must_use]
     pub fn workers(&self) -> &BTreeMap<WorkerId, Attached> {
         &self.workers
     }
 
     /// What went over gRPC so far.
-    #[must_use]
     pub fn traffic(&self) -> Traffic {
         self.traffic
     }
@@ -180,10 +178,6 @@ impl Fleet {
     }
 
     /// Waits until `wanted` workers are attached.
-    ///
-    /// # Errors
-    ///
-    /// [`TooFewWorkers`] after `patience`.
     pub async fn gather(&mut self, wanted: usize, patience: Duration) -> Result<(), TooFewWorkers> {
         let deadline = Instant::now() + patience;
         while self.workers.len() < wanted {

@@ -46,13 +46,11 @@ impl Roster {
         RosterGuard { roster: self.clone(), id, since, heard_ms }
     }
 
-    /// How many are there.
     pub(super) fn len(&self) -> usize {
         self.entries().len()
     }
 
     /// Those that are there, in the order in which they came.
-    #[must_use]
     pub fn workers(&self) -> Vec<WorkerStatus> {
         let entries = self.entries();
         let each = entries.iter().map(|(id, entry)| {
@@ -72,7 +70,6 @@ impl Roster {
 }
 
 impl RosterGuard {
-    /// The worker has just spoken.
     pub(super) fn heard(&self) {
         let heard_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.heard_ms.store(heard_ms, Ordering::Relaxed);

@@ -10,6 +10,7 @@ use std::{
 
 use fanout_proto::{
     limits::FRAME_MAX_BYTES,
+    text::causes,
     wire::{
         self,
         fleet_server::{Fleet as FleetRpc, FleetServer as GrpcServer},
@@ -55,18 +56,13 @@ const MESSAGE_MAX_BYTES: usize = FRAME_MAX_BYTES + 64 * 1024;
 
 /// The server could not start or failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The address is taken or not ours.
-    #[error("cannot listen on {address}: {error}; choose another with --listen")]
-    Bind {
-        /// What was asked for.
-        address: SocketAddr,
-        /// What the system says.
-        error: std::io::Error,
-    },
-    /// The transport failed.
-    #[error("the gRPC server failed: {0}")]
-    Transport(#[from] tonic::transport::Error),
+#[error("{0}")]
+pub struct ServeError(String);
+
+impl From<tonic::transport::Error> for ServeError {
+    fn from(error: tonic::transport::Error) -> Self {
+        Self(format!("the gRPC server failed: {}", causes(&error)))
+    }
 }
 
 /// Serves the fleet's gRPC service until it is shut down.
@@ -81,14 +77,10 @@ type Serving = Pin<Box<dyn Future<Output = Result<(), ServeError>> + Send>>;
 
 impl FleetServer {
     /// Listens on `address`.
-    ///
-    /// # Errors
-    ///
-    /// [`ServeError::Bind`].
     pub async fn bind(address: SocketAddr, token: Option<Token>) -> Result<Self, ServeError> {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|error| ServeError::Bind { address, error })?;
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            ServeError(format!("cannot listen on {address}: {error}; choose another with --listen"))
+        })?;
         Ok(Self { listener, access: Access { token, ..Access::default() } })
     }
 
@@ -105,16 +97,11 @@ impl FleetServer {
     }
 
     /// The attached workers, to be read while the fleet is driven.
-    #[must_use]
     pub fn roster(&self) -> Roster {
         self.access.roster.clone()
     }
 
     /// The address that workers dial.
-    ///
-    /// # Errors
-    ///
-    /// What the system says.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }

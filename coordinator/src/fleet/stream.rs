@@ -46,7 +46,6 @@ const REFUSAL_GRACE: Duration = Duration::from_millis(250);
 
 type WeakWorkerSender = mpsc::WeakSender<Result<wire::ToWorker, Status>>;
 
-/// What all streams share.
 pub(super) struct FleetState {
     pub(super) events: mpsc::Sender<RawEvent>,
     pub(super) next_id: AtomicU32,
@@ -75,7 +74,6 @@ impl FleetState {
     }
 }
 
-/// Serves one worker.
 pub(super) async fn serve_worker(
     state: Arc<FleetState>,
     mut inbound: Streaming<wire::FromWorker>,

@@ -20,7 +20,6 @@ impl Token {
     }
 
     /// Whether the value of an `authorization` header shows the secret.
-    #[must_use]
     pub fn fits(&self, header: Option<&str>) -> bool {
         header
             .and_then(|value| value.strip_prefix("Bearer "))

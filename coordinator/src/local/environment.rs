@@ -39,7 +39,6 @@ pub(crate) struct Environment<'a> {
 /// A server of fanout's own.
 #[derive(Debug, Clone)]
 pub(crate) struct EnvironmentOrigin {
-    /// Its base URL.
     pub(crate) url: String,
     pub(crate) threads: usize,
     /// Whether it was started for this run.

@@ -1,10 +1,41 @@
-//! Where results go.
+//! Where results go, and how they are written there.
 
 use std::path::{Path, PathBuf};
 
-use super::form::Form;
+use serde::{Deserialize, Serialize};
 
-/// Where results go.
+/// The names of a record's fields.
+pub(super) const CSV_HEADER: &[u8] =
+    b"id,url,outcome,status,bytes,start_s,first_byte_s,end_s,worker,fetcher,attempt\n";
+
+/// The form of a results file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// A JSON object a line.
+    Jsonl,
+    /// Comma-separated, with a header line.
+    Csv,
+}
+
+impl Form {
+    /// What stands before the first record.
+    pub const fn head(self) -> &'static [u8] {
+        match self {
+            Self::Jsonl => b"",
+            Self::Csv => CSV_HEADER,
+        }
+    }
+
+    /// For people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Jsonl => "JSON lines",
+            Self::Csv => "CSV",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Destination {
     /// Standard output, as JSON lines.

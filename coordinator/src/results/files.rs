@@ -11,7 +11,6 @@ use rustix::fs::{FlockOperation, flock};
 
 /// Names of files.
 pub(crate) trait Files: std::fmt::Debug + Send + 'static {
-    /// An open file.
     type File: OpenFile;
 
     /// Opens a file to read and write; makes an empty one if there is none.
@@ -33,12 +32,10 @@ pub(crate) trait Files: std::fmt::Debug + Send + 'static {
     fn sync_names(&self, path: &Path) -> io::Result<()>;
 }
 
-/// An open file.
 pub(crate) trait OpenFile: std::fmt::Debug + Send + 'static {
     /// Keeps other processes out, until the file is closed; `false`: another one was first.
     fn lock(&self) -> io::Result<bool>;
 
-    /// Its length.
     fn length(&self) -> io::Result<u64>;
 
     /// Reads some bytes; 0 at the end.
@@ -54,7 +51,6 @@ pub(crate) trait OpenFile: std::fmt::Debug + Send + 'static {
     fn sync(&self) -> io::Result<()>;
 }
 
-/// The system's.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct System;
 
@@ -139,9 +135,7 @@ impl OpenFile for File {
 /// Reads on from an offset of its own.
 #[derive(Debug)]
 pub(crate) struct ReadFrom<'a, F> {
-    /// What is read.
     pub(crate) file: &'a F,
-    /// The next byte.
     pub(crate) offset: u64,
 }
 

@@ -16,15 +16,12 @@ use fanout_proto::{control::ListIdentity, limits::URLS_MAX};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::form::Form;
+use super::destination::Form;
 
 /// The version of this format, of parts and journals.
 const VERSION: u32 = 1;
-/// Bytes of the header.
 const HEADER_BYTES: usize = 2048;
-/// Bytes of a note.
 const NOTE_BYTES: usize = 128;
-/// Bytes of a whole journal.
 pub(crate) const JOURNAL_BYTES: usize = HEADER_BYTES + 2 * NOTE_BYTES;
 /// Bytes of the list's name that are kept.
 const NAME_MAX_BYTES: usize = 512;
@@ -65,7 +62,7 @@ pub enum JournalError {
 #[derive(Serialize, Deserialize)]
 struct HeaderLine {
     fanout_journal: u32,
-    form: String,
+    form: Form,
     list: String,
     list_sha256: String,
     urls: u64,
@@ -92,7 +89,7 @@ pub(crate) fn header(header: &Header) -> Vec<u8> {
     let name: String = header.list.name.chars().filter(|c| !c.is_control()).collect();
     let line = HeaderLine {
         fanout_journal: VERSION,
-        form: header.form.extension().to_owned(),
+        form: header.form,
         list: name[..name.floor_char_boundary(NAME_MAX_BYTES)].to_owned(),
         list_sha256: header.list.sha256.clone(),
         urls: header.list.urls,
@@ -132,10 +129,6 @@ fn read_note(bytes: &[u8]) -> Option<(u64, u64)> {
 }
 
 /// Reads a journal's bytes, whatever they are.
-///
-/// # Errors
-///
-/// [`JournalError`].
 pub fn read(bytes: &[u8]) -> Result<Journal, JournalError> {
     let damaged = JournalError::Damaged;
     let first = bytes.get(..HEADER_BYTES).ok_or(damaged)?;
@@ -145,8 +138,6 @@ pub fn read(bytes: &[u8]) -> Result<Journal, JournalError> {
     if line.fanout_journal != VERSION {
         return Err(JournalError::Version(line.fanout_journal));
     }
-    let form = [Form::Jsonl, Form::Csv];
-    let form = form.into_iter().find(|form| form.extension() == line.form);
     if line.urls > URLS_MAX {
         return Err(damaged);
     }
@@ -160,7 +151,7 @@ pub fn read(bytes: &[u8]) -> Result<Journal, JournalError> {
                 urls: line.urls,
                 repeat: line.repeat,
             },
-            form: form.ok_or(damaged)?,
+            form: line.form,
         },
         durable,
         sequence,

@@ -2,7 +2,6 @@
 
 mod destination;
 mod files;
-mod form;
 mod journal;
 mod narrator;
 mod output;
@@ -21,6 +20,11 @@ use fanout_proto::{
 use tokio::sync::Notify;
 
 use self::records::Record;
+pub use self::{
+    destination::Form,
+    journal::{Header, Journal, JournalError, read as read_journal},
+    records::{RecoverError, Recovered, recover},
+};
 pub(crate) use self::{
     destination::{Destination, UnknownForm, part_name},
     narrator::Narrator,
@@ -28,11 +32,6 @@ pub(crate) use self::{
     part::PartError,
     records::id_of,
     writer_thread::WriterThread,
-};
-pub use self::{
-    form::Form,
-    journal::{Header, Journal, JournalError, read as read_journal},
-    records::{RecoverError, Recovered, recover},
 };
 use crate::{
     run::{Sink, Who},
@@ -123,9 +122,6 @@ pub(crate) struct Results<'a> {
     list: &'a UrlList,
     output: RecordOutput,
     narrator: Option<Narrator<'a>>,
-    order: Vec<u32>,
-    text: String,
-    spans: Vec<(usize, usize)>,
     lines: String,
     /// Of every kind of failure, the first one in words.
     examples: BTreeMap<Outcome, String>,
@@ -153,41 +149,27 @@ impl<'a> Results<'a> {
             list,
             output: RecordOutput { form, gathered: Gathered::new(form, Vec::new()), writer },
             narrator,
-            order: Vec::new(),
-            text: String::new(),
-            spans: Vec::new(),
             lines: String::new(),
             examples: BTreeMap::new(),
             abandoned_named: 0,
         }
     }
 
-    /// Finds the text of every id, to be had by position afterwards.
-    fn look_up(&mut self, ids: impl Iterator<Item = UrlId> + Clone) -> io::Result<()> {
-        self.text.clear();
-        self.spans.clear();
-        self.order.clear();
-        self.order.extend((0_u32..).zip(ids.clone()).map(|(i, _)| i));
-        self.spans.resize(self.order.len(), (0, 0));
+    /// The URLs of these ids, in the same order.
+    fn look_up(&self, ids: impl Iterator<Item = UrlId>) -> io::Result<Vec<String>> {
         let ids: Vec<_> = ids.collect();
-        let id_at = |position: u32| ids[usize::try_from(position).unwrap_or(usize::MAX)];
-        self.order.sort_unstable_by_key(|position| id_at(*position));
-        let mut positions = self.order.iter();
-        let (text, spans) = (&mut self.text, &mut self.spans);
-        let sorted = self.order.iter().map(|position| id_at(*position));
-        self.list
-            .look_up(sorted, |_, url| {
-                let start = text.len();
+        let mut order: Vec<usize> = (0..ids.len()).collect();
+        order.sort_unstable_by_key(|position| ids[*position]);
+        let mut urls = vec![String::new(); ids.len()];
+        let mut positions = order.iter();
+        let found = |_, url: &[u8]| {
+            if let Some(position) = positions.next() {
                 // The list was checked; a file that changed since may hold anything.
-                match std::str::from_utf8(url) {
-                    Ok(url) => text.push_str(url),
-                    Err(_) => text.push_str(&String::from_utf8_lossy(url)),
-                }
-                if let Some(position) = positions.next() {
-                    spans[usize::try_from(*position).unwrap_or(usize::MAX)] = (start, text.len());
-                }
-            })
-            .map_err(to_io)
+                urls[*position] = String::from_utf8_lossy(url).into_owned();
+            }
+        };
+        self.list.look_up(order.iter().map(|position| ids[*position]), found).map_err(to_io)?;
+        Ok(urls)
     }
 
     fn narrate(&self) {
@@ -225,10 +207,10 @@ impl Sink for Results<'_> {
         if self.narrator.is_none() {
             return Ok(());
         }
-        self.look_up(batch.starts.iter().map(|(id, _)| *id))?;
+        let urls = self.look_up(batch.starts.iter().map(|(id, _)| *id))?;
         self.lines.clear();
-        for ((id, _), (start, end)) in batch.starts.iter().zip(&self.spans) {
-            let _ = writeln!(self.lines, "start {id} {}", &self.text[*start..*end]);
+        for ((id, _), url) in batch.starts.iter().zip(urls) {
+            let _ = writeln!(self.lines, "start {id} {url}");
         }
         self.narrate();
         Ok(())
@@ -240,12 +222,11 @@ impl Sink for Results<'_> {
         accepted: &[Accepted],
         details: &[(u32, String)],
     ) -> io::Result<()> {
-        self.look_up(accepted.iter().map(|a| a.completion.id))?;
+        let urls = self.look_up(accepted.iter().map(|a| a.completion.id))?;
         self.lines.clear();
         let went = micros(who.went);
-        for (one, (start, end)) in accepted.iter().zip(&self.spans) {
+        for (one, url) in accepted.iter().zip(&urls) {
             let c = &one.completion;
-            let url = &self.text[*start..*end];
             let start_us = c.start_us.saturating_add(went);
             let record = Record {
                 id: c.id.0,
@@ -285,20 +266,14 @@ impl Sink for Results<'_> {
     }
 
     fn abandoned(&mut self, ids: &[UrlId]) -> io::Result<()> {
-        self.look_up(ids.iter().copied())?;
-        for (id, (start, end)) in ids.iter().zip(&self.spans) {
+        let urls = self.look_up(ids.iter().copied())?;
+        for (id, url) in ids.iter().zip(&urls) {
             let record = Record {
                 id: id.0,
-                url: Cow::Borrowed(&self.text[*start..*end]),
+                url: Cow::Borrowed(url),
                 outcome: Cow::Borrowed(Outcome::Abandoned.name()),
-                status: None,
-                bytes: 0,
-                start_s: None,
-                first_byte_s: None,
-                end_s: None,
-                worker: None,
-                fetcher: None,
                 attempt: fanout_engine::ledger::LOSSES_MAX,
+                ..Record::default()
             };
             self.output.push(&record)?;
             if self.abandoned_named < ABANDONED_NAMED_MAX {

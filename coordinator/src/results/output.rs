@@ -98,9 +98,7 @@ fn cannot_open(path: &str, error: io::Error) -> PartError {
 /// What was recorded by earlier runs.
 #[derive(Debug)]
 pub(crate) struct Resumed {
-    /// Which URLs.
     pub(crate) done: IdSet,
-    /// How they ended.
     pub(crate) counts: Counts,
 }
 

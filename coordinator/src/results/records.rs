@@ -7,16 +7,15 @@ use fanout_engine::{id_set::IdSet, ledger::Counts};
 use fanout_proto::{completion::Outcome, id::UrlId, limits::URL_MAX_BYTES};
 use serde::{Deserialize, Serialize};
 
-use super::form::{CSV_HEADER, Form};
+use super::destination::{CSV_HEADER, Form};
 
-/// Fields of a record.
 const FIELDS: usize = 11;
 /// No record is longer: the URL with every byte escaped, and the rest.
 const LINE_MAX_BYTES: usize = 2 * URL_MAX_BYTES + 4096;
 
 /// One URL's record. Times are in seconds since the fetchers went, on the
 /// fetcher's clock, and in the run that wrote the record.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Record<'a> {
     pub(crate) id: u64,
@@ -102,7 +101,6 @@ pub fn recover(
     Ok(recovered)
 }
 
-/// What a good line is.
 enum Found {
     /// The names of the fields.
     Head,
@@ -173,7 +171,6 @@ fn outcome(name: &str) -> Option<Outcome> {
     Outcome::ALL.iter().copied().find(|o| o.name() == name)
 }
 
-/// Splits a line of CSV.
 struct CsvFields {
     reader: csv_core::Reader,
     text: Vec<u8>,

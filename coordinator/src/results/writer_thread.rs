@@ -28,13 +28,11 @@ const SPARE_MAX: usize = 4;
 
 /// Where the bytes go.
 pub(crate) trait RecordSink: Send + 'static {
-    /// Takes a piece.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
     /// Bytes that are not acknowledged.
     fn unsynced(&self) -> u64;
 
-    /// Acknowledges.
     fn sync(&mut self) -> io::Result<()>;
 
     /// Nothing more will come.
@@ -96,7 +94,6 @@ pub(crate) struct WriterThread {
 }
 
 impl WriterThread {
-    /// Starts the thread.
     pub(crate) fn start(sink: impl RecordSink) -> io::Result<Self> {
         let shared = Arc::new(WriterShared::default());
         let thread = {

@@ -10,10 +10,8 @@ use crate::{
     settings::origin_url,
 };
 
-/// Jobs that may wait, at most.
 const QUEUE_MAX: u32 = 10_000;
 
-/// How a coordinator serves.
 #[derive(Debug)]
 pub(super) struct ServeConfig {
     pub(super) listen: SocketAddr,

@@ -13,7 +13,7 @@ use std::{
 };
 
 use fanout_proto::{
-    control::{JobDescription, JobFinished, JobKind, ListIdentity},
+    control::{JobDescription, JobFinished},
     id::JobId,
 };
 use rustix::fs::{FlockOperation, flock};
@@ -38,36 +38,12 @@ pub(super) struct Data {
     _lock: File,
 }
 
-/// A job, as it is kept.
 #[derive(Debug, Serialize, Deserialize)]
-struct JobRecord {
-    kind: String,
-    arguments: Vec<String>,
-    study: String,
-    finished: Option<EndRecord>,
-    list: Option<ListRecord>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct ListRecord {
-    name: String,
-    sha256: String,
-    urls: u64,
-    repeat: u64,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct EndRecord {
-    exit_code: u8,
-    message: String,
-}
-
-/// A job of an earlier process.
-#[derive(Debug)]
-pub(super) struct EarlierJob {
+pub(super) struct KeptJob {
+    #[serde(flatten)]
     pub(super) job: JobDescription,
     pub(super) study: String,
-    /// `None`: it was not over when that process ended.
+    /// `None`: it was not over when its coordinator ended.
     pub(super) finished: Option<JobFinished>,
 }
 
@@ -112,35 +88,21 @@ impl Data {
         }
     }
 
-    /// Keeps what a job is, and how it ended.
     pub(super) fn keep_job(
         &self,
         job: &JobDescription,
         study: &str,
         finished: Option<&JobFinished>,
     ) -> io::Result<()> {
-        let kept = JobRecord {
-            kind: job.kind.name().to_owned(),
-            arguments: job.arguments.clone(),
-            study: study.to_owned(),
-            finished: finished
-                .cloned()
-                .map(|end| EndRecord { exit_code: end.exit_code, message: end.message }),
-            list: job.list.clone().map(|list| ListRecord {
-                name: list.name,
-                sha256: list.sha256,
-                urls: list.urls,
-                repeat: list.repeat,
-            }),
-        };
         let path = self.job_directory(job.id).join(JOB);
         let part = crate::results::part_name(&path);
-        fs::write(&part, serde_json::to_vec(&kept)?)?;
+        let (job, study, finished) = (job.clone(), study.to_owned(), finished.cloned());
+        fs::write(&part, serde_json::to_vec(&KeptJob { job, study, finished })?)?;
         fs::rename(part, path)
     }
 
     /// The jobs of earlier processes, in order; what cannot be read is removed.
-    pub(super) fn earlier_jobs(&self) -> io::Result<Vec<EarlierJob>> {
+    pub(super) fn earlier_jobs(&self) -> io::Result<Vec<KeptJob>> {
         let mut jobs = Vec::new();
         for entry in fs::read_dir(self.root.join("jobs"))? {
             let entry = entry?;
@@ -177,7 +139,6 @@ impl Data {
         names
     }
 
-    /// A file of a study, if there is such a one.
     pub(super) fn study_file(&self, study: &str, file: &str) -> Option<PathBuf> {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
         let known = STUDY_FILES.iter().any(|(name, _)| *name == file);
@@ -189,31 +150,16 @@ impl Data {
     }
 }
 
-fn earlier(id: JobId, directory: &Path) -> Option<EarlierJob> {
-    let kept: JobRecord = serde_json::from_slice(&fs::read(directory.join(JOB)).ok()?).ok()?;
-    let kinds = [JobKind::Study, JobKind::Fetch];
-    let kind = kinds.into_iter().find(|kind| kind.name() == kept.kind)?;
-    Some(EarlierJob {
-        job: JobDescription {
-            id,
-            kind,
-            arguments: kept.arguments,
-            list: kept.list.map(|list| ListIdentity {
-                name: list.name,
-                sha256: list.sha256,
-                urls: list.urls,
-                repeat: list.repeat,
-            }),
-        },
-        study: kept.study,
-        finished: kept
-            .finished
-            .map(|end| JobFinished { exit_code: end.exit_code, message: end.message }),
-    })
+fn earlier(id: JobId, directory: &Path) -> Option<KeptJob> {
+    let mut kept: KeptJob = serde_json::from_slice(&fs::read(directory.join(JOB)).ok()?).ok()?;
+    kept.job.id = id;
+    Some(kept)
 }
 
 #[cfg(test)]
 mod tests {
+    use fanout_proto::control::{JobKind, ListIdentity};
+
     use super::*;
 
     #[test]

@@ -30,7 +30,6 @@ use super::{
 };
 use crate::{cli::exit::CommandExit, run::Stop};
 
-/// The journal's name.
 const JOURNAL: &str = "journal";
 /// Jobs that are over and still remembered, with their output.
 const FINISHED_KEPT: usize = 64;
@@ -209,7 +208,6 @@ impl Jobs {
         Some((job, plan))
     }
 
-    /// The running job is over.
     pub(super) fn finish(&self, job: &ServerJob, finished: JobFinished) {
         let mut state = self.state();
         state.running = None;
@@ -315,7 +313,6 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// The job's directory.
     pub(super) fn directory(&self) -> Result<&Path, String> {
         match &self.directory {
             Ok(directory) => Ok(directory),

@@ -4,10 +4,8 @@ use std::fmt::{Display, Write};
 
 use fanout_proto::control::{JobState, Status};
 
-/// The content type of the text format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What the process itself costs.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ProcessUsage {
     pub(super) cpu_s: Option<f64>,
@@ -70,11 +68,10 @@ pub(super) fn text(status: &Status, finished: [u64; 2], process: ProcessUsage) -
         &[("{result=\"done\"}", finished[0]), ("{result=\"other\"}", finished[1])],
     );
     if let Some(progress) = running.first() {
-        let done = progress.completed + progress.failed + progress.abandoned;
         let help = "URLs of the trial that runs.";
         text.gauge("fanout_trial_urls", help, progress.total);
         let help = "Of those, the ones that are done.";
-        text.gauge("fanout_trial_urls_done", help, done);
+        text.gauge("fanout_trial_urls_done", help, progress.done());
     }
     if let Some(cpu_s) = process.cpu_s {
         text.metric(

@@ -24,7 +24,6 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use fanout_proto::{
     FILE_DESCRIPTOR_SET,
     control::JobFinished,
-    text::causes,
     wire::{control_server::ControlServer, fleet_server},
 };
 use tokio::{
@@ -105,7 +104,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<CommandExit, Failure> {
         exit = work(fleet, &jobs, signals) => Ok(exit),
         ended = &mut grpc => Err(Failure::incomplete(match ended {
             Ok(Ok(())) => "the gRPC server ended by itself".to_owned(),
-            Ok(Err(error)) => causes(&error),
+            Ok(Err(error)) => error.to_string(),
             Err(error) => error.to_string(),
         })),
     };
@@ -146,7 +145,6 @@ async fn routes(state: &Arc<ServerState>, gate: Gate) -> Result<Routes, Failure>
         .add_service(reflection))
 }
 
-/// What ends it.
 struct EndSignals {
     interrupt: Signal,
     terminate: Signal,

@@ -26,7 +26,6 @@ use crate::{
 pub(super) struct JobOutput {
     job: Arc<ServerJob>,
     journal: File,
-    /// The trial that runs.
     what: RefCell<String>,
 }
 

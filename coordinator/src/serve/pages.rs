@@ -285,15 +285,11 @@ fn jobs_table(status: &Status) -> Markup {
     }
 }
 
-/// A job's state in words.
 fn state(state: &JobState) -> String {
     match state {
         JobState::Waiting(0) => "next".to_owned(),
         JobState::Waiting(ahead) => format!("waits, {ahead} before it"),
-        JobState::Running(p) => {
-            let done = p.completed + p.failed + p.abandoned;
-            format!("runs {} {done}/{}", p.what, p.total)
-        }
+        JobState::Running(p) => format!("runs {} {}/{}", p.what, p.done(), p.total),
         JobState::Finished(end) if end.message.is_empty() => {
             format!("over, exit {}", end.exit_code)
         }

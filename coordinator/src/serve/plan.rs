@@ -123,7 +123,6 @@ impl JobPlan {
         }
     }
 
-    /// Workers to wait for.
     pub(super) fn workers(&self) -> u32 {
         match self {
             Self::Study(prepared, _) => prepared.settings.common.workers,
@@ -157,7 +156,6 @@ impl JobPlan {
         }
     }
 
-    /// It will not be run.
     pub(super) fn discard(&self) {
         if let Self::Study(prepared, _) = self {
             prepared.discard();

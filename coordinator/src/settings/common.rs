@@ -14,9 +14,8 @@ use fanout_worker::AccessArgs;
 use crate::{
     settings::{
         cpus::{CpuPlacement, Placement},
-        error::SettingsError,
         http::{HttpArgs, http_settings, user_agent},
-        parse::{duration, value, within},
+        parse::{SettingsError, duration, value, within},
         politeness::{PolitenessArgs, limits},
     },
     url_list::Source,

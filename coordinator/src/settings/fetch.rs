@@ -10,9 +10,8 @@ use crate::{
     results::Destination,
     settings::{
         common::{Common, FleetArgs, ListArgs},
-        error::SettingsError,
         http::HttpArgs,
-        parse::value,
+        parse::{SettingsError, value},
         politeness::PolitenessArgs,
     },
 };

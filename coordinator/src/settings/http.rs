@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use fanout_proto::setup::{HttpSettings, Method};
 
-use crate::settings::{
-    error::SettingsError,
-    parse::{duration_text, size, size_text, timeout, value, within},
+use crate::settings::parse::{
+    SettingsError, duration_text, size, size_text, timeout, value, within,
 };
 
 /// What HTTP looks like.

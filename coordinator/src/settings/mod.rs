@@ -3,7 +3,6 @@
 
 mod common;
 pub(crate) mod cpus;
-mod error;
 mod fetch;
 mod http;
 mod parse;

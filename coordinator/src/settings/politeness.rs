@@ -8,10 +8,7 @@ use fanout_engine::{
     politeness::{Limits, MODEST_MAX_PER_HOST},
 };
 
-use crate::settings::{
-    error::SettingsError,
-    parse::{rate, value},
-};
+use crate::settings::parse::{SettingsError, rate, value};
 
 /// What each host is to be spared: name and port as in the list, the same for
 /// http and https on their own ports. It holds over all workers together.

@@ -12,9 +12,8 @@ use fanout_proto::{
 use crate::{
     settings::{
         common::{Common, FleetArgs, ListArgs},
-        error::SettingsError,
         http::HttpArgs,
-        parse::{duration, margin, rate, value, within},
+        parse::{SettingsError, duration, margin, rate, value, within},
         politeness::PolitenessArgs,
     },
     terminal::print::PrintArgs,

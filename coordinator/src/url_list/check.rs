@@ -2,12 +2,12 @@
 
 use std::{collections::HashMap, io::Read};
 
-use fanout_proto::limits::URLS_MAX;
+use fanout_proto::limits::{URL_MAX_BYTES, URLS_MAX};
 use sha2::{Digest, Sha256};
 use url::{Host, Url};
 
 use super::{
-    error::{BadLine, EXCERPT_BYTES, LineError, ListError, excerpt},
+    error::{EXCERPT_BYTES, ListError, excerpt},
     lines::{LinesError, ListLines},
     spool::Spool,
 };
@@ -22,7 +22,6 @@ const HOSTS_COUNTED: usize = 10_000;
 /// How many requests a host gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostCount {
-    /// Host and port.
     pub(crate) host: String,
     /// URLs there, repeats counted.
     pub(crate) urls: u64,
@@ -38,7 +37,7 @@ pub(super) struct Checked {
     hash: Sha256,
     hosts: HashMap<String, u64>,
     pub(super) other_hosts: u64,
-    bad_first: Vec<BadLine>,
+    bad_first: Vec<String>,
     pub(super) bad_count: u64,
 }
 
@@ -57,10 +56,11 @@ impl Checked {
                 Ok(Some(line)) => line,
                 Ok(None) => return Ok(checked),
                 Err(LinesError::Read(error)) => {
-                    return Err(ListError::Read { list: list.to_owned(), error });
+                    return Err(ListError::Read(list.to_owned(), error));
                 }
                 Err(LinesError::TooLong(number, excerpt)) => {
-                    checked.bad(number, &excerpt, LineError::TooLong);
+                    let most = format!("the {URL_MAX_BYTES} bytes that a URL may have");
+                    checked.bad(number, &excerpt, format!("it is longer than {most}"));
                     continue;
                 }
             };
@@ -140,7 +140,7 @@ impl Checked {
         }
     }
 
-    fn bad(&mut self, number: u64, text: &[u8], reason: LineError) {
+    fn bad(&mut self, number: u64, text: &[u8], reason: String) {
         self.bad_count += 1;
         if self.bad_first.len() < ERRORS_SHOWN {
             let mut excerpt =
@@ -148,7 +148,7 @@ impl Checked {
             if text.len() > EXCERPT_BYTES {
                 excerpt.push('…');
             }
-            self.bad_first.push(BadLine { number, excerpt, reason });
+            self.bad_first.push(format!("line {number}: {excerpt:?}: {reason}"));
         }
     }
 }
@@ -162,28 +162,30 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-fn parse(text: &[u8]) -> Result<Url, LineError> {
-    let text = std::str::from_utf8(text).map_err(|_| LineError::NotUtf8)?;
+/// The error says why a line is not a URL that can be fetched.
+fn parse(text: &[u8]) -> Result<Url, String> {
+    let no_scheme = |text: &str| format!("it has no scheme; write https://{}", excerpt(text));
+    let Ok(text) = std::str::from_utf8(text) else {
+        return Err("it is not valid UTF-8; percent-encode other bytes".to_owned());
+    };
     if let Some(c) = text.chars().find(|c| c.is_control() && *c != '\t') {
-        return Err(LineError::Control(c.into()));
+        return Err(format!("it holds the control character U+{:04X}", u32::from(c)));
     }
     if text.contains(char::is_whitespace) {
-        return Err(LineError::Space);
+        return Err("it holds a space; write %20, and one URL a line".to_owned());
     }
     match Url::parse(text) {
-        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => Err(match url.scheme() {
             // `example.com:80/x` parses with the scheme `example.com`.
-            if url.scheme().contains('.') || url.scheme() == "localhost" {
-                return Err(LineError::NoScheme(excerpt(text)));
-            }
-            Err(LineError::Scheme(url.scheme().to_owned()))
-        }
-        Ok(url) if url.port() == Some(0) => Err(LineError::PortZero),
+            host if host.contains('.') || host == "localhost" => no_scheme(text),
+            other => format!("the scheme '{other}' cannot be fetched; only http and https can"),
+        }),
+        Ok(url) if url.port() == Some(0) => Err("port 0 cannot be connected to".to_owned()),
         Ok(url) => Ok(url),
         Err(url::ParseError::RelativeUrlWithoutBase) => {
-            Err(LineError::NoScheme(excerpt(text.trim_start_matches(['/', ':']))))
+            Err(no_scheme(text.trim_start_matches(['/', ':'])))
         }
-        Err(error) => Err(LineError::Malformed(error)),
+        Err(error) => Err(error.to_string()),
     }
 }
 

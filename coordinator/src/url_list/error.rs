@@ -2,51 +2,17 @@
 
 use std::io;
 
-use fanout_proto::limits::{URL_MAX_BYTES, URLS_MAX};
+use fanout_proto::limits::URLS_MAX;
 
 /// Bytes of a bad line that an error repeats.
 pub(super) const EXCERPT_BYTES: usize = 60;
 
-/// Why a line is not a URL that can be fetched.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LineError {
-    /// Nothing before `://`.
-    #[error("it has no scheme; write https://{0}")]
-    NoScheme(String),
-    /// Something other than http or https.
-    #[error("the scheme '{0}' cannot be fetched; only http and https can")]
-    Scheme(String),
-    /// A space or tab within the URL.
-    #[error("it holds a space; write %20, and one URL a line")]
-    Space,
-    /// A control character.
-    #[error("it holds the control character U+{0:04X}")]
-    Control(u32),
-    /// Not UTF-8.
-    #[error("it is not valid UTF-8; percent-encode other bytes")]
-    NotUtf8,
-    /// Longer than a URL may be.
-    #[error("it is longer than the {URL_MAX_BYTES} bytes that a URL may have")]
-    TooLong,
-    /// Port 0.
-    #[error("port 0 cannot be connected to")]
-    PortZero,
-    /// What the URL parser says.
-    #[error("{0}")]
-    Malformed(url::ParseError),
-}
-
 /// A list that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
-    /// It could not be read.
-    #[error("cannot read the URL list {list}: {error}")]
-    Read {
-        /// The list's name.
-        list: String,
-        /// What the system says.
-        error: io::Error,
-    },
+    /// It, by its name, could not be read.
+    #[error("cannot read the URL list {0}: {1}")]
+    Read(String, io::Error),
     /// The copy of a list that cannot be read twice failed.
     #[error(
         "cannot keep a copy of the URL list in the temporary folder: {0}; set TMPDIR to one with room"
@@ -57,8 +23,8 @@ pub enum ListError {
     Lines {
         /// The list's name.
         list: String,
-        /// The first bad lines: number, beginning, reason.
-        first: Vec<BadLine>,
+        /// The first bad lines, in words.
+        first: Vec<String>,
         /// How many there are.
         count: u64,
     },
@@ -75,22 +41,14 @@ pub enum ListError {
     TooMany(u64),
 }
 
-/// One line that is no URL.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadLine {
-    pub(super) number: u64,
-    pub(super) excerpt: String,
-    pub(super) reason: LineError,
-}
-
-fn describe_lines(list: &str, first: &[BadLine], count: u64) -> String {
+fn describe_lines(list: &str, first: &[String], count: u64) -> String {
     use std::fmt::Write;
     let mut text = format!(
         "the URL list {list} holds {count} line{} that cannot be fetched:",
         if count == 1 { "" } else { "s" }
     );
     for line in first {
-        let _ = write!(text, "\n  line {}: {:?}: {}", line.number, line.excerpt, line.reason);
+        let _ = write!(text, "\n  {line}");
     }
     let more = count - first.len() as u64;
     if more > 0 {
@@ -100,7 +58,6 @@ fn describe_lines(list: &str, first: &[BadLine], count: u64) -> String {
     text
 }
 
-/// The beginning of a line.
 pub(super) fn excerpt(text: &str) -> String {
     let cut = text.floor_char_boundary(EXCERPT_BYTES);
     let dots = if cut < text.len() { "…" } else { "" };

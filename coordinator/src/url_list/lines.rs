@@ -61,7 +61,8 @@ impl<R: Read> ListLines<R> {
             self.offset += count as u64;
             let cut = self.line.last() != Some(&b'\n') && count as u64 == limit;
             if cut {
-                self.offset += skip_line(&mut self.input).map_err(LinesError::Read)?;
+                let skipped = self.input.skip_until(b'\n').map_err(LinesError::Read)?;
+                self.offset += skipped as u64;
             }
             let mut text = &self.line[..];
             if begin == 0 {
@@ -84,24 +85,6 @@ impl<R: Read> ListLines<R> {
                 offset: begin + lead as u64,
                 text: &self.line[lead..lead + length],
             }));
-        }
-    }
-}
-
-/// Reads past the rest of a line without keeping it.
-fn skip_line(input: &mut impl BufRead) -> io::Result<u64> {
-    let mut skipped = 0;
-    loop {
-        let buffer = input.fill_buf()?;
-        if buffer.is_empty() {
-            return Ok(skipped);
-        }
-        let end = buffer.iter().position(|byte| *byte == b'\n');
-        let used = end.map_or(buffer.len(), |position| position + 1);
-        input.consume(used);
-        skipped += used as u64;
-        if end.is_some() {
-            return Ok(skipped);
         }
     }
 }

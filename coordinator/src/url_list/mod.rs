@@ -21,7 +21,7 @@ use std::{
 use fanout_proto::{control::ListIdentity, id::UrlId};
 use sha2::{Digest, Sha256};
 
-pub use self::error::{BadLine, LineError, ListError};
+pub use self::error::ListError;
 use self::{
     check::{Checked, HostCount, PAGE, hex},
     lines::{LinesError, ListLines},
@@ -76,10 +76,6 @@ pub struct UrlList {
 
 impl UrlList {
     /// Reads a list through once, to its end.
-    ///
-    /// # Errors
-    ///
-    /// [`ListError`], which names the first bad lines unless `skip_invalid`.
     pub fn open(source: &Source, repeat: u64, skip_invalid: bool) -> Result<Self, ListError> {
         match source {
             Source::File(path) | Source::Sent { path, .. } => {
@@ -87,8 +83,8 @@ impl UrlList {
                 // Pipes and devices can be read only once.
                 let again = file.metadata().is_ok_and(|m| m.is_file());
                 let original = again.then(|| file.try_clone()).transpose();
-                let original = original
-                    .map_err(|error| ListError::Read { list: source.to_string(), error })?;
+                let original =
+                    original.map_err(|error| ListError::Read(source.to_string(), error))?;
                 Self::check(source.clone(), file, original, repeat, skip_invalid)
             }
             Source::Stdin => {
@@ -100,10 +96,6 @@ impl UrlList {
     }
 
     /// Makes a list of URLs that a program produced.
-    ///
-    /// # Errors
-    ///
-    /// As [`UrlList::open`].
     pub fn from_lines(
         source: Source,
         lines: impl Iterator<Item = String>,
@@ -153,18 +145,15 @@ impl UrlList {
     }
 
     /// URLs in all, repeats counted.
-    #[must_use]
     pub fn len(&self) -> u64 {
         self.once * self.repeat
     }
 
     /// Never true for a checked list.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Bytes of the longest URL.
     pub(crate) fn longest_bytes(&self) -> usize {
         self.longest_bytes
     }
@@ -174,13 +163,11 @@ impl UrlList {
         self.has_https
     }
 
-    /// Where it came from.
     pub(crate) fn source(&self) -> &Source {
         &self.source
     }
 
     /// Lines left out by `--skip-invalid`.
-    #[must_use]
     pub fn skipped_lines(&self) -> u64 {
         self.skipped_lines
     }
@@ -207,7 +194,6 @@ impl UrlList {
     }
 
     /// What tells it from other lists.
-    #[must_use]
     pub fn identity(&self) -> ListIdentity {
         ListIdentity {
             name: self.source.to_string(),
@@ -224,10 +210,6 @@ impl UrlList {
     }
 
     /// Reads on from `id`; good for many URLs in order.
-    ///
-    /// # Errors
-    ///
-    /// [`ListError`] when the file cannot be read or has changed.
     pub fn cursor(&self, id: UrlId) -> Result<ListCursor<'_>, ListError> {
         let mut cursor = ListCursor {
             list: self,
@@ -242,10 +224,6 @@ impl UrlList {
 
     /// Calls `found` with every id in `ids` and its URL. The ids must ascend;
     /// it costs one read of a page per page touched.
-    ///
-    /// # Errors
-    ///
-    /// [`ListError`] when the file cannot be read or has changed.
     pub fn look_up(
         &self,
         ids: impl IntoIterator<Item = UrlId>,
@@ -287,22 +265,17 @@ pub struct ListCursor<'a> {
 
 impl ListCursor<'_> {
     /// The id that comes next.
-    #[must_use]
     pub fn position(&self) -> UrlId {
         self.next
     }
 
     /// Hands the next URL over; starts again at the list's beginning for every repeat.
-    ///
-    /// # Errors
-    ///
-    /// [`ListError`] when the file cannot be read or has changed.
     pub fn read(&mut self, found: impl FnOnce(UrlId, &[u8])) -> Result<(), ListError> {
         let line = match self.lines.next() {
             Ok(Some(line)) => line,
             Ok(None) | Err(LinesError::TooLong(..)) => return Err(self.list.changed()),
             Err(LinesError::Read(error)) => {
-                return Err(ListError::Read { list: self.list.source.to_string(), error });
+                return Err(ListError::Read(self.list.source.to_string(), error));
             }
         };
         found(self.next, line.text);
@@ -322,7 +295,7 @@ fn open_file(path: &Path) -> Result<File, ListError> {
             }
             Ok(file)
         })
-        .map_err(|error| ListError::Read { list: path.display().to_string(), error })
+        .map_err(|error| ListError::Read(path.display().to_string(), error))
 }
 
 #[cfg(test)]

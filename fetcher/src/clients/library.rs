@@ -107,7 +107,6 @@ impl LibraryFetch {
         }
     }
 
-    /// Takes a URL up.
     pub(crate) fn start(&mut self, url: &[u8]) -> Result<(), FetchFailure> {
         self.sink.restart();
         self.status = None;
@@ -136,7 +135,6 @@ impl LibraryFetch {
         Ok((target, headers))
     }
 
-    /// A response's head is there.
     pub(crate) fn head(
         &mut self,
         plan: &LibraryPlan,
@@ -191,7 +189,6 @@ impl LibraryFetch {
         }
     }
 
-    /// What became of the URL.
     pub(crate) fn conclude(&self, result: Result<(), FetchFailure>) -> Fetched {
         Fetched {
             status: self.status,

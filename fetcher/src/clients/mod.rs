@@ -69,7 +69,6 @@ fn built_in(client: Client) -> Option<&'static BuiltIn> {
 ///
 /// A fetcher raises its own soft limit to what it can use and refuses to set
 /// up where the hard limit is below this.
-#[must_use]
 pub fn descriptors_needed(setup: &Setup) -> u64 {
     let per_slot = built_in(setup.client).map_or(0, |row| row.connections_per_slot);
     descriptors::needed(setup.concurrency.get(), per_slot)

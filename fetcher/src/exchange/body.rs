@@ -41,7 +41,6 @@ impl ContentCoding {
     }
 }
 
-/// How far a body has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyProgress {
     /// All bytes were taken; there is more to come.

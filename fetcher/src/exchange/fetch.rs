@@ -40,7 +40,6 @@ impl FetchPlan {
     }
 }
 
-/// How far an exchange has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExchangeProgress {
     More,
@@ -83,7 +82,6 @@ impl FetchState {
         }
     }
 
-    /// Takes a URL up.
     pub(crate) fn start(&mut self, url: &[u8]) -> Result<(), FetchFailure> {
         self.status = None;
         self.retry_after_s = None;
@@ -93,7 +91,6 @@ impl FetchState {
         self.chain.start(url)
     }
 
-    /// Where the next request goes.
     pub(crate) fn target(&self) -> &Target {
         &self.chain.target
     }

@@ -19,7 +19,6 @@ pub(crate) struct RedirectChain {
     pub(crate) target: Target,
     /// The URL's own origin, once a redirect has led away from the URL.
     first_origin: Option<Box<UrlOrigin>>,
-    /// Redirects so far.
     pub(crate) followed: u32,
 }
 

@@ -14,17 +14,11 @@ const CONFIDENTIAL: [HeaderName; 4] =
 
 /// Own headers that cannot be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum HeaderError {
-    #[error("'{0}' is not a header name; letters, digits and hyphens are")]
-    Name(String),
-    #[error("the value of the header '{0}' holds bytes that a header cannot carry")]
-    Value(String),
-    #[error(
-        "the header '{0}' describes a body or a hop, which is the fetcher's own business; leave it out"
-    )]
-    Reserved(HeaderName),
-    #[error("own headers take {0} bytes; {HEADERS_MAX_BYTES} is the most")]
-    TooLong(usize),
+#[error("{0}")]
+pub(crate) struct HeaderError(String);
+
+fn bad_value(name: &HeaderName) -> HeaderError {
+    HeaderError(format!("the value of the header '{name}' holds bytes that a header cannot carry"))
 }
 
 /// The headers of a study, checked, in the order in which they are sent.
@@ -38,9 +32,11 @@ impl Headers {
     pub(crate) fn new(http: &HttpSettings) -> Result<Self, HeaderError> {
         let mut fields = Vec::new();
         for (name, value) in &http.headers {
-            let name = HeaderName::try_from(name).map_err(|_| HeaderError::Name(name.clone()))?;
-            let value =
-                HeaderValue::try_from(value).map_err(|_| HeaderError::Value(name.to_string()))?;
+            let name = HeaderName::try_from(name).map_err(|_| {
+                let are = "letters, digits and hyphens are";
+                HeaderError(format!("'{name}' is not a header name; {are}"))
+            })?;
+            let value = HeaderValue::try_from(value).map_err(|_| bad_value(&name))?;
             if [
                 header::CONTENT_LENGTH,
                 header::TRANSFER_ENCODING,
@@ -52,15 +48,17 @@ impl Headers {
             ]
             .contains(&name)
             {
-                return Err(HeaderError::Reserved(name));
+                return Err(HeaderError(format!(
+                    "the header '{name}' describes a body or a hop, which is the fetcher's own \
+                     business; leave it out"
+                )));
             }
             fields.push((name, value));
         }
         let own = fields.len();
         let mut add = |name: HeaderName, value: &str| {
             if fields[..own].iter().all(|(known, _)| *known != name) {
-                let value = HeaderValue::try_from(value)
-                    .map_err(|_| HeaderError::Value(name.to_string()))?;
+                let value = HeaderValue::try_from(value).map_err(|_| bad_value(&name))?;
                 fields.push((name, value));
             }
             Ok(())
@@ -75,9 +73,12 @@ impl Headers {
         if http.no_keepalive {
             add(header::CONNECTION, "close")?;
         }
-        let length = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        let lengths = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+        let length: usize = lengths.sum();
         if length > HEADERS_MAX_BYTES {
-            return Err(HeaderError::TooLong(length));
+            return Err(HeaderError(format!(
+                "own headers take {length} bytes; {HEADERS_MAX_BYTES} is the most"
+            )));
         }
         Ok(Self { fields })
     }

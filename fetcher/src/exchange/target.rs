@@ -6,7 +6,6 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use fanout_proto::limits::URL_MAX_BYTES;
 use url::Url;
 
-/// Why a text cannot be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TargetError {
     #[error("the scheme '{0}' is neither http nor https")]
@@ -192,7 +191,6 @@ impl Target {
         self.host().parse().ok()
     }
 
-    /// What the Host field says.
     pub(crate) fn authority(&self) -> &str {
         &self.text[self.authority.clone()]
     }

@@ -78,7 +78,6 @@ fn note(
     Ok(())
 }
 
-/// When a step's time is up.
 fn until(config: &ResolverConfig, deadline: Instant) -> Instant {
     (Instant::now() + config.timeout).min(deadline)
 }

@@ -9,12 +9,15 @@ use crate::{
     WireError,
     id::JobId,
     limits::{ARGUMENTS_MAX, SUBMISSION_MAX_BYTES},
+    message::{Field, message},
     time::micros,
-    wire::{self, job_event, submitted},
+    wire::{self, job_event, job_status, submitted},
 };
 
 /// What a job does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "record", serde(rename_all = "lowercase"))]
 pub enum JobKind {
     /// Compares arms.
     Study,
@@ -24,7 +27,6 @@ pub enum JobKind {
 
 impl JobKind {
     /// The command that asks for it.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Study => "study",
@@ -33,105 +35,70 @@ impl JobKind {
     }
 }
 
-impl From<JobKind> for wire::JobKind {
-    fn from(kind: JobKind) -> Self {
-        match kind {
-            JobKind::Study => Self::Study,
-            JobKind::Fetch => Self::Fetch,
+impl Field<i32> for JobKind {
+    fn to_wire(self) -> i32 {
+        match self {
+            Self::Study => wire::JobKind::Study,
+            Self::Fetch => wire::JobKind::Fetch,
+        }
+        .into()
+    }
+
+    fn from_wire(wire: i32, field: &'static str) -> Result<Self, WireError> {
+        match wire::JobKind::try_from(wire) {
+            Ok(wire::JobKind::Study) => Ok(Self::Study),
+            Ok(wire::JobKind::Fetch) => Ok(Self::Fetch),
+            Ok(wire::JobKind::Unspecified) | Err(_) => Err(WireError::Unknown(field, wire.into())),
         }
     }
 }
 
-/// A job as it was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobDescription {
-    /// Its number.
-    pub id: JobId,
-    /// What it does.
-    pub kind: JobKind,
-    /// As typed, without the program's name.
-    pub arguments: Vec<String>,
-    /// Of a fetch: the list that its records are of.
-    pub list: Option<ListIdentity>,
-}
-
-impl From<&JobDescription> for wire::JobDescription {
-    fn from(job: &JobDescription) -> Self {
-        Self {
-            job: job.id.0,
-            kind: wire::JobKind::from(job.kind).into(),
-            arguments: job.arguments.clone(),
-            list: job.list.clone().map(Into::into),
-        }
+message! {
+    /// A job as it was asked for.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    #[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
+    pub struct JobDescription = JobDescription {
+        /// Its number.
+        #[cfg_attr(feature = "record", serde(skip))]
+        pub id: JobId = job,
+        /// What it does.
+        pub kind: JobKind = kind,
+        /// As typed, without the program's name.
+        pub arguments: Vec<String> = arguments,
+        /// Of a fetch: the list that its records are of.
+        pub list: Option<ListIdentity> = list,
     }
 }
 
-impl TryFrom<wire::JobDescription> for JobDescription {
-    type Error = WireError;
-
-    fn try_from(job: wire::JobDescription) -> Result<Self, WireError> {
-        let kind = match wire::JobKind::try_from(job.kind) {
-            Ok(wire::JobKind::Study) => JobKind::Study,
-            Ok(wire::JobKind::Fetch) => JobKind::Fetch,
-            Ok(wire::JobKind::Unspecified) | Err(_) => {
-                return Err(WireError::Unknown { field: "kind", value: job.kind.into() });
-            }
-        };
-        Ok(Self {
-            id: JobId(job.job),
-            kind,
-            arguments: job.arguments,
-            list: job.list.map(TryInto::try_into).transpose()?,
-        })
+message! {
+    /// What a client asks for.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Submission = Submission, checked {
+        /// As typed, without the program's name.
+        pub arguments: Vec<String> = arguments,
+        /// What the client calls its list; `None`: the built-in one.
+        pub list_name: Option<String> = list_name,
+        /// The content of the file that `--cacert` names.
+        pub ca_certificates: Bytes = ca_certificates,
+        /// A fetch that goes on: the list that it was begun with. Which of its URLs
+        /// are done comes after the submission.
+        pub resumed: Option<ListIdentity> = resumed,
     }
 }
 
-/// What a client asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Submission {
-    /// As typed, without the program's name.
-    pub arguments: Vec<String>,
-    /// What the client calls its list; `None`: the built-in one.
-    pub list_name: Option<String>,
-    /// The content of the file that `--cacert` names.
-    pub ca_certificates: Bytes,
-    /// A fetch that goes on: the list that it was begun with. Which of its URLs
-    /// are done comes after the submission.
-    pub resumed: Option<ListIdentity>,
-}
-
-impl From<Submission> for wire::Submission {
-    fn from(submission: Submission) -> Self {
-        Self {
-            arguments: submission.arguments,
-            list_name: submission.list_name,
-            ca_certificates: submission.ca_certificates,
-            resumed: submission.resumed.map(Into::into),
-        }
+fn checked(submission: wire::Submission) -> Result<wire::Submission, WireError> {
+    if submission.arguments.len() > ARGUMENTS_MAX {
+        return Err(WireError::Invalid("arguments", "there are too many"));
     }
-}
-
-impl TryFrom<wire::Submission> for Submission {
-    type Error = WireError;
-
-    fn try_from(submission: wire::Submission) -> Result<Self, WireError> {
-        if submission.arguments.len() > ARGUMENTS_MAX {
-            return Err(WireError::Invalid { field: "arguments", reason: "there are too many" });
-        }
-        let bytes = submission.ca_certificates.len()
-            + submission.arguments.iter().map(String::len).sum::<usize>();
-        if bytes > SUBMISSION_MAX_BYTES {
-            return Err(WireError::Inconsistent(
-                "arguments and certificates are longer than a submission may be",
-            ));
-        }
-        Ok(Self {
-            arguments: submission.arguments,
-            list_name: submission.list_name.as_deref().map(for_people),
-            ca_certificates: submission.ca_certificates,
-            resumed: submission.resumed.map(TryInto::try_into).transpose()?,
-        })
+    let bytes = submission.ca_certificates.len()
+        + submission.arguments.iter().map(String::len).sum::<usize>();
+    if bytes > SUBMISSION_MAX_BYTES {
+        return Err(WireError::Inconsistent(
+            "arguments and certificates are longer than a submission may be",
+        ));
     }
+    let list_name = submission.list_name.as_deref().map(for_people);
+    Ok(wire::Submission { list_name, ..submission })
 }
 
 /// The answer to a submission.
@@ -174,7 +141,7 @@ impl TryFrom<wire::Submitted> for Submitted {
         match answer.answer.ok_or(WireError::Missing("answer"))? {
             submitted::Answer::Job(id) => Ok(Self::Job(JobId(id))),
             submitted::Answer::Refusal(refusal) => Ok(Self::Refused {
-                exit_code: exit_code(refusal.exit_code)?,
+                exit_code: Field::from_wire(refusal.exit_code, "exit_code")?,
                 message: refusal.message,
                 said: refusal.said,
             }),
@@ -182,12 +149,16 @@ impl TryFrom<wire::Submitted> for Submitted {
     }
 }
 
-fn exit_code(code: u32) -> Result<u8, WireError> {
-    u8::try_from(code).map_err(|_| WireError::OutOfRange {
-        field: "exit_code",
-        value: code.into(),
-        range: "0 to 255",
-    })
+/// An exit code.
+impl Field<u32> for u8 {
+    fn to_wire(self) -> u32 {
+        self.into()
+    }
+
+    fn from_wire(wire: u32, field: &'static str) -> Result<Self, WireError> {
+        let refused = WireError::OutOfRange { field, value: wire.into(), range: "0 to 255" };
+        Self::try_from(wire).map_err(|_| refused)
+    }
 }
 
 /// Where a job stands.
@@ -209,6 +180,13 @@ pub struct JobProgress {
     pub elapsed: Option<Duration>,
     /// Where slots are free, and the limits per host let them wait.
     pub waiting: Option<HostsWaited>,
+}
+
+impl JobProgress {
+    /// URLs that have come to an end, whichever.
+    pub fn done(&self) -> u64 {
+        self.completed + self.failed + self.abandoned
+    }
 }
 
 /// Hosts that free slots wait for.
@@ -254,26 +232,15 @@ impl From<wire::JobProgress> for JobProgress {
     }
 }
 
-/// How a job ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobFinished {
-    /// The exit code that a local run would have had.
-    pub exit_code: u8,
-    /// What went wrong; empty when nothing did.
-    pub message: String,
-}
-
-impl From<JobFinished> for wire::JobFinished {
-    fn from(finished: JobFinished) -> Self {
-        Self { exit_code: finished.exit_code.into(), message: finished.message }
-    }
-}
-
-impl TryFrom<wire::JobFinished> for JobFinished {
-    type Error = WireError;
-
-    fn try_from(finished: wire::JobFinished) -> Result<Self, WireError> {
-        Ok(Self { exit_code: exit_code(finished.exit_code)?, message: finished.message })
+message! {
+    /// How a job ended.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    #[cfg_attr(feature = "record", derive(serde::Serialize, serde::Deserialize))]
+    pub struct JobFinished = JobFinished {
+        /// The exit code that a local run would have had.
+        pub exit_code: u8 = exit_code,
+        /// What went wrong; empty when nothing did.
+        pub message: String = message,
     }
 }
 
@@ -299,7 +266,7 @@ impl From<JobEvent> for wire::JobEvent {
         use job_event::Event as E;
         Self {
             event: Some(match event {
-                JobEvent::Job(job) => E::Job((&job).into()),
+                JobEvent::Job(job) => E::Job(job.into()),
                 JobEvent::Waiting(ahead) => E::Waiting(ahead),
                 JobEvent::Progress(progress) => E::Progress(progress.into()),
                 JobEvent::Journal(bytes) => E::Journal(bytes),
@@ -335,4 +302,24 @@ pub enum JobState {
     Running(JobProgress),
     /// It is over.
     Finished(JobFinished),
+}
+
+impl Field<Option<job_status::State>> for JobState {
+    fn to_wire(self) -> Option<job_status::State> {
+        use job_status::State as S;
+        Some(match self {
+            Self::Waiting(ahead) => S::Waiting(ahead),
+            Self::Running(progress) => S::Progress(progress.into()),
+            Self::Finished(finished) => S::Finished(finished.into()),
+        })
+    }
+
+    fn from_wire(wire: Option<job_status::State>, name: &'static str) -> Result<Self, WireError> {
+        use job_status::State as S;
+        Ok(match wire.ok_or(WireError::Missing(name))? {
+            S::Waiting(ahead) => Self::Waiting(ahead),
+            S::Progress(progress) => Self::Running(progress.into()),
+            S::Finished(finished) => Self::Finished(finished.try_into()?),
+        })
+    }
 }

@@ -96,7 +96,7 @@ mod tests {
             assert_eq!(JobEvent::try_from(wire::JobEvent::from(sent.clone())), Ok(sent));
         }
         assert_eq!(JobEvent::try_from(wire::JobEvent::default()), Err(WireError::Missing("event")));
-        let mut unknown = wire::JobDescription::from(&job());
+        let mut unknown = wire::JobDescription::from(job());
         unknown.kind = 9;
         assert!(JobDescription::try_from(unknown).is_err());
         let code = wire::JobFinished { exit_code: 256, message: String::new() };

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, panic::resume_unwind};
 use fanout_proto::wire::FromWorker;
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{error::AttachError, settings::SessionSettings};
+use super::{SessionSettings, error::AttachError};
 use crate::{measure::cgroup::Cgroups, supervise::FetcherEvent};
 
 /// The session's own messages that may wait before samples and heartbeats are
@@ -15,7 +15,6 @@ const WAITING_MAX: usize = 1024;
 /// Past that, a coordinator gives orders and does not read what comes of them.
 const UNREAD_MAX: usize = 16 * 1024;
 
-/// See the module.
 pub(super) struct SessionContext<'a> {
     pub(super) settings: &'a SessionSettings,
     pub(super) cgroups: Cgroups,
@@ -53,7 +52,6 @@ impl<'a> SessionContext<'a> {
         }
     }
 
-    /// Queues a message.
     pub(super) fn send(&mut self, message: FromWorker) {
         self.waiting.push_back(message);
     }
@@ -70,7 +68,6 @@ impl<'a> SessionContext<'a> {
         }
     }
 
-    /// Whether a message waits.
     pub(super) fn has_queued(&self) -> bool {
         !self.waiting.is_empty()
     }

@@ -46,7 +46,6 @@ impl AttachError {
     }
 
     /// Whether another try would end the same way.
-    #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::Denied(_))
     }

@@ -22,7 +22,6 @@ impl Heartbeats {
         Self { interval, next: now + interval, sequence: 0, heard: now }
     }
 
-    /// The peer said something.
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard = now;
     }

@@ -7,7 +7,6 @@ mod context;
 mod error;
 mod heartbeats;
 mod sampling;
-mod settings;
 mod trial_processes;
 
 use std::{collections::BTreeMap, future::ready, time::Duration};
@@ -25,15 +24,14 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Streaming, transport::Channel};
+use tonic::{Request, Streaming, metadata::AsciiMetadataValue, transport::Channel};
 
 pub use error::{AttachError, SessionEnd};
-pub use settings::SessionSettings;
 
 use crate::{
     measure::{cgroup::Cgroups, machine},
     message::{self, Order, Prepare},
-    supervise::FetcherEvent,
+    supervise::{FetcherCommand, FetcherEvent},
     trial::TrialInput,
 };
 use context::SessionContext;
@@ -57,15 +55,24 @@ const REAP_AT_STOP_WITHIN: Duration = Duration::from_millis(600);
 /// A Goodbye is on its way, and then the stream closed, within this time each.
 const GOODBYE_WITHIN: Duration = Duration::from_millis(150);
 
+/// What a worker says of itself and how it starts fetchers.
+#[derive(Debug, Clone)]
+pub struct SessionSettings {
+    /// Told to the coordinator, for people.
+    pub name: String,
+    /// Fetchers at a time, 1 to 4,096.
+    pub slots: u32,
+    /// The `authorization` of the stream, if the coordinator asks for one.
+    pub authorization: Option<AsciiMetadataValue>,
+    /// How to start a fetcher.
+    pub fetcher: FetcherCommand,
+}
+
 /// Attaches to the coordinator behind `channel` and serves it until it says
 /// Goodbye, `stop` is cancelled, or something fails. No fetcher outlives this.
 ///
 /// Needs a current-thread runtime on a thread that lives as long as the fetchers should: they ask
 /// the kernel to end them with the thread that started them.
-///
-/// # Errors
-///
-/// [`AttachError`], and whether to try again is [`AttachError::is_final`].
 pub async fn attach(
     channel: Channel,
     settings: &SessionSettings,
@@ -298,7 +305,6 @@ impl WorkerSession<'_> {
         }
     }
 
-    /// Does one piece of work, if there is any.
     fn work(&mut self) {
         let mut trials = self.trials.iter();
         if let Some((&trial, _)) = trials.find(|(_, trial_processes)| trial_processes.has_work()) {

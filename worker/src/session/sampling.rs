@@ -15,7 +15,6 @@ use crate::trial::WorkerTrial;
 /// longer, samples become rarer: the instrument must not weigh on the subject.
 const SHARE: u32 = 10;
 
-/// See the module.
 #[derive(Debug)]
 pub(super) struct Sampling {
     interval: Option<Duration>,
@@ -83,7 +82,6 @@ impl Sampling {
         Some(present.sums)
     }
 
-    /// Takes no more samples.
     pub(super) fn give_up(&mut self) {
         self.due = None;
         self.present = None;

@@ -56,7 +56,6 @@ pub(super) struct TrialProcesses {
 /// A fetcher that has not been reaped.
 struct Live {
     queue: Arc<PipeQueue>,
-    /// `None` until it is started.
     process: Option<(Killer, ProcessDir)>,
     /// Just before Go was written.
     cpu_start: Option<Duration>,
@@ -151,12 +150,10 @@ impl TrialProcesses {
         Ok(())
     }
 
-    /// Whether nothing is left of it.
     pub(super) fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// Slots that it takes.
     pub(super) fn size(&self) -> usize {
         self.trial.living().count()
     }
@@ -166,7 +163,6 @@ impl TrialProcesses {
         [self.trial.deadline(), self.sampling.due()].into_iter().flatten().min()
     }
 
-    /// Does what is due at `now`.
     pub(super) fn on_time(&mut self, now: Instant, context: &mut SessionContext<'_>) {
         if self.sampling.begin_if_due(now, &self.trial) {
             self.work.push_back(WorkItem::Sample);
@@ -215,7 +211,6 @@ impl TrialProcesses {
         }
     }
 
-    /// Takes in what a fetcher did.
     pub(super) fn note(
         &mut self,
         fetcher: FetcherId,
@@ -323,12 +318,10 @@ impl TrialProcesses {
         }
     }
 
-    /// Whether there is work to be done.
     pub(super) fn has_work(&self) -> bool {
         !self.work.is_empty()
     }
 
-    /// Does one piece of it.
     pub(super) fn work(&mut self, context: &mut SessionContext<'_>) {
         match self.work.pop_front() {
             Some(WorkItem::Start { fetcher, cpus }) => self.start(fetcher, &cpus, context),
@@ -371,7 +364,7 @@ impl TrialProcesses {
                 context.spawn(supervise::supervise(process, queue, output));
                 TrialInput::Started(fetcher, since)
             }
-            Err(error) => TrialInput::NotStarted(fetcher, error.to_string()),
+            Err(reason) => TrialInput::NotStarted(fetcher, reason),
         };
         self.apply(input, context);
     }

@@ -20,7 +20,6 @@ pub(crate) struct FetcherEvent {
     pub(crate) what: FetcherEventKind,
 }
 
-/// See [`FetcherEvent`].
 #[derive(Debug)]
 pub(crate) enum FetcherEventKind {
     /// What its trial is to be told.
@@ -46,7 +45,6 @@ pub(crate) struct FetcherOutput {
     pub(crate) fetcher: FetcherId,
     /// To the coordinator; full, it stops the reading from the fetcher.
     pub(crate) frames: mpsc::Sender<wire::FromWorker>,
-    /// To the session.
     pub(crate) events: mpsc::Sender<FetcherEvent>,
     /// Cancelled when this trial's frames are not wanted any more.
     pub(crate) unwanted: CancellationToken,

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use fanout_proto::{WireError, report::FetcherReport, text, wire};
 use prost::Message;
 
-/// A frame from a fetcher.
 #[derive(Debug, PartialEq)]
 pub(crate) enum FetcherMessage {
     /// Of no concern to the worker, and not decoded.

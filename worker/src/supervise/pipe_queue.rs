@@ -52,8 +52,7 @@ impl PipeQueue {
     /// Queues `message` as a frame. A marked one is told to the writer when
     /// its last byte is in the pipe. One that is [`Overfull`] is not queued.
     pub(crate) fn push(&self, message: Bytes, marked: bool) -> Result<(), Overfull> {
-        let prefix = Bytes::copy_from_slice(frame::prefix(message.len()).as_ref());
-        let bytes = prefix.chain(message);
+        let bytes = frame::prefix(message.len()).chain(message);
         let cost = bytes.remaining() + FRAME_OVERHEAD_BYTES;
         {
             let mut waiting = self.lock();

@@ -51,7 +51,6 @@ impl FetcherCommand {
 
     /// This very executable, with the argument `fetcher`. Through /proc it is
     /// the running one also after an upgrade has replaced the file.
-    #[must_use]
     pub fn this_executable() -> Self {
         Self::new("/proc/self/exe", vec!["fetcher".into()])
     }
@@ -82,19 +81,6 @@ impl FetcherCommand {
             .stderr(Stdio::piped());
         command
     }
-}
-
-/// Why a fetcher could not be started.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum FetcherStartError {
-    #[error("processor {cpu} is not among those that this worker may use ({allowed:?})")]
-    Cpu { cpu: u32, allowed: Vec<u32> },
-    #[error("its processors could not be set: {0}")]
-    Affinity(io::Error),
-    #[error("{program} could not be started: {source}")]
-    Spawn { program: String, source: io::Error },
-    #[error("its pipes or its process could not be watched (Linux 5.3 is needed): {0}")]
-    Watch(io::Error),
 }
 
 /// A fetcher that was started: what its task owns, and what the session keeps.
@@ -175,20 +161,20 @@ pub(crate) fn pipe_bytes(fetchers: usize) -> usize {
     power.clamp(PIPE_MIN_BYTES, PIPE_MAX_BYTES)
 }
 
-/// Starts a fetcher on `cpus` (empty: all of `allowed`), within a tokio runtime.
+/// Starts a fetcher on `cpus` (empty: all of `allowed`), within a tokio runtime; or says why not.
 pub(crate) fn start(
     how: &FetcherCommand,
     cpus: &[u32],
     allowed: &[u32],
     pipe_bytes: usize,
-) -> Result<Started, FetcherStartError> {
+) -> Result<Started, String> {
     let mut child = {
         check(cpus, allowed)?;
-        let _pinned = Pinned::to(cpus).map_err(FetcherStartError::Affinity)?;
-        how.command().spawn().map_err(|source| FetcherStartError::Spawn {
-            program: how.program.display().to_string(),
-            source,
-        })?
+        let _pinned = Pinned::to(cpus)
+            .map_err(|error| format!("its processors could not be set: {error}"))?;
+        how.command()
+            .spawn()
+            .map_err(|error| format!("{} could not be started: {error}", how.program.display()))?
     };
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let pid = child.id();
@@ -222,15 +208,19 @@ pub(crate) fn start(
         }),
         Err(error) => {
             usage::end(&mut child);
-            Err(FetcherStartError::Watch(error))
+            Err(format!(
+                "its pipes or its process could not be watched (Linux 5.3 is needed): {error}"
+            ))
         }
     }
 }
 
-fn check(cpus: &[u32], allowed: &[u32]) -> Result<(), FetcherStartError> {
+fn check(cpus: &[u32], allowed: &[u32]) -> Result<(), String> {
     match cpus.iter().find(|cpu| !allowed.contains(cpu)) {
         None => Ok(()),
-        Some(&cpu) => Err(FetcherStartError::Cpu { cpu, allowed: allowed.to_vec() }),
+        Some(cpu) => Err(format!(
+            "processor {cpu} is not among those that this worker may use ({allowed:?})"
+        )),
     }
 }
 
@@ -261,10 +251,7 @@ mod tests {
     #[test]
     fn processors_outside_the_mask_are_refused() {
         let refused = check(&[1, 7], &[0, 1]).unwrap_err();
-        assert_eq!(
-            refused.to_string(),
-            "processor 7 is not among those that this worker may use ([0, 1])"
-        );
+        assert_eq!(refused, "processor 7 is not among those that this worker may use ([0, 1])");
         assert!(check(&[u32::MAX], &[0]).is_err());
     }
 }

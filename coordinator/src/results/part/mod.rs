@@ -14,9 +14,8 @@ use std::{
 use fanout_proto::control::ListIdentity;
 
 use super::{
-    destination::part_name,
+    destination::{Form, part_name},
     files::{Files, OpenFile, ReadFrom, System},
-    form::Form,
     journal::{self, Header, JOURNAL_BYTES, Journal, JournalError},
     records::{RecoverError, Recovered, recover},
     writer_thread::RecordSink,
@@ -25,75 +24,35 @@ use super::{
 /// Bytes of a part that are read at a time.
 const READ_BYTES: usize = 256 * 1024;
 
-/// A part that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PartError {
-    /// The system does not let us.
     #[error("cannot write {path}: {error}; name another file with --out")]
-    Open {
-        /// The part or its journal.
-        path: String,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// Another process is at it.
+    Open { path: String, error: io::Error },
     #[error(
         "another fetch writes {0} at this moment; wait for its end, or name another file with --out"
     )]
     Taken(String),
-    /// Records that may be wanted.
     #[error(
         "{0} holds the records of a fetch that did not come to its end: go on with it by adding --resume, \
          or remove it to start from the beginning"
     )]
     HoldsRecords(String),
-    /// Records, but nothing that says of what.
     #[error(
         "{journal} {what}, and without it nobody can tell which list the records in {part} are of; move {part} \
          away to start from the beginning"
     )]
-    Journal {
-        /// The part.
-        part: String,
-        /// Its journal.
-        journal: String,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// Begun with another list.
+    Journal { part: String, journal: String, what: String },
     #[error(
         "{part} holds the records of another list: it was begun with {theirs}, and this is {ours}; give the \
          same list and --repeat, or name another file with --out"
     )]
-    OtherList {
-        /// The part.
-        part: String,
-        /// What it was begun with.
-        theirs: Box<ListIdentity>,
-        /// What was given now.
-        ours: Box<ListIdentity>,
-    },
-    /// Written in another form.
+    OtherList { part: String, theirs: Box<ListIdentity>, ours: Box<ListIdentity> },
     #[error("{part} holds records as {}, and --out asks for {}", .theirs.name(), .ours.name())]
-    OtherForm {
-        /// The part.
-        part: String,
-        /// Its form.
-        theirs: Form,
-        /// The form that was asked for.
-        ours: Form,
-    },
-    /// It cannot be gone on from.
+    OtherForm { part: String, theirs: Form, ours: Form },
     #[error("{part} {error}; it stays as it is: move it away to start from the beginning")]
-    Recover {
-        /// The part.
-        part: String,
-        /// Why not.
-        error: RecoverError,
-    },
+    Recover { part: String, error: RecoverError },
 }
 
-/// The name of a part's journal.
 pub(crate) fn journal_name(path: &Path) -> PathBuf {
     let mut name = part_name(path).into_os_string();
     name.push(".journal");
@@ -103,7 +62,6 @@ pub(crate) fn journal_name(path: &Path) -> PathBuf {
 /// What is there when a fetch wants to write `NAME`.
 #[derive(Debug)]
 pub(crate) enum Claimed<F: Files = System> {
-    /// A part without a record.
     Fresh(Claim<F>),
     /// A part with records, and its journal; only where going on was asked for.
     Begun(Claim<F>, Journal),
@@ -115,7 +73,6 @@ pub(crate) enum Claimed<F: Files = System> {
 #[derive(Debug)]
 pub(crate) struct Claim<F: Files = System> {
     files: F,
-    /// The final name.
     path: PathBuf,
     part: F::File,
     form: Form,
@@ -195,7 +152,6 @@ impl<F: Files> Claim<F> {
         }
     }
 
-    /// Begins with no record.
     pub(crate) fn begin(self, list: &ListIdentity) -> Result<Part<F>, PartError> {
         let (part_path, journal_path) = (part_name(&self.path), journal_name(&self.path));
         let failed = |error| PartError::Open { path: shown(&journal_path), error };
@@ -274,24 +230,20 @@ impl<F: Files> Claim<F> {
         Ok(())
     }
 
-    /// Where the records gather.
     pub(crate) fn part_path(&self) -> PathBuf {
         part_name(&self.path)
     }
 }
 
-/// A results file that grows.
 #[derive(Debug)]
 pub(crate) struct Part<F: Files = System> {
     files: F,
     path: PathBuf,
     part: F::File,
     journal: F::File,
-    /// Bytes written.
     length: u64,
     /// Bytes up to the last line's end.
     whole: u64,
-    /// Its length without a record.
     empty: u64,
     /// Bytes up to the last line's end when it was synced last.
     synced: u64,
