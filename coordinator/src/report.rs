@@ -15,7 +15,6 @@ use crate::{
     terminal::print,
 };
 
-/// Shows one study, or compares two.
 pub(crate) async fn run(args: &ReportArgs) -> Result<CommandExit, Failure> {
     let (mut study, store) = find(args, &args.study).await?;
     let Some(other) = &args.other else {

@@ -50,7 +50,6 @@ impl Protocol {
 }
 
 impl Speaks {
-    /// Whether `protocol` is what the port speaks.
     pub(crate) fn check(self, protocol: Protocol) -> Result<(), &'static str> {
         match (self, protocol) {
             (Self::Grpc, Protocol::Http2)

@@ -40,7 +40,6 @@ const FILES_RESERVED: u64 = 256;
 /// After the system could not give another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Which connections are accepted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
     pub(crate) speaks: Speaks,

@@ -19,7 +19,6 @@ const ENTRIES_MAX: usize = 256;
 /// Who, as far as it is told apart; `None` is all others.
 type RefusedPeer = Option<IpAddr>;
 
-/// What is due to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RefusalNote {
     pub(crate) from: RefusedPeer,

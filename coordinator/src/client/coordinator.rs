@@ -56,7 +56,6 @@ impl Interceptor for Stamp {
     }
 }
 
-/// The coordinator's service for clients.
 pub(super) type StampedClient = ControlClient<InterceptedService<Channel, Stamp>>;
 
 impl Coordinator {

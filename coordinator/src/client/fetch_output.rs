@@ -36,7 +36,6 @@ enum Records {
 struct WrittenRecords {
     writer: WriterThread,
     before: Resumed,
-    /// The list that they are of.
     list: ListIdentity,
     /// Bytes of the job's results before the first record, which stand here already.
     head: usize,

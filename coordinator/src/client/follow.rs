@@ -25,7 +25,6 @@ use crate::{
 
 /// A lost coordinator is looked for this long.
 const RECONNECT_PATIENCE: Duration = Duration::from_secs(15);
-/// Time between two tries.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
 
 /// What Ctrl-C does to the job.
@@ -202,7 +201,6 @@ async fn cancel(coordinator: &Coordinator, job: JobId, at_once: bool) -> Result<
     cancelled.map(drop).map_err(|status| broken(coordinator, &status))
 }
 
-/// What the person at this terminal wants.
 enum Interrupt {
     Cancel { at_once: bool },
     Detach,
@@ -241,7 +239,6 @@ impl SentCancels {
     }
 }
 
-/// How far it is, on a terminal.
 #[derive(Default)]
 struct ProgressView {
     terminal: Terminal,

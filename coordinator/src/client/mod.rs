@@ -81,7 +81,6 @@ fn fetch_output(destination: Destination, claimed: ClaimedOutput) -> Result<Clie
     Ok(ClientOutput::new(JobResults::Fetch(output)))
 }
 
-/// The coordinator that is to run a job.
 async fn reach(args: &FleetArgs) -> Result<Coordinator, Failure> {
     let url = args.coordinator.as_deref().unwrap_or_default();
     let coordinator = Coordinator::new(url, &args.access)?;

@@ -62,7 +62,6 @@ impl ClientOutput {
         }
     }
 
-    /// Waits until more can be taken.
     pub(super) async fn room(&self) {
         if let JobResults::Fetch(fetch) = &self.results {
             fetch.room().await;

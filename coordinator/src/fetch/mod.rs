@@ -31,7 +31,6 @@ use crate::{
     url_list::UrlList,
 };
 
-/// Fetches a list from this machine.
 pub(crate) async fn run(settings: FetchSettings) -> Result<CommandExit, Failure> {
     let reporter = Terminal::default();
     // Before the list is read, which may take long and be possible only once.
@@ -130,7 +129,6 @@ impl<'a> PreparedFetch<'a> {
         })
     }
 
-    /// Whether every URL was done before.
     pub(crate) fn nothing_left(&self) -> bool {
         self.before.done.is_full()
     }

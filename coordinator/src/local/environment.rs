@@ -41,7 +41,6 @@ pub(crate) struct Environment<'a> {
 pub(crate) struct EnvironmentOrigin {
     pub(crate) url: String,
     pub(crate) threads: usize,
-    /// Whether it was started for this run.
     pub(crate) embedded: bool,
 }
 

@@ -105,7 +105,6 @@ impl Local {
         Ok(url)
     }
 
-    /// Starts a worker that dials `coordinator`.
     pub(super) fn start_worker(
         &mut self,
         coordinator: &str,

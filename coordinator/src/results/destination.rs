@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// The names of a record's fields.
 pub(super) const CSV_HEADER: &[u8] =
     b"id,url,outcome,status,bytes,start_s,first_byte_s,end_s,worker,fetcher,attempt\n";
 

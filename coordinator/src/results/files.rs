@@ -16,7 +16,6 @@ pub(crate) trait Files: std::fmt::Debug + Send + 'static {
     /// Opens a file to read and write; makes an empty one if there is none.
     fn open(&self, path: &Path) -> io::Result<Self::File>;
 
-    /// Whether a file of that name is there.
     fn exists(&self, path: &Path) -> io::Result<bool>;
 
     /// Whether `file` still has that name.

@@ -117,7 +117,6 @@ impl RecordOutput {
     }
 }
 
-/// Writes a record for every URL.
 pub(crate) struct Results<'a> {
     list: &'a UrlList,
     output: RecordOutput,
@@ -134,7 +133,6 @@ fn to_io(error: ListError) -> io::Error {
 }
 
 impl<'a> Results<'a> {
-    /// Writes in the destination's form.
     pub(crate) fn new(
         writer: WriterThread,
         destination: &Destination,
@@ -178,7 +176,6 @@ impl<'a> Results<'a> {
         }
     }
 
-    /// Of every kind of failure, one in words.
     pub(crate) fn examples(&self) -> Vec<(String, String)> {
         self.examples.iter().map(|(outcome, text)| (outcome.to_string(), text.clone())).collect()
     }

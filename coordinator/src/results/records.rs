@@ -102,7 +102,6 @@ pub fn recover(
 }
 
 enum Found {
-    /// The names of the fields.
     Head,
     Record(UrlId, Outcome),
 }

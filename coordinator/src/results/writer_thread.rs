@@ -35,7 +35,6 @@ pub(crate) trait RecordSink: Send + 'static {
 
     fn sync(&mut self) -> io::Result<()>;
 
-    /// Nothing more will come.
     fn finish(self, complete: bool) -> io::Result<()>;
 }
 
@@ -73,7 +72,6 @@ struct WriterState {
 #[derive(Debug, Default)]
 struct WriterShared {
     state: Mutex<WriterState>,
-    /// Something came.
     work: Condvar,
     /// Something was written, failed or ended.
     done: Arc<Notify>,
@@ -86,7 +84,6 @@ impl WriterShared {
     }
 }
 
-/// A queue and the thread behind it.
 #[derive(Debug)]
 pub(crate) struct WriterThread {
     shared: Arc<WriterShared>,

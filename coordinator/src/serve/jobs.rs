@@ -262,7 +262,6 @@ impl Jobs {
         self.end(state, job, interrupted(reason));
     }
 
-    /// Ends all jobs, and takes no more.
     pub(super) fn close(&self) {
         let mut state = self.state();
         state.closed = true;

@@ -64,7 +64,6 @@ const RETURN_PATIENCE: Duration = Duration::from_secs(30);
 /// Sessions and pages end within this time.
 const END_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Serves until it is told to end.
 pub(crate) async fn run(args: ServeArgs) -> Result<CommandExit, Failure> {
     let config = ServeConfig::new(args)?;
     let data = Data::open(&config.data)?;
@@ -201,7 +200,6 @@ async fn work(mut fleet: Fleet, jobs: &Jobs, mut signals: EndSignals) -> Command
     exit
 }
 
-/// Runs one job on the fleet, whatever comes of it.
 async fn run_job(job: &Arc<ServerJob>, plan: JobPlan, fleet: &mut Fleet) -> JobFinished {
     info!(job = %job.description.id, "job starts");
     let result = match JobOutput::open(job.clone()) {

@@ -236,7 +236,6 @@ pub(super) fn cannot_keep(error: &io::Error) -> Failure {
     Failure::incomplete(format!("the coordinator cannot keep the job: {error}"))
 }
 
-/// What a check says, for the client.
 #[derive(Debug, Default)]
 struct CheckReport(RefCell<String>);
 

@@ -15,7 +15,6 @@ use crate::fleet::Roster;
 /// Calls at a time that follow a job or read a study.
 pub(super) const READERS_MAX: usize = 256;
 
-/// The state of a coordinator that serves.
 #[derive(Debug)]
 pub(super) struct ServerState {
     pub(super) jobs: Jobs,

@@ -75,7 +75,6 @@ pub(crate) struct FleetArgs {
 /// Descriptors that the coordinator, worker or fetcher needs besides connections.
 const DESCRIPTORS_SPARE: u64 = 64;
 
-/// What every run needs to know.
 #[derive(Debug, Clone)]
 pub(crate) struct Common {
     pub(crate) source: Source,
@@ -168,7 +167,6 @@ impl Common {
         })
     }
 
-    /// What the fetchers of an arm are told.
     pub(crate) fn setup(&self, arm: &Arm, report_starts: bool) -> Setup {
         Setup {
             model: arm.model,

@@ -9,7 +9,6 @@ use fanout_proto::{
 
 use crate::{results::UnknownForm, settings::cpus};
 
-/// A flag that cannot be used as it is.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettingsError {
     #[error("{flag} {value}: {hint}")]

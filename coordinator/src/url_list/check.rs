@@ -19,7 +19,6 @@ const ERRORS_SHOWN: usize = 5;
 /// Hosts counted one by one; the rest are counted together.
 const HOSTS_COUNTED: usize = 10_000;
 
-/// How many requests a host gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostCount {
     pub(crate) host: String,
@@ -27,7 +26,6 @@ pub(crate) struct HostCount {
     pub(crate) urls: u64,
 }
 
-/// What the first reading finds out.
 #[derive(Default)]
 pub(super) struct Checked {
     pub(super) count: u64,

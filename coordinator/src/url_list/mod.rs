@@ -158,7 +158,6 @@ impl UrlList {
         self.longest_bytes
     }
 
-    /// Whether a URL's scheme is https.
     pub(crate) fn has_https(&self) -> bool {
         self.has_https
     }
