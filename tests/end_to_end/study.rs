@@ -14,6 +14,8 @@ fn a_study_compares_its_arms_and_keeps_everything() {
             "2",
             "--seed",
             "5",
+            "--margin",
+            "2%",
             "--out",
             "kept",
             "--format",
@@ -72,6 +74,15 @@ fn a_study_compares_its_arms_and_keeps_everything() {
         assert!(!read(&place.path("kept").join(file)).is_empty());
         assert!(!place.path("kept").join(format!("{file}.part")).exists());
     }
+    assert_eq!(study["analysis"]["margin"], 0.02);
+    let margin = |args: &[&str]| -> Value {
+        let args = [&["report", "kept", "--format", "json"], args].concat();
+        let again: Value = serde_json::from_str(&place.run(&args).expect(0).stdout).unwrap();
+        assert_eq!(again["analysis"]["margin"], again["regimes"][0]["study"]["analysis"]["margin"]);
+        again["analysis"]["margin"].clone()
+    };
+    assert_eq!(margin(&[]), 0.02, "as recorded");
+    assert_eq!(margin(&["--margin", "10%"]), 0.1);
     let again = place.run(&["report", "kept", "--format", "csv"]).expect(0);
     let fast = &study["regimes"][0];
     assert_eq!((&fast["name"], &fast["delay_s"]), (&"fast".into(), &0.0.into()));

@@ -87,6 +87,12 @@ fn bad_values_name_the_flag_and_the_mend() {
     assert!(error(&["--repeat", "0"]).starts_with("--repeat 0"));
     assert!(error(&["--rate", "0"]).starts_with("--rate 0: 0.001 to"));
     assert!(error(&["--rate", "NaN"]).starts_with("--rate NaN"));
+    for odd in ["5", "0%", "-5%", "101%", "NaN%", "%"] {
+        let margin = format!("--margin={odd}");
+        let told = format!("--margin {odd}: write a share from 0.001% to 100%, such as 5%");
+        assert_eq!(error(&[&margin]), told);
+    }
+    assert_eq!(study(&["--margin", "2.5%"]).unwrap().margin, Some(0.025));
     assert!(error(&["--polite"]).starts_with("--polite in a study: pauses"));
     let both = ["--rate", "5", "--rate-per-host", "5"];
     assert!(error(&both).starts_with("--rate-per-host 5: with --rate"));
