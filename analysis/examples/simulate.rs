@@ -6,6 +6,7 @@ use std::{env, process::ExitCode, thread};
 
 use fanout_analysis::simulated::{Noise, Tally};
 
+#[expect(clippy::print_stdout, reason = "an example prints its result")]
 fn main() -> ExitCode {
     let studies = match env::args().nth(1).map(|text| text.parse::<u32>()) {
         None => 400,

@@ -207,7 +207,7 @@ fn cpu_before_go() {
         let usage = worker.exited().await.usage.unwrap();
         let start_us = usage.cpu_start_us.unwrap();
         let run_us = usage.cpu_user_us + usage.cpu_system_us - start_us;
-        let [before_us, after_us] = WORK.map(|work| work.as_micros() as u64);
+        let [before_us, after_us] = WORK.map(fanout_proto::time::micros);
         assert!((before_us..before_us + after_us).contains(&start_us), "{start_us}");
         assert!((after_us..2 * after_us).contains(&run_us), "{run_us}");
     });
