@@ -125,19 +125,29 @@ fn foreign_load(study: &Study) -> Option<String> {
     let each: Vec<_> = arms
         .filter_map(|arm| {
             let trials = study.trials.iter().filter(|trial| trial.arm == arm.name && usable(trial));
-            let shares: Vec<f64> = trials
+            let shares: Vec<(f64, f64)> = trials
                 .filter_map(|trial| {
                     let machine = trial.machine_cpu_s.filter(|s| *s > 0.0)?;
-                    Some((trial.foreign_cpu_s? + trial.steal_s?) / machine)
+                    Some((trial.foreign_cpu_s? / machine, trial.steal_s? / machine))
                 })
                 .collect();
-            let disturbed = shares.iter().filter(|share| **share > FOREIGN).count();
-            let runs = shares.len();
-            let median = median(shares)?;
-            let told = median > FOREIGN || disturbed as f64 > RUNS_DISTURBED * runs as f64;
+            let both = || shares.iter().map(|(programs, stolen)| programs + stolen);
+            let disturbed = both().filter(|share| *share > FOREIGN).count();
+            let trials = shares.len();
+            let share = median(both())?;
+            let told = share > FOREIGN || disturbed as f64 > RUNS_DISTURBED * trials as f64;
             told.then(|| {
-                let (median, limit) = (format::percent(median), format::percent(FOREIGN));
-                format!("{} {median} (more than {limit} in {disturbed} of {runs} trials)", arm.name)
+                let programs = median(shares.iter().map(|(programs, _)| *programs));
+                let stolen = median(shares.iter().map(|(_, stolen)| *stolen));
+                let percent = |share: Option<f64>| format::percent(share.unwrap_or(0.0));
+                format!(
+                    "{} {} (programs {}, virtual machines {}; more than {} in {disturbed} of {trials} trials)",
+                    arm.name,
+                    format::percent(share),
+                    percent(programs),
+                    percent(stolen),
+                    format::percent(FOREIGN),
+                )
             })
         })
         .collect();
@@ -145,7 +155,7 @@ fn foreign_load(study: &Study) -> Option<String> {
         format!(
             "Others used the machine: programs that are not part of this study, and other virtual \
              machines, took this share of its CPU time in the median trial: {}. Repeat the study when \
-             the machine is idle.",
+             less else runs.",
             each.join("; ")
         )
     })
@@ -498,7 +508,7 @@ mod tests {
             ("async:32", 1..=3) => 0.9,
             _ => 0.02,
         });
-        assert_snapshot!(told.unwrap(), @"Others used the machine: programs that are not part of this study, and other virtual machines, took this share of its CPU time in the median trial: async:32 2.0 % (more than 10 % in 3 of 8 trials); threads:32 43 % (more than 10 % in 8 of 8 trials). Repeat the study when the machine is idle.");
+        assert_snapshot!(told.unwrap(), @"Others used the machine: programs that are not part of this study, and other virtual machines, took this share of its CPU time in the median trial: async:32 2.0 % (programs 1.5 %, virtual machines 0.5 %; more than 10 % in 3 of 8 trials); threads:32 43 % (programs 32 %, virtual machines 11 %; more than 10 % in 8 of 8 trials). Repeat the study when less else runs.");
         for trial in &mut study.trials {
             trial.machine_cpu_s = None;
         }
