@@ -77,6 +77,9 @@ pub struct MapAnswer {
     pub best: Vec<usize>,
     /// Whether those are all that there are.
     pub all: bool,
+    /// Whether the medians of those lie within the margin of the lowest, so that it does not matter
+    /// which of them is taken. Otherwise they differ by more, and cannot be told apart.
+    pub level: bool,
     /// Whether there were blocks enough for a test. Without one only the lowest median counts.
     pub tested: bool,
     /// Every arm's median over the lowest one, by its place in [`Map::arms`].
@@ -99,7 +102,8 @@ impl MapAnswer {
         }
         best.sort_unstable();
         let all = best.len() == contest.ranked.len() && best.len() > 1;
-        Some(Self { best, all, tested: contest.tested, times_least })
+        let level = best.iter().all(|&place| times_least[place].is_some_and(|t| t <= near));
+        Some(Self { best, all, level, tested: contest.tested, times_least })
     }
 
     /// How many times what the least needs the most needs, by the medians.
@@ -202,21 +206,31 @@ impl<'a> Map<'a> {
         }
         let cells = self.cells.len();
         for question in Question::ALL {
-            let level = self.cells.iter().filter(|cell| cell.answer(question).all).count();
+            let answers = || self.cells.iter().map(|cell| cell.answer(question));
+            let alike = answers().filter(|answer| answer.all && answer.level).count();
+            let unclear = answers().filter(|answer| answer.all && !answer.level).count();
             let safest = (0..self.arms.len())
                 .filter_map(|arm| Some((self.at_worst(arm, question)?, arm)))
                 .min_by(|a, b| a.0.total_cmp(&b.0));
             let Some((worst, arm)) = safest else { continue };
             let subject = question.subject();
-            let choice = match level {
-                0 => format!("In {subject} the choice matters in every cell"),
-                _ if level == cells => format!("In {subject} the choice matters in no cell"),
-                _ => format!(
-                    "In {subject} the choice matters in {} of {}",
-                    cells - level,
-                    counted(cells as u64, "cell")
-                ),
+            let of_cells = |count: usize| match count {
+                0 => "in no cell".to_owned(),
+                _ if count == cells => "in every cell".to_owned(),
+                _ => format!("in {count} of {}", counted(cells as u64, "cell")),
             };
+            let open = match unclear {
+                0 => String::new(),
+                _ if unclear == cells => {
+                    lessons.push(format!("In {subject} no cell tells the arms apart."));
+                    continue;
+                }
+                _ => format!(" and cannot be told {}", of_cells(unclear)),
+            };
+            let choice = format!(
+                "In {subject} the choice matters {}{open}",
+                of_cells(cells - alike - unclear)
+            );
             let name = &self.arms[arm].name;
             lessons.push(format!(
                 "{choice}; {name} is the safest there: at worst {} the {} arm's.",
@@ -227,16 +241,19 @@ impl<'a> Map<'a> {
         lessons
     }
 
-    /// What an answer is, in words: `async:32`, or `async:32 and threads:32 are level`.
+    /// What an answer is, in words: `async:32`, `async:32 and threads:32 are level`, or `cannot tell
+    /// async:32 from threads:32`.
     #[must_use]
     pub fn in_words(&self, answer: &MapAnswer) -> String {
         let names = answer.best.iter().map(|&arm| self.arms[arm].name.as_str());
-        match (&*names.collect::<Vec<_>>(), answer.all) {
-            ([], _) => format::UNKNOWN.to_owned(),
-            ([one], _) if answer.tested => (*one).to_owned(),
-            ([one], _) => format!("{one}?"),
-            (_, true) => "all are level".to_owned(),
-            (several, false) => format!("{} are level", listed(several)),
+        match (&*names.collect::<Vec<_>>(), answer.all, answer.level) {
+            ([], ..) => format::UNKNOWN.to_owned(),
+            ([one], ..) if answer.tested => (*one).to_owned(),
+            ([one], ..) => format!("{one}?"),
+            (_, true, true) => "all are level".to_owned(),
+            (several, false, true) => format!("{} are level", listed(several)),
+            (_, true, false) => "cannot tell any apart".to_owned(),
+            (several, false, false) => format!("cannot tell {} apart", listed(several)),
         }
     }
 }
@@ -245,6 +262,10 @@ impl<'a> Map<'a> {
 mod tests {
     use super::*;
     use crate::fixture::{self, with_truth};
+
+    fn map_margin(study: &Study) -> f64 {
+        study.regimes[0].study.analysis.margin
+    }
 
     fn map_of(cells: Vec<Study>) -> Study {
         let arms = cells[0].arms.iter().filter(|arm| !arm.control).cloned().collect();
@@ -271,7 +292,8 @@ mod tests {
             assert!((fastest.spread().unwrap() / 1.3 - 1.0).abs() < 0.03, "{fastest:?}");
             for question in Question::ALL {
                 // 1 % apart is nothing that a choice should rest on, proven or not.
-                assert!(answer(1, question).all, "seed {seed}: {:?}", answer(1, question));
+                let answer = answer(1, question);
+                assert!(answer.all && answer.level, "seed {seed}: {answer:?}");
             }
             assert!((map.at_worst(1, Question::Fastest).unwrap() / 1.3 - 1.0).abs() < 0.03);
             assert_eq!(
@@ -279,6 +301,28 @@ mod tests {
                 (2, 1)
             );
         }
+    }
+
+    #[test]
+    fn arms_that_noise_hides_are_not_called_level() {
+        let mut hidden = 0;
+        for seed in 0..30 {
+            let arms = [("async:32", 1.0, 1.0), ("threads:32", 1.2, 1.2)];
+            let study = map_of(vec![with_truth(&arms, 0.5, seed), with_truth(&arms, 0.01, seed)]);
+            let map = Map::of(&study).unwrap();
+            let answer = map.cell(0, 0).unwrap().answer(Question::Fastest);
+            let apart = answer.spread().unwrap() > 1.0 + map_margin(&study);
+            assert_eq!(answer.best.len() == 2 && answer.level, !apart, "seed {seed}: {answer:?}");
+            if answer.best.len() == 2 && apart {
+                hidden += 1;
+                let words = map.in_words(answer);
+                assert_eq!(words, "cannot tell any apart");
+                let lesson = &map.lessons()[0];
+                let told = "matters in 1 of 2 cells and cannot be told in 1 of 2 cells";
+                assert!(lesson.contains(told), "{lesson}");
+            }
+        }
+        assert!(hidden > 10, "{hidden}");
     }
 
     #[test]

@@ -51,8 +51,8 @@ fn grid(map: &Map<'_>, identities: &[Identity], question: Question) -> Markup {
         (scrolling(&format!("The {} arm of every cell", question.adjective()), Some("figures map"), &heads, &rows))
         p.caption {
             "A cell bears the colour and the mark of the arm that needs least " (subject)
-            ". A hatched cell names those that cannot be told apart, or that lie within the margin of the best. \
-             The small figure is what the worst arm needs over what the best one needs."
+            ". A plain cell names those whose medians lie within the margin of the best, a hatched one those that \
+             lie further apart and cannot be told apart in these blocks. The small figure is what the worst arm needs over what the best one needs."
             @if question == Question::Fastest {
                 " Starting the processes is left out: the longer the list, the less it weighs."
             }
@@ -68,8 +68,9 @@ fn drawn(map: &Map<'_>, identities: &[Identity], cell: &MapCell<'_>, question: Q
     });
     let title = figures.collect::<Vec<_>>().join(", ");
     let alone = matches!(&*answer.best, [_]).then(|| identities[answer.best[0]].kind.colour().name);
+    let several = if answer.level { "level" } else { "unclear" };
     html! {
-        td class={ @if let Some(colour) = alone { "alone " (colour) } @else { "level" } } title=(title) {
+        td class={ @if let Some(colour) = alone { "alone " (colour) } @else { (several) } } title=(title) {
             @for &arm in answer.best.iter().filter(|_| !answer.all) { (swatch(identities[arm])) }
             (map.in_words(answer))
             @if let Some(spread) = answer.spread() { small { (format::ratio(spread)) } }
@@ -80,8 +81,8 @@ fn drawn(map: &Map<'_>, identities: &[Identity], cell: &MapCell<'_>, question: Q
 fn over_all(map: &Map<'_>, identities: &[Identity]) -> Markup {
     let heads = [
         ("arm", ""),
-        ("fastest in", "cells, alone or level"),
-        ("cheapest in", "cells, alone or level"),
+        ("fastest in", "cells, alone or among several"),
+        ("cheapest in", "cells, alone or among several"),
         ("time at worst", "over the fastest"),
         ("CPU at worst", "over the cheapest"),
     ];

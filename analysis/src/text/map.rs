@@ -12,9 +12,9 @@ pub(crate) fn tables(map: &Map<'_>) -> Vec<Vec<Vec<String>>> {
 }
 
 /// How the grids are read.
-pub(crate) const READING: &str = "A letter is the best arm of its cell; behind = stand those that cannot be told apart, or whose \
-     median lies within the margin of the best; the figure is what the worst arm needs over what the \
-     best one needs.";
+pub(crate) const READING: &str = "A letter is the best arm of its cell; behind = stand arms whose medians lie within the margin of \
+     the best, behind ~ arms that lie further apart and cannot be told apart in these blocks; the figure is \
+     what the worst arm needs over what the best one needs.";
 
 fn grid(map: &Map<'_>, question: Question) -> Vec<Vec<String>> {
     let first = match question {
@@ -38,14 +38,19 @@ fn grid(map: &Map<'_>, question: Question) -> Vec<Vec<String>> {
     rows
 }
 
-/// `C 2.10×`, `=AC 1.40×`, `= all`.
+/// `C 2.10×`, `=AC 1.40×`, `~AC 1.40×`, `= all`, `~ all 1.40×`.
 fn short(answer: &MapAnswer) -> String {
-    let level = if answer.best.len() > 1 { "=" } else { "" };
+    let mark = match (&*answer.best, answer.level) {
+        ([] | [_], _) => "",
+        (_, true) => "=",
+        (_, false) => "~",
+    };
     let letters: String = answer.best.iter().map(|&arm| Map::letter(arm)).collect();
     let spread = answer.spread().map(format::ratio).unwrap_or_default();
     match (answer.all, answer.tested) {
-        (true, _) => "= all".to_owned(),
-        (false, true) => format!("{level}{letters} {spread}"),
+        (true, _) if answer.level => "= all".to_owned(),
+        (true, _) => format!("{mark} all {spread}"),
+        (false, true) => format!("{mark}{letters} {spread}"),
         (false, false) => format!("{letters}? {spread}"),
     }
 }
@@ -101,9 +106,10 @@ mod tests {
         C 2xasync:16       20 of 20     20 of 20          1.01×         1.04×
         D 32xsequential     8 of 20      8 of 20          1.13×         1.81×
 
-        A letter is the best arm of its cell; behind = stand those that cannot be told
-        apart, or whose median lies within the margin of the best; the figure is what
-        the worst arm needs over what the best one needs.
+        A letter is the best arm of its cell; behind = stand arms whose medians lie
+        within the margin of the best, behind ~ arms that lie further apart and cannot
+        be told apart in these blocks; the figure is what the worst arm needs over what
+        the best one needs.
 
         In makespan the choice matters in 16 of 20 cells; 2xasync:16 is the safest
         there: at worst 1.01× the fastest arm's. In CPU after the start the choice
