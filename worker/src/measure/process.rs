@@ -54,7 +54,9 @@ impl ProcessDir {
         let time = clock_gettime(clock).ok()?;
         // While the directory is there the number is still this process's own.
         statat(&self.directory, "stat", AtFlags::empty()).ok()?;
-        Some(time.into())
+        // Where something stands between the kernel and us, even a CPU time may be negative.
+        let (seconds, nanos) = (time.tv_sec().try_into().ok()?, time.tv_nsec().try_into().ok()?);
+        Some(Duration::new(seconds, nanos))
     }
 
     /// Memory now. Costs the kernel 0.2 to 1 ms, by the size of the process.
