@@ -10,7 +10,7 @@ use crate::{
     },
     statistics::{
         ALPHA, BLOCKS_NEEDED, BlockRatios, CONFIDENCE, Family, Judgement, POWER, Sample, by_block,
-        log_ratios, usable_by_block,
+        log_ratios, scales, usable_by_block,
     },
 };
 
@@ -134,21 +134,25 @@ fn judge(comparisons: &mut [Comparison], questions: &[Question], margin: f64) ->
         .filter(|at| [Outcome::Time.metric(), PRIMARY.name].contains(&metric(*at)))
         .collect();
     let thresholds = family.thresholds(&judgements, &asked);
-    let of = |wanted: &str| -> Vec<f64> {
-        let all = asked.iter().zip(&thresholds).filter(|(at, _)| metric(**at) == wanted);
-        all.flat_map(|(_, thresholds)| thresholds).copied().collect()
-    };
     // Without the start there is no more than the makespan.
-    let smallest_effect =
-        found_by_most(of(Outcome::Time.metric())).or_else(|| found_by_most(of(PRIMARY.name)));
-    for (at, thresholds) in asked.into_iter().zip(thresholds) {
-        comparisons[questions[at].at].smallest_effect = found_by_most(thresholds);
+    let smallest_effect = [Outcome::Time.metric(), PRIMARY.name].into_iter().find_map(|wanted| {
+        let all = asked.iter().zip(&thresholds).filter(|(at, _)| metric(**at) == wanted);
+        let (of, thresholds): (Vec<usize>, Vec<&Vec<f64>>) = all.unzip();
+        found_by_most(thresholds.into_iter().flatten(), family.degrees(&of))
+    });
+    for (at, thresholds) in asked.iter().zip(&thresholds) {
+        comparisons[questions[*at].at].smallest_effect =
+            found_by_most(thresholds, family.degrees(&[*at]));
     }
     smallest_effect
 }
 
-/// What [`POWER`] of the numbers reach at most, as a ratio.
-fn found_by_most(mut numbers: Vec<f64>) -> Option<f64> {
+/// What [`POWER`] of the numbers reach at most, as a ratio. They are made with a variance that is
+/// known with so many degrees of freedom, so that the true one may be larger or smaller.
+fn found_by_most<'a>(numbers: impl IntoIterator<Item = &'a f64>, degrees: f64) -> Option<f64> {
+    let scales = scales(degrees);
+    let numbers = numbers.into_iter().flat_map(|number| scales.map(|scale| scale * *number));
+    let mut numbers: Vec<f64> = numbers.collect();
     let share = POWER * numbers.len() as f64;
     let at = (0..numbers.len()).find(|at| (at + 1) as f64 >= share)?;
     let (_, number, _) = numbers.select_nth_unstable_by(at, f64::total_cmp);

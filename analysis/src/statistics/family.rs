@@ -200,23 +200,21 @@ impl Family {
         judgements.into_iter().flatten().collect()
     }
 
-    /// The mean log ratio from which on one of the questions would be called, in [`STUDIES`] studies
+    /// The mean log ratio from which on each of the questions would be called, in [`STUDIES`] studies
     /// like this one: the same noise, the same differences called, and this mean anything.
     ///
     /// The noise is drawn from a normal distribution with the covariances of the questions' log
-    /// ratios. How well so few blocks know it is drawn, too: the scale follows from χ² with n − 1
-    /// degrees of freedom.
+    /// ratios, as if these were known; [`Self::degrees`] tells how well they are.
     pub(crate) fn thresholds(&self, judgements: &[Judgement], asked: &[usize]) -> Vec<Vec<f64>> {
         if self.blocks > BLOCKS_DRAWN_MAX {
-            let spread = |at: usize| {
-                let (low, _) = self.open_ends(judgements, asked)[at];
-                let question = &self.questions[asked[at]];
+            let ends = self.open_ends(judgements, asked);
+            let own = asked.iter().zip(ends).map(|(&at, (low, _))| {
+                let question = &self.questions[at];
                 let share = |study: usize| (study as f64 + 0.5) / STUDIES as f64;
-                let errors =
-                    (0..STUDIES).filter_map(|study| quantile(share(study), self.blocks - 1));
+                let errors = (0..STUDIES).filter_map(|study| quantile(share(study), usize::MAX));
                 errors.map(|error| question.mean - low + error * question.standard_error).collect()
-            };
-            return (0..asked.len()).map(spread).collect();
+            });
+            return own.collect();
         }
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let mut thresholds = vec![Vec::with_capacity(STUDIES); asked.len()];
@@ -227,6 +225,28 @@ impl Family {
             }
         }
         thresholds
+    }
+
+    /// Degrees of freedom of the mean variance of some questions: (n − 1) (tr C)² / tr C², by
+    /// Satterthwaite's matching of moments, C being the covariances of their log ratios. Between
+    /// n − 1 for one question and so many times as much for questions that have nothing in common.
+    pub(crate) fn degrees(&self, asked: &[usize]) -> f64 {
+        let residuals: Vec<Vec<f64>> =
+            asked.iter().map(|&at| self.residuals(&self.questions[at])).collect();
+        let product =
+            |one: &[f64], other: &[f64]| -> f64 { one.iter().zip(other).map(|(a, b)| a * b).sum() };
+        let trace: f64 = residuals.iter().map(|own| product(own, own)).sum();
+        let each =
+            residuals.iter().flat_map(|one| residuals.iter().map(move |two| product(one, two)));
+        let squares: f64 = each.map(|covariance| covariance * covariance).sum();
+        let degrees = (self.blocks - 1) as f64;
+        if squares > 0.0 { degrees * trace * trace / squares } else { degrees }
+    }
+
+    /// The log ratios less their mean, 0 where a block has none.
+    fn residuals(&self, question: &Question) -> Vec<f64> {
+        let here = question.ratios.iter().zip(&self.presences[question.presence]);
+        here.map(|(ratio, here)| ratio - question.mean * here).collect()
     }
 
     /// How far the true means of some questions may lie from the means seen, beside all questions
@@ -255,21 +275,15 @@ impl Family {
 
     /// A study of the same noise, and no difference.
     fn noise(&self, rng: &mut ChaCha8Rng) -> Self {
-        let degrees = self.blocks - 1;
-        let chi_squared: f64 = (0..degrees).map(|_| normal(rng).powi(2)).sum();
-        let scale = 1.0 / chi_squared.sqrt();
-        let weights: Vec<Vec<f64>> = (0..self.blocks)
-            .map(|_| (0..self.blocks).map(|_| scale * normal(rng)).collect())
-            .collect();
+        let weights: Vec<Vec<f64>> =
+            (0..self.blocks).map(|_| (0..self.blocks).map(|_| normal(rng)).collect()).collect();
         let questions = self.questions.iter().map(|question| {
-            let presence = &self.presences[question.presence];
-            let here = question.ratios.iter().zip(presence);
-            let residuals: Vec<f64> = here.map(|(ratio, h)| ratio - question.mean * h).collect();
-            // Fewer blocks have fewer residuals, but the same variance.
-            let missing = (degrees as f64 / (question.blocks - 1.0)).sqrt();
-            let ratios = weights.iter().zip(presence).map(|(weights, here)| {
+            let residuals = self.residuals(question);
+            let scale = 1.0 / (question.blocks - 1.0).sqrt();
+            let ratios = weights.iter().zip(&self.presences[question.presence]);
+            let ratios = ratios.map(|(weights, here)| {
                 let sum: f64 = weights.iter().zip(&residuals).map(|(w, r)| w * r).sum();
-                here * missing * sum
+                here * scale * sum
             });
             Question::new(ratios.collect(), question.presence, question.blocks)
         });

@@ -18,7 +18,7 @@ pub use family::BLOCKS_NEEDED;
 pub(crate) use family::{BlockRatios, Family, Judgement};
 pub use leaders::{Leaders, Pair, leaders};
 pub(crate) use paired::{Sample, log_ratios};
-pub(crate) use student::{normal, quantile};
+pub(crate) use student::{normal, quantile, scales};
 pub use summary::{ArmSummary, Spread, summaries};
 pub(crate) use summary::{best, by_block, median, usable, usable_by_block};
 

@@ -2,7 +2,7 @@
 
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
-use statrs::distribution::{ContinuousCDF as _, Normal, StudentsT};
+use statrs::distribution::{ChiSquared, ContinuousCDF as _, Normal, StudentsT};
 
 /// Above this many degrees of freedom the normal distribution is used: the
 /// quantiles differ by less than 1 in 10,000, and the library's t is no longer exact.
@@ -30,6 +30,13 @@ pub(crate) fn fractional_quantile(p: f64, degrees: f64) -> f64 {
 pub(crate) fn normal(rng: &mut ChaCha8Rng) -> f64 {
     let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
     radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
+}
+
+/// Evenly likely ratios of a true standard deviation to one that was found with so many degrees of
+/// freedom: √(ν / χ²).
+pub(crate) fn scales(degrees: f64) -> [f64; 20] {
+    let chi_squared = ChiSquared::new(degrees).expect("there are degrees of freedom");
+    std::array::from_fn(|at| (degrees / chi_squared.inverse_cdf((at as f64 + 0.5) / 20.0)).sqrt())
 }
 
 #[cfg(test)]
