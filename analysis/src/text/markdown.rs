@@ -114,7 +114,7 @@ mod tests {
 
         time: start (from the first fork until all fetchers are ready) and makespan (until the last URL is done). CPU: after the start. Figures are medians of the trials; ★ is the best of its column. Ratios are geometric means of those in each block. less, more: proven; a ? where that is all; relevant: surely by more than the margin; negligible: surely by less. p50, p99: half and 99 in 100 of all URLs took no longer. trials: used/run.
 
-        How sure: the baseline's second run against its first: time 0.99× (0.98–1.00), CPU per URL 1.00× (0.99–1.00), memory 1.00× (1.00–1.01) and switches 0.99× (0.98–1.00); with 5 arms tested, a difference of 1.5 % in the time of one of them is found in 4 such studies of 5.
+        How sure: the baseline's second run against its first: time 0.99× (0.98–1.00), CPU per URL 1.00× (0.99–1.00), memory 1.00× (1.00–1.01) and switches 0.99× (0.98–1.00); with 5 arms tested, a difference of 1.4 % in the time of one of them is found in 4 such studies of 5.
 
         What the blog post claimed of Python's asyncio (here async), ThreadPoolExecutor (threads) and multiprocessing (Nxsequential):
 

@@ -262,9 +262,9 @@ mod tests {
 
     #[test]
     fn how_sure() {
-        insta::assert_snapshot!(sureness(&fixture::study()).unwrap(), @"How sure: the baseline's second run against its first: time 0.99× (0.98–1.00), CPU per URL 1.00× (0.99–1.00), memory 1.00× (1.00–1.01) and switches 0.99× (0.98–1.00); with 5 arms tested, a difference of 1.5 % in the time of one of them is found in 4 such studies of 5.");
+        insta::assert_snapshot!(sureness(&fixture::study()).unwrap(), @"How sure: the baseline's second run against its first: time 0.99× (0.98–1.00), CPU per URL 1.00× (0.99–1.00), memory 1.00× (1.00–1.01) and switches 0.99× (0.98–1.00); with 5 arms tested, a difference of 1.4 % in the time of one of them is found in 4 such studies of 5.");
         let six = StudyBuilder::new().blocks(6).build();
-        insta::assert_snapshot!(sureness(&six).unwrap(), @"How sure: the baseline's second run against its first: time 1.00× (0.97–1.02), CPU per URL 1.00× (0.97–1.02), memory 1.00× (0.98–1.03) and switches 1.00× (0.97–1.02); with 5 arms tested, a difference of 4.2 % in the time of one of them is found in 4 such studies of 5.");
+        insta::assert_snapshot!(sureness(&six).unwrap(), @"How sure: the baseline's second run against its first: time 1.00× (0.97–1.02), CPU per URL 1.00× (0.97–1.02), memory 1.00× (0.98–1.03) and switches 1.00× (0.97–1.02); with 5 arms tested, a difference of 3.8 % in the time of one of them is found in 4 such studies of 5.");
         assert_eq!(sureness(&Study::default()), None);
     }
 

@@ -278,7 +278,7 @@ mod tests {
         • Fewer blocks for sequential: takes more than five times as long as the baseline: 3 blocks only.
 
         How sure: the baseline's second run against its first: time 0.99× (0.98–1.00), CPU per URL 1.00× (0.99–1.00), memory 1.00× (1.00–1.01) and switches 0.99×
-        (0.98–1.00); with 5 arms tested, a difference of 1.5 % in the time of one of them is found in 4 such studies of 5.
+        (0.98–1.00); with 5 arms tested, a difference of 1.4 % in the time of one of them is found in 4 such studies of 5.
 
         2xasync:16 is the fastest, with 255 ms: it takes 8.0 % less time than async:32 (275 ms); async:32@reqwest takes as long as async:32, 275 ms (within 5 %);
         threads:32 takes 7.3 % longer, threads:32@ureq takes 16 % longer and 32xsequential takes 39 % longer; sequential takes 30× as long (3 blocks, not tested).
@@ -314,7 +314,7 @@ mod tests {
 
         How sure: the baseline's second run against its first: time 0.99× (0.98–1.00),
         CPU per URL 1.00× (0.99–1.00), memory 1.00× (1.00–1.01) and switches 0.99×
-        (0.98–1.00); with 5 arms tested, a difference of 1.5 % in the time of one of
+        (0.98–1.00); with 5 arms tested, a difference of 1.4 % in the time of one of
         them is found in 4 such studies of 5.
         --details and the report tell 4 caveats, what the columns mean and what
         coordination costs.
@@ -357,7 +357,7 @@ mod tests {
         8 threads        96 % more       40 % more  negligible      4.96× more    2.03 s                22.1 ms   10/10
 
         How sure: the baseline's second run against its first: time 0.99× (0.98–1.00), CPU per URL 0.98× (0.97–0.99), memory
-        1.00× (0.99–1.01) and switches 0.99× (0.98–1.00); with 6 arms tested, a difference of 2.5 % in the time of one of them
+        1.00× (0.99–1.01) and switches 0.99× (0.98–1.00); with 6 arms tested, a difference of 2.2 % in the time of one of them
         is found in 4 such studies of 5.
         --details and the report tell 3 caveats, what the columns mean and what coordination costs.
 
