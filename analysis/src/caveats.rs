@@ -6,14 +6,11 @@ use crate::{
     format,
     record::{ArmRecord, Study, TrialRecord},
     statistics::{ALPHA, BLOCKS_NEEDED, median, summaries, usable},
-    text::{counted, counted_were},
+    text::{counted, counted_were, in_brackets, kinds_of_failure, trials_that_lost},
 };
 
 /// From this share of busy threads on the origin may have been the limit.
 const ORIGIN_BUSY: f64 = 0.85;
-
-/// Outcomes that are counted elsewhere.
-const ENDS_THAT_ARE_NO_FAILURE: [&str; 2] = ["ok", "abandoned"];
 
 /// Fewer processors than this are shared by origin, coordinator and fetchers.
 const CPUS_APART: usize = 4;
@@ -28,8 +25,8 @@ const HELD_BACK: f64 = 0.01;
 /// From this share of a machine's CPU time on, others' load is told.
 const FOREIGN: f64 = 0.1;
 
-/// It is told, too, where so large a share of an arm's runs had such a load.
-const RUNS_DISTURBED: f64 = 0.25;
+/// It is told, too, where so large a share of an arm's trials had such a load.
+const TRIALS_DISTURBED: f64 = 0.25;
 
 /// From this share of the slots' time on connecting is told.
 const CONNECTING: f64 = 0.2;
@@ -119,7 +116,7 @@ fn starved(study: &Study) -> Option<String> {
     })
 }
 
-/// Arms whose runs shared the machines with others.
+/// Arms whose trials shared the machines with others.
 fn foreign_load(study: &Study) -> Option<String> {
     let arms = study.arms.iter().filter(|arm| !arm.control);
     let each: Vec<_> = arms
@@ -135,7 +132,7 @@ fn foreign_load(study: &Study) -> Option<String> {
             let disturbed = both().filter(|share| *share > FOREIGN).count();
             let trials = shares.len();
             let share = median(both())?;
-            let told = share > FOREIGN || disturbed as f64 > RUNS_DISTURBED * trials as f64;
+            let told = share > FOREIGN || disturbed as f64 > TRIALS_DISTURBED * trials as f64;
             told.then(|| {
                 let programs = median(shares.iter().map(|(programs, _)| *programs));
                 let stolen = median(shares.iter().map(|(_, stolen)| *stolen));
@@ -240,7 +237,7 @@ fn few_blocks(study: &Study) -> Option<String> {
     })
 }
 
-/// The second run of the baseline came out different: this machine does that by itself.
+/// The control came out different: this machine does that by itself.
 fn uneven_control(study: &Study) -> Option<String> {
     let control = study.analysis.control.as_ref()?;
     let (low, high) = control.ratio.low.zip(control.ratio.high)?;
@@ -295,22 +292,17 @@ fn turned_away(study: &Study) -> Option<String> {
 /// Failures of every attempt, also of those that were run again.
 fn failures(study: &Study) -> Option<String> {
     let arms = summaries(study);
-    let lossy = arms.iter().filter(|arm| arm.failed > 0);
+    let lossy = arms.iter().filter(|arm| arm.lost > 0);
     let each = lossy.map(|arm| {
-        let kinds =
-            arm.outcomes.iter().filter(|(kind, _)| !ENDS_THAT_ARE_NO_FAILURE.contains(kind));
-        let kinds: Vec<String> =
-            kinds.map(|(kind, count)| format!("{kind} {}", format::count(*count))).collect();
-        let kinds =
-            if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) };
+        let kinds = kinds_of_failure([arm]);
         format!(
-            "{} {} of {} ({}) in {} of {}{kinds}",
+            "{} {} of {} ({}) in {}{}",
             arm.arm.name,
-            format::count(arm.failed),
+            format::count(arm.lost),
             format::count(arm.urls),
-            format::percent(arm.failed as f64 / arm.urls as f64),
-            arm.attempts_with_failures,
-            counted(arm.attempts as u64, "trial")
+            format::percent(arm.lost as f64 / arm.urls as f64),
+            trials_that_lost(arm),
+            in_brackets((!kinds.is_empty()).then_some(kinds)),
         )
     });
     let each: Vec<String> = each.collect();

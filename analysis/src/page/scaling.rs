@@ -238,7 +238,7 @@ fn words(family: &Family<'_>) -> Markup {
         p.lead {
             b { (scaling.family) } ": " @if scaling.fits.is_empty() { (scaling.choice) } @else { (scaling.peak.text) }
             @if let Some(step) = &scaling.memory_per_step_bytes {
-                " One more costs " b { (format::bytes(step.value)) } " of memory (PSS)" (ends_in_brackets(step, format::bytes)) "."
+                " One more costs " b { (format::bytes(step.value)) } " of memory" (ends_in_brackets(step, format::bytes)) "."
             }
         }
         @if let Some(fit) = family.fit() {

@@ -37,14 +37,11 @@ pub(super) fn table(view: &StudyView<'_>) -> Markup {
 }
 
 fn cell(cell: &Cell) -> Markup {
-    // The ratio follows the figure.
-    let ratio = cell.main.rsplit_once(' ').filter(|(_, last)| last.ends_with('×'));
-    let (figure, ratio) = ratio.unwrap_or((&cell.main, ""));
     html! {
         td {
-            span.best[cell.best] { (figure) }
+            span.best[cell.best] { (cell.main) }
             @if cell.best { span.star title="best of its column" { "★" } }
-            @if !ratio.is_empty() { span.ratio { (ratio) } }
+            @if !cell.ratio.is_empty() { span.ratio { (cell.ratio) } }
             @if !cell.second.is_empty() { small.inline { (cell.second) } }
         }
     }

@@ -102,7 +102,7 @@ impl<'a> RecordedRun<'a> {
                 lanes.entry(slot).or_default().push(request);
             }
         }
-        let whole = trial.urls().is_none_or(|urls| trial.requests.len() as f64 >= urls);
+        let whole = trial.requests.len() as u64 >= trial.urls();
         let ends = lanes.values().map(|lane| end_of_lane(lane));
         let known_s = if whole {
             ends.fold(0.0, f64::max)
@@ -343,7 +343,7 @@ fn lanes(run: &RecordedRun<'_>, end_s: f64, px_per_s: f64, names_px: f64) -> Mar
             @if run.row.arm().processes > 1 && run.row.arm().concurrency > 1 { "Rows are process · slot. " }
             "Block " (run.trial.block) ", " (format::count(count as u64)) " requests"
             @if run.lanes.len() > shown.len() { ", " (shown.len()) " of " (run.lanes.len()) " slots" }
-            @if run.goes_on(end_s) { " of a run of " (format::duration(run.finished())) }
+            @if run.goes_on(end_s) { " of a trial of " (format::duration(run.finished())) }
             "."
         }
         div.scroll.lanes tabindex="0" role="region" aria-label=(named) style={ "--fit:" (Px(100.0 * (650.0 / (width + names_px)).min(1.0))) "%" } {

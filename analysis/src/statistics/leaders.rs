@@ -60,9 +60,20 @@ impl<'a> Leaders<'a> {
 /// when no arm competes.
 #[must_use]
 pub fn leaders(study: &Study) -> Option<Leaders<'_>> {
-    let mut by_median = summaries(study);
-    by_median.retain(ArmSummary::competes);
-    let times: Vec<BTreeMap<u32, f64>> = by_median.iter().map(times).collect();
+    leaders_on(study, |trial| Some(trial.start_s.unwrap_or_default() + trial.makespan_s?))
+}
+
+/// The same by any figure of which less is better, among the arms that have it.
+pub(crate) fn leaders_on(
+    study: &Study,
+    figure: impl Fn(&TrialRecord) -> Option<f64>,
+) -> Option<Leaders<'_>> {
+    let by_block = |arm: &ArmSummary<'_>| -> BTreeMap<u32, f64> {
+        arm.trials.iter().filter_map(|trial| Some((trial.block, figure(trial)?))).collect()
+    };
+    let competing = summaries(study).into_iter().filter(ArmSummary::competes);
+    let known = competing.map(|arm| (by_block(&arm), arm)).filter(|(times, _)| !times.is_empty());
+    let (times, by_median): (Vec<BTreeMap<u32, f64>>, Vec<ArmSummary<'_>>) = known.unzip();
     let medians: Vec<f64> = times
         .iter()
         .map(|times| median(times.values().copied()).unwrap_or(f64::INFINITY))
@@ -101,12 +112,6 @@ pub fn leaders(study: &Study) -> Option<Leaders<'_>> {
     let mut arms: Vec<Option<ArmSummary<'_>>> = by_median.into_iter().map(Some).collect();
     let ranked = ranked.into_iter().filter_map(|at| arms[at].take()).collect();
     Some(Leaders { ranked, tied: tied.max(1), equivalent, tested: known.tested, slowest, pairs })
-}
-
-/// Start and makespan by block; the makespan alone where no start was recorded.
-fn times(arm: &ArmSummary<'_>) -> BTreeMap<u32, f64> {
-    let time = |trial: &TrialRecord| Some(trial.start_s.unwrap_or_default() + trial.makespan_s?);
-    arm.trials.iter().filter_map(|trial| Some((trial.block, time(trial)?))).collect()
 }
 
 /// Whether every trial of one took less than every trial of the other.

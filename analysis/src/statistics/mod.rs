@@ -16,6 +16,7 @@ pub(crate) use comparison::{compare, compare_pair};
 pub use false_positives::{FalsePositives, false_positives};
 pub use family::BLOCKS_NEEDED;
 pub(crate) use family::{BlockRatios, Family, Judgement};
+pub(crate) use leaders::leaders_on;
 pub use leaders::{Leaders, Pair, leaders};
 pub(crate) use paired::{Sample, log_ratios};
 pub(crate) use student::{normal, quantile};

@@ -76,20 +76,13 @@ pub struct ArmSummary<'a> {
     pub baseline: bool,
     /// Usable trials, one a block.
     pub trials: Vec<&'a TrialRecord>,
-    /// Trials that counted, were they usable or not.
-    pub attempts: usize,
-    /// URLs of all attempts that ended: completed, failed or abandoned.
+    /// Trials that counted, were they usable or not: what failed in one that was run again is not
+    /// forgotten.
+    pub attempts: Vec<&'a TrialRecord>,
+    /// URLs of all attempts that ended, however.
     pub urls: u64,
-    /// URLs of all attempts that failed.
-    pub failed: u64,
-    /// URLs of all attempts that were given up after three lost leases.
-    pub abandoned: u64,
-    /// Attempts in which a URL failed.
-    pub attempts_with_failures: usize,
-    /// How the URLs of all attempts ended, by outcome.
-    pub outcomes: BTreeMap<&'a str, u64>,
-    /// The statuses of the responses in all attempts.
-    pub statuses: BTreeMap<&'a str, u64>,
+    /// URLs of all attempts that failed or were given up.
+    pub lost: u64,
     /// Against the baseline, on makespan.
     pub comparison: Option<&'a Comparison>,
     /// Makespan in seconds.
@@ -118,7 +111,7 @@ impl ArmSummary<'_> {
             let value = (metric.of)(trial)?;
             match metric.per {
                 Per::Trial => Some(value),
-                Per::ThousandUrls => Some(value / trial.urls()? * 1e3),
+                Per::ThousandUrls => Some(trial.per_url(value)? * 1e3),
             }
         }))
     }
@@ -158,14 +151,6 @@ impl ArmSummary<'_> {
     }
 }
 
-fn added_up<'a>(parts: impl Iterator<Item = &'a BTreeMap<String, u64>>) -> BTreeMap<&'a str, u64> {
-    let mut sum = BTreeMap::new();
-    for (name, count) in parts.flatten() {
-        *sum.entry(name.as_str()).or_default() += count;
-    }
-    sum
-}
-
 /// The best figure of a metric, as it reads: arms that read alike share it. `None` where fewer than
 /// two arms compete.
 pub(crate) fn best<'a>(
@@ -193,20 +178,16 @@ pub fn summaries(study: &Study) -> Vec<ArmSummary<'_>> {
             let trials: Vec<&TrialRecord> =
                 usable_by_block(study, &arm.name).into_values().collect();
             let counts = |trial: &&TrialRecord| trial.arm == arm.name && !trial.discarded;
-            // A trial that is run again was an attempt: what failed in it is not forgotten.
             let attempts: Vec<&TrialRecord> = study.trials.iter().filter(counts).collect();
-            let total = |of: fn(&TrialRecord) -> u64| attempts.iter().map(|trial| of(trial)).sum();
-            let lost = |trial: &&&TrialRecord| trial.failed > 0;
+            let total = |of: fn(&TrialRecord) -> u64| {
+                attempts.iter().map(|trial| of(trial)).fold(0, u64::saturating_add)
+            };
             ArmSummary {
                 arm,
                 baseline: arm.name == study.manifest.baseline,
-                attempts: attempts.len(),
-                urls: total(|trial| trial.completed + trial.failed + trial.abandoned),
-                failed: total(|trial| trial.failed),
-                abandoned: total(|trial| trial.abandoned),
-                attempts_with_failures: attempts.iter().filter(lost).count(),
-                outcomes: added_up(attempts.iter().map(|trial| &trial.outcomes)),
-                statuses: added_up(attempts.iter().map(|trial| &trial.statuses)),
+                urls: total(TrialRecord::urls),
+                lost: total(TrialRecord::lost),
+                attempts,
                 comparison: study
                     .comparisons
                     .iter()
@@ -282,13 +263,11 @@ mod tests {
         crate::conclude(&mut study, &crate::Options::default());
         let all = summaries(&study);
         let arm = all.iter().find(|summary| summary.arm.name == "threads:32").unwrap();
-        assert_eq!((arm.failed, arm.urls), (80, 14_000));
-        assert_eq!((arm.attempts_with_failures, arm.attempts), (4, 14));
-        assert_eq!(arm.outcomes["reset"], 80);
-        assert_eq!(arm.statuses["200"], 13_920);
+        assert_eq!((arm.lost, arm.urls, arm.attempts.len()), (80, 14_000, 14));
         // Its faster attempts did less work: they enter no ratio.
         assert!(arm.trials.len() == 10 && arm.trials.iter().all(|trial| trial.failed == 0));
-        let failures = "URLs failed: threads:32 80 of 14,000 (0.6 %) in 4 of 14 trials (reset 80)";
+        let failures =
+            "URLs failed: threads:32 80 of 14,000 (0.6 %) in 4 of 14 trials (80 × reset)";
         assert!(
             study.caveats.iter().any(|caveat| caveat.starts_with(failures)),
             "{:?}",

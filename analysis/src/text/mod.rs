@@ -26,7 +26,7 @@ pub use claims::{COUNTERPARTS, Claim, ClaimVerdict, claims};
 pub(crate) use columns::{Cell, Depth, LEGEND, columns};
 pub(crate) use context::context;
 use failures::answers_seen;
-pub(crate) use failures::seen;
+pub(crate) use failures::{kinds_of_failure, seen, trials_that_lost};
 pub use machine::{csv, json};
 pub use markdown::markdown;
 pub use notes::false_positives;
@@ -35,14 +35,16 @@ use notes::{coordination, memory, scaling, sureness};
 pub(crate) use open_loop::open_loop;
 use regimes::{Aside, aside};
 pub use terminal::table;
-pub(crate) use verdict::verdict;
+pub(crate) use verdict::{left_out, noise, verdict};
 pub(crate) use words::{
-    aligned_rows, counted, counted_were, ends, ends_in_brackets, listed, or_unknown,
+    aligned_rows, counted, counted_were, ends, ends_in_brackets, few, in_brackets, listed,
+    or_unknown,
 };
 
 /// What is told besides answer and table.
 fn lines_below(study: &Study) -> Vec<String> {
-    let lines = coordination(study).into_iter().chain(open_loop::lines(study));
+    let lines = left_out(study).into_iter().chain(coordination(study));
+    let lines = lines.chain(open_loop::lines(study));
     lines.chain(scaling(study)).chain(memory(study)).collect()
 }
 

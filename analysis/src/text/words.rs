@@ -26,6 +26,19 @@ pub(crate) fn listed<S: AsRef<str>>(names: &[S]) -> String {
     }
 }
 
+/// Most things that a sentence names one by one.
+pub(crate) const LISTED_MAX: usize = 3;
+
+/// The same, of many only the first: `a and 4 others`.
+pub(crate) fn few(names: &[&str]) -> String {
+    match names {
+        [first, others @ ..] if names.len() > LISTED_MAX => {
+            format!("{first} and {} others", others.len())
+        }
+        names => listed(names),
+    }
+}
+
 /// From the smallest to the largest, the unit told once where both have it: `238–251 ms`.
 pub(crate) fn range(spread: &Spread, figure: fn(f64) -> String) -> String {
     let (low, high) = (figure(spread.min), figure(spread.max));
@@ -76,6 +89,19 @@ pub(crate) fn aligned_rows(rows: &[Vec<String>]) -> Vec<String> {
     rows.iter().map(|row| aligned(row, &widths).trim_end().to_owned()).collect()
 }
 
+/// A sentence with its first letter large, unless it begins with an arm's name, which is written as
+/// it is typed.
+pub(crate) fn capital(sentence: &str) -> String {
+    const PLAIN: [&str; 9] =
+        ["against ", "at ", "every ", "in ", "no ", "nothing ", "there, ", "where ", "whether "];
+    match sentence.chars().next() {
+        Some(first) if PLAIN.iter().any(|start| sentence.starts_with(start)) => {
+            format!("{}{}", first.to_uppercase(), &sentence[first.len_utf8()..])
+        }
+        _ => sentence.to_owned(),
+    }
+}
+
 /// How many columns of a terminal a text takes.
 pub(crate) fn chars(text: &str) -> usize {
     text.chars().count()
@@ -100,6 +126,12 @@ mod tests {
         assert_eq!(listed(&["a"]), "a");
         assert_eq!(listed(&["a", "b"]), "a and b");
         assert_eq!(listed(&["a", "b", "c"]), "a, b and c");
+    }
+
+    #[test]
+    fn of_many_names_the_first_is_told() {
+        assert_eq!(few(&["a", "b", "c"]), "a, b and c");
+        assert_eq!(few(&["a", "b", "c", "d"]), "a and 3 others");
     }
 
     #[test]
