@@ -292,7 +292,7 @@ fn what_is_missing_is_said() {
         (
             "no requests",
             |study| study.trials.iter_mut().for_each(|t| t.requests.clear()),
-            "No trial has its single requests on record.",
+            "No trial has its single URLs on record.",
         ),
         (
             "no histogram",

@@ -654,6 +654,7 @@ impl Metric {
         };
         let words = bare.split(['_', '.']).map(|word| match word {
             "cpu" | "pss" | "uss" | "hwm" => word.to_uppercase(),
+            "requests" if self.unit == MetricUnit::PerSecond => "URLs".to_owned(),
             _ => word.to_owned(),
         });
         words.collect::<Vec<_>>().join(" ")
@@ -682,7 +683,7 @@ mod tests {
     #[test]
     fn labels_come_from_names() {
         let labels: Vec<String> = Metric::compared().map(Metric::label).collect();
-        insta::assert_snapshot!(labels.join(", "), @"makespan, total, CPU run, memory peak, requests per s, PSS peak, USS peak, CPU, switches, latency p50, latency p99");
+        insta::assert_snapshot!(labels.join(", "), @"makespan, total, CPU run, memory peak, URLs per s, PSS peak, USS peak, CPU, switches, latency p50, latency p99");
     }
 
     #[test]
