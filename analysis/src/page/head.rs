@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     statistics::leaders,
-    text::{self, counted},
+    text::{self, counted, unbroken},
 };
 
 /// Most caveats that stand open at the top; the others are folded below them.
@@ -106,11 +106,6 @@ fn emphasised(sentence: &str, names: &[&str]) -> Markup {
             } @else { (word) }
         }
     }
-}
-
-/// Percentages that no line break tears apart.
-fn unbroken(sentence: &str) -> String {
-    sentence.replace(" %", "\u{a0}%")
 }
 
 fn is_ratio(word: &str) -> bool {

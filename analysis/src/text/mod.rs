@@ -38,7 +38,7 @@ pub use terminal::table;
 pub(crate) use verdict::{left_out, noise, verdict};
 pub(crate) use words::{
     aligned_rows, counted, counted_were, ends, ends_in_brackets, few, in_brackets, listed,
-    or_unknown,
+    or_unknown, unbroken,
 };
 
 /// What is told besides answer and table.

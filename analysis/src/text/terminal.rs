@@ -6,7 +6,7 @@ use crate::{
         aligned_rows, answers_seen, aside, caveats, claim_lines,
         columns::{Cell, Depth, LEGEND, TextColumn, WANTED, columns},
         context, lines_below, noise, sureness, verdict,
-        words::{aligned, chars, counted, listed},
+        words::{NO_BREAK, aligned, chars, counted, listed, unbroken},
     },
 };
 
@@ -160,13 +160,8 @@ fn wrapped(text: &str, width: usize, indent: &str) -> String {
     let mut out = String::new();
     for paragraph in text.lines() {
         let mut length = 0;
-        let mut words = paragraph.split(' ').peekable();
-        while let Some(word) = words.next() {
-            let mut word = word.to_owned();
-            while let Some(unit) = words.next_if(|next| ends_in_digit(&word) && is_unit(next)) {
-                word = format!("{word} {unit}");
-            }
-            if length > 0 && length + 1 + chars(&word) > width {
+        for word in unbroken(paragraph).split(' ') {
+            if length > 0 && length + 1 + chars(word) > width {
                 out.push('\n');
                 out.push_str(indent);
                 length = chars(indent);
@@ -174,22 +169,12 @@ fn wrapped(text: &str, width: usize, indent: &str) -> String {
                 out.push(' ');
                 length += 1;
             }
-            out.push_str(&word);
-            length += chars(&word);
+            out.push_str(&word.replace(NO_BREAK, " "));
+            length += chars(word);
         }
         out.push('\n');
     }
     out
-}
-
-fn ends_in_digit(word: &str) -> bool {
-    word.ends_with(|sign: char| sign.is_ascii_digit())
-}
-
-/// Whether a word is a unit, whatever sign follows it.
-fn is_unit(word: &str) -> bool {
-    let bare = word.trim_end_matches(|sign: char| ",.;:)".contains(sign));
-    ["%", "ns", "µs", "ms", "s", "min", "h", "B", "KiB", "MiB", "GiB", "TiB"].contains(&bare)
 }
 
 /// Colours on terminals that have them; they never carry anything alone.
@@ -233,7 +218,7 @@ mod tests {
     #[test]
     fn a_wide_terminal() {
         insta::assert_snapshot!(table(&fixture::study(), 160, false, true), @r#"
-        1,000 URLs (built-in) · 10 blocks · embedded origin · 2 CPUs · 2026-11-22 · seed 7
+        1,000 URLs (built-in) · 10 blocks · embedded origin · 2 CPUs · 2026-11-22 · seed 7
 
         arm                            time              CPU            memory          switches     start  CPU to start      p50  failed  URLs/s
                                 vs async:32   per 1,000 URLs              peak    per 1,000 URLs  makespan                    p99  trials
@@ -292,7 +277,7 @@ mod tests {
     fn a_usual_terminal() {
         insta::assert_snapshot!(table(&fixture::study(), 80, false, false), @r#"
         1,000 URLs (built-in) · 10 blocks · embedded origin · 2 CPUs · 2026-11-22 ·
-        seed 7
+        seed 7
 
         arm                       time             CPU      memory        switches
                            vs async:32  per 1,000 URLs        peak  per 1,000 URLs
@@ -439,7 +424,7 @@ mod tests {
     #[test]
     fn scaling_in_text() {
         insta::assert_snapshot!(table(&fixture::scaling(), 120, false, false), @r#"
-        2,000 URLs (built-in) · 10 blocks · embedded origin · 2 CPUs · 2026-11-22 · seed 7
+        2,000 URLs (built-in) · 10 blocks · embedded origin · 2 CPUs · 2026-11-22 · seed 7
 
         arm                   time             CPU      memory        switches     start  CPU to start      p50  failed  URLs/s
                        vs async:16  per 1,000 URLs        peak  per 1,000 URLs  makespan                    p99  trials
@@ -487,7 +472,7 @@ mod tests {
     #[test]
     fn an_empty_study_is_drawn_too() {
         insta::assert_snapshot!(table(&Study::default(), 80, true, false), @r#"
-        [2m0 URLs () · 0 blocks · servers of the list · seed 0[0m
+        [2m0 URLs () · 0 blocks · servers of the list · seed 0[0m
 
         [1mNothing was fetched, so there is nothing to compare.[0m
         "#);

@@ -92,14 +92,36 @@ pub(crate) fn aligned_rows(rows: &[Vec<String>]) -> Vec<String> {
 /// A sentence with its first letter large, unless it begins with an arm's name, which is written as
 /// it is typed.
 pub(crate) fn capital(sentence: &str) -> String {
-    const PLAIN: [&str; 9] =
-        ["against ", "at ", "every ", "in ", "no ", "nothing ", "there, ", "where ", "whether "];
+    const PLAIN: [&str; 10] =
+        ["against", "at", "every", "in", "no", "nothing", "there,", "waiting", "where", "whether"];
     match sentence.chars().next() {
-        Some(first) if PLAIN.iter().any(|start| sentence.starts_with(start)) => {
+        Some(first) if sentence.split(' ').next().is_some_and(|word| PLAIN.contains(&word)) => {
             format!("{}{}", first.to_uppercase(), &sentence[first.len_utf8()..])
         }
         _ => sentence.to_owned(),
     }
+}
+
+/// A space at which no line is broken.
+pub(crate) const NO_BREAK: &str = "\u{a0}";
+
+/// The text with figures and their units held together.
+pub(crate) fn unbroken(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for word in text.split(' ') {
+        let figure = out.ends_with(|sign: char| sign.is_ascii_digit());
+        if !out.is_empty() {
+            out.push_str(if figure && is_unit(word) { NO_BREAK } else { " " });
+        }
+        out.push_str(word);
+    }
+    out
+}
+
+/// Whether a word is a unit, whatever sign follows it.
+fn is_unit(word: &str) -> bool {
+    let bare = word.trim_end_matches(|sign: char| ",.;:)".contains(sign));
+    ["%", "ns", "µs", "ms", "s", "min", "h", "B", "KiB", "MiB", "GiB", "TiB"].contains(&bare)
 }
 
 /// How many columns of a terminal a text takes.
