@@ -14,15 +14,13 @@ const NOTABLE: f64 = 1.25;
 const TOLD: usize = 2;
 
 /// The part of a study at a second server, if there is one.
-#[must_use]
-pub fn second(study: &Study) -> Option<&Regime> {
+pub(crate) fn second(study: &Study) -> Option<&Regime> {
     let regime = study.regimes.first().filter(|_| !study.is_map())?;
     (!regime.study.trials.is_empty()).then_some(regime)
 }
 
 /// Where a part of a study ran, in words: `where the server answers at once`.
-#[must_use]
-pub fn place(part: &Study) -> String {
+pub(crate) fn place(part: &Study) -> String {
     match part.manifest.delay_s {
         Some(0.0) => "where the server answers at once".to_owned(),
         Some(delay_s) => format!("where the server takes {}", format::duration(delay_s)),
@@ -97,8 +95,7 @@ fn best(contest: &Contest<'_>) -> String {
 
 /// What changes between the study's two servers, in sentences made from the figures of both; empty
 /// where there is one server only.
-#[must_use]
-pub fn changes(study: &Study) -> Vec<String> {
+pub(crate) fn changes(study: &Study) -> Vec<String> {
     let Some(other) = second(study).map(|regime| &regime.study) else { return Vec::new() };
     let (here, there) = (under(study), under(other));
     let time = Both::of(study, other, "total_s");

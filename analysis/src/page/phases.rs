@@ -52,7 +52,7 @@ fn bar<'a>(row: &'a ArmRow<'a>) -> Option<Bar<'a>> {
     })?;
     let [connect, wait, body, idle] = phases(trial);
     // While the coordinator opens the barrier and hears of the end, every slot waits.
-    let own = trial.coordination.overhead_s.unwrap_or(0.0).max(0.0) * row.slots() as f64;
+    let own = trial.coordination.overhead_s.unwrap_or(0.0).max(0.0) * row.arm().slots() as f64;
     let parts = [connect, wait, body, idle, own].map(|sum| Some(trial.per_url(sum)?.max(0.0)));
     Some(Bar { row, parts: parts.into_iter().collect::<Option<_>>()? })
 }

@@ -126,7 +126,7 @@ impl<'a> RecordedRun<'a> {
     /// Slots that the picture is about: all there were, or those on record.
     fn slots(&self) -> u64 {
         let on_record = self.lanes.len() as u64;
-        if self.whole { self.row.slots().max(on_record) } else { on_record }
+        if self.whole { self.row.arm().slots().max(on_record) } else { on_record }
     }
 
     /// Whether the run goes on past what is drawn of it.

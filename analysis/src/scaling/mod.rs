@@ -18,6 +18,7 @@ use crate::{
     statistics::{CONFIDENCE, Sample, by_block, log_ratios, median, usable_by_block},
 };
 use bootstrap::Rows;
+pub(crate) use curve::curve_name;
 use fitted::{ARMS_MIN, Fitted, whole};
 
 /// Fewer blocks that all arms share give no idea of the noise.

@@ -13,7 +13,7 @@ const HEAVIEST: f64 = 2.0;
 
 /// What is known of two arms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pair {
+pub(crate) enum Pair {
     /// The first takes less time.
     Faster,
     /// The first takes more time.
@@ -26,31 +26,29 @@ pub enum Pair {
 
 /// The arms in the order of their time (start and makespan), and which of them can be told apart.
 #[derive(Debug, Clone)]
-pub struct Leaders<'a> {
+pub(crate) struct Leaders<'a> {
     /// Every arm that competes: those that lead, then the others, each by rising median.
-    pub ranked: Vec<ArmSummary<'a>>,
+    pub(crate) ranked: Vec<ArmSummary<'a>>,
     /// So many lead: no other arm is known to be faster.
-    pub tied: usize,
+    pub(crate) tied: usize,
     /// Whether all of those are known to lie within the margin of each other.
-    pub equivalent: bool,
+    pub(crate) equivalent: bool,
     /// Whether any two arms have blocks enough for a test. Without one, the median alone makes the
     /// order, and only the first leads.
-    pub tested: bool,
+    pub(crate) tested: bool,
     slowest: Option<usize>,
     pairs: Vec<Vec<Pair>>,
 }
 
 impl<'a> Leaders<'a> {
     /// What is known of two arms, by their places in `ranked`.
-    #[must_use]
-    pub fn pair(&self, one: usize, other: usize) -> Pair {
+    pub(crate) fn pair(&self, one: usize, other: usize) -> Pair {
         self.pairs[one][other]
     }
 
     /// The arm that is known to be slower than every other; where there were too few blocks for a
     /// test, the one that was slower in these trials.
-    #[must_use]
-    pub fn slowest(&self) -> Option<&ArmSummary<'a>> {
+    pub(crate) fn slowest(&self) -> Option<&ArmSummary<'a>> {
         self.ranked.get(self.slowest?)
     }
 }
@@ -58,8 +56,7 @@ impl<'a> Leaders<'a> {
 /// Tells every pair of competing arms apart, as far as that goes, by one rule: the sign flips over
 /// the family of all pairs. No pair is special, so that nothing depends on the baseline. `None`
 /// when no arm competes.
-#[must_use]
-pub fn leaders(study: &Study) -> Option<Leaders<'_>> {
+pub(crate) fn leaders(study: &Study) -> Option<Leaders<'_>> {
     leaders_on(study, |trial| Some(trial.start_s.unwrap_or_default() + trial.makespan_s?))
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     latency::Latency,
-    record::{ArmRecord, Better, Comparison, Metric, PRIMARY, Per, Study, TrialRecord},
+    record::{ArmRecord, Better, Metric, Per, Study, TrialRecord},
 };
 
 /// Whether a trial may enter a comparison.
@@ -41,19 +41,16 @@ pub(crate) fn median(numbers: impl IntoIterator<Item = f64>) -> Option<f64> {
 
 /// Some trials' figures: the middle one and the outermost.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Spread {
+pub(crate) struct Spread {
     /// The middle, or the mean of the middle two.
-    pub median: f64,
-    /// The smallest.
-    pub min: f64,
-    /// The largest.
-    pub max: f64,
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
 }
 
 impl Spread {
-    /// The spread of some numbers; `None` of nothing.
-    #[must_use]
-    pub fn of(numbers: impl IntoIterator<Item = f64>) -> Option<Self> {
+    /// `None` of nothing.
+    pub(crate) fn of(numbers: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = numbers.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
@@ -69,57 +66,49 @@ impl Spread {
 
 /// What an arm's usable trials show.
 #[derive(Debug, Clone)]
-pub struct ArmSummary<'a> {
-    /// The arm.
-    pub arm: &'a ArmRecord,
+pub(crate) struct ArmSummary<'a> {
+    pub(crate) arm: &'a ArmRecord,
     /// Whether the others are compared with it.
-    pub baseline: bool,
+    pub(crate) baseline: bool,
     /// Usable trials, one a block.
-    pub trials: Vec<&'a TrialRecord>,
+    pub(crate) trials: Vec<&'a TrialRecord>,
     /// Trials that counted, were they usable or not: what failed in one that was run again is not
     /// forgotten.
-    pub attempts: Vec<&'a TrialRecord>,
+    pub(crate) attempts: Vec<&'a TrialRecord>,
     /// URLs of all attempts that ended, however.
-    pub urls: u64,
+    pub(crate) urls: u64,
     /// URLs of all attempts that failed or were given up.
-    pub lost: u64,
-    /// Against the baseline, on makespan.
-    pub comparison: Option<&'a Comparison>,
-    /// Makespan in seconds.
-    pub makespan_s: Option<Spread>,
+    pub(crate) lost: u64,
+    pub(crate) makespan_s: Option<Spread>,
     /// Start and makespan in seconds; the makespan alone where no start was recorded.
-    pub time_s: Option<Spread>,
+    pub(crate) time_s: Option<Spread>,
 }
 
 impl ArmSummary<'_> {
     /// The spread of a metric over the usable trials.
-    #[must_use]
-    pub fn spread(&self, metric: fn(&TrialRecord) -> Option<f64>) -> Option<Spread> {
+    pub(crate) fn spread(&self, metric: impl Fn(&TrialRecord) -> Option<f64>) -> Option<Spread> {
         Spread::of(self.trials.iter().filter_map(|trial| metric(trial)))
     }
 
     /// The median of a metric over the usable trials.
-    #[must_use]
-    pub fn median(&self, metric: fn(&TrialRecord) -> Option<f64>) -> Option<f64> {
+    pub(crate) fn median(&self, metric: impl Fn(&TrialRecord) -> Option<f64>) -> Option<f64> {
         self.spread(metric).map(|spread| spread.median)
     }
 
     /// The median of a metric over the usable trials, at its scale.
-    #[must_use]
-    pub fn value(&self, metric: &Metric) -> Option<f64> {
-        median(self.trials.iter().filter_map(|trial| {
+    pub(crate) fn value(&self, metric: &Metric) -> Option<f64> {
+        self.median(|trial| {
             let value = (metric.of)(trial)?;
             match metric.per {
                 Per::Trial => Some(value),
                 Per::ThousandUrls => Some(trial.per_url(value)? * 1e3),
             }
-        }))
+        })
     }
 
     /// The latencies of all URLs of the usable trials together: the one distribution that tables and
     /// charts show. `None` without any.
-    #[must_use]
-    pub fn latency(&self) -> Option<Latency> {
+    pub(crate) fn latency(&self) -> Option<Latency> {
         let mut pooled = Latency::new();
         for trial in &self.trials {
             if let Some(text) = &trial.latency_histogram {
@@ -130,22 +119,19 @@ impl ArmSummary<'_> {
     }
 
     /// The median of the metric of that name, in words.
-    #[must_use]
-    pub fn say(&self, name: &str) -> String {
+    pub(crate) fn say(&self, name: &str) -> String {
         let metric = Metric::named(name);
         metric.map_or_else(String::new, |metric| metric.say(self.value(metric)))
     }
 
     /// Whether the arm fetches: with the `null` client only the machinery runs.
-    #[must_use]
-    pub fn fetches(&self) -> bool {
+    pub(crate) fn fetches(&self) -> bool {
         self.arm.fetches()
     }
 
     /// Whether the arm may be called the best: it fetches, is no control, and has usable trials, in
     /// none of which every URL failed.
-    #[must_use]
-    pub fn competes(&self) -> bool {
+    pub(crate) fn competes(&self) -> bool {
         let fetched = self.trials.iter().all(|trial| trial.completed > 0);
         self.fetches() && !self.arm.control && self.makespan_s.is_some() && fetched
     }
@@ -169,8 +155,7 @@ pub(crate) fn best<'a>(
 
 /// Every arm, by rising median time; the control stands behind the
 /// baseline, arms that fetch nothing and arms without a usable trial last.
-#[must_use]
-pub fn summaries(study: &Study) -> Vec<ArmSummary<'_>> {
+pub(crate) fn summaries(study: &Study) -> Vec<ArmSummary<'_>> {
     let mut all: Vec<ArmSummary<'_>> = study
         .arms
         .iter()
@@ -188,10 +173,6 @@ pub fn summaries(study: &Study) -> Vec<ArmSummary<'_>> {
                 urls: total(TrialRecord::urls),
                 lost: total(TrialRecord::lost),
                 attempts,
-                comparison: study
-                    .comparisons
-                    .iter()
-                    .find(|c| c.arm == arm.name && c.metric == PRIMARY.name),
                 makespan_s: Spread::of(trials.iter().filter_map(|trial| trial.makespan_s)),
                 time_s: Spread::of(trials.iter().filter_map(|trial| {
                     Some(trial.start_s.unwrap_or_default() + trial.makespan_s?)

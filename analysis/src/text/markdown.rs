@@ -46,36 +46,38 @@ pub fn markdown(study: &Study) -> String {
     format!("{}\n", paragraphs.join("\n\n").trim_end())
 }
 
-/// A table whose first row is its head.
-fn plain_grid(rows: &[Vec<String>]) -> String {
-    let line = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
-    let mut lines: Vec<String> =
-        rows.iter().map(|row| line(row.iter().map(|cell| escaped(cell)).collect())).collect();
+/// A table whose first row is its head: names to the left, figures to the right.
+pub(crate) fn markdown_table(rows: &[Vec<String>]) -> String {
+    let mut rows = rows.to_vec();
     let columns = rows.first().map_or(0, Vec::len);
     let rule = (0..columns).map(|at| if at == 0 { "---" } else { "---:" }.to_owned());
-    lines.insert(1.min(lines.len()), line(rule.collect()));
-    lines.join("\n")
+    rows.insert(1.min(rows.len()), rule.collect());
+    let lines = rows.iter().map(|cells| format!("| {} |", cells.join(" | ")));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn plain_grid(rows: &[Vec<String>]) -> String {
+    let row = |row: &Vec<String>| row.iter().map(|cell| escaped(cell)).collect();
+    markdown_table(&rows.iter().map(row).collect::<Vec<_>>())
 }
 
 fn grid(study: &Study) -> String {
     let columns = columns(study, Depth::Interval);
-    let row = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
     let joined = |parts: [&str; 2], between: &str| {
         let parts = parts.iter().filter(|part| !part.is_empty()).map(|part| escaped(part));
         parts.collect::<Vec<_>>().join(between)
     };
-    let rule = |at| if at == 0 { "---" } else { "---:" }.to_owned();
     let heads = columns.iter().map(|c| joined([&c.header[0], &c.header[1]], "<br>"));
-    let mut lines = vec![row(heads.collect()), row((0..columns.len()).map(rule).collect())];
+    let mut rows: Vec<Vec<String>> = vec![heads.collect()];
     for at in 0..columns.first().map_or(0, |column| column.cells.len()) {
         let cells = columns.iter().map(|column| {
             let cell = &column.cells[at];
             let text = joined([&cell.main, &cell.second], "<br>");
             if cell.best { format!("★ {text}") } else { text }
         });
-        lines.push(row(cells.collect()));
+        rows.push(cells.collect());
     }
-    lines.join("\n")
+    markdown_table(&rows)
 }
 
 /// Takes their meaning from the signs that Markdown knows.

@@ -190,7 +190,7 @@ fn held_over_time(study: &Study) -> Option<String> {
 }
 
 /// A metric of memory in words.
-fn memory_name(metric: &str) -> &str {
+pub(crate) fn memory_name(metric: &str) -> &str {
     match metric {
         "memory_peak_bytes" => "Memory",
         "pss_peak_bytes" => "Memory (PSS)",

@@ -72,8 +72,11 @@ pub fn table(study: &Study, width: usize, color: bool, details: bool) -> String 
 
 /// Where the rest is.
 fn more(notes: usize) -> String {
-    let notes = (notes > 0).then(|| counted(notes as u64, "caveat") + ", ").unwrap_or_default();
-    format!("--details: {notes}what the columns mean, what coordination costs.")
+    let rest = "what the columns mean, what coordination costs";
+    match notes {
+        0 => format!("--details: {rest}."),
+        notes => format!("--details: {}, {rest}.", counted(notes as u64, "caveat")),
+    }
 }
 
 /// Rows of a table as lines, without the last columns where they do not fit.

@@ -225,7 +225,7 @@ impl<'a> Headline<'a> {
             let differ =
                 |arm: &&ArmAnswers<'_>| PRICES.iter().any(|o| self.relevant(arm, *o).is_some());
             let priced = standing.level.iter().any(differ);
-            let prefix = if priced { "Same time, different price: " } else { "" };
+            let prefix = if priced { "same time, different price: " } else { "" };
             clauses.push(format!("{prefix}{}", self.level(&standing, baseline)));
         } else if first == [name] && standing.open.is_empty() {
             clauses.push(format!("{name} is the fastest, with {time}"));

@@ -92,8 +92,10 @@ pub(crate) fn aligned_rows(rows: &[Vec<String>]) -> Vec<String> {
 /// A sentence with its first letter large, unless it begins with an arm's name, which is written as
 /// it is typed.
 pub(crate) fn capital(sentence: &str) -> String {
-    const PLAIN: [&str; 10] =
-        ["against", "at", "every", "in", "no", "nothing", "there,", "waiting", "where", "whether"];
+    const PLAIN: [&str; 11] = [
+        "against", "at", "every", "in", "no", "nothing", "same", "there,", "waiting", "where",
+        "whether",
+    ];
     match sentence.chars().next() {
         Some(first) if sentence.split(' ').next().is_some_and(|word| PLAIN.contains(&word)) => {
             format!("{}{}", first.to_uppercase(), &sentence[first.len_utf8()..])
