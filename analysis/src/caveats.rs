@@ -4,16 +4,13 @@ use std::collections::BTreeMap;
 
 use crate::{
     format,
-    record::{ArmRecord, Study, TrialRecord},
-    statistics::{ALPHA, BLOCKS_NEEDED, median, summaries, usable},
-    text::{counted, counted_were},
+    record::{Study, TrialRecord},
+    statistics::{ALPHA, ArmSummary, BLOCKS_NEEDED, median, summaries, usable},
+    text::{counted, counted_were, in_brackets, kinds_of_failure, or_unknown, trials_that_lost},
 };
 
 /// From this share of busy threads on the origin may have been the limit.
 const ORIGIN_BUSY: f64 = 0.85;
-
-/// Outcomes that are counted elsewhere.
-const ENDS_THAT_ARE_NO_FAILURE: [&str; 2] = ["ok", "abandoned"];
 
 /// Fewer processors than this are shared by origin, coordinator and fetchers.
 const CPUS_APART: usize = 4;
@@ -28,8 +25,8 @@ const HELD_BACK: f64 = 0.01;
 /// From this share of a machine's CPU time on, others' load is told.
 const FOREIGN: f64 = 0.1;
 
-/// It is told, too, where so large a share of an arm's runs had such a load.
-const RUNS_DISTURBED: f64 = 0.25;
+/// It is told, too, where so large a share of an arm's trials had such a load.
+const TRIALS_DISTURBED: f64 = 0.25;
 
 /// From this share of the slots' time on connecting is told.
 const CONNECTING: f64 = 0.2;
@@ -68,6 +65,24 @@ pub(crate) fn caveats(study: &Study) -> Vec<String> {
     .collect()
 }
 
+/// What is told of every arm but the control, the quickest first; `None` where there is nothing to tell.
+fn of_arms(
+    study: &Study,
+    separator: &str,
+    told: impl FnMut(&ArmSummary<'_>) -> Option<String>,
+) -> Option<String> {
+    let arms = summaries(study);
+    let each = arms.iter().filter(|arm| !arm.arm.control).filter_map(told);
+    let each: Vec<String> = each.collect();
+    (!each.is_empty()).then(|| each.join(separator))
+}
+
+/// The arm with its share, where that is more than the limit.
+fn share_above(limit: f64, arm: &ArmSummary<'_>, share: Option<f64>) -> Option<String> {
+    let share = share.filter(|share| *share > limit)?;
+    Some(format!("{} {}", arm.arm.name, format::percent(share)))
+}
+
 /// Arms that had slots free, and were not allowed to use them.
 fn held_back(study: &Study) -> Option<String> {
     let manifest = &study.manifest;
@@ -76,124 +91,93 @@ fn held_back(study: &Study) -> Option<String> {
         manifest.rate_per_host.map(|r| format!("--rate-per-host {r}")),
     ];
     let limits: Vec<_> = limits.into_iter().flatten().collect();
-    let share =
-        |trial: &TrialRecord| Some(trial.host_wait_s? / trial.makespan_s.filter(|s| *s > 0.0)?);
-    let arms = study.arms.iter().filter(|arm| !arm.control);
-    let each: Vec<_> = arms
-        .filter_map(|arm| {
-            let trials = study.trials.iter().filter(|trial| trial.arm == arm.name && usable(trial));
-            let share = median(trials.filter_map(share))?;
-            (share > HELD_BACK).then(|| format!("{} {}", arm.name, format::percent(share)))
-        })
-        .collect();
-    (!limits.is_empty() && !each.is_empty()).then(|| {
-        format!(
-            "{} held arms back: for this share of the makespan they had slots free and no host that they were \
-             allowed to ask: {}. So they are compared under that limit, not at their own pace.",
-            limits.join(" and "),
-            each.join(", ")
-        )
-    })
+    if limits.is_empty() {
+        return None;
+    }
+    let each = of_arms(study, ", ", |arm| {
+        let share = arm.median(|t| Some(t.host_wait_s? / t.makespan_s.filter(|s| *s > 0.0)?));
+        share_above(HELD_BACK, arm, share)
+    })?;
+    Some(format!(
+        "{} held arms back: for this share of the makespan they had slots free and no host that they were \
+         allowed to ask: {each}. So they are compared under that limit, not at their own pace.",
+        limits.join(" and "),
+    ))
 }
 
 /// Arms whose slots waited for URLs: that is fanout's time, not the arm's.
 fn starved(study: &Study) -> Option<String> {
-    let share = |arm: &ArmRecord, trial: &TrialRecord| {
-        let slot_time_s = trial.fetch_makespan_s? * arm.slots() as f64;
-        (slot_time_s > 0.0).then_some(trial.starved_s? / slot_time_s)
-    };
-    let arms = study.arms.iter().filter(|arm| !arm.control);
-    let each: Vec<_> = arms
-        .filter_map(|arm| {
-            let trials = study.trials.iter().filter(|trial| trial.arm == arm.name && usable(trial));
-            let share = median(trials.filter_map(|trial| share(arm, trial)))?;
-            (share > STARVED).then(|| format!("{} {}", arm.name, format::percent(share)))
-        })
-        .collect();
-    (!each.is_empty()).then(|| {
-        format!(
-            "Slots waited for fanout: for this share of their time they had no URL, though the list had \
-             some left: {}. Where CPUs were idle meanwhile, the arm would be faster than it looks.",
-            each.join(", ")
-        )
-    })
+    let each = of_arms(study, ", ", |arm| {
+        let share = arm.median(|trial| {
+            let slot_time_s = trial.fetch_makespan_s? * arm.arm.slots() as f64;
+            (slot_time_s > 0.0).then_some(trial.starved_s? / slot_time_s)
+        });
+        share_above(STARVED, arm, share)
+    })?;
+    Some(format!(
+        "Slots waited for fanout: for this share of their time they had no URL, though the list had \
+         some left: {each}. Where CPUs were idle meanwhile, the arm would be faster than it looks."
+    ))
 }
 
-/// Arms whose runs shared the machines with others.
+/// Arms whose trials shared the machines with others.
 fn foreign_load(study: &Study) -> Option<String> {
-    let arms = study.arms.iter().filter(|arm| !arm.control);
-    let each: Vec<_> = arms
-        .filter_map(|arm| {
-            let trials = study.trials.iter().filter(|trial| trial.arm == arm.name && usable(trial));
-            let shares: Vec<(f64, f64)> = trials
-                .filter_map(|trial| {
-                    let machine = trial.machine_cpu_s.filter(|s| *s > 0.0)?;
-                    Some((trial.foreign_cpu_s? / machine, trial.steal_s? / machine))
-                })
-                .collect();
-            let both = || shares.iter().map(|(programs, stolen)| programs + stolen);
-            let disturbed = both().filter(|share| *share > FOREIGN).count();
-            let trials = shares.len();
-            let share = median(both())?;
-            let told = share > FOREIGN || disturbed as f64 > RUNS_DISTURBED * trials as f64;
-            told.then(|| {
-                let programs = median(shares.iter().map(|(programs, _)| *programs));
-                let stolen = median(shares.iter().map(|(_, stolen)| *stolen));
-                let percent = |share: Option<f64>| format::percent(share.unwrap_or(0.0));
-                format!(
-                    "{} {} (programs {}, virtual machines {}; more than {} in {disturbed} of {trials} trials)",
-                    arm.name,
-                    format::percent(share),
-                    percent(programs),
-                    percent(stolen),
-                    format::percent(FOREIGN),
-                )
-            })
+    let each = of_arms(study, "; ", |arm| {
+        let shares = arm.trials.iter().filter_map(|trial| {
+            let machine = trial.machine_cpu_s.filter(|s| *s > 0.0)?;
+            Some((trial.foreign_cpu_s? / machine, trial.steal_s? / machine))
+        });
+        let shares: Vec<(f64, f64)> = shares.collect();
+        let both = || shares.iter().map(|(programs, stolen)| programs + stolen);
+        let disturbed = both().filter(|share| *share > FOREIGN).count();
+        let trials = shares.len();
+        let share = median(both())?;
+        let programs = median(shares.iter().map(|(programs, _)| *programs))?;
+        let stolen = median(shares.iter().map(|(_, stolen)| *stolen))?;
+        (share > FOREIGN || disturbed as f64 > TRIALS_DISTURBED * trials as f64).then(|| {
+            format!(
+                "{} {} (programs {}, virtual machines {}; more than {} in {disturbed} of {trials} trials)",
+                arm.arm.name,
+                format::percent(share),
+                format::percent(programs),
+                format::percent(stolen),
+                format::percent(FOREIGN),
+            )
         })
-        .collect();
-    (!each.is_empty()).then(|| {
-        format!(
-            "Others used the machine: programs that are not part of this study, and other virtual \
-             machines, took this share of its CPU time in the median trial: {}. Repeat the study when \
-             less else runs.",
-            each.join("; ")
-        )
-    })
+    })?;
+    Some(format!(
+        "Others used the machine: programs that are not part of this study, and other virtual \
+         machines, took this share of its CPU time in the median trial: {each}. Repeat the study when \
+         less else runs."
+    ))
 }
 
 /// Arms whose slots spent their time on connecting.
 fn connecting(study: &Study) -> Option<String> {
     let mut dropped = false;
-    let arms = study.arms.iter().filter(|arm| !arm.control);
-    let each: Vec<_> = arms
-        .filter_map(|arm| {
-            let trials = || study.trials.iter().filter(|t| t.arm == arm.name && usable(t));
-            let share = |trial: &TrialRecord| {
-                let phases = &trial.phases;
-                Some(phases.connect_s / (phases.connect_s + phases.wait_s + phases.body_s))
-            };
-            let share = median(trials().filter_map(share).filter(|share| share.is_finite()))?;
-            let slowest = median(trials().filter_map(|trial| Some(trial.connect_s?.max)));
-            let told = share > CONNECTING;
-            dropped |= told && slowest.is_some_and(|slowest| slowest >= ASKED_AGAIN_S);
-            let slowest =
-                slowest.map_or(String::new(), |s| format!(", up to {} each", format::duration(s)));
-            told.then(|| format!("{} {}{slowest}", arm.name, format::percent(share)))
-        })
-        .collect();
+    let each = of_arms(study, "; ", |arm| {
+        let share = arm.median(|trial| {
+            let phases = &trial.phases;
+            let share = phases.connect_s / (phases.connect_s + phases.wait_s + phases.body_s);
+            Some(share).filter(|share| share.is_finite())
+        });
+        let told = share_above(CONNECTING, arm, share)?;
+        let slowest = arm.median(|trial| Some(trial.connect_s?.max));
+        dropped |= slowest.is_some_and(|slowest| slowest >= ASKED_AGAIN_S);
+        let slowest =
+            slowest.map_or(String::new(), |s| format!(", up to {} each", format::duration(s)));
+        Some(told + &slowest)
+    })?;
     let why = if dropped {
         " A second or more means that the server dropped connections and was asked again: it takes fewer at a \
          time than came, and arms that open few look best."
     } else {
         ""
     };
-    (!each.is_empty()).then(|| {
-        format!(
-            "Connecting took a large part of the slots' time: {}.{why} Try fewer URLs in flight (--concurrency), \
-             --max-per-host, or a server that takes more connections.",
-            each.join("; ")
-        )
-    })
+    Some(format!(
+        "Connecting took a large part of the slots' time: {each}.{why} Try fewer URLs in flight (--concurrency), \
+         --max-per-host, or a server that takes more connections."
+    ))
 }
 
 /// Workers that joined or left while the study ran.
@@ -240,7 +224,7 @@ fn few_blocks(study: &Study) -> Option<String> {
     })
 }
 
-/// The second run of the baseline came out different: this machine does that by itself.
+/// The control came out different: this machine does that by itself.
 fn uneven_control(study: &Study) -> Option<String> {
     let control = study.analysis.control.as_ref()?;
     let (low, high) = control.ratio.low.zip(control.ratio.high)?;
@@ -295,22 +279,17 @@ fn turned_away(study: &Study) -> Option<String> {
 /// Failures of every attempt, also of those that were run again.
 fn failures(study: &Study) -> Option<String> {
     let arms = summaries(study);
-    let lossy = arms.iter().filter(|arm| arm.failed > 0);
+    let lossy = arms.iter().filter(|arm| arm.lost > 0);
     let each = lossy.map(|arm| {
-        let kinds =
-            arm.outcomes.iter().filter(|(kind, _)| !ENDS_THAT_ARE_NO_FAILURE.contains(kind));
-        let kinds: Vec<String> =
-            kinds.map(|(kind, count)| format!("{kind} {}", format::count(*count))).collect();
-        let kinds =
-            if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) };
+        let kinds = kinds_of_failure([arm]);
         format!(
-            "{} {} of {} ({}) in {} of {}{kinds}",
+            "{} {} of {} ({}) in {}{}",
             arm.arm.name,
-            format::count(arm.failed),
+            format::count(arm.lost),
             format::count(arm.urls),
-            format::percent(arm.failed as f64 / arm.urls as f64),
-            arm.attempts_with_failures,
-            counted(arm.attempts as u64, "trial")
+            format::percent(arm.lost as f64 / arm.urls as f64),
+            trials_that_lost(arm),
+            in_brackets((!kinds.is_empty()).then_some(kinds)),
         )
     });
     let each: Vec<String> = each.collect();
@@ -324,35 +303,19 @@ fn failures(study: &Study) -> Option<String> {
 
 fn busy_origin(study: &Study) -> Option<String> {
     let threads = study.manifest.origin.as_ref()?.threads;
-    let mut arms = Vec::new();
-    for arm in study.arms.iter().filter(|arm| !arm.control) {
-        let figures = || {
-            study
-                .trials
-                .iter()
-                .filter(|trial| trial.arm == arm.name && usable(trial))
-                .filter_map(|trial| trial.origin)
-        };
-        let Some(busy) = median(figures().filter_map(|origin| origin.busy)) else {
-            continue;
-        };
-        if busy >= ORIGIN_BUSY {
-            let cpu = median(figures().filter_map(|origin| origin.cpu_s));
-            arms.push(format!(
-                "{} ({} of {} busy, {} of CPU)",
-                arm.name,
-                format::percent(busy),
-                counted(threads.into(), "thread"),
-                cpu.map_or(format::UNKNOWN.to_owned(), format::duration)
-            ));
-        }
-    }
-    (!arms.is_empty()).then(|| {
-        format!(
-            "The origin was near its limit under {}: there the server may be what was measured.",
-            arms.join("; ")
-        )
-    })
+    let each = of_arms(study, "; ", |arm| {
+        let busy = arm.median(|trial| trial.origin?.busy).filter(|busy| *busy >= ORIGIN_BUSY)?;
+        Some(format!(
+            "{} ({} of {} busy, {} of CPU)",
+            arm.arm.name,
+            format::percent(busy),
+            counted(threads.into(), "thread"),
+            or_unknown(arm.median(|trial| trial.origin?.cpu_s), format::duration)
+        ))
+    })?;
+    Some(format!(
+        "The origin was near its limit under {each}: there the server may be what was measured."
+    ))
 }
 
 fn shared_machine(study: &Study) -> Option<String> {
@@ -497,7 +460,7 @@ mod tests {
             foreign_load(study)
         };
         assert_eq!(of_load(&mut study, |_| 0.099), None);
-        // Two runs of eight are a quarter, and not more.
+        // Two trials of eight are a quarter, and not more.
         let told = of_load(&mut study, |trial| match (&*trial.arm, trial.block) {
             ("async:32", 1..=2) => 0.9,
             _ => 0.02,
@@ -508,7 +471,7 @@ mod tests {
             ("async:32", 1..=3) => 0.9,
             _ => 0.02,
         });
-        assert_snapshot!(told.unwrap(), @"Others used the machine: programs that are not part of this study, and other virtual machines, took this share of its CPU time in the median trial: async:32 2.0 % (programs 1.5 %, virtual machines 0.5 %; more than 10 % in 3 of 8 trials); threads:32 43 % (programs 32 %, virtual machines 11 %; more than 10 % in 8 of 8 trials). Repeat the study when less else runs.");
+        assert_snapshot!(told.unwrap(), @"Others used the machine: programs that are not part of this study, and other virtual machines, took this share of its CPU time in the median trial: threads:32 43 % (programs 32 %, virtual machines 11 %; more than 10 % in 8 of 8 trials); async:32 2.0 % (programs 1.5 %, virtual machines 0.5 %; more than 10 % in 3 of 8 trials). Repeat the study when less else runs.");
         for trial in &mut study.trials {
             trial.machine_cpu_s = None;
         }
@@ -540,7 +503,7 @@ mod tests {
         The study was stopped early: 15 trials ran.
         Intervals only, no verdicts: below 6 blocks an exact paired test cannot reach p < 0.05, whatever the difference. Run at least 6 blocks.
         2 trials were left out of every comparison: for one, threads:32 in block 3, because 2 URLs were abandoned after three lost leases.
-        URLs failed: async:32 12 of 4,000 (0.3 %) in 4 of 4 trials; async:32 (again) 12 of 4,000 (0.3 %) in 4 of 4 trials; threads:32 6 of 4,000 (0.1 %) in 2 of 4 trials. Trials that are compared count the time of failures too.
+        URLs failed: async:32 12 of 4,000 (0.3 %) in 4 of 4 trials; async:32 (again) 12 of 4,000 (0.3 %) in 4 of 4 trials; threads:32 10 of 4,000 (0.2 %) in 4 of 4 trials. Trials that are compared count the time of failures too.
         The origin was near its limit under async:32 (93 % of 1 thread busy, 40.0 ms of CPU): there the server may be what was measured.
         Origin, coordinator and fetchers share 1 CPU: an arm that needs less CPU also leaves the server more. With 4 or more they are kept apart.
         "#);

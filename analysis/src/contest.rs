@@ -1,12 +1,9 @@
 //! Who needs least of one thing: the rule for leaders, asked of any metric.
 
 use crate::{
-    record::{ArmRecord, Metric, Study, TrialRecord},
-    statistics::{ArmSummary, leaders, summaries},
+    record::{ArmRecord, Metric, Study},
+    statistics::leaders_on,
 };
-
-/// With fewer blocks no test can call a difference.
-const BLOCKS_NEEDED: usize = 6;
 
 /// The arms that compete, by what they need.
 #[derive(Debug, Clone)]
@@ -17,30 +14,23 @@ pub(crate) struct Contest<'a> {
     pub(crate) tied: usize,
     /// Whether those that lead are known to lie within the margin of one another.
     pub(crate) equivalent: bool,
-    /// Whether at least two arms have blocks enough for a test.
+    /// Whether any two arms have blocks enough for a test.
     pub(crate) tested: bool,
 }
 
 impl<'a> Contest<'a> {
     /// Ranks the arms by a metric of which less is better; `None` where no arm has it.
     pub(crate) fn on(study: &'a Study, metric: &Metric) -> Option<Self> {
-        let rows = summaries(study);
-        let known = rows.iter().filter(|row| row.competes());
-        let known = known.filter_map(|row| Some((row, row.value(metric)?)));
-        let known: Vec<(&ArmSummary<'_>, f64)> = known.filter(|(_, value)| *value > 0.0).collect();
-        let asked = only(study, metric);
-        let leaders = leaders(&asked)?;
-        let ranked = leaders.ranked.iter().filter_map(|leader| {
-            let of_arm = |(row, _): &&(&ArmSummary<'_>, f64)| row.arm.name == leader.arm.name;
-            known.iter().find(of_arm).map(|(row, value)| (row.arm, *value))
-        });
-        let ranked: Vec<_> = ranked.collect();
-        let long = known.iter().filter(|(row, _)| row.trials.len() >= BLOCKS_NEEDED);
-        (ranked.len() == leaders.ranked.len()).then(|| Self {
-            ranked,
+        let leaders = leaders_on(study, |trial| (metric.of)(trial).filter(|value| *value > 0.0))?;
+        let ranked = leaders
+            .ranked
+            .iter()
+            .map(|row| Some((row.arm, row.value(metric).filter(|value| *value > 0.0)?)));
+        Some(Self {
+            ranked: ranked.collect::<Option<_>>()?,
             tied: leaders.tied,
             equivalent: leaders.equivalent,
-            tested: long.count() >= 2,
+            tested: leaders.tested,
         })
     }
 
@@ -53,30 +43,5 @@ impl<'a> Contest<'a> {
     /// Whether another arm is known to need less than this one.
     pub(crate) fn trails(&self, arm: &str) -> bool {
         self.tested && self.ranked.iter().skip(self.tied).any(|(behind, _)| behind.name == arm)
-    }
-}
-
-/// The study with the metric in the place of the time.
-fn only(study: &Study, metric: &Metric) -> Study {
-    let trials = study.trials.iter().map(|trial| TrialRecord {
-        arm: trial.arm.clone(),
-        block: trial.block,
-        order: trial.order,
-        discarded: trial.discarded,
-        degraded: trial.degraded,
-        valid: trial.valid,
-        completed: trial.completed,
-        failed: trial.failed,
-        abandoned: trial.abandoned,
-        start_s: Some(0.0),
-        makespan_s: (metric.of)(trial).filter(|value| *value > 0.0),
-        ..TrialRecord::default()
-    });
-    Study {
-        manifest: study.manifest.clone(),
-        arms: study.arms.clone(),
-        trials: trials.collect(),
-        analysis: study.analysis.clone(),
-        ..Study::default()
     }
 }

@@ -11,11 +11,11 @@ pub mod fixture;
 pub mod format;
 mod groups;
 pub mod latency;
-pub mod map;
+mod map;
 mod memory_slope;
 pub mod page;
 pub mod record;
-pub mod regimes;
+mod regimes;
 mod scaling;
 #[cfg(test)]
 mod schema_tests;

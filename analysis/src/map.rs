@@ -10,7 +10,7 @@ use crate::{
 
 /// What is asked in every cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Question {
+pub(crate) enum Question {
     /// Which arm is done first.
     Fastest,
     /// Which arm takes the least CPU time.
@@ -19,7 +19,7 @@ pub enum Question {
 
 impl Question {
     /// Both, in the order in which they are told.
-    pub const ALL: [Self; 2] = [Self::Fastest, Self::Cheapest];
+    pub(crate) const ALL: [Self; 2] = [Self::Fastest, Self::Cheapest];
 
     /// What answers it. Both leave the start out: how many URLs a trial of a cell has was chosen,
     /// and with more of them a start weighs less.
@@ -30,18 +30,14 @@ impl Question {
         })
     }
 
-    /// `fastest` or `cheapest`.
-    #[must_use]
-    pub fn adjective(self) -> &'static str {
+    pub(crate) fn adjective(self) -> &'static str {
         match self {
             Self::Fastest => "fastest",
             Self::Cheapest => "cheapest",
         }
     }
 
-    /// What it is about, in words.
-    #[must_use]
-    pub fn subject(self) -> &'static str {
+    pub(crate) fn subject(self) -> &'static str {
         match self {
             Self::Fastest => "makespan",
             Self::Cheapest => "CPU after the start",
@@ -51,39 +47,38 @@ impl Question {
 
 /// The cells of a map, as a grid.
 #[derive(Debug, Clone)]
-pub struct Map<'a> {
+pub(crate) struct Map<'a> {
     /// The arms that compete, in the order of the record.
-    pub arms: Vec<&'a ArmRecord>,
+    pub(crate) arms: Vec<&'a ArmRecord>,
     /// Delays of the servers, in seconds, from none to the longest: the rows.
-    pub delays_s: Vec<f64>,
+    pub(crate) delays_s: Vec<f64>,
     /// Work per response in seconds, and whether it is done under one lock: the columns.
-    pub work: Vec<(f64, bool)>,
+    pub(crate) work: Vec<(f64, bool)>,
     /// Every cell that has trials.
-    pub cells: Vec<MapCell<'a>>,
+    pub(crate) cells: Vec<MapCell<'a>>,
 }
 
-/// One server.
 #[derive(Debug, Clone)]
-pub struct MapCell<'a> {
+pub(crate) struct MapCell<'a> {
     regime: &'a Regime,
     answers: [MapAnswer; 2],
 }
 
 /// Who is best in a cell.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct MapAnswer {
+pub(crate) struct MapAnswer {
     /// Places in [`Map::arms`] of the best: those that no other is known to beat, and those whose
     /// median lies within the margin of the lowest. Empty where nothing is known.
-    pub best: Vec<usize>,
+    pub(crate) best: Vec<usize>,
     /// Whether those are all that there are.
-    pub all: bool,
+    pub(crate) all: bool,
     /// Whether the medians of those lie within the margin of the lowest, so that it does not matter
     /// which of them is taken. Otherwise they differ by more, and cannot be told apart.
-    pub level: bool,
+    pub(crate) level: bool,
     /// Whether there were blocks enough for a test. Without one only the lowest median counts.
-    pub tested: bool,
+    pub(crate) tested: bool,
     /// Every arm's median over the lowest one, by its place in [`Map::arms`].
-    pub times_least: Vec<Option<f64>>,
+    pub(crate) times_least: Vec<Option<f64>>,
 }
 
 impl MapAnswer {
@@ -107,24 +102,21 @@ impl MapAnswer {
     }
 
     /// How many times what the least needs the most needs, by the medians.
-    #[must_use]
-    pub fn spread(&self) -> Option<f64> {
+    pub(crate) fn spread(&self) -> Option<f64> {
         self.times_least.iter().flatten().copied().reduce(f64::max)
     }
 }
 
 impl MapCell<'_> {
     /// The answer to one of the questions.
-    #[must_use]
-    pub fn answer(&self, question: Question) -> &MapAnswer {
+    pub(crate) fn answer(&self, question: Question) -> &MapAnswer {
         &self.answers[question as usize]
     }
 }
 
 impl<'a> Map<'a> {
     /// The map that a study holds; `None` where it is none.
-    #[must_use]
-    pub fn of(study: &'a Study) -> Option<Self> {
+    pub(crate) fn of(study: &'a Study) -> Option<Self> {
         if !study.is_map() {
             return None;
         }
@@ -154,8 +146,7 @@ impl<'a> Map<'a> {
     }
 
     /// The cell in that row and column, where it has trials.
-    #[must_use]
-    pub fn cell(&self, row: usize, column: usize) -> Option<&MapCell<'a>> {
+    pub(crate) fn cell(&self, row: usize, column: usize) -> Option<&MapCell<'a>> {
         let (delay_s, work) = (*self.delays_s.get(row)?, *self.work.get(column)?);
         self.cells.iter().find(|cell| {
             let Regime { cpu_work_s, cpu_lock, .. } = *cell.regime;
@@ -164,14 +155,12 @@ impl<'a> Map<'a> {
     }
 
     /// The letter that stands for an arm.
-    #[must_use]
-    pub fn letter(arm: usize) -> char {
+    pub(crate) fn letter(arm: usize) -> char {
         u8::try_from(arm).ok().and_then(|at| b'A'.checked_add(at)).map_or('?', char::from)
     }
 
     /// The work of a column in words: `none`, `200 µs`, `2.00 ms, lock`.
-    #[must_use]
-    pub fn work_in_words(&self, column: usize) -> String {
+    pub(crate) fn work_in_words(&self, column: usize) -> String {
         match self.work.get(column) {
             None | Some((0.0, _)) => "none".to_owned(),
             Some((seconds, false)) => format::duration(*seconds),
@@ -180,22 +169,19 @@ impl<'a> Map<'a> {
     }
 
     /// In how many cells an arm is among the best.
-    #[must_use]
-    pub fn best_in(&self, arm: usize, question: Question) -> usize {
+    pub(crate) fn best_in(&self, arm: usize, question: Question) -> usize {
         self.cells.iter().filter(|cell| cell.answer(question).best.contains(&arm)).count()
     }
 
     /// How many times what the least needs an arm needs where it does worst, by the medians;
     /// `None` where it has no figure in some cell.
-    #[must_use]
-    pub fn at_worst(&self, arm: usize, question: Question) -> Option<f64> {
+    pub(crate) fn at_worst(&self, arm: usize, question: Question) -> Option<f64> {
         let times = self.cells.iter().map(|cell| *cell.answer(question).times_least.get(arm)?);
         times.collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::max)
     }
 
     /// What the map says as a whole.
-    #[must_use]
-    pub fn lessons(&self) -> Vec<String> {
+    pub(crate) fn lessons(&self) -> Vec<String> {
         let mut lessons = Vec::new();
         if self.cells.iter().any(|cell| !cell.answer(Question::Fastest).tested) {
             lessons.push(
@@ -243,8 +229,7 @@ impl<'a> Map<'a> {
 
     /// What an answer is, in words: `async:32`, `async:32 and threads:32 are level`, or `cannot tell
     /// async:32 from threads:32`.
-    #[must_use]
-    pub fn in_words(&self, answer: &MapAnswer) -> String {
+    pub(crate) fn in_words(&self, answer: &MapAnswer) -> String {
         let names = answer.best.iter().map(|&arm| self.arms[arm].name.as_str());
         match (&*names.collect::<Vec<_>>(), answer.all, answer.level) {
             ([], ..) => format::UNKNOWN.to_owned(),

@@ -5,7 +5,7 @@ use crate::{
     format,
     record::{Metric, Regime, Study, TrialRecord},
     statistics::{ArmSummary, summaries},
-    text::listed,
+    text::few,
 };
 
 /// An arm's place changes from this factor on.
@@ -14,19 +14,26 @@ const NOTABLE: f64 = 1.25;
 const TOLD: usize = 2;
 
 /// The part of a study at a second server, if there is one.
-#[must_use]
-pub fn second(study: &Study) -> Option<&Regime> {
+pub(crate) fn second(study: &Study) -> Option<&Regime> {
     let regime = study.regimes.first().filter(|_| !study.is_map())?;
     (!regime.study.trials.is_empty()).then_some(regime)
 }
 
 /// Where a part of a study ran, in words: `where the server answers at once`.
-#[must_use]
-pub fn place(part: &Study) -> String {
+pub(crate) fn place(part: &Study) -> String {
     match part.manifest.delay_s {
         Some(0.0) => "where the server answers at once".to_owned(),
         Some(delay_s) => format!("where the server takes {}", format::duration(delay_s)),
         None => "at the servers of the list".to_owned(),
+    }
+}
+
+/// The same as a condition: `without delays`.
+fn under(part: &Study) -> String {
+    match part.manifest.delay_s {
+        Some(0.0) => "without delays".to_owned(),
+        Some(delay_s) => format!("with delays of {}", format::duration(delay_s)),
+        None => place(part),
     }
 }
 
@@ -82,19 +89,15 @@ fn best(contest: &Contest<'_>) -> String {
     match &*names {
         [one] if contest.tested => (*one).to_owned(),
         [one] => format!("{one} (not tested)"),
-        [one, others @ ..] if others.len() > 2 => {
-            format!("{one} and {} others ({unsure})", others.len())
-        }
-        several => format!("{} ({unsure})", listed(several)),
+        several => format!("{} ({unsure})", few(several)),
     }
 }
 
 /// What changes between the study's two servers, in sentences made from the figures of both; empty
 /// where there is one server only.
-#[must_use]
-pub fn changes(study: &Study) -> Vec<String> {
+pub(crate) fn changes(study: &Study) -> Vec<String> {
     let Some(other) = second(study).map(|regime| &regime.study) else { return Vec::new() };
-    let (here, there) = (place(study), place(other));
+    let (here, there) = (under(study), under(other));
     let time = Both::of(study, other, "total_s");
     let cpu = Both::of(study, other, "cpu_run_s");
     let mut sentences = Vec::new();
@@ -108,13 +111,16 @@ pub fn changes(study: &Study) -> Vec<String> {
         });
     }
     if let Some(time) = &time {
-        let shifts = time.shifts();
-        for Shift { arm, here: a, there: b } in shifts.iter().take(TOLD) {
-            let (a, b) = (format::ratio(*a), format::ratio(*b));
-            sentences.push(format!(
-                "{arm} takes {a} the time of the fastest arm {here}, and {b} {there}."
-            ));
-        }
+        let shifts = time.shifts().into_iter().take(TOLD).zip(0..);
+        let shifts = shifts.map(|(Shift { arm, here: a, there: b }, at)| {
+            let (a, b) = (format::ratio(a), format::ratio(b));
+            match at {
+                0 => format!("{arm} takes {a} the time of the fastest arm {here}, and {b} {there}"),
+                _ => format!("{arm} {a} and {b}"),
+            }
+        });
+        let shifts: Vec<String> = shifts.collect();
+        sentences.extend((!shifts.is_empty()).then(|| format!("{}.", shifts.join("; "))));
     }
     sentences.extend(busy(study, other));
     sentences
@@ -135,9 +141,9 @@ fn busy(study: &Study, other: &Study) -> Option<String> {
         "{} keeps {} of one CPU busy {}, and {} {}.",
         study.manifest.baseline,
         format::percent(here),
-        place(study),
+        under(study),
         format::percent(there),
-        place(other)
+        under(other)
     ))
 }
 
@@ -210,13 +216,12 @@ mod tests {
             [(0.2, 0.2), (0.5, 0.4), (0.11, 0.2), (0.4, 0.5)],
             3,
         );
-        insta::assert_snapshot!(changes(&study).join("\n"), @r"
-        Fastest where the server takes 8.00 ms: async:32 and 3 others (level); where the server answers at once: 2xasync:16.
-        Cheapest in CPU per URL where the server takes 8.00 ms: async:32; where the server answers at once: 2xasync:16 and async:32 (level).
-        threads:32 takes 1.01× the time of the fastest arm where the server takes 8.00 ms, and 4.53× where the server answers at once.
-        32xsequential takes 1.01× the time of the fastest arm where the server takes 8.00 ms, and 3.63× where the server answers at once.
-        async:32 keeps 18 % of one CPU busy where the server takes 8.00 ms, and 100 % where the server answers at once.
-        ");
+        insta::assert_snapshot!(changes(&study).join("\n"), @r#"
+        Fastest with delays of 8.00 ms: async:32 and 3 others (level); without delays: 2xasync:16.
+        Cheapest in CPU per URL with delays of 8.00 ms: async:32; without delays: 2xasync:16 and async:32 (level).
+        threads:32 takes 1.01× the time of the fastest arm with delays of 8.00 ms, and 4.53× without delays; 32xsequential 1.01× and 3.63×.
+        async:32 keeps 18 % of one CPU busy with delays of 8.00 ms, and 100 % without delays.
+        "#);
     }
 
     #[test]

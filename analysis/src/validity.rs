@@ -73,7 +73,7 @@ fn suspended(trial: &TrialRecord) -> Option<String> {
 }
 
 fn unfinished(trial: &TrialRecord, manifest: &Manifest) -> Option<String> {
-    let done = trial.completed + trial.failed + trial.abandoned;
+    let done = trial.urls();
     (done != manifest.urls).then(|| {
         format!("{} of {} URLs were done", format::count(done), format::count(manifest.urls))
     })

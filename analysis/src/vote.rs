@@ -74,8 +74,7 @@ fn disagreeing(study: &Study, fetched: &[(usize, &TrialRecord)]) -> Vec<(usize, 
 
 /// So many URLs of a trial may end otherwise.
 fn tolerance(trial: &TrialRecord) -> f64 {
-    let urls = (trial.completed + trial.failed + trial.abandoned) as f64;
-    (FOREIGN_TOLERANCE * urls).max(1.0)
+    (FOREIGN_TOLERANCE * trial.urls() as f64).max(1.0)
 }
 
 /// What most trials fetched.

@@ -9,7 +9,7 @@ use crate::{format, text::seen};
 
 /// The table; a sentence where there was nothing but one status.
 pub(super) fn answers(view: &StudyView<'_>) -> Markup {
-    let by_arm: Vec<_> = view.subjects().map(|row| (row, seen(view.study, row.arm()))).collect();
+    let by_arm: Vec<_> = view.subjects().map(|row| (row, seen(&row.summary))).collect();
     let kinds: BTreeSet<&String> = by_arm.iter().flat_map(|(_, seen)| seen.keys()).collect();
     let kinds: Vec<&String> = kinds.into_iter().collect();
     if let [only] = kinds[..] {
@@ -23,7 +23,7 @@ pub(super) fn answers(view: &StudyView<'_>) -> Markup {
             tr class=(row.class()) {
                 th scope="row" { (swatch(row.identity)) (row.name()) }
                 @for kind in &kinds { td { (format::count(seen.get(*kind).copied().unwrap_or(0))) } }
-                td { (row.summary.attempts) }
+                td { (row.summary.attempts.len()) }
             }
         }
     };

@@ -8,9 +8,8 @@ use super::{
     view::{ArmRow, StudyView},
 };
 use crate::{
-    record::Study,
     statistics::leaders,
-    text::{self, counted},
+    text::{self, counted, unbroken},
 };
 
 /// Most caveats that stand open at the top; the others are folded below them.
@@ -47,12 +46,13 @@ fn these(urls: u64) -> String {
 /// What the study found, in sentences, and what stands against it.
 pub(super) fn verdict(view: &StudyView<'_>) -> Markup {
     // The noise has a box of its own.
+    let noise = text::noise(view.study);
     let mut sentences = text::verdict(view.study);
-    sentences.retain(|sentence| Some(sentence.as_str()) != noise(view.study));
+    sentences.retain(|sentence| Some(sentence) != noise.as_ref());
     let names: Vec<&str> = view.rows.iter().map(|row| row.name()).collect();
     // A single leader gives the box its colour.
     let winner = leaders(view.study)
-        .filter(|leaders| leaders.tied == 1)
+        .filter(|leaders| leaders.tested && leaders.tied == 1)
         .and_then(|leaders| view.row(&leaders.ranked.first()?.arm.name));
     html! {
         div class={ "verdict" @if let Some(row) = winner { " " (row.identity.kind.colour().name) } } {
@@ -61,17 +61,13 @@ pub(super) fn verdict(view: &StudyView<'_>) -> Markup {
     }
 }
 
-fn noise(study: &Study) -> Option<&str> {
-    study.analysis.control.as_ref()?.too_noisy.as_deref()
-}
-
 /// What must be read before the figures are believed.
 pub(super) fn alarm(view: &StudyView<'_>) -> Markup {
     html! {
-        @if let Some(noise) = noise(view.study) {
+        @if let Some(noise) = text::noise(view.study) {
             div.alarm role="note" {
                 h2 { "Read this first" }
-                p { (unbroken(noise)) }
+                p { (unbroken(&noise)) }
             }
         }
     }
@@ -110,11 +106,6 @@ fn emphasised(sentence: &str, names: &[&str]) -> Markup {
             } @else { (word) }
         }
     }
-}
-
-/// Percentages that no line break tears apart.
-fn unbroken(sentence: &str) -> String {
-    sentence.replace(" %", "\u{a0}%")
 }
 
 fn is_ratio(word: &str) -> bool {

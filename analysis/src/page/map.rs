@@ -81,8 +81,8 @@ fn drawn(map: &Map<'_>, identities: &[Identity], cell: &MapCell<'_>, question: Q
 fn over_all(map: &Map<'_>, identities: &[Identity]) -> Markup {
     let heads = [
         ("arm", ""),
-        ("fastest in", "cells, alone or among several"),
-        ("cheapest in", "cells, alone or among several"),
+        ("fastest in", "cells, alone or not"),
+        ("cheapest in", "cells, alone or not"),
         ("time at worst", "over the fastest"),
         ("CPU at worst", "over the cheapest"),
     ];

@@ -14,7 +14,11 @@ use super::{
     },
     view::{ArmRow, StudyView},
 };
-use crate::{format, record::Interval, text::ends_in_brackets};
+use crate::{
+    format,
+    record::Interval,
+    text::{ends_in_brackets, memory_name},
+};
 
 /// One arm's line.
 struct MemoryLine<'a> {
@@ -126,7 +130,7 @@ fn slopes(view: &StudyView<'_>) -> Markup {
                 td { (figure(&slope.bytes_per_request)) }
                 td { (figure(&slope.base_bytes)) }
                 td { (slope.in_flight[0]) "–" (slope.in_flight[1]) }
-                td { (measure(&slope.metric)) }
+                td { (memory_name(&slope.metric)) }
             }
         }
     };
@@ -134,14 +138,5 @@ fn slopes(view: &StudyView<'_>) -> Markup {
         @if !view.study.memory_slopes.is_empty() {
             (figures("Memory per URL in flight", &HEADS, &rows))
         }
-    }
-}
-
-fn measure(metric: &str) -> &str {
-    match metric {
-        "memory_peak_bytes" => "what the arm alone needs",
-        "pss_peak_bytes" => "PSS: shared pages count once",
-        "uss_peak_bytes" => "USS: own pages only",
-        other => other,
     }
 }

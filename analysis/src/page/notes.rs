@@ -246,7 +246,7 @@ fn trial_row(study: &Study, trial: &TrialRecord) -> Markup {
                 td { (metric.say((metric.of)(trial))) }
             }
             td { (format::count(trial.completed)) }
-            td { (format::count(trial.failed + trial.abandoned)) }
+            td { (format::count(trial.lost())) }
             td.why { (counts.as_deref().unwrap_or("yes")) }
         }
     }

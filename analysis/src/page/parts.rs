@@ -6,7 +6,10 @@ use super::{
     bars::{Bar, Bars, Part},
     view::{ArmRow, StudyView},
 };
-use crate::record::{Metric, TrialRecord};
+use crate::{
+    record::{Metric, TrialRecord},
+    text::left_out,
+};
 
 const TIME: [Part; 2] = [
     Part { colour: "connect", name: "start: from the first fork until all fetchers are ready" },
@@ -28,6 +31,7 @@ pub(super) fn parts(view: &StudyView<'_>) -> Markup {
             p.missing { "No trial that may be compared has its start on record." }
         } @else {
             @for bars in charts.iter().flatten() { (bars.chart()) }
+            @for sentence in left_out(view.study) { p { (sentence) } }
             p.caption {
                 "Medians of the trials that count. What starting takes does not grow with the list, what fetching takes does: in a longer list the start weighs less."
                 @for bars in charts.iter().flatten() { (bars.cuts()) }

@@ -48,14 +48,13 @@ fn bar<'a>(row: &'a ArmRow<'a>) -> Option<Bar<'a>> {
     };
     let trial = row.typical(|trial| {
         let spent: f64 = phases(trial).iter().sum();
-        trial.urls().is_some() && spent > 0.0 && spent.is_finite()
+        trial.urls() > 0 && spent > 0.0 && spent.is_finite()
     })?;
-    let urls = trial.urls()?;
     let [connect, wait, body, idle] = phases(trial);
     // While the coordinator opens the barrier and hears of the end, every slot waits.
-    let own = trial.coordination.overhead_s.unwrap_or(0.0).max(0.0) * row.slots() as f64;
-    let parts = [connect, wait, body, idle, own].map(|sum| (sum / urls).max(0.0));
-    Some(Bar { row, parts: parts.into() })
+    let own = trial.coordination.overhead_s.unwrap_or(0.0).max(0.0) * row.arm().slots() as f64;
+    let parts = [connect, wait, body, idle, own].map(|sum| Some(trial.per_url(sum)?.max(0.0)));
+    Some(Bar { row, parts: parts.into_iter().collect::<Option<_>>()? })
 }
 
 /// What fanout itself costs: name, what is meant, the figure and its form.
@@ -67,15 +66,11 @@ const COSTS: [CostColumn; 8] = [
     ("barrier", "opening it", |t| t.coordination.barrier_s, format::duration),
     ("coordination", "total less fetching", |t| t.coordination.overhead_s, format::duration),
     ("lag", "from end to ledger", |t| t.coordination.lag_mean_s, format::duration),
-    ("coordinator", "CPU per URL", |t| per_url(t, t.coordination.coordinator_cpu_s?), format::duration),
-    ("workers", "CPU per URL", |t| per_url(t, t.coordination.worker_cpu_s?), format::duration),
-    ("pipes", "per URL", |t| per_url(t, pipe_bytes(t)), format::bytes),
-    ("network", "per URL", |t| per_url(t, grpc_bytes(t)), format::bytes),
+    ("coordinator", "CPU per URL", |t| t.per_url(t.coordination.coordinator_cpu_s?), format::duration),
+    ("workers", "CPU per URL", |t| t.per_url(t.coordination.worker_cpu_s?), format::duration),
+    ("pipes", "per URL", |t| t.per_url(pipe_bytes(t)), format::bytes),
+    ("network", "per URL", |t| t.per_url(grpc_bytes(t)), format::bytes),
 ];
-
-fn per_url(trial: &TrialRecord, sum: f64) -> Option<f64> {
-    Some(sum / trial.urls()?)
-}
 
 /// What fanout itself costs, arm by arm.
 fn costs(view: &StudyView<'_>) -> Markup {

@@ -8,32 +8,34 @@ use super::{
     svg::swatch,
     view::StudyView,
 };
-use crate::{record::Study, regimes, text};
+use crate::{
+    record::Study,
+    regimes,
+    text::{Aside, aside},
+};
 
 /// What changes at the second server; nothing where there is one only.
 pub(super) fn sections(study: &Study) -> Markup {
     let Some(regime) = regimes::second(study) else { return html! {} };
     let view = StudyView::new(&regime.study);
     let question = format!("What changes {}?", regimes::place(&regime.study));
-    let known = text::caveats(study);
-    let new = text::caveats(&regime.study).into_iter().filter(|caveat| !known.contains(caveat));
+    let Some(Aside { tables, sentences, caveats, .. }) = aside(study) else { return html! {} };
     section(
         "regimes",
         &question,
         &html! {
-            @for sentence in regimes::changes(study) { p { (sentence) } }
+            @for sentence in &sentences { p { (sentence) } }
             h3 { "Time against " (regime.study.manifest.baseline) " there" }
             (forest::forest(&view))
             h3 { "The same in numbers, there" }
-            (table(study, &view))
-            ul.limits { @for caveat in new { li { (caveat) } } }
+            @for rows in &tables { (table(study, rows, &view)) }
+            ul.limits { @for caveat in caveats { li { (caveat) } } }
         },
     )
 }
 
-fn table(study: &Study, view: &StudyView<'_>) -> Markup {
-    let table = regimes::table(study);
-    let Some((heads, rows)) = table.split_first() else { return html! {} };
+fn table(study: &Study, rows: &[Vec<String>], view: &StudyView<'_>) -> Markup {
+    let Some((heads, rows)) = rows.split_first() else { return html! {} };
     let heads: Vec<(&str, &str)> = heads.iter().map(|head| (head.as_str(), "")).collect();
     let rows = html! {
         @for cells in rows {

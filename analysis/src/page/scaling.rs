@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     format,
-    record::{CurvePoint, Interval, Scaling, ScalingFactor, ScalingFit, ScalingModel},
+    record::{CurvePoint, Interval, Scaling, ScalingFactor, ScalingFit},
+    scaling::curve_name,
     text::{ends as ends_of, ends_in_brackets, listed, or_unknown},
 };
 
@@ -188,7 +189,7 @@ fn curve(family: &Family<'_>, x: &Scale, y: &Scale, area: Area) -> Markup {
     html! {
         @if !band.is_empty() { path.uncertain d=(band.as_str()) {} }
         path.line d=(line.as_str()) stroke-dasharray=[family.identity.dash_array()] {
-            title { (family.name()) ": " (model_name(fit.model)) }
+            title { (family.name()) ": " (curve_name(fit.model)) }
         }
     }
 }
@@ -219,14 +220,6 @@ fn end(family: &Family<'_>, x: &Scale, y: &Scale) -> Option<LineEnd> {
     })
 }
 
-fn model_name(model: ScalingModel) -> &'static str {
-    match model {
-        ScalingModel::LinearThenFlat => "grows evenly, then stays flat",
-        ScalingModel::Amdahl => "Amdahl's law",
-        ScalingModel::Usl => "Universal Scalability Law",
-    }
-}
-
 fn words(family: &Family<'_>) -> Markup {
     let scaling = family.scaling;
     let fact = |name: &str, interval: Option<&Interval>| {
@@ -238,7 +231,7 @@ fn words(family: &Family<'_>) -> Markup {
         p.lead {
             b { (scaling.family) } ": " @if scaling.fits.is_empty() { (scaling.choice) } @else { (scaling.peak.text) }
             @if let Some(step) = &scaling.memory_per_step_bytes {
-                " One more costs " b { (format::bytes(step.value)) } " of memory (PSS)" (ends_in_brackets(step, format::bytes)) "."
+                " One more costs " b { (format::bytes(step.value)) } " of memory" (ends_in_brackets(step, format::bytes)) "."
             }
         }
         @if let Some(fit) = family.fit() {
@@ -246,7 +239,7 @@ fn words(family: &Family<'_>) -> Markup {
                 summary { "Which curve, and how well it fits" }
                 p { (scaling.choice) }
                 table.facts { tbody {
-                    tr { th scope="row" { "curve" } td { (model_name(fit.model)) } }
+                    tr { th scope="row" { "curve" } td { (curve_name(fit.model)) } }
                     (fact("γ, URLs/s of one alone", Some(&fit.gamma)))
                     (fact("σ, share that cannot be spread", fit.sigma.as_ref()))
                     (fact("κ, cost of agreement per pair", fit.kappa.as_ref()))

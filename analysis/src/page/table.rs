@@ -3,7 +3,10 @@
 use maud::{Markup, html};
 
 use super::{elements::figures, svg::swatch, view::StudyView};
-use crate::text::{Cell, Depth, LEGEND, columns};
+use crate::{
+    regimes,
+    text::{Cell, Depth, LEGEND, columns},
+};
 
 /// Columns that are more dispensable than this would make the table scroll in a usual window.
 const SHOWN: u8 = 9;
@@ -31,20 +34,20 @@ pub(super) fn table(view: &StudyView<'_>) -> Markup {
         (figures("The outcomes in numbers", &heads, &rows))
         p.caption {
             (LEGEND) " The intervals stand in the plots below."
+            @if regimes::second(view.study).is_some() {
+                " This table and all pictures but those of “What changes” are of the trials " (regimes::place(view.study)) "."
+            }
             @for (row, why) in shortened { " " b { (row.name()) } ": " (why) "." }
         }
     }
 }
 
 fn cell(cell: &Cell) -> Markup {
-    // The ratio follows the figure.
-    let ratio = cell.main.rsplit_once(' ').filter(|(_, last)| last.ends_with('×'));
-    let (figure, ratio) = ratio.unwrap_or((&cell.main, ""));
     html! {
         td {
-            span.best[cell.best] { (figure) }
+            span.best[cell.best] { (cell.main) }
             @if cell.best { span.star title="best of its column" { "★" } }
-            @if !ratio.is_empty() { span.ratio { (ratio) } }
+            @if !cell.ratio.is_empty() { span.ratio { (cell.ratio) } }
             @if !cell.second.is_empty() { small.inline { (cell.second) } }
         }
     }

@@ -9,6 +9,7 @@ use crate::{
     Options, conclude,
     fixture::{self, StudyBuilder},
     record::{MemoryPoint, Request, Study, TrialRecord},
+    text::unbroken,
 };
 
 /// Elements that have no end tag in HTML.
@@ -189,7 +190,7 @@ fn a_map_is_two_grids_that_hatch_what_cannot_be_told_apart() {
 fn verdict_caveats_and_every_trial_are_told() {
     let study = fixture::study();
     let (html, tags) = checked(&study);
-    let shown = |text: &str| html.contains(&text.replace(" %", "\u{a0}%").replace('&', "&amp;"));
+    let shown = |text: &str| html.contains(&unbroken(text).replace('&', "&amp;"));
     assert!(study.caveats.iter().all(|caveat| shown(caveat)), "{:?}", study.caveats);
     assert!(html.contains("Waiting for the server alone takes"));
     assert!(html.contains("no: a fetcher was lost"));
@@ -231,7 +232,7 @@ fn noise_is_told_once_and_before_the_verdict() {
     conclude(&mut study, &Options::default());
     let noise = study.analysis.control.clone().unwrap().too_noisy.unwrap();
     let (html, _) = checked(&study);
-    let noise = noise.replace(" %", "\u{a0}%");
+    let noise = unbroken(&noise);
     assert_eq!(html.matches(&noise).count(), 1);
     assert!(html.find(&noise).unwrap() < html.find("class=\"verdict").unwrap());
 }
@@ -292,7 +293,7 @@ fn what_is_missing_is_said() {
         (
             "no requests",
             |study| study.trials.iter_mut().for_each(|t| t.requests.clear()),
-            "No trial has its single requests on record.",
+            "No trial has its single URLs on record.",
         ),
         (
             "no histogram",

@@ -90,12 +90,6 @@ impl<'a> ArmRow<'a> {
         let middle = timed.len().checked_sub(1)? / 2;
         Some(timed[middle].1)
     }
-
-    /// URLs in flight at most, in all processes together.
-    pub(super) fn slots(&self) -> u64 {
-        let arm = self.arm();
-        u64::from(arm.processes.max(1)) * u64::from(arm.concurrency.max(1))
-    }
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ pub(super) fn waits(view: &StudyView<'_>) -> Markup {
     let runs = view.subjects().filter_map(|row| RecordedRun::of(view, row));
     let runs: Vec<RecordedRun<'_>> = runs.collect();
     if runs.is_empty() {
-        return html! { p.missing { "No trial has its single requests on record." } };
+        return html! { p.missing { "No trial has its single URLs on record." } };
     }
     let end_s = shared_end(&runs);
     let first = runs.iter().position(|run| run.row.summary.baseline);
@@ -65,7 +65,7 @@ pub(super) fn waits(view: &StudyView<'_>) -> Markup {
         (legend(&PHASES, true))
         (for_both("How many of each arm's slots were busy", |room| strips(&runs, end_s, room)))
         div.waits {
-            div.tabs role="radiogroup" aria-label="Requests of which arm" {
+            div.tabs role="radiogroup" aria-label="URLs of which arm" {
                 @for (at, run) in runs.iter().enumerate() {
                     label.chip {
                         input type="radio" name="waits" id={ "w" (run.row.id) } checked[at == first];
@@ -79,7 +79,7 @@ pub(super) fn waits(view: &StudyView<'_>) -> Markup {
         }
     };
     let caption = html! { p.caption {
-        "Above: how many slots (places for a URL in flight) were busy. Below: every request in its slot; switch between arms, the time axis stays. Much “waiting for the server” means that the server sets the pace; “idle” is time in which a slot fetched nothing, so little of it is good."
+        "Above: how many slots (places for a URL in flight) were busy. Below: every URL in its slot; switch between arms, the time axis stays. Much “waiting for the server” means that the server sets the pace; “idle” is time in which a slot fetched nothing, so little of it is good."
         " Every picture shows the same time, up to " (format::duration(end_s)) "."
         @if runs.iter().any(|run| run.goes_on(end_s)) { " ▸ marks a trial that goes on." }
     } };
@@ -102,7 +102,7 @@ impl<'a> RecordedRun<'a> {
                 lanes.entry(slot).or_default().push(request);
             }
         }
-        let whole = trial.urls().is_none_or(|urls| trial.requests.len() as f64 >= urls);
+        let whole = trial.requests.len() as u64 >= trial.urls();
         let ends = lanes.values().map(|lane| end_of_lane(lane));
         let known_s = if whole {
             ends.fold(0.0, f64::max)
@@ -126,7 +126,7 @@ impl<'a> RecordedRun<'a> {
     /// Slots that the picture is about: all there were, or those on record.
     fn slots(&self) -> u64 {
         let on_record = self.lanes.len() as u64;
-        if self.whole { self.row.slots().max(on_record) } else { on_record }
+        if self.whole { self.row.arm().slots().max(on_record) } else { on_record }
     }
 
     /// Whether the run goes on past what is drawn of it.
@@ -321,7 +321,7 @@ fn lanes(run: &RecordedRun<'_>, end_s: f64, px_per_s: f64, names_px: f64) -> Mar
     let unit = Unit::of_seconds(end_s);
     let requests = shown.iter().flat_map(|(_, lane)| lane.iter());
     let count = requests.filter(|request| request.start_s < end_s).count();
-    let named = format!("Requests of {} in their slots", run.row.name());
+    let named = format!("URLs of {} in their slots", run.row.name());
     let labels = html! {
         @for (at, (slot, _)) in shown.iter().enumerate().filter(|(at, _)| at % label_every == 0) {
             (text("t small", names_px - 8.0, top + pitch * at as f64 + bar / 2.0 + 4.0, Anchor::End, &label(*slot)))
@@ -341,9 +341,9 @@ fn lanes(run: &RecordedRun<'_>, end_s: f64, px_per_s: f64, names_px: f64) -> Mar
         p.lead {
             (swatch(run.row.identity)) b { (run.row.name()) } ": " (description(run.row.arm())) ". "
             @if run.row.arm().processes > 1 && run.row.arm().concurrency > 1 { "Rows are process · slot. " }
-            "Block " (run.trial.block) ", " (format::count(count as u64)) " requests"
+            "Block " (run.trial.block) ", " (format::count(count as u64)) " URLs"
             @if run.lanes.len() > shown.len() { ", " (shown.len()) " of " (run.lanes.len()) " slots" }
-            @if run.goes_on(end_s) { " of a run of " (format::duration(run.finished())) }
+            @if run.goes_on(end_s) { " of a trial of " (format::duration(run.finished())) }
             "."
         }
         div.scroll.lanes tabindex="0" role="region" aria-label=(named) style={ "--fit:" (Px(100.0 * (650.0 / (width + names_px)).min(1.0))) "%" } {
@@ -380,7 +380,7 @@ fn drawn_lane(lane: &[&Request], label: &str, x: &Scale, until: f64, y: f64, bar
     }
     html! {
         g transform={ "translate(0 " (Px(y + bar / 2.0)) ")" } stroke-width=(Px(bar)) {
-            title { (label) ": " (count) " requests" @if failures > 0 { ", " (failures) " failed" } }
+            title { (label) ": " (counted(count as u64, "URL")) @if failures > 0 { ", " (failures) " failed" } }
             path.lane.st-idle d={ "M" (Px(x.range().0)) " 0H" (Px(x.clamped(until))) } {}
             @for (phase, path) in &paths {
                 @if !path.is_empty() { path class={ "lane st-" (phase) } d=(path.as_str()) {} }
@@ -454,6 +454,6 @@ mod tests {
         let lane: Vec<&Request> = requests.iter().collect();
         let x = Scale::linear((0.0, 1.0), (0.0, 100.0));
         let drawn = drawn_lane(&lane, "slot <1>", &x, 0.7, 0.0, 10.0).into_string();
-        insta::assert_snapshot!(drawn, @r#"<g transform="translate(0 5)" stroke-width="10"><title>slot &lt;1&gt;: 2 requests</title><path class="lane st-idle" d="M0 0H70"></path><path class="lane st-connect" d="M0 0h10"></path><path class="lane st-wait" d="M10 0h20M50 0h10"></path><path class="lane st-body" d="M30 0h10M60 0h10"></path><path class="lane seam" d="M50 0h0.8"></path></g>"#);
+        insta::assert_snapshot!(drawn, @r#"<g transform="translate(0 5)" stroke-width="10"><title>slot &lt;1&gt;: 2 URLs</title><path class="lane st-idle" d="M0 0H70"></path><path class="lane st-connect" d="M0 0h10"></path><path class="lane st-wait" d="M10 0h20M50 0h10"></path><path class="lane st-body" d="M30 0h10M60 0h10"></path><path class="lane seam" d="M50 0h0.8"></path></g>"#);
     }
 }

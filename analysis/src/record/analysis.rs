@@ -168,7 +168,7 @@ pub struct Analysis {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Control")]
 pub struct ControlRecord {
-    /// Ratio of the second run's makespan to the first's, with its interval.
+    /// Ratio of the control's makespan to the baseline's, with its interval.
     pub ratio: Interval,
     /// Half of the interval's width, as a ratio above 1.
     pub half_width: Option<f64>,
@@ -185,7 +185,7 @@ pub struct ControlRecord {
 pub struct ControlOutcome {
     /// Which.
     pub outcome: Outcome,
-    /// Ratio of the second run to the first, with its interval.
+    /// Ratio of the control to the baseline, with its interval.
     pub ratio: Interval,
     /// Whether the test calls a difference, which by chance happens in one study of twenty at most
     /// over all outcomes; `None`: not tested, for want of blocks.
@@ -218,7 +218,7 @@ pub struct Scaling {
     pub choice: String,
     /// Whether and where more brings less, in words.
     pub peak: Peak,
-    /// Peak memory (PSS) that one more of it costs.
+    /// Peak memory (`memory_peak_bytes`) that one more of it costs.
     pub memory_per_step_bytes: Option<Interval>,
 }
 

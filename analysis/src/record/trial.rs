@@ -281,11 +281,22 @@ pub struct WorkerShare {
 }
 
 impl TrialRecord {
-    /// URLs that it went through, however each ended; `None` for none.
+    /// URLs that failed or were given up.
     #[must_use]
-    pub fn urls(&self) -> Option<f64> {
-        let urls = self.completed.saturating_add(self.failed).saturating_add(self.abandoned);
-        (urls > 0).then_some(urls as f64)
+    pub fn lost(&self) -> u64 {
+        self.failed.saturating_add(self.abandoned)
+    }
+
+    /// URLs that it went through, however each ended.
+    #[must_use]
+    pub fn urls(&self) -> u64 {
+        self.completed.saturating_add(self.lost())
+    }
+
+    /// A sum over all of these URLs as that of one; `None` where there was none.
+    #[must_use]
+    pub fn per_url(&self, sum: f64) -> Option<f64> {
+        (self.urls() > 0).then(|| sum / self.urls() as f64)
     }
 
     /// Fills in what the fetchers counted and used, all together; a metric is known if it is known
@@ -643,6 +654,7 @@ impl Metric {
         };
         let words = bare.split(['_', '.']).map(|word| match word {
             "cpu" | "pss" | "uss" | "hwm" => word.to_uppercase(),
+            "requests" if self.unit == MetricUnit::PerSecond => "URLs".to_owned(),
             _ => word.to_owned(),
         });
         words.collect::<Vec<_>>().join(" ")
@@ -671,7 +683,7 @@ mod tests {
     #[test]
     fn labels_come_from_names() {
         let labels: Vec<String> = Metric::compared().map(Metric::label).collect();
-        insta::assert_snapshot!(labels.join(", "), @"makespan, total, CPU run, memory peak, requests per s, PSS peak, USS peak, CPU, switches, latency p50, latency p99");
+        insta::assert_snapshot!(labels.join(", "), @"makespan, total, CPU run, memory peak, URLs per s, PSS peak, USS peak, CPU, switches, latency p50, latency p99");
     }
 
     #[test]

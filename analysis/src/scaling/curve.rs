@@ -50,7 +50,7 @@ impl Curve {
     }
 }
 
-pub(super) fn name(model: ScalingModel) -> &'static str {
+pub(crate) fn curve_name(model: ScalingModel) -> &'static str {
     match model {
         ScalingModel::LinearThenFlat => "min(γN, ceiling)",
         ScalingModel::Amdahl => "Amdahl's law",

@@ -11,7 +11,7 @@ use crate::{
     record::{CurvePoint, Interval, Peak, ScalingFit, ScalingModel},
     scaling::{
         bootstrap::{Bootstrap, Rows},
-        curve::{Curve, name},
+        curve::{Curve, curve_name},
         least_squares::{Point, squares},
     },
     statistics::{BLOCKS_NEEDED, BlockRatios, CONFIDENCE, Family, Sample},
@@ -103,13 +103,15 @@ impl Fitted {
         };
         let others: Vec<String> = self.candidates[1..]
             .iter()
-            .map(|other| format!("{} for {}", format::significant(other.aic), name(other.model)))
+            .map(|other| {
+                format!("{} for {}", format::significant(other.aic), curve_name(other.model))
+            })
             .collect();
         let best = self.candidates.iter().all(|other| chosen.aic <= other.aic);
         let mut text = format!(
             "{} by {}: AIC {}, against {}.",
             if best { "Best described" } else { "Described as well as by any, with less," },
-            name(chosen.model),
+            curve_name(chosen.model),
             format::significant(chosen.aic),
             listed(&others)
         );

@@ -18,6 +18,7 @@ use crate::{
     statistics::{CONFIDENCE, Sample, by_block, log_ratios, median, usable_by_block},
 };
 use bootstrap::Rows;
+pub(crate) use curve::curve_name;
 use fitted::{ARMS_MIN, Fitted, whole};
 
 /// Fewer blocks that all arms share give no idea of the noise.
@@ -59,7 +60,7 @@ fn of_group(study: &Study, group: &Group<'_>) -> Scaling {
         family: group.family.clone(),
         points,
         memory_per_step_bytes: slope_by_block(study, group, |n, trial| {
-            Some((f64::from(n), trial.pss_peak_bytes? as f64))
+            Some((f64::from(n), trial.memory_peak_bytes? as f64))
         })
         .map(|slopes| slopes.slope),
         ..Scaling::default()
@@ -151,7 +152,7 @@ mod tests {
                     block,
                     valid: true,
                     requests_per_s: Some(truth(n) * (shared + noise * normal(&mut rng)).exp()),
-                    pss_peak_bytes: Some(2_000_000 + 1_500_000 * u64::from(arm.processes)),
+                    memory_peak_bytes: Some(2_000_000 + 1_500_000 * u64::from(arm.processes)),
                     ..TrialRecord::default()
                 });
             }

@@ -192,7 +192,7 @@ impl Comparison {
     }
 }
 
-/// The baseline's second run against its first.
+/// The control against the baseline.
 fn control(study: &Study, comparisons: &[Comparison], margin: f64) -> Option<ControlRecord> {
     let arm = study.arms.iter().find(|arm| arm.control)?;
     let on = |metric: &str| comparisons.iter().find(|c| c.arm == arm.name && c.metric == metric);

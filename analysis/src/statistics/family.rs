@@ -16,7 +16,7 @@ use crate::statistics::{ALPHA, normal, quantile};
 
 /// Below so many blocks no difference can be called, as the smallest p-value, 2/2ⁿ, is not below
 /// [`ALPHA`].
-pub const BLOCKS_NEEDED: u32 = 6;
+pub(crate) const BLOCKS_NEEDED: u32 = 6;
 
 /// Most patterns of signs that are counted: all there are up to 13 blocks, as mirror images are
 /// left out. With more blocks so many are drawn, but the one seen counts as one of them, which

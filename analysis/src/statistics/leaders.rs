@@ -13,7 +13,7 @@ const HEAVIEST: f64 = 2.0;
 
 /// What is known of two arms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pair {
+pub(crate) enum Pair {
     /// The first takes less time.
     Faster,
     /// The first takes more time.
@@ -26,31 +26,29 @@ pub enum Pair {
 
 /// The arms in the order of their time (start and makespan), and which of them can be told apart.
 #[derive(Debug, Clone)]
-pub struct Leaders<'a> {
+pub(crate) struct Leaders<'a> {
     /// Every arm that competes: those that lead, then the others, each by rising median.
-    pub ranked: Vec<ArmSummary<'a>>,
+    pub(crate) ranked: Vec<ArmSummary<'a>>,
     /// So many lead: no other arm is known to be faster.
-    pub tied: usize,
+    pub(crate) tied: usize,
     /// Whether all of those are known to lie within the margin of each other.
-    pub equivalent: bool,
+    pub(crate) equivalent: bool,
     /// Whether any two arms have blocks enough for a test. Without one, the median alone makes the
     /// order, and only the first leads.
-    pub tested: bool,
+    pub(crate) tested: bool,
     slowest: Option<usize>,
     pairs: Vec<Vec<Pair>>,
 }
 
 impl<'a> Leaders<'a> {
     /// What is known of two arms, by their places in `ranked`.
-    #[must_use]
-    pub fn pair(&self, one: usize, other: usize) -> Pair {
+    pub(crate) fn pair(&self, one: usize, other: usize) -> Pair {
         self.pairs[one][other]
     }
 
     /// The arm that is known to be slower than every other; where there were too few blocks for a
     /// test, the one that was slower in these trials.
-    #[must_use]
-    pub fn slowest(&self) -> Option<&ArmSummary<'a>> {
+    pub(crate) fn slowest(&self) -> Option<&ArmSummary<'a>> {
         self.ranked.get(self.slowest?)
     }
 }
@@ -58,11 +56,21 @@ impl<'a> Leaders<'a> {
 /// Tells every pair of competing arms apart, as far as that goes, by one rule: the sign flips over
 /// the family of all pairs. No pair is special, so that nothing depends on the baseline. `None`
 /// when no arm competes.
-#[must_use]
-pub fn leaders(study: &Study) -> Option<Leaders<'_>> {
-    let mut by_median = summaries(study);
-    by_median.retain(ArmSummary::competes);
-    let times: Vec<BTreeMap<u32, f64>> = by_median.iter().map(times).collect();
+pub(crate) fn leaders(study: &Study) -> Option<Leaders<'_>> {
+    leaders_on(study, |trial| Some(trial.start_s.unwrap_or_default() + trial.makespan_s?))
+}
+
+/// The same by any figure of which less is better, among the arms that have it.
+pub(crate) fn leaders_on(
+    study: &Study,
+    figure: impl Fn(&TrialRecord) -> Option<f64>,
+) -> Option<Leaders<'_>> {
+    let by_block = |arm: &ArmSummary<'_>| -> BTreeMap<u32, f64> {
+        arm.trials.iter().filter_map(|trial| Some((trial.block, figure(trial)?))).collect()
+    };
+    let competing = summaries(study).into_iter().filter(ArmSummary::competes);
+    let known = competing.map(|arm| (by_block(&arm), arm)).filter(|(times, _)| !times.is_empty());
+    let (times, by_median): (Vec<BTreeMap<u32, f64>>, Vec<ArmSummary<'_>>) = known.unzip();
     let medians: Vec<f64> = times
         .iter()
         .map(|times| median(times.values().copied()).unwrap_or(f64::INFINITY))
@@ -101,12 +109,6 @@ pub fn leaders(study: &Study) -> Option<Leaders<'_>> {
     let mut arms: Vec<Option<ArmSummary<'_>>> = by_median.into_iter().map(Some).collect();
     let ranked = ranked.into_iter().filter_map(|at| arms[at].take()).collect();
     Some(Leaders { ranked, tied: tied.max(1), equivalent, tested: known.tested, slowest, pairs })
-}
-
-/// Start and makespan by block; the makespan alone where no start was recorded.
-fn times(arm: &ArmSummary<'_>) -> BTreeMap<u32, f64> {
-    let time = |trial: &TrialRecord| Some(trial.start_s.unwrap_or_default() + trial.makespan_s?);
-    arm.trials.iter().filter_map(|trial| Some((trial.block, time(trial)?))).collect()
 }
 
 /// Whether every trial of one took less than every trial of the other.

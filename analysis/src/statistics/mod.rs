@@ -14,17 +14,17 @@ mod summary;
 
 pub(crate) use comparison::{compare, compare_pair};
 pub use false_positives::{FalsePositives, false_positives};
-pub use family::BLOCKS_NEEDED;
-pub(crate) use family::{BlockRatios, Family, Judgement};
-pub use leaders::{Leaders, Pair, leaders};
+pub(crate) use family::{BLOCKS_NEEDED, BlockRatios, Family, Judgement};
+pub(crate) use leaders::{Pair, leaders, leaders_on};
 pub(crate) use paired::{Sample, log_ratios};
 pub(crate) use student::{normal, quantile, scales};
-pub use summary::{ArmSummary, Spread, summaries};
-pub(crate) use summary::{best, by_block, median, usable, usable_by_block};
+pub(crate) use summary::{
+    ArmSummary, Spread, best, by_block, median, summaries, usable, usable_by_block,
+};
 
 /// Share of intervals that should hold the truth.
-pub const CONFIDENCE: f64 = 0.95;
+pub(crate) const CONFIDENCE: f64 = 0.95;
 /// Share of studies without any difference in which one may be called.
-pub const ALPHA: f64 = 0.05;
+pub(crate) const ALPHA: f64 = 0.05;
 /// Share of studies in which the smallest effect should be found.
-pub const POWER: f64 = 0.8;
+pub(crate) const POWER: f64 = 0.8;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     latency::Latency,
-    record::{ArmRecord, Better, Comparison, Metric, PRIMARY, Per, Study, TrialRecord},
+    record::{ArmRecord, Better, Metric, Per, Study, TrialRecord},
 };
 
 /// Whether a trial may enter a comparison.
@@ -41,19 +41,16 @@ pub(crate) fn median(numbers: impl IntoIterator<Item = f64>) -> Option<f64> {
 
 /// Some trials' figures: the middle one and the outermost.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Spread {
+pub(crate) struct Spread {
     /// The middle, or the mean of the middle two.
-    pub median: f64,
-    /// The smallest.
-    pub min: f64,
-    /// The largest.
-    pub max: f64,
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
 }
 
 impl Spread {
-    /// The spread of some numbers; `None` of nothing.
-    #[must_use]
-    pub fn of(numbers: impl IntoIterator<Item = f64>) -> Option<Self> {
+    /// `None` of nothing.
+    pub(crate) fn of(numbers: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = numbers.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
@@ -69,64 +66,49 @@ impl Spread {
 
 /// What an arm's usable trials show.
 #[derive(Debug, Clone)]
-pub struct ArmSummary<'a> {
-    /// The arm.
-    pub arm: &'a ArmRecord,
+pub(crate) struct ArmSummary<'a> {
+    pub(crate) arm: &'a ArmRecord,
     /// Whether the others are compared with it.
-    pub baseline: bool,
+    pub(crate) baseline: bool,
     /// Usable trials, one a block.
-    pub trials: Vec<&'a TrialRecord>,
-    /// Trials that counted, were they usable or not.
-    pub attempts: usize,
-    /// URLs of all attempts that ended: completed, failed or abandoned.
-    pub urls: u64,
-    /// URLs of all attempts that failed.
-    pub failed: u64,
-    /// URLs of all attempts that were given up after three lost leases.
-    pub abandoned: u64,
-    /// Attempts in which a URL failed.
-    pub attempts_with_failures: usize,
-    /// How the URLs of all attempts ended, by outcome.
-    pub outcomes: BTreeMap<&'a str, u64>,
-    /// The statuses of the responses in all attempts.
-    pub statuses: BTreeMap<&'a str, u64>,
-    /// Against the baseline, on makespan.
-    pub comparison: Option<&'a Comparison>,
-    /// Makespan in seconds.
-    pub makespan_s: Option<Spread>,
+    pub(crate) trials: Vec<&'a TrialRecord>,
+    /// Trials that counted, were they usable or not: what failed in one that was run again is not
+    /// forgotten.
+    pub(crate) attempts: Vec<&'a TrialRecord>,
+    /// URLs of all attempts that ended, however.
+    pub(crate) urls: u64,
+    /// URLs of all attempts that failed or were given up.
+    pub(crate) lost: u64,
+    pub(crate) makespan_s: Option<Spread>,
     /// Start and makespan in seconds; the makespan alone where no start was recorded.
-    pub time_s: Option<Spread>,
+    pub(crate) time_s: Option<Spread>,
 }
 
 impl ArmSummary<'_> {
     /// The spread of a metric over the usable trials.
-    #[must_use]
-    pub fn spread(&self, metric: fn(&TrialRecord) -> Option<f64>) -> Option<Spread> {
+    pub(crate) fn spread(&self, metric: impl Fn(&TrialRecord) -> Option<f64>) -> Option<Spread> {
         Spread::of(self.trials.iter().filter_map(|trial| metric(trial)))
     }
 
     /// The median of a metric over the usable trials.
-    #[must_use]
-    pub fn median(&self, metric: fn(&TrialRecord) -> Option<f64>) -> Option<f64> {
+    pub(crate) fn median(&self, metric: impl Fn(&TrialRecord) -> Option<f64>) -> Option<f64> {
         self.spread(metric).map(|spread| spread.median)
     }
 
     /// The median of a metric over the usable trials, at its scale.
-    #[must_use]
-    pub fn value(&self, metric: &Metric) -> Option<f64> {
-        median(self.trials.iter().filter_map(|trial| {
+    pub(crate) fn value(&self, metric: &Metric) -> Option<f64> {
+        self.median(|trial| {
             let value = (metric.of)(trial)?;
             match metric.per {
                 Per::Trial => Some(value),
-                Per::ThousandUrls => Some(value / trial.urls()? * 1e3),
+                Per::ThousandUrls => Some(trial.per_url(value)? * 1e3),
             }
-        }))
+        })
     }
 
     /// The latencies of all URLs of the usable trials together: the one distribution that tables and
     /// charts show. `None` without any.
-    #[must_use]
-    pub fn latency(&self) -> Option<Latency> {
+    pub(crate) fn latency(&self) -> Option<Latency> {
         let mut pooled = Latency::new();
         for trial in &self.trials {
             if let Some(text) = &trial.latency_histogram {
@@ -137,33 +119,22 @@ impl ArmSummary<'_> {
     }
 
     /// The median of the metric of that name, in words.
-    #[must_use]
-    pub fn say(&self, name: &str) -> String {
+    pub(crate) fn say(&self, name: &str) -> String {
         let metric = Metric::named(name);
         metric.map_or_else(String::new, |metric| metric.say(self.value(metric)))
     }
 
     /// Whether the arm fetches: with the `null` client only the machinery runs.
-    #[must_use]
-    pub fn fetches(&self) -> bool {
+    pub(crate) fn fetches(&self) -> bool {
         self.arm.fetches()
     }
 
     /// Whether the arm may be called the best: it fetches, is no control, and has usable trials, in
     /// none of which every URL failed.
-    #[must_use]
-    pub fn competes(&self) -> bool {
+    pub(crate) fn competes(&self) -> bool {
         let fetched = self.trials.iter().all(|trial| trial.completed > 0);
         self.fetches() && !self.arm.control && self.makespan_s.is_some() && fetched
     }
-}
-
-fn added_up<'a>(parts: impl Iterator<Item = &'a BTreeMap<String, u64>>) -> BTreeMap<&'a str, u64> {
-    let mut sum = BTreeMap::new();
-    for (name, count) in parts.flatten() {
-        *sum.entry(name.as_str()).or_default() += count;
-    }
-    sum
 }
 
 /// The best figure of a metric, as it reads: arms that read alike share it. `None` where fewer than
@@ -184,8 +155,7 @@ pub(crate) fn best<'a>(
 
 /// Every arm, by rising median time; the control stands behind the
 /// baseline, arms that fetch nothing and arms without a usable trial last.
-#[must_use]
-pub fn summaries(study: &Study) -> Vec<ArmSummary<'_>> {
+pub(crate) fn summaries(study: &Study) -> Vec<ArmSummary<'_>> {
     let mut all: Vec<ArmSummary<'_>> = study
         .arms
         .iter()
@@ -193,24 +163,16 @@ pub fn summaries(study: &Study) -> Vec<ArmSummary<'_>> {
             let trials: Vec<&TrialRecord> =
                 usable_by_block(study, &arm.name).into_values().collect();
             let counts = |trial: &&TrialRecord| trial.arm == arm.name && !trial.discarded;
-            // A trial that is run again was an attempt: what failed in it is not forgotten.
             let attempts: Vec<&TrialRecord> = study.trials.iter().filter(counts).collect();
-            let total = |of: fn(&TrialRecord) -> u64| attempts.iter().map(|trial| of(trial)).sum();
-            let lost = |trial: &&&TrialRecord| trial.failed > 0;
+            let total = |of: fn(&TrialRecord) -> u64| {
+                attempts.iter().map(|trial| of(trial)).fold(0, u64::saturating_add)
+            };
             ArmSummary {
                 arm,
                 baseline: arm.name == study.manifest.baseline,
-                attempts: attempts.len(),
-                urls: total(|trial| trial.completed + trial.failed + trial.abandoned),
-                failed: total(|trial| trial.failed),
-                abandoned: total(|trial| trial.abandoned),
-                attempts_with_failures: attempts.iter().filter(lost).count(),
-                outcomes: added_up(attempts.iter().map(|trial| &trial.outcomes)),
-                statuses: added_up(attempts.iter().map(|trial| &trial.statuses)),
-                comparison: study
-                    .comparisons
-                    .iter()
-                    .find(|c| c.arm == arm.name && c.metric == PRIMARY.name),
+                urls: total(TrialRecord::urls),
+                lost: total(TrialRecord::lost),
+                attempts,
                 makespan_s: Spread::of(trials.iter().filter_map(|trial| trial.makespan_s)),
                 time_s: Spread::of(trials.iter().filter_map(|trial| {
                     Some(trial.start_s.unwrap_or_default() + trial.makespan_s?)
@@ -282,13 +244,11 @@ mod tests {
         crate::conclude(&mut study, &crate::Options::default());
         let all = summaries(&study);
         let arm = all.iter().find(|summary| summary.arm.name == "threads:32").unwrap();
-        assert_eq!((arm.failed, arm.urls), (80, 14_000));
-        assert_eq!((arm.attempts_with_failures, arm.attempts), (4, 14));
-        assert_eq!(arm.outcomes["reset"], 80);
-        assert_eq!(arm.statuses["200"], 13_920);
+        assert_eq!((arm.lost, arm.urls, arm.attempts.len()), (80, 14_000, 14));
         // Its faster attempts did less work: they enter no ratio.
         assert!(arm.trials.len() == 10 && arm.trials.iter().all(|trial| trial.failed == 0));
-        let failures = "URLs failed: threads:32 80 of 14,000 (0.6 %) in 4 of 14 trials (reset 80)";
+        let failures =
+            "URLs failed: threads:32 80 of 14,000 (0.6 %) in 4 of 14 trials (80 × reset)";
         assert!(
             study.caveats.iter().any(|caveat| caveat.starts_with(failures)),
             "{:?}",

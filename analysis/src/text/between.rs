@@ -6,7 +6,10 @@ use crate::{
     format,
     record::{Machine, Manifest, Metric, PRIMARY, Study},
     statistics::{ArmSummary, Spread, by_block, median, summaries},
-    text::words::{aligned, chars, or_unknown, range},
+    text::{
+        markdown::markdown_table,
+        words::{aligned_rows, or_unknown, range},
+    },
     validity::BUILT_IN,
 };
 
@@ -173,26 +176,13 @@ impl Between {
     /// For a terminal.
     #[must_use]
     pub fn table(&self) -> String {
-        let rows: Vec<[String; 7]> =
-            std::iter::once(HEADS.map(str::to_owned)).chain(self.rows()).collect();
-        let widths = HEADS.iter().enumerate().map(|(column, _)| {
-            let cells = rows.iter().map(|row| chars(&row[column]));
-            cells.max().unwrap_or(0)
-        });
-        let widths: Vec<usize> = widths.collect();
-        let rows: Vec<String> =
-            rows.iter().map(|row| aligned(row, &widths).trim_end().to_owned()).collect();
-        self.around(&rows.join("\n"))
+        self.around(&aligned_rows(&self.rows()).join("\n"))
     }
 
     /// As Markdown.
     #[must_use]
     pub fn markdown(&self) -> String {
-        let row = |cells: [String; 7]| format!("| {} |", cells.join(" | "));
-        let rule = ["---", "---:", "---:", "---:", "---:", "---:", "---:"];
-        let heads = [HEADS, rule].map(|cells| row(cells.map(str::to_owned)));
-        let rows: Vec<String> = heads.into_iter().chain(self.rows().map(row)).collect();
-        self.around(&rows.join("\n"))
+        self.around(&markdown_table(&self.rows()))
     }
 
     /// For programs.
@@ -250,8 +240,9 @@ impl Between {
         paragraphs.join("\n\n") + "\n"
     }
 
-    fn rows(&self) -> impl Iterator<Item = [String; 7]> {
-        self.arms.iter().map(|arm| {
+    /// A row an arm, heads first.
+    fn rows(&self) -> Vec<Vec<String>> {
+        let arms = self.arms.iter().map(|arm| {
             let [a, b] = arm.ranges.map(|spread| match spread {
                 None => format::UNKNOWN.to_owned(),
                 Some(spread) => {
@@ -262,7 +253,7 @@ impl Between {
                     )
                 }
             });
-            [
+            vec![
                 labelled(&arm.arm, &arm.regime),
                 a,
                 b,
@@ -271,7 +262,8 @@ impl Between {
                 or_unknown(arm.a_memory_bytes, format::bytes),
                 or_unknown(arm.b_memory_bytes, format::bytes),
             ]
-        })
+        });
+        std::iter::once(HEADS.map(str::to_owned).into()).chain(arms).collect()
     }
 }
 

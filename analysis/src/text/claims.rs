@@ -11,23 +11,23 @@ use crate::{
 const SOME_SWITCHES: f64 = 10.0;
 
 /// What the arms of the claims are in Python, where the claims come from.
-pub const COUNTERPARTS: &str = "What the blog post claimed of Python's asyncio (here async), \
+pub(crate) const COUNTERPARTS: &str = "What the blog post claimed of Python's asyncio (here async), \
      ThreadPoolExecutor (threads) and multiprocessing (Nxsequential)";
 
 /// A claim, and what this study says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
+pub(crate) struct Claim {
     /// What was claimed, as a clause without an end.
-    pub claim: &'static str,
+    pub(crate) claim: &'static str,
     /// What the figures say of it, in a word or two.
-    pub verdict: ClaimVerdict,
+    pub(crate) verdict: ClaimVerdict,
     /// The figures, in a sentence; or how to ask.
-    pub finding: String,
+    pub(crate) finding: String,
 }
 
 /// What a study says of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClaimVerdict {
+pub(crate) enum ClaimVerdict {
     /// The figures show it.
     BorneOut,
     /// The figures show something else.
@@ -40,8 +40,7 @@ pub enum ClaimVerdict {
 
 impl ClaimVerdict {
     /// The verdict in words.
-    #[must_use]
-    pub fn words(self) -> &'static str {
+    pub(crate) fn words(self) -> &'static str {
         match self {
             Self::BorneOut => "borne out",
             Self::NotBorneOut => "not borne out",
@@ -53,15 +52,13 @@ impl ClaimVerdict {
 
 impl Claim {
     /// The claim, the verdict and the figures in one line.
-    #[must_use]
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         format!("{}: {}. {}", self.claim, self.verdict.words(), self.finding)
     }
 }
 
 /// The four claims; empty where the study has the arms for none of them.
-#[must_use]
-pub fn claims(study: &Study) -> Vec<Claim> {
+pub(crate) fn claims(study: &Study) -> Vec<Claim> {
     let arms = ClaimArms::of(study);
     let claims = vec![arms.switches(), arms.faster(), arms.memory(), arms.lock()];
     let asked = claims.iter().any(|claim| claim.verdict != ClaimVerdict::NotAsked);

@@ -7,7 +7,7 @@ use crate::{
     statistics::{ArmSummary, best, summaries},
     text::{
         answers::{figure, finding, model_in_words},
-        failures::failed,
+        words::in_brackets,
     },
 };
 
@@ -27,6 +27,8 @@ pub(crate) enum Depth {
 pub(crate) struct Cell {
     /// What is read first.
     pub(crate) main: String,
+    /// That figure over the baseline's; may be empty.
+    pub(crate) ratio: String,
     /// What it is against the baseline, or a second figure; may be empty.
     pub(crate) second: String,
     /// Whether the figure is the best of its column.
@@ -52,7 +54,6 @@ pub(crate) fn columns(study: &Study, depth: Depth) -> Vec<TextColumn> {
     let mut rows = summaries(study);
     rows.retain(|row| !row.arm.control);
     let pooled: Vec<Option<Latency>> = rows.iter().map(ArmSummary::latency).collect();
-    let failed: Vec<u64> = rows.iter().map(|row| failed(study, row.arm)).collect();
     let against = format!("vs {}", study.manifest.baseline);
     let outcome = |outcome: Outcome, head: &str, second: &str, dispensable| {
         let metric = Metric::named(outcome.metric());
@@ -67,7 +68,7 @@ pub(crate) fn columns(study: &Study, depth: Depth) -> Vec<TextColumn> {
     let pair = |heads, dispensable, cell: &dyn Fn(usize, &ArmSummary<'_>) -> [String; 2]| {
         let cells = rows.iter().enumerate().map(|(at, row)| {
             let [main, second] = cell(at, row);
-            Cell { main, second, best: false }
+            Cell { main, second, ..Cell::default() }
         });
         column(heads, dispensable, cells.collect())
     };
@@ -75,7 +76,7 @@ pub(crate) fn columns(study: &Study, depth: Depth) -> Vec<TextColumn> {
         let value = pooled[at].as_ref().and_then(of);
         value.map_or_else(|| format::UNKNOWN.to_owned(), format::duration)
     };
-    let lost = u8::from(failed.iter().all(|failed| *failed == 0)) * 8;
+    let lost = u8::from(rows.iter().all(|row| row.lost == 0)) * 8;
     vec![
         pair(["arm", ""], 0, &|_, row| {
             let what = if row.baseline { "baseline".to_owned() } else { model_in_words(row.arm) };
@@ -90,8 +91,8 @@ pub(crate) fn columns(study: &Study, depth: Depth) -> Vec<TextColumn> {
         pair(["p50", "p99"], 6, &|at, _| {
             [percentile(at, Latency::p50), percentile(at, Latency::p99)]
         }),
-        pair(["failed", "trials"], lost, &|at, row| {
-            [format::count(failed[at]), format!("{}/{}", row.trials.len(), row.attempts)]
+        pair(["failed", "trials"], lost, &|_, row| {
+            [format::count(row.lost), format!("{}/{}", row.trials.len(), row.attempts.len())]
         }),
         pair(["URLs/s", ""], 9, &|_, row| [row.say("requests_per_s"), String::new()]),
     ]
@@ -112,27 +113,22 @@ fn judged(
 ) -> Cell {
     let found = finding(study, &row.arm.name, outcome).filter(|_| !row.baseline);
     let Some(found) = found else {
-        return Cell { main, second: String::new(), best };
+        return Cell { main, best, ..Cell::default() };
     };
-    let (ratio, ends) = found.figures();
-    match depth {
-        Depth::Short => Cell { main, second: found.short(), best },
-        Depth::Words => Cell {
-            main: format!("{main} {}", format::ratio(found.ratio)),
-            second: found.words(),
-            best,
-        },
-        Depth::Interval if ends.is_empty() => {
-            Cell { main, second: format!("{ratio}, {}", found.words()), best }
-        }
+    let (ratio, second) = match depth {
+        Depth::Short => (String::new(), found.short()),
+        Depth::Words => (format::ratio(found.ratio), found.words()),
         Depth::Interval => {
-            Cell { main, second: format!("{ratio} ({ends}), {}", found.words()), best }
+            let (ratio, ends) = found.figures();
+            let ends = in_brackets((!ends.is_empty()).then_some(ends));
+            (String::new(), format!("{ratio}{ends}, {}", found.words()))
         }
-    }
+    };
+    Cell { main, ratio, second, best }
 }
 
 /// What the columns mean, in one paragraph.
 pub(crate) const LEGEND: &str = "time: start (from the first fork until all fetchers are ready) and makespan (until the last \
      URL is done). CPU: after the start. Figures are medians of the trials; ★ is the best of its column. Ratios are \
      geometric means of those in each block. less, more: proven; a ? where that is all; relevant: surely by more than \
-     the margin; negligible: surely by less. p50, p99: half and 99 in 100 of all URLs took no longer. trials: used/run.";
+     the margin; negligible: surely by less. p50, p99: half and 99 in 100 of all URLs took no longer. trials: used/all.";

@@ -4,78 +4,53 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     format,
-    record::{ArmRecord, Study, TrialRecord},
-    text::{counted, words::listed},
+    record::{Study, TrialRecord},
+    statistics::{ArmSummary, summaries},
+    text::{
+        counted,
+        words::{LISTED_MAX, listed},
+    },
 };
 
-/// Most arms that the sentence lists one by one.
-const LISTED_MAX: usize = 3;
-
 /// Arms that fetch, the control not among them.
-fn subjects(study: &Study) -> impl Iterator<Item = &ArmRecord> {
-    study.arms.iter().filter(|arm| arm.fetches() && !arm.control)
+fn subjects(study: &Study) -> Vec<ArmSummary<'_>> {
+    let mut arms = summaries(study);
+    arms.retain(|arm| arm.fetches() && !arm.arm.control);
+    arms
 }
 
-/// An arm's trials but the discarded one: a trial that may not be compared has failed all the same.
-fn attempts<'a>(study: &'a Study, arm: &'a ArmRecord) -> impl Iterator<Item = &'a TrialRecord> {
-    study.trials.iter().filter(|trial| trial.arm == arm.name && !trial.discarded)
-}
-
-fn lost(trial: &TrialRecord) -> u64 {
-    trial.failed.saturating_add(trial.abandoned)
-}
-
-/// URLs that an arm failed or gave up.
-pub(crate) fn failed(study: &Study, arm: &ArmRecord) -> u64 {
-    attempts(study, arm).map(lost).fold(0, u64::saturating_add)
+/// Whether URLs were fetched and every one failed.
+pub(crate) fn every_url_failed(study: &Study) -> bool {
+    let arms = subjects(study);
+    arms.iter().all(|arm| arm.lost == arm.urls) && arms.iter().any(|arm| arm.urls > 0)
 }
 
 /// Which arms failed URLs; one sentence where every trial failed the same number.
 pub(crate) fn failures(study: &Study) -> Option<String> {
-    let of_trials = subjects(study).flat_map(|arm| attempts(study, arm));
-    let of_trials: BTreeSet<(u64, u64)> =
-        of_trials.map(|trial| (lost(trial), trial.completed.saturating_add(lost(trial)))).collect();
-    if let [(failed, urls)] = Vec::from_iter(&of_trials)[..] {
-        let urls_text = counted(*urls, "URL");
-        return match *failed {
-            0 => None,
-            _ if failed == urls => Some(format!("Every URL failed in every trial ({urls_text}).")),
-            _ => Some(format!("In every trial {} of {urls_text} failed.", format::count(*failed))),
-        };
+    let subjects = subjects(study);
+    if every_url_failed(study) {
+        let kinds = kinds_of_failure(&subjects);
+        let how = if kinds.is_empty() { kinds } else { format!(": {kinds}") };
+        return Some(format!("every URL failed{how}."));
     }
-    let mut arms: Vec<(f64, String)> = Vec::new();
-    let mut none = 0;
-    for arm in subjects(study) {
-        let trials: Vec<_> = attempts(study, arm).collect();
-        let failed = failed(study, arm);
-        let completed = trials.iter().map(|t| t.completed).fold(0, u64::saturating_add);
-        if failed == 0 {
-            none += usize::from(!trials.is_empty());
-            continue;
-        }
-        let urls = counted(failed.saturating_add(completed), "URL");
-        let hit = trials.iter().filter(|trial| lost(trial) > 0).count();
-        let told = match completed {
-            0 => format!("{} failed every URL and is not compared", arm.name),
-            _ => format!(
-                "{} failed {} of {urls}, in {hit} of {}",
-                arm.name,
-                format::count(failed),
-                counted(trials.len() as u64, "trial")
-            ),
-        };
-        arms.push((failed as f64 / (completed as f64 + failed as f64), told));
+    let trials = subjects.iter().flat_map(|arm| &arm.attempts);
+    let alike: BTreeSet<(u64, u64)> = trials.map(|trial| (trial.lost(), trial.urls())).collect();
+    if let [(lost, urls)] = Vec::from_iter(alike)[..] {
+        let lost = (lost > 0).then(|| format::count(lost))?;
+        return Some(format!("in every trial {lost} of {} failed.", counted(urls, "URL")));
     }
-    arms.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let more = arms.len().saturating_sub(LISTED_MAX);
-    let mut told: Vec<String> = arms.into_iter().take(LISTED_MAX).map(|(_, told)| told).collect();
+    let (mut lossy, others): (Vec<_>, Vec<_>) =
+        subjects.iter().filter(|arm| arm.urls > 0).partition(|arm| arm.lost > 0);
+    let share = |arm: &ArmSummary<'_>| arm.lost as f64 / arm.urls as f64;
+    lossy.sort_by(|a, b| share(b).total_cmp(&share(a)));
+    let mut told: Vec<String> = lossy.iter().take(LISTED_MAX).map(|arm| of_arm(arm)).collect();
     if told.is_empty() {
         return None;
     }
-    if more > 0 {
+    if let more @ 1.. = lossy.len() - told.len() {
         told.push(format!("{} failed a smaller share", counted(more as u64, "other arm")));
     }
-    match none {
+    match others.len() {
         0 => {}
         1 => told.push("one arm failed none".to_owned()),
         none => told.push(format!("{none} arms failed none")),
@@ -83,53 +58,84 @@ pub(crate) fn failures(study: &Study) -> Option<String> {
     Some(format!("{}.", told.join("; ")))
 }
 
-/// What came back for an arm, in all its attempts: how many URLs by status or kind of failure.
-pub(crate) fn seen(study: &Study, arm: &ArmRecord) -> BTreeMap<String, u64> {
+fn of_arm(arm: &ArmSummary<'_>) -> String {
+    let name = &arm.arm.name;
+    if arm.lost == arm.urls {
+        return format!("{name} failed every URL and is not compared");
+    }
+    let (lost, urls) = (format::count(arm.lost), counted(arm.urls, "URL"));
+    format!("{name} failed {lost} of {urls}, in {}", trials_that_lost(arm))
+}
+
+/// In how many of an arm's trials a URL failed: `3 of 10 trials`.
+pub(crate) fn trials_that_lost(arm: &ArmSummary<'_>) -> String {
+    let hit = arm.attempts.iter().filter(|trial| trial.lost() > 0).count();
+    format!("{hit} of {}", counted(arm.attempts.len() as u64, "trial"))
+}
+
+/// How URLs failed in all trials of some arms, the most frequent kinds first.
+pub(crate) fn kinds_of_failure<'a>(arms: impl IntoIterator<Item = &'a ArmSummary<'a>>) -> String {
+    let trials = arms.into_iter().flat_map(|arm| &arm.attempts);
+    let mut kinds = Vec::from_iter(added_up(trials.flat_map(|trial| kinds_in(trial))));
+    kinds.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    let mut told: Vec<String> = kinds.iter().take(LISTED_MAX).map(times).collect();
+    if let more @ 1.. = kinds.len() - told.len() {
+        told.push(counted(more as u64, "other kind"));
+    }
+    listed(&told)
+}
+
+fn kinds_in(trial: &TrialRecord) -> impl Iterator<Item = (String, u64)> {
+    let failures = trial.outcomes.iter().filter(|(outcome, n)| *outcome != "ok" && **n > 0);
+    failures.map(|(outcome, n)| (outcome.replace('_', " "), *n))
+}
+
+/// `60 × reset`.
+fn times((what, n): &(String, u64)) -> String {
+    format!("{} × {what}", format::count(*n))
+}
+
+fn added_up(counts: impl Iterator<Item = (String, u64)>) -> BTreeMap<String, u64> {
     let mut sum = BTreeMap::new();
-    for (what, n) in attempts(study, arm).flat_map(seen_in) {
+    for (what, n) in counts {
         let known = sum.entry(what).or_insert(0_u64);
         *known = known.saturating_add(n);
     }
     sum
 }
 
+/// What came back for an arm, in all its attempts: how many URLs by status or kind of failure.
+pub(crate) fn seen(arm: &ArmSummary<'_>) -> BTreeMap<String, u64> {
+    added_up(arm.attempts.iter().flat_map(|trial| seen_in(trial)))
+}
+
 /// The same for one trial.
 fn seen_in(trial: &TrialRecord) -> BTreeMap<String, u64> {
-    let failures = trial.outcomes.iter().filter(|(outcome, _)| *outcome != "ok");
-    let failures = failures.map(|(outcome, n)| (outcome.replace('_', " "), *n));
-    let statuses = trial.statuses.iter().map(|(status, n)| (status.clone(), *n));
-    statuses.chain(failures).filter(|(_, n)| *n > 0).collect()
+    let statuses = trial.statuses.iter().filter(|(_, n)| **n > 0);
+    let statuses = statuses.map(|(status, n)| (status.clone(), *n));
+    statuses.chain(kinds_in(trial)).collect()
 }
 
 /// The statuses and failures that came back, where there was anything but 200: of every arm where
 /// all got the same, else by arm.
 pub(crate) fn answers_seen(study: &Study) -> Option<String> {
-    let mut by_arm: Vec<(&str, BTreeMap<String, u64>)> = Vec::new();
-    let mut alike: Option<BTreeMap<String, u64>> = None;
-    let mut all_alike = true;
-    for arm in subjects(study) {
-        for trial in attempts(study, arm) {
-            let seen = seen_in(trial);
-            all_alike &= alike.get_or_insert_with(|| seen.clone()) == &seen;
-        }
-        let sum = seen(study, arm);
-        if !sum.is_empty() {
-            by_arm.push((&arm.name, sum));
-        }
-    }
-    let told = |seen: &BTreeMap<String, u64>| {
-        let each = seen.iter().map(|(what, n)| format!("{} × {what}", format::count(*n)));
-        listed(&each.collect::<Vec<_>>())
+    let told = |seen: BTreeMap<String, u64>| {
+        listed(&seen.into_iter().map(|each| times(&each)).collect::<Vec<_>>())
     };
-    let alike = alike?;
-    let plain = |seen: &BTreeMap<String, u64>| seen.keys().all(|what| what == "200");
-    if by_arm.iter().all(|(_, seen)| plain(seen)) {
+    let arms = subjects(study);
+    let trials = arms.iter().flat_map(|arm| &arm.attempts);
+    let of_trials: BTreeSet<BTreeMap<String, u64>> = trials.map(|trial| seen_in(trial)).collect();
+    if of_trials.iter().all(|seen| seen.keys().all(|what| what == "200")) {
         return None;
     }
-    if all_alike {
-        return Some(format!("Answers in every trial: {}.", told(&alike)));
+    if of_trials.len() == 1 {
+        return of_trials
+            .into_iter()
+            .next()
+            .map(|alike| format!("Answers in every trial: {}.", told(alike)));
     }
-    let each = by_arm.iter().map(|(arm, seen)| format!("{arm} {}", told(seen)));
+    let each = arms.iter().map(|arm| (arm, seen(arm))).filter(|(_, seen)| !seen.is_empty());
+    let each = each.map(|(arm, seen)| format!("{} {}", arm.arm.name, told(seen)));
     Some(format!("Answers: {}.", each.collect::<Vec<_>>().join("; ")))
 }
 
@@ -167,13 +173,13 @@ mod tests {
             }
         });
         insta::assert_snapshot!(failures(&study).unwrap(), @"threads:32 failed 60 of 1,200 URLs, in 3 of 6 trials; 2 arms failed none.");
-        insta::assert_snapshot!(answers_seen(&study).unwrap(), @"Answers: async:32 1,200 × 200; threads:32 1,140 × 200 and 60 × reset; 2xasync:16 1,200 × 200.");
+        insta::assert_snapshot!(answers_seen(&study).unwrap(), @"Answers: threads:32 1,140 × 200 and 60 × reset; async:32 1,200 × 200; 2xasync:16 1,200 × 200.");
     }
 
     #[test]
     fn what_every_trial_has_is_said_once() {
         let mut study = study(|trial| fail(trial, 25));
-        insta::assert_snapshot!(failures(&study).unwrap(), @"In every trial 25 of 200 URLs failed.");
+        insta::assert_snapshot!(failures(&study).unwrap(), @"in every trial 25 of 200 URLs failed.");
         insta::assert_snapshot!(answers_seen(&study).unwrap(), @"Answers in every trial: 175 × 200 and 25 × reset.");
         // A status is an answer, not a failure.
         for trial in &mut study.trials {
@@ -183,6 +189,18 @@ mod tests {
         }
         assert_eq!(failures(&study), None);
         insta::assert_snapshot!(answers_seen(&study).unwrap(), @"Answers in every trial: 175 × 200 and 25 × 404.");
+    }
+
+    #[test]
+    fn where_every_url_failed_the_most_frequent_kinds_are_told() {
+        let mut study = study(|trial| {
+            fail(trial, 200);
+            let kinds = [("reset", 150), ("connect_timeout", 30), ("truncated", 15), ("dns", 5)];
+            trial.outcomes = kinds.map(|(kind, n)| (kind.to_owned(), n)).into();
+        });
+        crate::conclude(&mut study, &crate::Options::default());
+        let told = crate::text::verdict(&study);
+        insta::assert_snapshot!(told.join("\n"), @"Every URL failed: 2,700 × reset, 540 × connect timeout, 270 × truncated and 1 other kind.");
     }
 
     #[test]

@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn a_map_fits_a_terminal() {
         insta::assert_snapshot!(table(&fixture::map(), 80, false, false), @r#"
-        8 URLs (built-in) · 8 blocks · embedded origin · 2 CPUs · 2026-11-22 · seed 21
+        8 URLs (built-in) · 8 blocks · embedded origin · 2 CPUs · 2026-11-22 · seed 21
 
         4 arms in 20 cells
 

@@ -46,36 +46,38 @@ pub fn markdown(study: &Study) -> String {
     format!("{}\n", paragraphs.join("\n\n").trim_end())
 }
 
-/// A table whose first row is its head.
-fn plain_grid(rows: &[Vec<String>]) -> String {
-    let line = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
-    let mut lines: Vec<String> =
-        rows.iter().map(|row| line(row.iter().map(|cell| escaped(cell)).collect())).collect();
+/// A table whose first row is its head: names to the left, figures to the right.
+pub(crate) fn markdown_table(rows: &[Vec<String>]) -> String {
+    let mut rows = rows.to_vec();
     let columns = rows.first().map_or(0, Vec::len);
     let rule = (0..columns).map(|at| if at == 0 { "---" } else { "---:" }.to_owned());
-    lines.insert(1.min(lines.len()), line(rule.collect()));
-    lines.join("\n")
+    rows.insert(1.min(rows.len()), rule.collect());
+    let lines = rows.iter().map(|cells| format!("| {} |", cells.join(" | ")));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn plain_grid(rows: &[Vec<String>]) -> String {
+    let row = |row: &Vec<String>| row.iter().map(|cell| escaped(cell)).collect();
+    markdown_table(&rows.iter().map(row).collect::<Vec<_>>())
 }
 
 fn grid(study: &Study) -> String {
     let columns = columns(study, Depth::Interval);
-    let row = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
     let joined = |parts: [&str; 2], between: &str| {
         let parts = parts.iter().filter(|part| !part.is_empty()).map(|part| escaped(part));
         parts.collect::<Vec<_>>().join(between)
     };
-    let rule = |at| if at == 0 { "---" } else { "---:" }.to_owned();
     let heads = columns.iter().map(|c| joined([&c.header[0], &c.header[1]], "<br>"));
-    let mut lines = vec![row(heads.collect()), row((0..columns.len()).map(rule).collect())];
+    let mut rows: Vec<Vec<String>> = vec![heads.collect()];
     for at in 0..columns.first().map_or(0, |column| column.cells.len()) {
         let cells = columns.iter().map(|column| {
             let cell = &column.cells[at];
             let text = joined([&cell.main, &cell.second], "<br>");
             if cell.best { format!("★ {text}") } else { text }
         });
-        lines.push(row(cells.collect()));
+        rows.push(cells.collect());
     }
-    lines.join("\n")
+    markdown_table(&rows)
 }
 
 /// Takes their meaning from the signs that Markdown knows.
@@ -100,7 +102,7 @@ mod tests {
         insta::assert_snapshot!(markdown(&fixture::study()), @r#"
         1,000 URLs (built-in) · 10 blocks · embedded origin · 2 CPUs · 2026-11-22 · seed 7
 
-        **2xasync:16 is the fastest, with 255 ms: it takes 8.0 % less time than async:32 (275 ms); async:32@reqwest takes as long as async:32, 275 ms (within 5 %); threads:32 takes 7.3 % longer, threads:32@ureq takes 16 % longer and 32xsequential takes 39 % longer; sequential takes 30× as long (3 blocks, not tested). Against async:32 (one event loop), 32xsequential (32 processes) needs 13× the memory, 1.8× the CPU per URL and 5.8× the switches; threads:32@ureq (32 threads with ureq) needs 3.8× the memory, 2.6× the CPU per URL and 5.8× the switches; threads:32 (32 threads) needs 1.2× the memory, 1.5× the CPU per URL and 5.4× the switches. Waiting for the server alone takes 258 ms (8.27 s of delays, 32 URLs in flight); start and fetching add 16.8 ms (async:32) to 72.2 ms (32xsequential).**
+        **2xasync:16 is the fastest, with 255 ms: it takes 8.0 % less time than async:32 (275 ms); async:32@reqwest takes as long as async:32 (within 5 %); 4 others take 1.07–30.2× as long as async:32 (sequential not tested). Against async:32 (one event loop), 32xsequential (32 processes) needs 13× the memory and 5.8× the switches; threads:32@ureq (32 threads with ureq) needs 2.6× the CPU per URL; threads:32 (32 threads) needs 1.2× the memory, 1.5× the CPU per URL and 5.4× the switches. Waiting for the server alone takes 258 ms (8.27 s of delays, 32 URLs in flight); start and fetching add 16.8 ms (async:32) to 72.2 ms (32xsequential).**
 
         | arm | time<br>vs async:32 | CPU<br>per 1,000 URLs | memory<br>peak | switches<br>per 1,000 URLs | start<br>makespan | CPU to start | p50<br>p99 | failed<br>trials | URLs/s |
         | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
@@ -112,9 +114,9 @@ mod tests {
         | 32xsequential<br>32 processes | 384 ms<br>1.39× (1.37–1.41), more, relevant | 77.5 ms<br>1.83× (1.80–1.85), more, relevant | 53.9 MiB<br>12.9× (12.8–13.0), more, relevant | 3,926<br>5.84× (5.76–5.93), more, relevant | 51.0 ms<br>333 ms | 64.0 ms | 8.89 ms<br>27.1 ms | 0<br>10/11 | 3,001 |
         | sequential<br>one URL at a time | 8.33 s<br>30.2× (29.1–31.2), not tested | 64.0 ms<br>1.51× (1.48–1.54), not tested | ★ 4.03 MiB<br>0.97× (0.95–0.98), not tested | 3,268<br>4.85× (4.69–5.02), not tested | 4.50 ms<br>8.33 s | 2.00 ms | 7.34 ms<br>22.4 ms | 0<br>3/3 | 120 |
 
-        time: start (from the first fork until all fetchers are ready) and makespan (until the last URL is done). CPU: after the start. Figures are medians of the trials; ★ is the best of its column. Ratios are geometric means of those in each block. less, more: proven; a ? where that is all; relevant: surely by more than the margin; negligible: surely by less. p50, p99: half and 99 in 100 of all URLs took no longer. trials: used/run.
+        time: start (from the first fork until all fetchers are ready) and makespan (until the last URL is done). CPU: after the start. Figures are medians of the trials; ★ is the best of its column. Ratios are geometric means of those in each block. less, more: proven; a ? where that is all; relevant: surely by more than the margin; negligible: surely by less. p50, p99: half and 99 in 100 of all URLs took no longer. trials: used/all.
 
-        How sure: the baseline's second run against its first: time 0.99× (0.98–1.00), CPU per URL 1.00× (0.99–1.00), memory 1.00× (1.00–1.01) and switches 0.99× (0.98–1.00); with 5 arms tested, a difference of 1.4 % in the time of one of them is found in 4 such studies of 5.
+        How sure: the baseline against itself: time 0.99× (0.98–1.00), CPU per URL 1.00× (0.99–1.00), memory 1.00× (1.00–1.01) and switches 0.99× (0.98–1.00); with 5 arms tested, a difference of 1.4 % in the time of one of them is found in 4 such studies of 5.
 
         What the blog post claimed of Python's asyncio (here async), ThreadPoolExecutor (threads) and multiprocessing (Nxsequential):
 
@@ -125,7 +127,7 @@ mod tests {
 
         Coordination under async:32: 3.49 ms of the makespan (1.3 %); 5.10 ms before it to start fetchers; 11.2 ms on average from a URL's end to the ledger; CPU per URL 2.90 µs in the coordinator and 5.00 µs in the workers; 69 B per URL through pipes and 72 B through gRPC. CPU of coordinator and workers per URL, by arm: async:32 7.90 µs, async:32@reqwest 7.90 µs, threads:32 7.90 µs, threads:32@ureq 7.90 µs, sequential 7.90 µs, 2xasync:16 8.90 µs and 32xsequential 38.9 µs.
 
-        Scaling of Nxsequential over processes, URLs/s and efficiency: 1: 120/s (100 %), 32: 3,001/s (78 %). No curve was fitted, so no peak was looked for: that needs 3 arms in 3 blocks. One more process costs 1.34 MiB (1.34–1.34 MiB) of memory.
+        Scaling of Nxsequential over processes, URLs/s and efficiency: 1: 120/s (100 %), 32: 3,001/s (78 %). No curve was fitted, so no peak was looked for: that needs 3 arms in 3 blocks. One more process costs 1.61 MiB (1.61–1.61 MiB) of memory.
 
         Keep in mind:
 

@@ -22,27 +22,29 @@ use crate::record::Study;
 
 pub(crate) use answers::{Finding, figure, finding, named};
 pub use between::{Between, NotComparable, compare};
-pub use claims::{COUNTERPARTS, Claim, ClaimVerdict, claims};
+pub(crate) use claims::{COUNTERPARTS, Claim, claims};
 pub(crate) use columns::{Cell, Depth, LEGEND, columns};
 pub(crate) use context::context;
 use failures::answers_seen;
-pub(crate) use failures::seen;
+pub(crate) use failures::{kinds_of_failure, seen, trials_that_lost};
 pub use machine::{csv, json};
 pub use markdown::markdown;
 pub use notes::false_positives;
-pub(crate) use notes::{caveats, grpc_bytes, pipe_bytes};
+pub(crate) use notes::{caveats, grpc_bytes, memory_name, pipe_bytes};
 use notes::{coordination, memory, scaling, sureness};
 pub(crate) use open_loop::open_loop;
-use regimes::{Aside, aside};
+pub(crate) use regimes::{Aside, aside};
 pub use terminal::table;
-pub(crate) use verdict::verdict;
+pub(crate) use verdict::{left_out, noise, verdict};
 pub(crate) use words::{
-    aligned_rows, counted, counted_were, ends, ends_in_brackets, listed, or_unknown,
+    aligned_rows, counted, counted_were, ends, ends_in_brackets, few, in_brackets, listed,
+    or_unknown, unbroken,
 };
 
 /// What is told besides answer and table.
 fn lines_below(study: &Study) -> Vec<String> {
-    let lines = coordination(study).into_iter().chain(open_loop::lines(study));
+    let lines = left_out(study).into_iter().chain(coordination(study));
+    let lines = lines.chain(open_loop::lines(study));
     lines.chain(scaling(study)).chain(memory(study)).collect()
 }
 

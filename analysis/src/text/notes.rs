@@ -23,7 +23,7 @@ pub(crate) fn sureness(study: &Study) -> Option<String> {
         });
         let each: Vec<String> = each.collect();
         if !each.is_empty() {
-            parts.push(format!("the baseline's second run against its first: {}", listed(&each)));
+            parts.push(format!("the baseline against itself: {}", listed(&each)));
         }
     }
     if let Some(effect) = analysis.smallest_effect {
@@ -49,10 +49,6 @@ pub(crate) fn coordination(study: &Study) -> Option<String> {
     let all = summaries(study);
     let baseline = all.iter().find(|summary| summary.baseline)?;
     let makespan = baseline.makespan_s?.median;
-    let urls = baseline.median(|t| Some((t.completed + t.failed + t.abandoned) as f64));
-    let per_url = |metric: fn(&TrialRecord) -> Option<f64>| {
-        Some(baseline.median(metric)? / urls?).filter(|value| value.is_finite())
-    };
     let span = format::duration;
     let mut parts = Vec::new();
     if let Some(overhead) = baseline.median(|trial| trial.coordination.overhead_s) {
@@ -66,8 +62,8 @@ pub(crate) fn coordination(study: &Study) -> Option<String> {
         let lag = span(lag);
         parts.push(format!("{lag} on average from a URL's end to the ledger"));
     }
-    let coordinator = per_url(|trial| trial.coordination.coordinator_cpu_s);
-    let worker = per_url(|trial| trial.coordination.worker_cpu_s);
+    let coordinator = baseline.median(|t| t.per_url(t.coordination.coordinator_cpu_s?));
+    let worker = baseline.median(|t| t.per_url(t.coordination.worker_cpu_s?));
     if coordinator.is_some() || worker.is_some() {
         parts.push(format!(
             "CPU per URL {} in the coordinator and {} in the workers",
@@ -75,8 +71,8 @@ pub(crate) fn coordination(study: &Study) -> Option<String> {
             or_unknown(worker, span)
         ));
     }
-    let pipes = per_url(|trial| Some(pipe_bytes(trial)));
-    let grpc = per_url(|trial| Some(grpc_bytes(trial)));
+    let pipes = baseline.median(|t| t.per_url(pipe_bytes(t)));
+    let grpc = baseline.median(|t| t.per_url(grpc_bytes(t)));
     if let (Some(pipes), Some(grpc)) = (pipes.map(format::bytes), grpc.map(format::bytes)) {
         parts.push(format!("{pipes} per URL through pipes and {grpc} through gRPC"));
     }
@@ -96,9 +92,8 @@ pub(crate) fn coordination(study: &Study) -> Option<String> {
 fn coordination_by_arm(all: &[ArmSummary<'_>]) -> String {
     let spent = |summary: &ArmSummary<'_>| {
         summary.median(|trial| {
-            let spent = trial.coordination.coordinator_cpu_s? + trial.coordination.worker_cpu_s?;
-            let urls = trial.completed + trial.failed + trial.abandoned;
-            (urls > 0).then(|| spent / urls as f64)
+            let coordination = &trial.coordination;
+            trial.per_url(coordination.coordinator_cpu_s? + coordination.worker_cpu_s?)
         })
     };
     let arms = all.iter().filter(|summary| !summary.arm.control && summary.fetches());
@@ -127,8 +122,8 @@ pub(crate) fn grpc_bytes(trial: &TrialRecord) -> f64 {
 
 fn machinery(summary: &ArmSummary<'_>) -> Option<String> {
     let makespan = summary.makespan_s?.median;
-    let urls = summary.median(|trial| Some((trial.completed + trial.failed) as f64))?;
-    let (took, per_url) = (format::duration(makespan), format::duration(makespan / urls.max(1.0)));
+    let per_url = summary.median(|trial| trial.per_url(trial.makespan_s?))?;
+    let (took, per_url) = (format::duration(makespan), format::duration(per_url));
     Some(format!("{} took {took}, {per_url} per URL", summary.arm.name))
 }
 
@@ -185,20 +180,17 @@ pub(crate) fn memory(study: &Study) -> Vec<String> {
 /// How much memory each arm holds for how long.
 fn held_over_time(study: &Study) -> Option<String> {
     let held = |summary: &ArmSummary<'_>| {
-        let held = summary.median(|trial| {
-            let urls = trial.completed + trial.failed;
-            (urls > 0).then_some(())?;
-            Some(trial.pss_byte_s? / urls as f64 * 1e3)
-        })?;
+        let held = summary.median(|trial| Some(trial.per_url(trial.pss_byte_s?)? * 1e3))?;
         Some(format!("{} {}·s", summary.arm.name, format::bytes(held)))
     };
-    let arms: Vec<String> = summaries(study).iter().filter_map(held).collect();
+    let arms = summaries(study);
+    let arms: Vec<String> = arms.iter().filter(|arm| !arm.arm.control).filter_map(held).collect();
     let arms = (!arms.is_empty()).then(|| arms.join(", "))?;
     Some(format!("Memory times how long it is held (PSS), per 1,000 URLs: {arms}."))
 }
 
 /// A metric of memory in words.
-fn memory_name(metric: &str) -> &str {
+pub(crate) fn memory_name(metric: &str) -> &str {
     match metric {
         "memory_peak_bytes" => "Memory",
         "pss_peak_bytes" => "Memory (PSS)",
@@ -262,9 +254,9 @@ mod tests {
 
     #[test]
     fn how_sure() {
-        insta::assert_snapshot!(sureness(&fixture::study()).unwrap(), @"How sure: the baseline's second run against its first: time 0.99× (0.98–1.00), CPU per URL 1.00× (0.99–1.00), memory 1.00× (1.00–1.01) and switches 0.99× (0.98–1.00); with 5 arms tested, a difference of 1.4 % in the time of one of them is found in 4 such studies of 5.");
+        insta::assert_snapshot!(sureness(&fixture::study()).unwrap(), @"How sure: the baseline against itself: time 0.99× (0.98–1.00), CPU per URL 1.00× (0.99–1.00), memory 1.00× (1.00–1.01) and switches 0.99× (0.98–1.00); with 5 arms tested, a difference of 1.4 % in the time of one of them is found in 4 such studies of 5.");
         let six = StudyBuilder::new().blocks(6).build();
-        insta::assert_snapshot!(sureness(&six).unwrap(), @"How sure: the baseline's second run against its first: time 1.00× (0.97–1.02), CPU per URL 1.00× (0.97–1.02), memory 1.00× (0.98–1.03) and switches 1.00× (0.97–1.02); with 5 arms tested, a difference of 3.8 % in the time of one of them is found in 4 such studies of 5.");
+        insta::assert_snapshot!(sureness(&six).unwrap(), @"How sure: the baseline against itself: time 1.00× (0.97–1.02), CPU per URL 1.00× (0.97–1.02), memory 1.00× (0.98–1.03) and switches 1.00× (0.97–1.02); with 5 arms tested, a difference of 3.8 % in the time of one of them is found in 4 such studies of 5.");
         assert_eq!(sureness(&Study::default()), None);
     }
 

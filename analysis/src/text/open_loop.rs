@@ -2,7 +2,7 @@
 
 use crate::{
     format,
-    record::{Study, TrialRecord},
+    record::Study,
     statistics::{ArmSummary, summaries},
     text::words::or_unknown,
 };
@@ -30,17 +30,13 @@ pub(crate) fn open_loop(study: &Study) -> Vec<OpenLoop<'_>> {
 }
 
 fn of_arm<'a>(summary: &ArmSummary<'a>) -> Option<OpenLoop<'a>> {
-    let late = |trial: &TrialRecord| {
-        let urls = trial.completed + trial.failed;
-        Some(trial.late_starts? as f64 / urls.max(1) as f64)
-    };
     Some(OpenLoop {
         arm: &summary.arm.name,
         raw_p50_s: summary.median(|trial| Some(trial.latency_s?.p50)),
         raw_p99_s: summary.median(|trial| trial.latency_s?.p99),
         corrected_p50_s: Some(summary.median(|trial| Some(trial.sojourn_s?.p50))?),
         corrected_p99_s: summary.median(|trial| trial.sojourn_s?.p99),
-        late: summary.median(late),
+        late: summary.median(|trial| trial.per_url(trial.late_starts? as f64)),
     })
 }
 

@@ -26,6 +26,19 @@ pub(crate) fn listed<S: AsRef<str>>(names: &[S]) -> String {
     }
 }
 
+/// Most things that a sentence names one by one.
+pub(crate) const LISTED_MAX: usize = 3;
+
+/// The same, of many only the first: `a and 4 others`.
+pub(crate) fn few(names: &[&str]) -> String {
+    match names {
+        [first, others @ ..] if names.len() > LISTED_MAX => {
+            format!("{first} and {} others", others.len())
+        }
+        names => listed(names),
+    }
+}
+
 /// From the smallest to the largest, the unit told once where both have it: `238–251 ms`.
 pub(crate) fn range(spread: &Spread, figure: fn(f64) -> String) -> String {
     let (low, high) = (figure(spread.min), figure(spread.max));
@@ -76,6 +89,43 @@ pub(crate) fn aligned_rows(rows: &[Vec<String>]) -> Vec<String> {
     rows.iter().map(|row| aligned(row, &widths).trim_end().to_owned()).collect()
 }
 
+/// A sentence with its first letter large, unless it begins with an arm's name, which is written as
+/// it is typed.
+pub(crate) fn capital(sentence: &str) -> String {
+    const PLAIN: [&str; 11] = [
+        "against", "at", "every", "in", "no", "nothing", "same", "there,", "waiting", "where",
+        "whether",
+    ];
+    match sentence.chars().next() {
+        Some(first) if sentence.split(' ').next().is_some_and(|word| PLAIN.contains(&word)) => {
+            format!("{}{}", first.to_uppercase(), &sentence[first.len_utf8()..])
+        }
+        _ => sentence.to_owned(),
+    }
+}
+
+/// A space at which no line is broken.
+pub(crate) const NO_BREAK: &str = "\u{a0}";
+
+/// The text with figures and their units held together.
+pub(crate) fn unbroken(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for word in text.split(' ') {
+        let figure = out.ends_with(|sign: char| sign.is_ascii_digit());
+        if !out.is_empty() {
+            out.push_str(if figure && is_unit(word) { NO_BREAK } else { " " });
+        }
+        out.push_str(word);
+    }
+    out
+}
+
+/// Whether a word is a unit, whatever sign follows it.
+fn is_unit(word: &str) -> bool {
+    let bare = word.trim_end_matches(|sign: char| ",.;:)".contains(sign));
+    ["%", "ns", "µs", "ms", "s", "min", "h", "B", "KiB", "MiB", "GiB", "TiB"].contains(&bare)
+}
+
 /// How many columns of a terminal a text takes.
 pub(crate) fn chars(text: &str) -> usize {
     text.chars().count()
@@ -100,6 +150,12 @@ mod tests {
         assert_eq!(listed(&["a"]), "a");
         assert_eq!(listed(&["a", "b"]), "a and b");
         assert_eq!(listed(&["a", "b", "c"]), "a, b and c");
+    }
+
+    #[test]
+    fn of_many_names_the_first_is_told() {
+        assert_eq!(few(&["a", "b", "c"]), "a, b and c");
+        assert_eq!(few(&["a", "b", "c", "d"]), "a and 3 others");
     }
 
     #[test]

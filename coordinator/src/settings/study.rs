@@ -71,7 +71,7 @@ pub(crate) struct StudyArgs {
     /// there is none?
     #[arg(long, value_name = "N", conflicts_with = "memory_slope")]
     pub(crate) aa: Option<u32>,
-    /// Slow the second run of every pair down by this much per response, to see whether it is found.
+    /// Slow the control down by this much per response, to see whether it is found.
     #[arg(long, value_name = "DURATION", requires = "aa", hide = true)]
     pub(crate) aa_inject: Option<String>,
     /// Take no memory samples in the control's trials, to see what sampling costs.
@@ -203,7 +203,7 @@ pub(crate) enum StudyKind {
     /// Which arm is faster, and what it costs.
     Compare,
     /// How often a difference is called between the baseline and itself; the
-    /// second run of each pair spins `inject` longer per response.
+    /// control spins `inject` longer per response.
     Calibrate {
         studies: u32,
         /// Zero, unless a difference is to be found.

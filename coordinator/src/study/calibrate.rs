@@ -62,7 +62,7 @@ pub(super) async fn calibrate(
             text::false_positives(&found)
         } else {
             format!(
-                "{} of {} studies called the second run different, which spun {inject:?} longer per response.",
+                "{} of {} studies called the control different, which spun {inject:?} longer per response.",
                 found.called, found.studies
             )
         };

@@ -34,7 +34,7 @@ const SLOW_FACTOR: f64 = 5.0;
 const SLOW_BLOCKS: u32 = 3;
 /// An invalid trial is run again this many times.
 const RETRIES: u32 = 2;
-/// The name of the baseline's second run within every block.
+/// The control is named after the baseline.
 pub(super) const CONTROL_SUFFIX: &str = " (again)";
 
 /// One arm with its place in the record.

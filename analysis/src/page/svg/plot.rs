@@ -222,7 +222,7 @@ pub(crate) fn margin<'a>(room: Room, labels: impl Iterator<Item = (&'a str, &'a 
             text_width(name, font * 1.06) + room.pick(text_width(value, font) + 8.0, 0.0)
         })
         .fold(0.0, f64::max);
-    (widest + 30.0).min(room.pick(300.0, 132.0))
+    (widest + 30.0).min(room.pick(300.0, 160.0))
 }
 
 /// The area of a chart of lines, high enough for a label per line, which stand in its right margin.
