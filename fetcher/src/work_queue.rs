@@ -16,7 +16,12 @@ use fanout_proto::{
     time,
 };
 
-use crate::{counters::Counters, fetch_failure::FetchFailure, gauge::Gauge, outbox::Outbox};
+use crate::{
+    counters::{Counter, Counters},
+    fetch_failure::FetchFailure,
+    gauge::Gauge,
+    outbox::Outbox,
+};
 
 /// Bytes of waiting leases past which no more are read.
 const LEASES_MAX_BYTES: usize = 8 * 1024 * 1024;
@@ -285,11 +290,7 @@ impl WorkQueue {
     pub(crate) fn report(&self, counters: &Counters) -> FetcherReport {
         let since_go = |at: Option<Instant>| Some(at?.saturating_duration_since(self.go?));
         FetcherReport {
-            connections_opened: counters.connections_opened.get(),
-            requests_sent: counters.requests_sent.get(),
-            redirects_followed: counters.redirects_followed.get(),
-            stale_retries: counters.stale_retries.get(),
-            names_resolved: counters.names_resolved.get(),
+            counts: counters.map(Counter::get),
             in_flight: self.gauge.integral,
             in_flight_peak: self.gauge.peak,
             starved: Some(self.starvation.starved),

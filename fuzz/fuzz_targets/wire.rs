@@ -40,7 +40,7 @@ fuzz_target!(|input: &[u8]| {
         12 => status(bytes),
         _ => {
             if let Ok(message) = wire::WorkerUsage::decode(bytes) {
-                let _ = WorkerUsage::from(message);
+                let _ = WorkerUsage::try_from(message);
             }
         }
     }

@@ -138,46 +138,19 @@ pub(crate) fn ready(trial: TrialId, fetcher: FetcherId, spawn: Duration) -> wire
     }))
 }
 
-pub(crate) fn memory(trial: TrialId, sample: &MemorySample) -> wire::FromWorker {
-    from_worker(from_worker::Message::Memory(wire::MemorySample {
-        trial: trial.0,
-        elapsed_us: micros(sample.elapsed),
-        fetchers: sample.fetchers,
-        pss_bytes: sample.pss_bytes,
-        uss_bytes: sample.uss_bytes,
-        anonymous_bytes: sample.anonymous_bytes,
-        file_bytes: sample.file_bytes,
-        threads: sample.threads,
-    }))
+pub(crate) fn memory(trial: TrialId, sample: MemorySample) -> wire::FromWorker {
+    let sample = wire::MemorySample { trial: trial.0, ..sample.into() };
+    from_worker(from_worker::Message::Memory(sample))
 }
 
 pub(crate) fn exited(trial: TrialId, exited: FetcherExited) -> wire::FromWorker {
-    from_worker(from_worker::Message::Exited(wire::FetcherExited {
-        trial: trial.0,
-        fetcher: exited.fetcher.0,
-        exit: Some(exited.exit.into()),
-        report: exited.report.as_ref().map(Into::into),
-        held: Some((&exited.held).into()),
-        usage: exited.usage.as_ref().map(Into::into),
-        reason: exited.reason,
-    }))
+    let exited = wire::FetcherExited { trial: trial.0, ..exited.into() };
+    from_worker(from_worker::Message::Exited(exited))
 }
 
-pub(crate) fn usage(trial: TrialId, usage: &WorkerUsage) -> wire::FromWorker {
-    from_worker(from_worker::Message::Usage(wire::WorkerUsage {
-        trial: trial.0,
-        cpu_user_us: usage.cpu_user.map(micros),
-        cpu_system_us: usage.cpu_system.map(micros),
-        pipe_bytes_to_fetchers: usage.pipe_bytes_to_fetchers,
-        pipe_bytes_from_fetchers: usage.pipe_bytes_from_fetchers,
-        barrier_us: micros(usage.barrier),
-        cgroup_peak_bytes: usage.cgroup_peak_bytes,
-        cgroup_sock_bytes: usage.cgroup_sock_bytes,
-        cgroup_kernel_stack_bytes: usage.cgroup_kernel_stack_bytes,
-        start_us: usage.start.map(micros),
-        kernel_stacks_bytes: usage.kernel_stacks_bytes,
-        load: usage.load.as_ref().map(Into::into),
-    }))
+pub(crate) fn usage(trial: TrialId, usage: WorkerUsage) -> wire::FromWorker {
+    let usage = wire::WorkerUsage { trial: trial.0, ..usage.into() };
+    from_worker(from_worker::Message::Usage(usage))
 }
 
 pub(crate) fn heartbeat_of(sequence: u64) -> wire::FromWorker {

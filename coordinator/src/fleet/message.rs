@@ -88,9 +88,9 @@ impl TryFrom<wire::FromWorker> for WorkerMessage {
                 fetcher_frame(trial, fetcher, m.frame)
                     .unwrap_or_else(|error| Self::Misbehaved(trial, fetcher, error.to_string()))
             }
-            M::Memory(m) => Self::Memory(TrialId(m.trial), m.into()),
+            M::Memory(m) => Self::Memory(TrialId(m.trial), m.try_into()?),
             M::Exited(m) => Self::Exited(TrialId(m.trial), Box::new(m.try_into()?)),
-            M::Usage(m) => Self::Usage(TrialId(m.trial), m.into()),
+            M::Usage(m) => Self::Usage(TrialId(m.trial), m.try_into()?),
             M::Heartbeat(m) => Self::Heartbeat(m.sequence),
             M::Goodbye(m) => Self::Goodbye(text::reason(&m.reason)),
         })

@@ -302,7 +302,7 @@ impl TrialProcesses {
             Action::TellReady(fetcher, spawn) => {
                 context.send(message::ready(self.id, fetcher, spawn))
             }
-            Action::TellMemory(sample) => context.send(message::memory(self.id, &sample)),
+            Action::TellMemory(sample) => context.send(message::memory(self.id, sample)),
             Action::TellExited(exited) => {
                 if !exited.reason.is_empty() {
                     let fetcher = exited.fetcher;
@@ -313,7 +313,8 @@ impl TrialProcesses {
             }
             Action::Over => {
                 self.is_over = true;
-                context.send(message::usage(self.id, &self.usage()));
+                let usage = self.usage();
+                context.send(message::usage(self.id, usage));
             }
         }
     }
@@ -381,7 +382,7 @@ impl TrialProcesses {
             }
             self.work.push_back(WorkItem::Sample);
         } else if let Some(sums) = self.sampling.finish() {
-            context.send_if_room(message::memory(self.id, &sums));
+            context.send_if_room(message::memory(self.id, sums));
         }
     }
 
