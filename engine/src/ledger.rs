@@ -194,7 +194,6 @@ impl Ledger {
         self.leased.len() as u64
     }
 
-    /// URLs whose lease was lost and that are not done.
     pub(crate) fn recovering(&self) -> u64 {
         self.recovering
     }
@@ -250,7 +249,6 @@ impl Ledger {
         ids
     }
 
-    /// Leases a URL that was reserved.
     pub(crate) fn lease_reserved(&mut self, fetcher: FetcherId, id: UrlId) {
         if let Some(losses) = self.reserved.remove(&id) {
             self.leased.insert(id, Lease { fetcher, losses });
@@ -285,7 +283,6 @@ impl Ledger {
         }
     }
 
-    /// The next never-leased URLs.
     fn never_leased(&mut self, shard: Option<u32>, max: usize) -> Vec<UrlId> {
         let own = pending_shard(&mut self.shards, shard);
         let Some(range) = own.or_else(|| self.common.front_mut()) else {
@@ -367,12 +364,10 @@ impl Ledger {
         }
     }
 
-    /// Whether `fetcher` holds the URL.
     pub(crate) fn is_held_by(&self, fetcher: FetcherId, id: UrlId) -> bool {
         self.leased.get(&id).is_some_and(|lease| lease.fetcher == fetcher)
     }
 
-    /// Whether the URL is done.
     pub(crate) fn is_done(&self, id: UrlId) -> bool {
         self.done.contains(id)
     }

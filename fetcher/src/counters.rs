@@ -17,5 +17,4 @@ impl Counter {
     }
 }
 
-/// The counters of a fetcher.
 pub(crate) type Counters = FetcherCounts<Counter>;

@@ -11,7 +11,6 @@ const BASE: u64 = 32;
 /// the one in use included.
 const KEPT_PER_SLOT_MAX: u64 = 4;
 
-/// What so many slots need at most.
 pub(crate) fn needed(slots: u32, connections_per_slot: u64) -> u64 {
     BASE + u64::from(slots) * connections_per_slot
 }

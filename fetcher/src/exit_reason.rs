@@ -4,7 +4,6 @@ use std::io;
 
 use crate::instructions::InstructionError;
 
-/// Why a fetcher ends before it was told to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExitReason {
     #[error("the worker closed the fetcher's input")]

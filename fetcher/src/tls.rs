@@ -22,7 +22,6 @@ use rustls::{
 
 use crate::exit_reason::SetupError;
 
-/// The certificates to trust.
 #[derive(Debug, Clone)]
 pub(crate) enum Roots {
     Given(Vec<CertificateDer<'static>>),
@@ -64,7 +63,6 @@ impl Roots {
     }
 }
 
-/// The client side of TLS as a study wants it.
 pub(crate) fn client_config(setup: &Setup) -> Result<ClientConfig, SetupError> {
     let provider = Arc::new(ring::default_provider());
     let roots = Roots::new(&setup.http)?;

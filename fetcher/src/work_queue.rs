@@ -55,7 +55,6 @@ impl PacedStarts {
     }
 }
 
-/// An answer to a slot that asks for a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Take {
     Url(Assignment),
@@ -139,7 +138,6 @@ impl Starvation {
     }
 }
 
-/// The shared state of a fetcher's slots.
 #[derive(Debug, Default)]
 pub(crate) struct WorkQueue {
     /// The origin of all times that are told.
@@ -151,7 +149,6 @@ pub(crate) struct WorkQueue {
     gauge: Gauge,
     slots: u32,
     starvation: Starvation,
-    /// URLs in slots' hands.
     held: u32,
     report_starts: bool,
     open_loop: Option<PacedStarts>,
@@ -258,7 +255,6 @@ impl WorkQueue {
         self.last_end = self.last_end.max(Some(end));
     }
 
-    /// A slot is done with a URL.
     pub(crate) fn hand_in(&mut self, slot: u32, assignment: Assignment, fetched: &Fetched) {
         self.held -= 1;
         let go = self.go.unwrap_or(assignment.start);
@@ -281,12 +277,10 @@ impl WorkQueue {
         self.outbox.complete(fetched.end, &completion, detail);
     }
 
-    /// No URL will be handed out any more.
     pub(crate) fn close(&mut self) {
         self.closed = true;
     }
 
-    /// What the fetcher tells of itself at the hold.
     pub(crate) fn report(&self, counters: &Counters) -> FetcherReport {
         let since_go = |at: Option<Instant>| Some(at?.saturating_duration_since(self.go?));
         FetcherReport {

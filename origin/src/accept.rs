@@ -26,7 +26,6 @@ use crate::{
     watch::watch,
 };
 
-/// A socket that listens, and the certificates for TLS on it.
 pub(crate) type Listening<S = TcpListener> = (S, Option<Arc<Identities>>);
 
 /// Makes a bound socket ready for [`accept`].

@@ -122,7 +122,6 @@ impl Shard {
     }
 }
 
-/// How many there are, and were at most.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct PeakGauge {
@@ -150,7 +149,6 @@ impl PeakGauge {
 }
 
 impl ServerCounters {
-    /// For so many threads, all at zero.
     pub(crate) fn new(threads: usize) -> Self {
         let now = Instant::now();
         let shard = |_| Shard {

@@ -41,7 +41,6 @@ struct TimerQueue {
 }
 
 impl Timer {
-    /// A timer on the current runtime.
     pub(crate) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let fd = timerfd_create(TimerfdClockId::Monotonic, flags)?;
@@ -114,7 +113,6 @@ pub(crate) struct Sleep<'t> {
 }
 
 impl Sleep<'_> {
-    /// Waits until another time instead.
     pub(crate) fn reset(&mut self, deadline: Instant) {
         self.leave();
         self.deadline = deadline;

@@ -133,7 +133,6 @@ impl HttpSettings {
         Self { headers: names.map(|name| (name, String::new())).collect(), ..self.clone() }
     }
 
-    /// A setup with these fields only.
     pub(crate) fn to_wire(&self) -> wire::Setup {
         let header = |(name, value): &(String, String)| wire::Header {
             name: name.clone(),
@@ -198,7 +197,6 @@ mod record {
     use bytes::Bytes;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    /// A duration as seconds.
     pub(super) fn seconds<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_f64(value.as_secs_f64())
     }
@@ -207,7 +205,6 @@ mod record {
         Duration::try_from_secs_f64(f64::deserialize(from)?).map_err(D::Error::custom)
     }
 
-    /// Headers as their names.
     pub(super) fn names<S: Serializer>(
         headers: &[(String, String)],
         to: S,
@@ -222,7 +219,6 @@ mod record {
         Ok(names.into_iter().map(|name| (name, String::new())).collect())
     }
 
-    /// Bytes as whether there are any.
     pub(super) fn given<S: Serializer>(value: &Bytes, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_bool(!value.is_empty())
     }

@@ -18,7 +18,6 @@ use fanout_proto::{
 /// minutes.
 const HEARTBEATS_MS: RangeInclusive<u64> = 10..=60_000;
 
-/// Something that the coordinator says.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Order {
     Welcome { worker: WorkerId, heartbeat: Duration },

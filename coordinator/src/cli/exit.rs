@@ -13,7 +13,6 @@ pub(crate) enum CommandExit {
     Usage = 2,
     /// No coordinator, too few workers, or all lost.
     NoFleet = 3,
-    /// Interrupted; what there is was saved.
     Interrupted = 130,
 }
 
@@ -61,7 +60,6 @@ impl Failure {
         Self::new(CommandExit::Interrupted, error)
     }
 
-    /// Started, but not brought to its end.
     pub(crate) fn incomplete(error: impl Display) -> Self {
         Self::new(CommandExit::Incomplete, error)
     }

@@ -14,7 +14,6 @@ use crate::{
     terminal::print,
 };
 
-/// Asks whether a coordinator, worker or origin is well.
 pub(crate) async fn run(args: &HealthArgs) -> Result<CommandExit, Failure> {
     let well = match (&args.origin, &args.worker) {
         (Some(url), _) => {

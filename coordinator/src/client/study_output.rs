@@ -15,7 +15,6 @@ use crate::{
     },
 };
 
-/// Keeps and prints studies as the coordinator passes them on.
 pub(super) struct StudyOutput {
     kept: KeptStudies,
     terminal: Terminal,
@@ -66,7 +65,6 @@ impl StudyOutput {
         }
     }
 
-    /// Takes the directory away if it is empty.
     pub(super) fn discard(self) {
         if let KeptStudies::Here(store) = self.kept {
             store.discard();

@@ -68,11 +68,9 @@ pub(crate) async fn run(settings: FetchSettings) -> Result<CommandExit, Failure>
     result
 }
 
-/// What is said where `--resume` finds no part.
 pub(crate) const NOTHING_BEFORE: &str =
     "there is nothing to go on from: starting from the beginning";
 
-/// What is said where `--resume` finds the whole file.
 pub(crate) fn complete_already(destination: &Destination) -> String {
     match destination {
         Destination::Stdout => "it is complete already".to_owned(),

@@ -72,7 +72,6 @@ pub struct FleetServer {
     access: Access,
 }
 
-/// What is served, until it is shut down.
 type Serving = Pin<Box<dyn Future<Output = Result<(), ServeError>> + Send>>;
 
 impl FleetServer {

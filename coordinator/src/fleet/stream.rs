@@ -124,9 +124,7 @@ pub(super) async fn serve_worker(
     }
 }
 
-/// How a session comes to its end.
 enum StreamEnd {
-    /// As sessions do.
     Ends(String),
     /// The worker said what it must not say.
     Broke(String),

@@ -30,7 +30,6 @@ pub(crate) struct Environment<'a> {
     pub(crate) fleet: &'a mut Fleet,
     /// Where the built-in list's URLs lead, if they are wanted.
     pub(crate) origin: Option<EnvironmentOrigin>,
-    /// The machine that the coordinator runs on.
     pub(crate) machine: Machine,
     /// Longest wait for a worker to come back when none is left.
     pub(crate) patience: Option<Duration>,
@@ -44,7 +43,6 @@ pub(crate) struct EnvironmentOrigin {
     pub(crate) embedded: bool,
 }
 
-/// A fleet on this machine, made for one run.
 #[derive(Debug)]
 pub(crate) struct LocalEnvironment {
     fleet: Fleet,
@@ -117,7 +115,6 @@ impl LocalEnvironment {
         Environment { origin: self.origin.clone(), machine, fleet: &mut self.fleet, patience: None }
     }
 
-    /// Ends every process that was started, and the server.
     pub(crate) async fn end(mut self) {
         self.fleet.dismiss("the run is over");
         // The workers' streams end with the fleet that holds them.

@@ -43,13 +43,11 @@ pub(crate) enum Destination {
     File(PathBuf, Form),
 }
 
-/// A name that says no form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("--out {0}: the name must end in .jsonl or .csv, which says the form")]
 pub(crate) struct UnknownForm(String);
 
 impl Destination {
-    /// Takes the form from the name's end.
     pub(crate) fn from_path(path: &Path) -> Result<Self, UnknownForm> {
         let form = match path.extension().and_then(|e| e.to_str()) {
             Some("jsonl" | "ndjson") => Form::Jsonl,
@@ -60,7 +58,6 @@ impl Destination {
     }
 }
 
-/// The name of a file that still grows.
 pub(crate) fn part_name(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".part");

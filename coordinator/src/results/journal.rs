@@ -23,9 +23,7 @@ const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 2048;
 const NOTE_BYTES: usize = 128;
 pub(crate) const JOURNAL_BYTES: usize = HEADER_BYTES + 2 * NOTE_BYTES;
-/// Bytes of the list's name that are kept.
 const NAME_MAX_BYTES: usize = 512;
-/// Hexadecimal digits of a checksum.
 const SUM_DIGITS: usize = 16;
 
 /// What a part holds the records of.
@@ -84,7 +82,6 @@ fn checked(text: &str) -> Option<&str> {
     (sum(text.as_bytes()) == of).then_some(text)
 }
 
-/// The header's bytes, which stand first.
 pub(crate) fn header(header: &Header) -> Vec<u8> {
     let name: String = header.list.name.chars().filter(|c| !c.is_control()).collect();
     let line = HeaderLine {

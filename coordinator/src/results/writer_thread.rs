@@ -26,7 +26,6 @@ const SYNC_AFTER_BYTES: u64 = 64 * 1024 * 1024;
 /// Empty buffers that are kept to be used again.
 const SPARE_MAX: usize = 4;
 
-/// Where the bytes go.
 pub(crate) trait RecordSink: Send + 'static {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
@@ -166,7 +165,6 @@ impl Drop for WriterThread {
     }
 }
 
-/// Writes what comes until nothing more will.
 fn write(shared: &WriterShared, mut sink: impl RecordSink) {
     let mut unsynced_since = None;
     let result = loop {

@@ -29,7 +29,6 @@ const LATE_US: u64 = 2_000;
 /// Statuses that are counted one by one.
 const STATUSES: usize = 1000;
 
-/// What one fetcher did.
 #[derive(Debug, Default)]
 struct FetcherMetrics {
     worker: WorkerId,
@@ -296,7 +295,6 @@ impl TrialMetrics {
         trial.memory = memory;
     }
 
-    /// From the workers' own cost.
     fn add_workers(&self, trial: &mut TrialRecord) {
         let usage = || self.usage.values();
         trial.cgroup_peak_bytes = sum(usage().map(|u| u.cgroup_peak_bytes));
@@ -390,7 +388,6 @@ impl TrialMetrics {
         machines
     }
 
-    /// Those that ran fetchers.
     fn workers(&self) -> BTreeSet<WorkerId> {
         self.fetchers.values().map(|f| f.worker).collect()
     }

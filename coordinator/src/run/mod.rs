@@ -333,7 +333,6 @@ impl<'a, S: Sink> Drive<'a, S> {
         }
     }
 
-    /// Carries commands out; new ones may come of it.
     fn obey(&mut self, commands: Vec<Command>) -> Result<Option<TrialEnd>, DriveError> {
         let trial = self.request.id.0;
         let mut gone = Vec::new();
@@ -573,7 +572,6 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
-/// Waits until a sink that was full may have room.
 async fn room(full: Option<&Notify>) {
     match full {
         Some(full) => full.notified().await,

@@ -34,7 +34,6 @@ const JOURNAL: &str = "journal";
 /// Jobs that are over and still remembered, with their output.
 const FINISHED_KEPT: usize = 64;
 
-/// A study or fetch that was submitted.
 #[derive(Debug)]
 pub(super) struct ServerJob {
     pub(super) description: JobDescription,
@@ -91,7 +90,6 @@ pub(super) enum Full {
     Closed,
 }
 
-/// What became of a cancelled job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cancelled {
     /// It waited, and is over.
@@ -115,7 +113,6 @@ struct JobTable {
     closed: bool,
 }
 
-/// All jobs; clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct Jobs(Arc<SharedJobs>);
 
@@ -277,7 +274,6 @@ impl Jobs {
         self.state().jobs.get(&id).cloned()
     }
 
-    /// Every job, in the order of their ids.
     pub(super) fn list(&self) -> Vec<JobStatus> {
         self.state().jobs.values().map(|job| job.status()).collect()
     }

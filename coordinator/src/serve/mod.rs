@@ -126,7 +126,6 @@ fn announce(scheme: &str, grpc: SocketAddr, pages: SocketAddr, data: &Path) {
     info!(%grpc, %pages, data = %data.display(), "serving");
 }
 
-/// The services beside the fleet's own.
 async fn routes(state: &Arc<ServerState>, gate: Gate) -> Result<Routes, Failure> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ControlServer<ControlService>>().await;

@@ -32,7 +32,6 @@ use crate::{
 
 /// A study's results: a line of JSON for each study.
 const STUDY_RESULTS: &str = "results.studies";
-/// The forms of a fetch's results.
 const FETCH_RESULTS: [&str; 2] = ["results.jsonl", "results.csv"];
 
 /// What a job will do; everything that can be checked was.
@@ -44,7 +43,6 @@ pub(super) enum JobPlan {
     Fetch(Box<FetchSettings>, UrlList, Option<IdSet>),
 }
 
-/// What a client sent, in the job's directory.
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) submission: Submission,

@@ -82,11 +82,8 @@ pub(crate) struct Common {
     pub(crate) repeat: u64,
     pub(crate) skip_invalid: bool,
     pub(crate) split: Split,
-    /// Workers to start, on a local run.
     pub(crate) local_workers: u32,
-    /// Whether it runs on a fleet's workers.
     pub(crate) on_fleet: bool,
-    /// Workers to wait for, on a fleet.
     pub(crate) workers: u32,
     /// An origin that runs already; the built-in list leads there.
     pub(crate) origin: Option<String>,
@@ -94,9 +91,7 @@ pub(crate) struct Common {
     /// What the placement means here.
     pub(crate) cpus: CpuPlacement,
     pub(crate) http: HttpSettings,
-    /// Work per response.
     pub(crate) cpu_work: Duration,
-    /// Under one lock.
     pub(crate) cpu_lock: bool,
     /// Open loop: URLs taken up per second, in all fetchers together.
     pub(crate) rate_per_s: Option<f64>,
@@ -260,7 +255,6 @@ pub(crate) fn origin_url(text: &str) -> Result<String, SettingsError> {
     }
 }
 
-/// How long to wait for a coordinator, if at all.
 pub(crate) fn patience(args: &FleetArgs) -> Result<Option<Duration>, SettingsError> {
     let text = args.wait.as_deref().filter(|text| !text.is_empty());
     text.map(|text| duration("--wait", text)).transpose()

@@ -86,7 +86,6 @@ impl FromStr for Placement {
     }
 }
 
-/// A placement that this machine cannot give.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CpuPlacementError {
     #[error("--placement names processor {cpu}, and this process may use {}", list_text(.mask))]
@@ -103,7 +102,6 @@ pub(crate) struct CpuPlacement {
 }
 
 impl Placement {
-    /// Settles the placement on the processors in `mask`.
     pub(crate) fn settle(
         &self,
         mask: &[u32],

@@ -60,7 +60,6 @@ pub(crate) struct FetchArgs {
     pub(crate) politeness: PolitenessArgs,
 }
 
-/// A fetch, settled.
 #[derive(Debug)]
 pub(crate) struct FetchSettings {
     pub(crate) common: Common,

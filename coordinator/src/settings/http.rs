@@ -123,7 +123,6 @@ fn is_address(text: &str) -> bool {
         .is_some_and(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'))
 }
 
-/// The PEM certificates in the file that `--cacert` names.
 pub(crate) fn certificates(path: &Path) -> Result<bytes::Bytes, SettingsError> {
     let pem = std::fs::read(path).map_err(|error| SettingsError::File {
         flag: "--cacert",
@@ -136,7 +135,6 @@ pub(crate) fn certificates(path: &Path) -> Result<bytes::Bytes, SettingsError> {
     Ok(pem.into())
 }
 
-/// Headers that the exchange itself sets.
 const OWN_HEADERS: [&str; 8] = [
     "host",
     "connection",

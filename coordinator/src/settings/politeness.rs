@@ -31,7 +31,6 @@ pub(crate) struct PolitenessArgs {
     pub(crate) contact: Option<String>,
 }
 
-/// The limits per host that were asked for.
 pub(super) fn limits(args: &PolitenessArgs, split: Split) -> Result<Limits, SettingsError> {
     let max_per_host = match args.max_per_host {
         None => args.polite.then_some(MODEST_MAX_PER_HOST),

@@ -137,7 +137,6 @@ pub(crate) struct Cell {
     pub(crate) lock: bool,
 }
 
-/// Delays in a map.
 const CELL_DELAYS_MS: [u64; 4] = [0, 1, 10, 50];
 /// Work per response in a map, in microseconds, and whether under one lock.
 const CELL_WORK_US: [(u64, bool); 5] =
@@ -166,21 +165,16 @@ impl fmt::Display for Cell {
 /// The arms of a memory study that names none, without their concurrency.
 const SLOPE_ARMS: [&str; 4] = ["async", "threads", "async@reqwest", "threads@ureq"];
 
-/// URLs in flight in a memory study.
 pub(crate) const SLOPE_CONCURRENCIES: [u32; 3] = [200, 600, 1_800];
 
-/// Blocks that one study may have.
 const BLOCKS_MAX: u32 = 10_000;
-/// Studies that one calibration may have.
 const STUDIES_MAX: u32 = 10_000;
 
-/// A study, settled.
 #[derive(Debug, Clone)]
 pub(crate) struct StudySettings {
     pub(crate) common: Common,
     /// What to compare; the baseline is one of them.
     pub(crate) arms: Vec<Arm>,
-    /// The position of the baseline.
     pub(crate) baseline: usize,
     pub(crate) concurrency: u32,
     /// Without the one that is discarded.
@@ -197,7 +191,6 @@ pub(crate) struct StudySettings {
     pub(crate) control_unsampled: bool,
 }
 
-/// What a study is after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StudyKind {
     /// Which arm is faster, and what it costs.
@@ -278,7 +271,6 @@ impl StudySettings {
     }
 }
 
-/// What would spoil a comparison.
 fn check_in_study(args: &StudyArgs, hosts: &Limits) -> Result<(), SettingsError> {
     if args.politeness.polite {
         return Err(value(

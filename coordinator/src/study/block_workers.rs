@@ -18,7 +18,6 @@ use crate::{
     study::manifest,
 };
 
-/// The workers of the block that runs.
 #[derive(Debug, Default)]
 pub(super) struct BlockWorkers {
     members: BTreeSet<WorkerId>,
@@ -39,7 +38,6 @@ impl BlockWorkers {
         self.members = fleet.workers().keys().copied().collect();
     }
 
-    /// Enters into the record which are gone.
     pub(super) fn note_losses(&self, block: u32, fleet: &Fleet, manifest: &mut Manifest) {
         for worker in &mut manifest.workers {
             let gone = !fleet.workers().contains_key(&WorkerId(worker.id));

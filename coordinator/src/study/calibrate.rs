@@ -14,7 +14,6 @@ use crate::{
     terminal::reporter::Report,
 };
 
-/// What is asked, in words.
 const OUTCOMES: [(Outcome, &str); 4] = [
     (Outcome::Time, "time"),
     (Outcome::Cpu, "CPU"),
@@ -22,7 +21,6 @@ const OUTCOMES: [(Outcome, &str); 4] = [
     (Outcome::Switches, "switches"),
 ];
 
-/// Runs the baseline against itself in so many studies.
 pub(super) async fn calibrate(
     on: &mut StudyContext<'_>,
     parts: &[Part],

@@ -13,7 +13,6 @@ use crate::{
     terminal::command::without_secrets,
 };
 
-/// A seed for a study that names none.
 pub(super) fn fresh_seed() -> u64 {
     let now = jiff::Timestamp::now();
     // Readable, and different in every run; it is recorded, not secret.
@@ -28,7 +27,6 @@ pub(super) fn suspended() -> Option<Duration> {
     Some(boot.saturating_sub(monotonic))
 }
 
-/// The manifest of a study about to start.
 pub(super) fn describe(
     part: &Part,
     seed: u64,

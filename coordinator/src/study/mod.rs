@@ -40,7 +40,6 @@ use crate::{
     url_list::{Source, UrlList},
 };
 
-/// Runs a study on this machine.
 pub(crate) async fn run(settings: StudySettings, print: PrintArgs) -> Result<CommandExit, Failure> {
     let reporter = Terminal::new(print);
     let prepared = PreparedStudy::new(settings, manifest::own_command(), &reporter)?;

@@ -11,19 +11,15 @@ use fanout_analysis::{Options, conclude, page, record::Study, text};
 
 use crate::{cli::exit::Failure, results::part_name};
 
-/// The study's record.
 const STUDY: &str = "study.json";
 /// A row a trial.
 const TRIALS: &str = "trials.csv";
-/// For a browser.
 const REPORT: &str = "report.html";
 
-/// A study that cannot be kept or found.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct StoreError(String);
 
-/// The directory of one study.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     directory: PathBuf,
@@ -60,7 +56,6 @@ impl Store {
         Ok(Self { directory, made })
     }
 
-    /// A study's own directory within this one.
     pub(crate) fn within(&self, name: &str) -> Result<Self, StoreError> {
         Self::create(Some(&self.directory.join(name)))
     }
@@ -178,7 +173,6 @@ fn free_directory(wanted: &Path) -> PathBuf {
     free.unwrap_or_else(|| wanted.to_owned())
 }
 
-/// Where a study is kept by default.
 fn default_directory() -> PathBuf {
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H%M%SZ");
     Path::new("studies").join(now.to_string())

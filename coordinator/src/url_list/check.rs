@@ -109,7 +109,6 @@ impl Checked {
         hosts
     }
 
-    /// SHA-256 over the URLs, each followed by a newline.
     pub(super) fn sha256(&mut self) -> String {
         hex(&self.hash.finalize_reset())
     }

@@ -38,9 +38,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 /// what browsers allow themselves (Chromium's `kDefaultMaxSocketsPerGroup`,
 /// Firefox's `network.http.max-persistent-connections-per-server`).
 pub const MODEST_MAX_PER_HOST: NonZeroU32 = NonZeroU32::new(6).expect("6 is not 0");
-/// URLs that wait for their hosts at most.
 pub(crate) const WINDOW_URLS: usize = 65_536;
-/// URLs whose hosts are looked up at a time.
 pub(crate) const LOOK_AHEAD_URLS: usize = 512;
 /// Hosts remembered at most; past that no new ones are looked for until one may be forgotten.
 pub(crate) const HOSTS_MAX: usize = 65_536;
@@ -178,7 +176,6 @@ impl HostState {
     }
 }
 
-/// The limits at work.
 #[derive(Debug)]
 pub(crate) struct Politeness {
     limits: Limits,
@@ -223,7 +220,6 @@ impl Politeness {
         }
     }
 
-    /// Whether more URLs can be looked at.
     pub(crate) fn has_room(&self) -> bool {
         self.waiting + LOOK_AHEAD_URLS <= WINDOW_URLS
             && self.hosts.len() + LOOK_AHEAD_URLS <= HOSTS_MAX
@@ -242,7 +238,6 @@ impl Politeness {
         unknown
     }
 
-    /// A URL to be leased, and its host.
     pub(crate) fn add(&mut self, now: Duration, id: UrlId, name: HostName) {
         let host = match self.by_name.entry(name) {
             Entry::Occupied(known) => *known.get(),
@@ -313,7 +308,6 @@ impl Politeness {
             && self.urls.get(&id).is_some_and(patient)
     }
 
-    /// How often a URL was asked for again.
     pub(crate) fn asked_again(&self, id: UrlId) -> u8 {
         self.urls.get(&id).map_or(0, |known| known.asked_again)
     }
@@ -331,7 +325,6 @@ impl Politeness {
         self.queue(now, host, id);
     }
 
-    /// A leased URL is done.
     pub(crate) fn done(&mut self, now: Duration, id: UrlId, answer: HostAnswer) {
         let Some(known) = self.urls.remove(&id) else {
             return;
@@ -374,12 +367,10 @@ impl Politeness {
         asleep.into_iter().chain(lingering).min()
     }
 
-    /// Hosts that have URLs waiting and may not be asked.
     pub(crate) fn waiting(&self) -> HostsWaiting {
         HostsWaiting { hosts: self.waited_for - self.ready.len(), next_at: self.wake_at() }
     }
 
-    /// Time has passed.
     pub(crate) fn advance(&mut self, now: Duration) {
         while let Some(Reverse((until, host))) = self.lingering.peek().copied()
             && until <= now
@@ -490,7 +481,6 @@ impl Politeness {
         }
     }
 
-    /// Puts a host where it belongs.
     fn settle(&mut self, now: Duration, host: HostId) {
         let Some(of) = self.hosts.get(&host) else {
             return;

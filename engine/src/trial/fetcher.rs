@@ -21,7 +21,6 @@ pub(super) struct Fetcher {
     pub(super) worker: WorkerId,
     pub(super) shard: Option<u32>,
     pub(super) life: FetcherLife,
-    /// URLs that it holds.
     pub(super) outstanding: u64,
     pub(super) rate_per_s: f64,
     pub(super) rate_since: Duration,

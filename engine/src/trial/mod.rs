@@ -64,7 +64,6 @@ enum WorkerLife {
     Lost,
 }
 
-/// The limits per host at work.
 #[derive(Debug)]
 struct PoliteLeasing {
     politeness: Politeness,
@@ -72,7 +71,6 @@ struct PoliteLeasing {
     may_queue: bool,
     /// Some URLs' hosts were asked for, and are not known yet.
     looking: bool,
-    /// Whose turn it is.
     turn: FetcherId,
     /// Since when slots are free for which the limits allow no URL.
     held_since: Option<Duration>,
@@ -527,7 +525,6 @@ impl Trial {
         self.commands.push(Command::Ended(end));
     }
 
-    /// Commands the workers that still take part.
     fn tell_workers(&mut self, command: impl Fn(WorkerId) -> Command) {
         let present = |life: &WorkerLife| *life == WorkerLife::Present;
         let workers = self.workers.iter().filter(|(_, life)| present(life));

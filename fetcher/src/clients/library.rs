@@ -27,7 +27,6 @@ use crate::{
     work_queue::Fetched,
 };
 
-/// What every fetch of a study has in common.
 #[derive(Debug)]
 pub(crate) struct LibraryPlan {
     pub(crate) counters: Arc<Counters>,

@@ -74,7 +74,6 @@ pub fn descriptors_needed(setup: &Setup) -> u64 {
     descriptors::needed(setup.concurrency.get(), per_slot)
 }
 
-/// Runs what the setup names until the worker ends it.
 pub(crate) fn run(setup: Setup, mut pipes: Pipes) -> Result<(), ExitReason> {
     let outcome = set_up_and_run(setup, &mut pipes);
     if let Err(ExitReason::Setup(error)) = &outcome {

@@ -74,7 +74,6 @@ impl BodySink {
         Ok(())
     }
 
-    /// Bytes so far, before content decoding.
     pub(crate) fn received(&self) -> u64 {
         self.received
     }
@@ -131,7 +130,6 @@ fn broken(what: impl std::fmt::Display) -> FetchFailure {
     FetchFailure::new(Outcome::Decode, format!("the body cannot be decoded: {what}"))
 }
 
-/// Counts decoded bytes and refuses those above the limit.
 struct DecodedCounter {
     decoded: u64,
     limit: u64,

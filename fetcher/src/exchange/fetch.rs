@@ -16,7 +16,6 @@ use crate::fetch_failure::FetchFailure;
 /// the connection; before a longer one the connection is given up.
 pub(crate) const DRAIN_MAX_BYTES: u64 = 64 * 1024;
 
-/// What every fetch of a study has in common.
 #[derive(Debug)]
 pub(crate) struct FetchPlan {
     template: RequestTemplate,

@@ -12,7 +12,6 @@ const HEADERS_MAX_BYTES: usize = 16 * 1024;
 const CONFIDENTIAL: [HeaderName; 4] =
     [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::HOST];
 
-/// Own headers that cannot be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct HeaderError(String);

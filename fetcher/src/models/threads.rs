@@ -24,7 +24,6 @@ use crate::{
 /// without optimisation, which need several times as much, fit too.
 pub(crate) const STACK_BYTES: usize = 256 * 1024;
 
-/// What the main thread and the slots share.
 struct ThreadsShared {
     state: Mutex<ThreadsState>,
     /// Leases arrived, or nothing more will.
@@ -66,7 +65,6 @@ impl ThreadsShared {
     }
 }
 
-/// Runs until the worker ends it.
 pub(crate) fn run<C: BlockingClient + Send + 'static>(
     subject: Subject,
     pipes: &mut Pipes,
@@ -135,7 +133,6 @@ fn end(
     }
 }
 
-/// When to look again, if nothing happens.
 fn timeout(due: Due, flushed: bool) -> Option<Duration> {
     match due {
         // Only the worker's reading lets more be written.

@@ -35,7 +35,6 @@ pub(crate) type Addresses = Arc<[IpAddr]>;
 
 type LookupResult = Result<Addresses, LookupError>;
 
-/// Knows hosts' addresses, or finds them out.
 #[derive(Debug)]
 pub(crate) struct Resolver {
     counters: Arc<Counters>,
@@ -44,7 +43,6 @@ pub(crate) struct Resolver {
     policy: Policy,
 }
 
-/// What is known, and what is being found out.
 #[derive(Debug, Default)]
 struct KnownHosts {
     hosts: HashMap<Arc<str>, HostEntry>,
@@ -59,7 +57,6 @@ enum HostEntry {
     Failed(Instant, LookupError),
 }
 
-/// A lookup under way that others wait for, too.
 #[derive(Debug, Default)]
 struct Flight {
     result: Mutex<Option<LookupResult>>,

@@ -11,21 +11,18 @@ use fanout_proto::report::ResourceUsage;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use wait4::Wait4;
 
-/// CPU time, user and system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cpu {
     pub(crate) user: Duration,
     pub(crate) system: Duration,
 }
 
-/// How a child ended, and what its whole life took.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reaped {
     pub(crate) status: ExitStatus,
     pub(crate) usage: ResourceUsage,
 }
 
-/// CPU time of this process so far.
 pub(crate) fn own_cpu() -> Option<Cpu> {
     let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
     Some(Cpu { user: duration(usage.user_time())?, system: duration(usage.system_time())? })

@@ -36,12 +36,10 @@ impl Sampling {
         Self { interval, due: None, present: None }
     }
 
-    /// The first sample is due at `now`.
     pub(super) fn start(&mut self, now: Instant) {
         self.due = self.interval.map(|_| now);
     }
 
-    /// When the next sample is to begin.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }

@@ -44,7 +44,6 @@ pub(super) struct TrialProcesses {
     unwanted: CancellationToken,
     cpu_before: Option<Cpu>,
     peak: PeakMeter,
-    /// CPU time of fetchers that were reaped.
     reaped_cpu: Duration,
     at_go: Option<LoadPoint>,
     at_hold: Option<AtHold>,
@@ -53,7 +52,6 @@ pub(super) struct TrialProcesses {
     is_over: bool,
 }
 
-/// A fetcher that has not been reaped.
 struct Live {
     queue: Arc<PipeQueue>,
     process: Option<(Killer, ProcessDir)>,
@@ -158,7 +156,6 @@ impl TrialProcesses {
         self.trial.living().count()
     }
 
-    /// When [`TrialProcesses::on_time`] is due next.
     pub(super) fn deadline(&self) -> Option<Instant> {
         [self.trial.deadline(), self.sampling.due()].into_iter().flatten().min()
     }
@@ -172,7 +169,6 @@ impl TrialProcesses {
         }
     }
 
-    /// Passes leases on to a fetcher.
     pub(super) fn lease(
         &mut self,
         fetcher: FetcherId,

@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{measure::usage::Reaped, trial::TrialInput};
 
-/// What a fetcher did, or what became of it.
 #[derive(Debug)]
 pub(crate) struct FetcherEvent {
     pub(crate) trial: TrialId,
@@ -28,17 +27,14 @@ pub(crate) enum FetcherEventKind {
     Ended(FetcherEnd),
 }
 
-/// What is known once a fetcher has been reaped.
 #[derive(Debug)]
 pub(crate) struct FetcherEnd {
     pub(crate) reaped: io::Result<Reaped>,
-    /// The end of what it wrote to stderr.
     pub(crate) last_words: String,
     pub(crate) bytes_to_fetcher: u64,
     pub(crate) bytes_from_fetcher: u64,
 }
 
-/// Where a fetcher's answers go.
 #[derive(Debug, Clone)]
 pub(crate) struct FetcherOutput {
     pub(crate) trial: TrialId,

@@ -20,7 +20,6 @@ const FRAME_OVERHEAD_BYTES: usize = 64;
 /// Slices handed to one `writev`; two a frame.
 const SLICES_MAX: usize = 32;
 
-/// More waits than credit allows.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("more than {} MiB wait for this fetcher; the coordinator must keep to its credit", QUEUE_MAX_BYTES >> 20)]
 pub(crate) struct Overfull;
@@ -96,7 +95,6 @@ impl PipeQueue {
     }
 }
 
-/// Frames that the writer is writing.
 #[derive(Debug, Default)]
 pub(crate) struct BeingWritten(VecDeque<QueuedFrame>);
 

@@ -90,7 +90,6 @@ pub(crate) struct Started {
     pub(crate) directory: ProcessDir,
 }
 
-/// A process and the ends of its pipes.
 #[derive(Debug)]
 pub(crate) struct FetcherProcess {
     pub(crate) child: OwnedChild,
@@ -153,7 +152,6 @@ impl Drop for OwnedChild {
     }
 }
 
-/// Size of each pipe where `fetchers` are started together.
 pub(crate) fn pipe_bytes(fetchers: usize) -> usize {
     let share = PIPES_BYTES / (2 * fetchers.max(1));
     // The kernel rounds up to a power of two; round down to stay in the budget.

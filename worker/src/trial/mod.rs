@@ -87,7 +87,6 @@ enum TrialPhase {
     Exiting {
         until: Instant,
     },
-    /// What is left has been killed.
     Reaping,
     Over,
 }
