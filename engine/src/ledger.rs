@@ -56,7 +56,6 @@ pub struct Counts {
 
 impl Counts {
     /// URLs that are done.
-    #[must_use]
     pub fn done(&self) -> u64 {
         self.before + self.completed + self.failed + self.abandoned
     }
@@ -170,26 +169,22 @@ impl Ledger {
     }
 
     /// URLs in all.
-    #[must_use]
     pub fn total(&self) -> u64 {
         self.total
     }
 
     /// The account so far.
-    #[must_use]
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
     /// URLs that no fetcher holds and that are not done.
-    #[must_use]
     pub fn pending(&self) -> u64 {
         let fresh: u64 = self.shards.iter().chain(&self.common).map(|range| range.pending).sum();
         fresh + (self.retries.len() + self.suspects.len() + self.reserved.len()) as u64
     }
 
     /// URLs that fetchers hold.
-    #[must_use]
     pub fn leased(&self) -> u64 {
         self.leased.len() as u64
     }
@@ -199,7 +194,6 @@ impl Ledger {
     }
 
     /// URLs that are not done.
-    #[must_use]
     pub fn remaining(&self) -> u64 {
         self.total - self.counts.done()
     }

@@ -173,7 +173,6 @@ message! {
 
 impl MemorySample {
     /// A sample of no fetcher yet.
-    #[must_use]
     pub fn at(elapsed: Duration) -> Self {
         Self { elapsed, ..Self::default() }
     }

@@ -22,7 +22,7 @@ use tonic_health::pb::{
 };
 use tracing::debug;
 
-use crate::cli::{ClientArgs, exit::Failure};
+use crate::{cli::ClientArgs, exit::Failure};
 
 /// A coordinator answers a short question within this time.
 const PATIENCE: Duration = Duration::from_secs(5);

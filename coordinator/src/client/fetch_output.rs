@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::lines::LineBuffer;
 use crate::{
-    cli::exit::{CommandExit, Failure},
+    exit::{CommandExit, Failure},
     fetch::{cannot_write, patience},
     results::{ClaimedOutput, Destination, Resumed, WriterThread, id_of, part_name},
     run::Stop,

@@ -30,10 +30,8 @@ use self::{
     submit::{List, submit},
 };
 use crate::{
-    cli::{
-        AttachArgs, CancelArgs, CommandLine, CoordinatorCommand,
-        exit::{CommandExit, Failure},
-    },
+    cli::{AttachArgs, CancelArgs, CommandLine, CoordinatorCommand},
+    exit::{CommandExit, Failure},
     fetch::{NOTHING_BEFORE, complete_already},
     local::signals::RunSignals,
     results::{ClaimedOutput, Destination, part_name},
@@ -84,20 +82,18 @@ fn fetch_output(destination: Destination, claimed: ClaimedOutput) -> Result<Clie
 async fn reach(args: &FleetArgs) -> Result<Coordinator, Failure> {
     let url = args.coordinator.as_deref().unwrap_or_default();
     let coordinator = Coordinator::new(url, &args.access)?;
-    if let Some(patience) = settings::patience(args).map_err(Failure::usage)? {
+    if let Some(patience) = settings::patience(args)? {
         coordinator.wait(patience).await?;
     }
     Ok(coordinator)
 }
 
 fn destination(out: Option<&Path>) -> Result<Destination, Failure> {
-    out.map_or(Ok(Destination::Stdout), |out| Destination::from_path(out).map_err(Failure::usage))
+    out.map_or(Ok(Destination::Stdout), Destination::from_path)
 }
 
 fn certificates(path: Option<&Path>) -> Result<bytes::Bytes, Failure> {
-    path.map_or(Ok(bytes::Bytes::new()), |path| {
-        settings::certificates(path).map_err(Failure::usage)
-    })
+    path.map_or(Ok(bytes::Bytes::new()), settings::certificates)
 }
 
 async fn run(

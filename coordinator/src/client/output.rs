@@ -7,7 +7,7 @@ use fanout_proto::control::{JobDescription, ListIdentity};
 
 use super::{fetch_output::FetchOutput, lines::LineBuffer, study_output::StudyOutput};
 use crate::{
-    cli::exit::{CommandExit, Failure},
+    exit::{CommandExit, Failure},
     results::Destination,
     run::Stop,
     terminal::print,

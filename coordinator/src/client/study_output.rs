@@ -6,7 +6,7 @@ use fanout_analysis::record::Study;
 
 use super::lines::LineBuffer;
 use crate::{
-    cli::exit::Failure,
+    exit::Failure,
     study::store::Store,
     terminal::{
         Terminal, print,
@@ -46,7 +46,7 @@ impl StudyOutput {
                     out.display()
                 )));
             }
-            _ => KeptStudies::Here(Store::create(out).map_err(Failure::usage)?),
+            _ => KeptStudies::Here(Store::create(out)?),
         };
         Ok(Self {
             kept,
@@ -79,13 +79,11 @@ impl StudyOutput {
             })?;
             self.count += 1;
             match (&self.kept, self.series) {
-                (KeptStudies::Here(store), true) => store
-                    .within(&format!("{:04}", self.count))
-                    .map_err(Failure::usage)?
-                    .save(&study)
-                    .map_err(Failure::incomplete)?,
+                (KeptStudies::Here(store), true) => {
+                    store.within(&format!("{:04}", self.count))?.save(&study)?;
+                }
                 (KeptStudies::Here(store), false) => {
-                    store.save(&study).map_err(Failure::incomplete)?;
+                    store.save(&study)?;
                     let report = store.report();
                     let shown = self.terminal.report(Report::Study(&study, &report));
                     shown.map_err(Failure::incomplete)?;

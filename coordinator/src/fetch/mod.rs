@@ -13,7 +13,7 @@ use fanout_engine::{
 use tokio::time::sleep;
 
 use crate::{
-    cli::exit::{CommandExit, Failure},
+    exit::{CommandExit, Failure},
     fetch::summary::{summarise, unwritten},
     fleet::assign::assign,
     local::{

@@ -13,7 +13,7 @@ use tonic::service::Routes;
 use tracing::warn;
 
 use crate::{
-    cli::exit::Failure,
+    exit::Failure,
     fleet::{Fleet, FleetServer, ServeError, Token},
     local::processes::Local,
     settings::Common,

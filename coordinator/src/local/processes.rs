@@ -12,7 +12,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use crate::cli::exit::Failure;
+use crate::exit::Failure;
 
 /// What a shell may hold for a fleet's workers; a local worker must not take it.
 const FLEET_VARIABLES: [&str; 4] =

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::exit::Failure;
+
 pub(super) const CSV_HEADER: &[u8] =
     b"id,url,outcome,status,bytes,start_s,first_byte_s,end_s,worker,fetcher,attempt\n";
 
@@ -43,16 +45,17 @@ pub(crate) enum Destination {
     File(PathBuf, Form),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("--out {0}: the name must end in .jsonl or .csv, which says the form")]
-pub(crate) struct UnknownForm(String);
-
 impl Destination {
-    pub(crate) fn from_path(path: &Path) -> Result<Self, UnknownForm> {
+    pub(crate) fn from_path(path: &Path) -> Result<Self, Failure> {
         let form = match path.extension().and_then(|e| e.to_str()) {
             Some("jsonl" | "ndjson") => Form::Jsonl,
             Some("csv") => Form::Csv,
-            _ => return Err(UnknownForm(path.display().to_string())),
+            _ => {
+                return Err(Failure::usage(format!(
+                    "--out {}: the name must end in .jsonl or .csv, which says the form",
+                    path.display()
+                )));
+            }
         };
         Ok(Self::File(path.to_owned(), form))
     }

@@ -26,7 +26,7 @@ pub use self::{
     records::{RecoverError, Recovered, recover},
 };
 pub(crate) use self::{
-    destination::{Destination, UnknownForm, part_name},
+    destination::{Destination, part_name},
     narrator::Narrator,
     output::{ClaimedOutput, Resumed},
     part::PartError,

@@ -91,7 +91,6 @@ fn alone<'a>(
 
 impl TrialMetrics {
     /// Nothing yet.
-    #[must_use]
     pub fn new(concurrency: u32) -> Self {
         Self { concurrency, statuses: vec![0; STATUSES], ..Self::default() }
     }
@@ -200,13 +199,11 @@ impl TrialMetrics {
     }
 
     /// How the URLs ended so far.
-    #[must_use]
     pub fn outcomes(&self) -> &BTreeMap<Outcome, u64> {
         &self.outcomes
     }
 
     /// Bytes of bodies so far.
-    #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -8,14 +8,12 @@ pub struct SelfUsage(Option<Duration>);
 
 impl SelfUsage {
     /// Reads it; what cannot be read stays unknown.
-    #[must_use]
     pub fn now() -> Self {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
         Self(Duration::try_from(time).ok())
     }
 
     /// CPU time spent since `earlier`.
-    #[must_use]
     pub fn since(&self, earlier: &Self) -> Option<Duration> {
         Some(self.0?.saturating_sub(earlier.0?))
     }

@@ -20,7 +20,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::cli::exit::Failure;
+use crate::exit::Failure;
 
 /// A file of a job that says what it is.
 const JOB: &str = "job.json";

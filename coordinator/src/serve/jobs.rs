@@ -28,7 +28,7 @@ use super::{
     plan::{JobPlan, cannot_keep},
     transcript,
 };
-use crate::{cli::exit::CommandExit, run::Stop};
+use crate::{exit::CommandExit, run::Stop};
 
 const JOURNAL: &str = "journal";
 /// Jobs that are over and still remembered, with their output.

@@ -46,10 +46,8 @@ use self::{
     state::ServerState,
 };
 use crate::{
-    cli::{
-        ServeArgs,
-        exit::{CommandExit, Failure},
-    },
+    cli::ServeArgs,
+    exit::{CommandExit, Failure},
     fetch::PreparedFetch,
     fleet::{Fleet, FleetServer},
     local::environment::{Environment, EnvironmentOrigin, machine},

@@ -18,7 +18,8 @@ use fanout_proto::{
 
 use super::data::Data;
 use crate::{
-    cli::{CommandLine, CoordinatorCommand, exit::Failure},
+    cli::{CommandLine, CoordinatorCommand},
+    exit::Failure,
     fetch,
     results::{Destination, PartError, part_name},
     settings::{FetchSettings, FleetArgs, HttpArgs, StudySettings},
@@ -86,7 +87,7 @@ impl JobPlan {
                 received.has_list(args.urls.is_some())?;
                 args.urls = received.list.clone();
                 args.out = Some(directory);
-                let mut settings = StudySettings::new(&args).map_err(Failure::usage)?;
+                let mut settings = StudySettings::new(&args)?;
                 settings.common.source = source.unwrap_or(settings.common.source);
                 let command = [vec!["coordinator".to_owned()], without_secrets(typed)].concat();
                 let prepared = PreparedStudy::new(settings, command, reporter)?;
@@ -96,15 +97,14 @@ impl JobPlan {
                 let source = received.replace(&mut args.fleet, &mut args.http, origin)?;
                 received.has_list(true)?;
                 args.urls = received.list.clone().unwrap_or_default();
-                let form = match args.out.as_deref().map(Destination::from_path).transpose() {
-                    Ok(Some(Destination::File(_, crate::results::Form::Csv))) => FETCH_RESULTS[1],
-                    Ok(_) => FETCH_RESULTS[0],
-                    Err(error) => return Err(Failure::usage(error)),
+                let form = match args.out.as_deref().map(Destination::from_path).transpose()? {
+                    Some(Destination::File(_, crate::results::Form::Csv)) => FETCH_RESULTS[1],
+                    _ => FETCH_RESULTS[0],
                 };
                 let theirs = args.out.replace(received.directory.join(form));
                 // What there is already is the client's, and stays there.
                 args.resume = false;
-                let mut settings = FetchSettings::new(&args).map_err(Failure::usage)?;
+                let mut settings = FetchSettings::new(&args)?;
                 settings.common.source = source.unwrap_or(settings.common.source);
                 let list = fetch::open(&settings)?;
                 let done = received.done(&list, theirs.as_deref())?;

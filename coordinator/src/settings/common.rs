@@ -12,10 +12,11 @@ use fanout_proto::{
 use fanout_worker::AccessArgs;
 
 use crate::{
+    exit::Failure,
     settings::{
         cpus::{CpuPlacement, Placement},
         http::{HttpArgs, http_settings, user_agent},
-        parse::{SettingsError, duration, value, within},
+        parse::{duration, value, within},
         politeness::{PolitenessArgs, limits},
     },
     url_list::Source,
@@ -105,7 +106,7 @@ impl Common {
         fleet: &FleetArgs,
         http: &HttpArgs,
         politeness: &PolitenessArgs,
-    ) -> Result<Self, SettingsError> {
+    ) -> Result<Self, Failure> {
         if list.repeat == 0 {
             return Err(value("--repeat", 0, "at least 1 is needed"));
         }
@@ -197,7 +198,7 @@ impl Common {
         slots.fold(64, u32::max)
     }
 
-    pub(super) fn check_descriptors(&self, arms: &[Arm]) -> Result<(), SettingsError> {
+    pub(super) fn check_descriptors(&self, arms: &[Arm]) -> Result<(), Failure> {
         if self.on_fleet {
             // Its machines have limits of their own.
             return Ok(());
@@ -209,7 +210,11 @@ impl Common {
             let setup = self.setup(&arm, false);
             let needed = fanout_fetcher::descriptors_needed(&setup) + DESCRIPTORS_SPARE;
             if needed > limit {
-                return Err(SettingsError::Descriptors { arm, needed, limit });
+                return Err(Failure::usage(format!(
+                    "arm '{arm}' may need {needed} open files in one process, and the hard limit is \
+                     {limit}: lower its concurrency, or raise the limit (ulimit -Hn {needed}, \
+                     LimitNOFILE= or --ulimit nofile=)"
+                )));
             }
         }
         Ok(())
@@ -217,7 +222,7 @@ impl Common {
 }
 
 /// What makes no sense where the workers are there already.
-fn check_on_fleet(fleet: &FleetArgs, needs_origin: bool) -> Result<(), SettingsError> {
+fn check_on_fleet(fleet: &FleetArgs, needs_origin: bool) -> Result<(), Failure> {
     if let Some(count) = fleet.local_workers {
         return Err(value(
             "--local-workers",
@@ -247,7 +252,7 @@ fn check_on_fleet(fleet: &FleetArgs, needs_origin: bool) -> Result<(), SettingsE
 }
 
 /// The base URL of `--origin`, without a slash at its end.
-pub(crate) fn origin_url(text: &str) -> Result<String, SettingsError> {
+pub(crate) fn origin_url(text: &str) -> Result<String, Failure> {
     let is_base = |url: &url::Url| matches!(url.scheme(), "http" | "https") && url.host().is_some();
     match url::Url::parse(text) {
         Ok(url) if is_base(&url) => Ok(text.trim_end_matches('/').to_owned()),
@@ -255,7 +260,7 @@ pub(crate) fn origin_url(text: &str) -> Result<String, SettingsError> {
     }
 }
 
-pub(crate) fn patience(args: &FleetArgs) -> Result<Option<Duration>, SettingsError> {
+pub(crate) fn patience(args: &FleetArgs) -> Result<Option<Duration>, Failure> {
     let text = args.wait.as_deref().filter(|text| !text.is_empty());
     text.map(|text| duration("--wait", text)).transpose()
 }

@@ -7,11 +7,12 @@ use clap::Args;
 use fanout_proto::arm::Arm;
 
 use crate::{
+    exit::Failure,
     results::Destination,
     settings::{
         common::{Common, FleetArgs, ListArgs},
         http::HttpArgs,
-        parse::{SettingsError, value},
+        parse::value,
         politeness::PolitenessArgs,
     },
 };
@@ -70,7 +71,7 @@ pub(crate) struct FetchSettings {
 }
 
 impl FetchSettings {
-    pub(crate) fn new(args: &FetchArgs) -> Result<Self, SettingsError> {
+    pub(crate) fn new(args: &FetchArgs) -> Result<Self, Failure> {
         let common =
             Common::new(Some(&args.urls), &args.list, &args.fleet, &args.http, &args.politeness)?;
         let arm = Arm::parse(&args.arm, NonZeroU32::new(64).unwrap_or(NonZeroU32::MIN))?;

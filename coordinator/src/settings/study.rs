@@ -10,10 +10,11 @@ use fanout_proto::{
 };
 
 use crate::{
+    exit::Failure,
     settings::{
         common::{Common, FleetArgs, ListArgs},
         http::HttpArgs,
-        parse::{SettingsError, duration, margin, rate, value, within},
+        parse::{duration, margin, rate, value, within},
         politeness::PolitenessArgs,
     },
     terminal::print::PrintArgs,
@@ -209,7 +210,7 @@ pub(crate) enum StudyKind {
 }
 
 impl StudySettings {
-    pub(crate) fn new(args: &StudyArgs) -> Result<Self, SettingsError> {
+    pub(crate) fn new(args: &StudyArgs) -> Result<Self, Failure> {
         let mut common = Common::new(
             args.urls.as_deref(),
             &args.list,
@@ -271,7 +272,7 @@ impl StudySettings {
     }
 }
 
-fn check_in_study(args: &StudyArgs, hosts: &Limits) -> Result<(), SettingsError> {
+fn check_in_study(args: &StudyArgs, hosts: &Limits) -> Result<(), Failure> {
     if args.politeness.polite {
         return Err(value(
             "--polite",
@@ -304,7 +305,7 @@ fn check_in_study(args: &StudyArgs, hosts: &Limits) -> Result<(), SettingsError>
     Ok(())
 }
 
-fn kind(args: &StudyArgs) -> Result<StudyKind, SettingsError> {
+fn kind(args: &StudyArgs) -> Result<StudyKind, Failure> {
     let Some(studies) = args.aa else {
         return Ok(match (args.memory_slope, args.map) {
             (true, _) => StudyKind::MemorySlope,
@@ -320,7 +321,7 @@ fn kind(args: &StudyArgs) -> Result<StudyKind, SettingsError> {
 }
 
 /// Which of fanout's own servers the study is about.
-fn server(args: &StudyArgs, kind: StudyKind) -> Result<Server, SettingsError> {
+fn server(args: &StudyArgs, kind: StudyKind) -> Result<Server, Failure> {
     match (kind, args.server) {
         (StudyKind::Calibrate { .. }, Some(Server::Both)) => Err(value(
             "--server",
@@ -334,11 +335,7 @@ fn server(args: &StudyArgs, kind: StudyKind) -> Result<Server, SettingsError> {
 }
 
 /// The arms to compare, and which of them is the baseline.
-fn arms(
-    args: &StudyArgs,
-    kind: StudyKind,
-    concurrency: u32,
-) -> Result<(Vec<Arm>, usize), SettingsError> {
+fn arms(args: &StudyArgs, kind: StudyKind, concurrency: u32) -> Result<(Vec<Arm>, usize), Failure> {
     let each = NonZeroU32::new(concurrency).unwrap_or(NonZeroU32::MIN);
     let mut arms = match (kind, args.arms.is_empty()) {
         (StudyKind::MemorySlope, true) => slope_arms(&SLOPE_ARMS.map(str::to_owned))?,
@@ -363,7 +360,7 @@ fn arms(
 }
 
 /// Every arm at each of the memory study's concurrencies.
-fn slope_arms(specs: &[String]) -> Result<Vec<Arm>, SettingsError> {
+fn slope_arms(specs: &[String]) -> Result<Vec<Arm>, Failure> {
     let mut arms = Vec::new();
     for concurrency in SLOPE_CONCURRENCIES {
         let concurrency = NonZeroU32::new(concurrency).unwrap_or(NonZeroU32::MIN);

@@ -8,7 +8,7 @@ use fanout_proto::{arm::Arm, id::WorkerId};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    cli::exit::Failure,
+    exit::Failure,
     fleet::{
         Fleet,
         assign::{AssignError, assign},

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    cli::exit::Failure,
+    exit::Failure,
     settings::{Cell, SLOPE_CONCURRENCIES, Server, StudyKind, StudySettings, map_cells},
     url_list::UrlList,
 };

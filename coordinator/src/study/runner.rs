@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::{
-    cli::exit::Failure,
+    exit::Failure,
     local::environment::Environment,
     run::{self, Outcome, Stop, TrialRequest},
     settings::{StudyKind, StudySettings},

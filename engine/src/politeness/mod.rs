@@ -70,7 +70,6 @@ pub struct Limits {
 
 impl Limits {
     /// Whether there is any limit.
-    #[must_use]
     pub fn any(&self) -> bool {
         self.max_per_host.is_some() || self.rate_per_host.is_some() || self.polite
     }
@@ -83,7 +82,6 @@ pub struct HostName(Arc<str>);
 
 impl HostName {
     /// The host of a URL of a checked list.
-    #[must_use]
     pub fn of(url: &[u8]) -> Self {
         let url = std::str::from_utf8(url).ok().and_then(|text| url::Url::parse(text).ok());
         let Some(url) = url else {

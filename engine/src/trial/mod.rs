@@ -135,14 +135,12 @@ pub struct Trial {
 
 impl Trial {
     /// Begins a trial; the commands start its fetchers.
-    #[must_use]
     pub fn new(plan: TrialPlan) -> (Self, Vec<Command>) {
         let none = IdSet::new(plan.urls);
         Self::resumed(plan, none)
     }
 
     /// As [`Trial::new`], but the URLs in `done` were done before.
-    #[must_use]
     pub fn resumed(plan: TrialPlan, done: IdSet) -> (Self, Vec<Command>) {
         let placement = plan.placement.clone();
         let shards = u32::try_from(placement.len()).unwrap_or(u32::MAX);
@@ -190,7 +188,6 @@ impl Trial {
 
     /// When a [`Event::Tick`] is needed at the latest, so that no host is kept
     /// waiting; `None` if nothing depends on that.
-    #[must_use]
     pub fn wake_at(&self) -> Option<Duration> {
         let wanted = self.phase == RunPhase::Running && self.stop_at.is_none();
         let hosts = self.hosts.as_ref().filter(|_| wanted)?;
@@ -199,7 +196,6 @@ impl Trial {
 
     /// How long slots were free for which the limits per host allowed no URL;
     /// `None` without limits.
-    #[must_use]
     pub fn held_by_hosts(&self) -> Option<Duration> {
         let hosts = self.hosts.as_ref()?;
         let now = hosts.held_since.map_or(Duration::ZERO, |since| self.now.saturating_sub(since));
@@ -207,44 +203,37 @@ impl Trial {
     }
 
     /// What slots wait for at present, if the limits per host let them wait.
-    #[must_use]
     pub fn waiting_for_hosts(&self) -> Option<HostsWaiting> {
         let hosts = self.hosts.as_ref()?;
         hosts.held_since.map(|_| hosts.politeness.waiting())
     }
 
     /// The account so far.
-    #[must_use]
     pub fn counts(&self) -> Counts {
         self.ledger.counts()
     }
 
     /// The account itself.
-    #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
     /// Whether a fetcher or worker was lost.
-    #[must_use]
     pub fn is_degraded(&self) -> bool {
         self.degraded
     }
 
     /// What was lost so far.
-    #[must_use]
     pub fn losses(&self) -> Losses {
         self.losses
     }
 
     /// When the barrier opened.
-    #[must_use]
     pub fn went(&self) -> Option<Duration> {
         self.went
     }
 
     /// From Go to the last completion.
-    #[must_use]
     pub fn makespan(&self) -> Option<Duration> {
         Some(self.last_completion?.saturating_sub(self.went?))
     }
@@ -255,13 +244,11 @@ impl Trial {
     }
 
     /// Whether fetchers of this trial run there, or did.
-    #[must_use]
     pub fn takes_part(&self, worker: WorkerId) -> bool {
         self.workers.contains_key(&worker)
     }
 
     /// Where a fetcher runs.
-    #[must_use]
     pub fn worker_of(&self, fetcher: FetcherId) -> Option<WorkerId> {
         Some(self.fetchers.get(&fetcher)?.worker)
     }

@@ -44,7 +44,6 @@ pub struct FetcherCommand {
 
 impl FetcherCommand {
     /// Any program that speaks frames on its stdin and stdout.
-    #[must_use]
     pub fn new(program: impl Into<PathBuf>, arguments: Vec<OsString>) -> Self {
         Self { program: program.into(), arguments }
     }

@@ -181,7 +181,6 @@ pub struct WorkerTrial {
 impl WorkerTrial {
     /// A trial without fetchers yet.
     #[expect(clippy::new_without_default, reason = "a trial is begun, never a default")]
-    #[must_use]
     pub fn new() -> Self {
         Self {
             phase: TrialPhase::Preparing,

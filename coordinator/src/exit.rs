@@ -2,6 +2,8 @@
 
 use std::{fmt::Display, process::ExitCode};
 
+use fanout_proto::arm::ArmError;
+
 /// How the coordinator ends; part of its contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CommandExit {
@@ -40,6 +42,12 @@ impl From<CommandExit> for ExitCode {
 pub(crate) struct Failure {
     pub(crate) exit: CommandExit,
     message: String,
+}
+
+impl From<ArmError> for Failure {
+    fn from(error: ArmError) -> Self {
+        Self::usage(error)
+    }
 }
 
 impl Failure {
