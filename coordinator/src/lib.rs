@@ -43,10 +43,10 @@ pub fn main() -> ExitCode {
         CoordinatorCommand::Worker(args) => return worker(args),
         CoordinatorCommand::Origin(args) => return fanout_origin::run(&args),
         CoordinatorCommand::Urls(args) => return fanout_origin::run_urls(&args),
-        CoordinatorCommand::Study(args) if args.fleet.coordinator.is_some() => {
+        CoordinatorCommand::Study(args) if args.run.fleet.coordinator.is_some() => {
             block_on(client::study(&args))
         }
-        CoordinatorCommand::Fetch(args) if args.fleet.coordinator.is_some() => {
+        CoordinatorCommand::Fetch(args) if args.run.fleet.coordinator.is_some() => {
             block_on(client::fetch(&args))
         }
         CoordinatorCommand::Study(args) => StudySettings::new(&args)

@@ -27,9 +27,10 @@ pub const LOSSES_MAX: u8 = 3;
 pub const RETRY_BATCH_MAX: usize = 64;
 
 /// How the never-leased URLs are handed out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Split {
     /// The next ones go to any fetcher with credit.
+    #[default]
     Dynamic,
     /// Every fetcher has a shard of its own.
     Static,
@@ -117,7 +118,7 @@ fn pending_shard(shards: &mut [IdRange], shard: Option<u32>) -> Option<&mut IdRa
 }
 
 /// The account of one trial.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Ledger {
     total: u64,
     /// Never leased, each for one fetcher.
@@ -158,13 +159,9 @@ impl Ledger {
             total,
             shards,
             common,
-            retries: VecDeque::new(),
-            suspects: VecDeque::new(),
-            reserved: FxHashMap::default(),
-            leased: FxHashMap::default(),
-            recovering: 0,
             counts: Counts { before: done.len(), ..Counts::default() },
             done,
+            ..Self::default()
         }
     }
 

@@ -6,12 +6,13 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
+use fanout_program::lock;
 use serde::{Deserialize, Serialize};
 
 use crate::visits::Visits;
@@ -214,7 +215,7 @@ impl ServerCounters {
             cpu_system_s,
             threads: self.shards.len(),
             uptime_s: (now - self.started).as_secs_f64(),
-            counting_s: (now - *self.counting_since()).as_secs_f64(),
+            counting_s: (now - *lock(&self.counting_since)).as_secs_f64(),
             boot_id: fanout_program::boot_id(),
         }
     }
@@ -228,12 +229,7 @@ impl ServerCounters {
         self.connections.reset();
         self.requests.reset();
         self.visits.reset();
-        *self.counting_since() = Instant::now();
-    }
-
-    fn counting_since(&self) -> MutexGuard<'_, Instant> {
-        let since = self.counting_since.lock();
-        since.unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.counting_since) = Instant::now();
     }
 }
 

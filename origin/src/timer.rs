@@ -14,11 +14,12 @@ use std::{
     io,
     os::fd::OwnedFd,
     pin::Pin,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::Mutex,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
+use fanout_program::lock;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
@@ -55,7 +56,7 @@ impl Timer {
             // edges, and each expiration after a new arming is one.
             self.fd.readable().await?.clear_ready();
             {
-                let mut queue = self.queue();
+                let mut queue = lock(&self.queue);
                 let now = Instant::now();
                 while let Some(first) = queue.waits.first_entry() {
                     if first.key().0 > now {
@@ -97,12 +98,6 @@ impl Timer {
         timerfd_settime(self.fd.get_ref(), TimerfdTimerFlags::empty(), &once)?;
         Ok(())
     }
-
-    fn queue(&self) -> MutexGuard<'_, TimerQueue> {
-        // The queue is whole between any two statements, so a panic elsewhere
-        // while it was held does no harm.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[derive(Debug)]
@@ -120,7 +115,7 @@ impl Sleep<'_> {
 
     fn leave(&mut self) {
         if let Some((number, _)) = self.registered.take() {
-            self.timer.queue().waits.remove(&(self.deadline, number));
+            lock(&self.timer.queue).waits.remove(&(self.deadline, number));
         }
     }
 }
@@ -142,7 +137,7 @@ impl Future for Sleep<'_> {
         }
         self.leave();
         let deadline = self.deadline;
-        let mut queue = self.timer.queue();
+        let mut queue = lock(&self.timer.queue);
         let number = queue.next_number;
         queue.next_number += 1;
         let is_first =

@@ -3,8 +3,10 @@
 use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
 };
+
+use fanout_program::lock;
 
 use crate::limits::VISITS_MAX;
 
@@ -17,7 +19,7 @@ impl Visits {
         let mut hasher = DefaultHasher::new();
         path_and_query.hash(&mut hasher);
         let url = hasher.finish();
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.0);
         if counts.len() >= VISITS_MAX && !counts.contains_key(&url) {
             return None;
         }
@@ -27,8 +29,7 @@ impl Visits {
     }
 
     pub(crate) fn reset(&self) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.clear();
+        lock(&self.0).clear();
     }
 }
 

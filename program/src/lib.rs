@@ -6,7 +6,10 @@
 
 mod cpus;
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
@@ -26,6 +29,12 @@ pub const TARGET: &str = env!("FANOUT_TARGET");
 pub fn boot_id() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     id.trim().to_owned()
+}
+
+/// Locks what is whole between any two statements, so that a panic elsewhere while it was held does
+/// no harm.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How to log.

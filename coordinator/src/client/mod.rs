@@ -41,17 +41,17 @@ use crate::{
 };
 
 pub(crate) async fn study(args: &StudyArgs) -> Result<CommandExit, Failure> {
-    let coordinator = reach(&args.fleet).await?;
+    let coordinator = reach(&args.run.fleet).await?;
     let list = List::open(args.urls.as_deref())?;
-    let certificates = certificates(args.http.cacert.as_deref())?;
+    let certificates = certificates(args.run.http.cacert.as_deref())?;
     let output = study_output(args.out.as_deref(), args, args.print)?;
     run(&coordinator, list, certificates, output, false).await
 }
 
 pub(crate) async fn fetch(args: &FetchArgs) -> Result<CommandExit, Failure> {
-    let coordinator = reach(&args.fleet).await?;
+    let coordinator = reach(&args.run.fleet).await?;
     let list = List::open(Some(&args.urls))?;
-    let certificates = certificates(args.http.cacert.as_deref())?;
+    let certificates = certificates(args.run.http.cacert.as_deref())?;
     let destination = destination(args.out.as_deref())?;
     let claimed = ClaimedOutput::of(&destination, args.resume).map_err(Failure::usage)?;
     let Some(claimed) = claimed else {

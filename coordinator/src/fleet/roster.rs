@@ -3,12 +3,13 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use fanout_program::lock;
 use fanout_proto::{control::WorkerStatus, id::WorkerId, worker::Hello};
 use tokio::time::Instant;
 
@@ -33,26 +34,21 @@ pub(super) struct RosterGuard {
 }
 
 impl Roster {
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<WorkerId, RosterEntry>> {
-        // Every change is one call: a panic elsewhere leaves it whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn enter(&self, id: WorkerId, hello: Hello) -> RosterGuard {
         let since = Instant::now();
         let heard_ms = Arc::new(AtomicU64::new(0));
         let entry = RosterEntry { hello, since, heard_ms: heard_ms.clone() };
-        self.entries().insert(id, entry);
+        lock(&self.0).insert(id, entry);
         RosterGuard { roster: self.clone(), id, since, heard_ms }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries().len()
+        lock(&self.0).len()
     }
 
     /// Those that are there, in the order in which they came.
     pub fn workers(&self) -> Vec<WorkerStatus> {
-        let entries = self.entries();
+        let entries = lock(&self.0);
         let each = entries.iter().map(|(id, entry)| {
             let attached = entry.since.elapsed();
             let heard = Duration::from_millis(entry.heard_ms.load(Ordering::Relaxed));
@@ -78,7 +74,7 @@ impl RosterGuard {
 
 impl Drop for RosterGuard {
     fn drop(&mut self) {
-        self.roster.entries().remove(&self.id);
+        lock(&self.roster.0).remove(&self.id);
     }
 }
 

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::destination::Form;
+use crate::url_list::hex;
 
 /// The version of this format, of parts and journals.
 const VERSION: u32 = 1;
@@ -68,12 +69,7 @@ struct HeaderLine {
 }
 
 fn sum(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    let mut text = String::with_capacity(SUM_DIGITS);
-    for byte in digest.iter().take(SUM_DIGITS / 2) {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    hex(&Sha256::digest(bytes)[..SUM_DIGITS / 2])
 }
 
 /// Splits a text from the checksum behind its last blank, if that fits.

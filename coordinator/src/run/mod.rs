@@ -40,7 +40,7 @@ use tracing::{debug, warn};
 
 pub use self::sink::{Progress, Sink, Who};
 use crate::{
-    fleet::{Fleet, FleetEvent, WorkerMessage},
+    fleet::{Fleet, FleetEvent, TrialMessage},
     run::{machines::Machines, metrics::TrialMetrics, usage::SelfUsage},
     url_list::{ListCursor, ListError, UrlList},
 };
@@ -261,7 +261,7 @@ impl<'a, S: Sink> Drive<'a, S> {
 
     /// What a fleet's event means to this trial, if anything.
     fn translate(&mut self, event: FleetEvent) -> Result<Option<Event>, DriveError> {
-        let (worker, message) = match event {
+        let (worker, trial, message) = match event {
             // It may take part in the next trial.
             FleetEvent::Joined(_) => return Ok(None),
             FleetEvent::Left(id, reason) => {
@@ -272,12 +272,15 @@ impl<'a, S: Sink> Drive<'a, S> {
                 self.metrics.worker_lost(id);
                 return Ok(Some(Event::WorkerLost(id)));
             }
-            FleetEvent::Message(id, message) => (id, message),
+            FleetEvent::Message(id, trial, message) => (id, trial, message),
         };
-        let ours = self.request.id;
-        // Messages of earlier trials come late; one about this trial is about
-        // a fetcher that the worker was told to start.
-        if message.trial() == Some(ours) && !self.speaks_for(worker, &message) {
+        // Messages of earlier trials come late.
+        if trial != self.request.id {
+            debug!(worker = %worker, ?message, "ignored: of an earlier trial");
+            return Ok(None);
+        }
+        // One about this trial is about a fetcher that the worker was told to start.
+        if !self.speaks_for(worker, &message) {
             let reason = "it speaks for a fetcher that is not its own";
             self.fleet.cut_off(worker, reason);
             return Ok(self.trial.takes_part(worker).then(|| {
@@ -285,19 +288,13 @@ impl<'a, S: Sink> Drive<'a, S> {
                 Event::WorkerLost(worker)
             }));
         }
-        if message.trial() != Some(ours) {
-            debug!(worker = %worker, ?message, "ignored: of an earlier trial");
-            return Ok(None);
-        }
         Ok(match message {
-            WorkerMessage::Ready { fetcher, spawn, .. } => {
+            TrialMessage::Ready(fetcher, spawn) => {
                 self.metrics.ready(fetcher, spawn);
                 Some(Event::Ready(fetcher))
             }
-            WorkerMessage::Completions(_, fetcher, batch) => {
-                Some(Event::Completions(fetcher, batch))
-            }
-            WorkerMessage::Started(_, fetcher, batch) => {
+            TrialMessage::Completions(fetcher, batch) => Some(Event::Completions(fetcher, batch)),
+            TrialMessage::Started(fetcher, batch) => {
                 if !self.trial.may_start(fetcher, &batch) {
                     let reason = "it took up URLs that it was not given".to_owned();
                     return Ok(Some(Event::Misbehaved(fetcher, reason)));
@@ -305,28 +302,24 @@ impl<'a, S: Sink> Drive<'a, S> {
                 self.sink.started(&who(&self.names, &self.went, worker, fetcher), &batch)?;
                 None
             }
-            WorkerMessage::Misbehaved(_, fetcher, reason) => {
-                Some(Event::Misbehaved(fetcher, reason))
-            }
-            WorkerMessage::Memory(_, sample) => {
+            TrialMessage::Misbehaved(fetcher, reason) => Some(Event::Misbehaved(fetcher, reason)),
+            TrialMessage::Memory(sample) => {
                 self.metrics.memory(worker, sample);
                 None
             }
-            WorkerMessage::Exited(_, exited) => {
+            TrialMessage::Exited(exited) => {
                 self.metrics.exited((*exited).clone());
                 Some(Event::Exited(exited))
             }
-            WorkerMessage::Usage(_, usage) => {
+            TrialMessage::Usage(usage) => {
                 self.metrics.usage(worker, usage);
                 Some(Event::WorkerDone(worker))
             }
-            // Sessions keep these to themselves.
-            WorkerMessage::Heartbeat(_) | WorkerMessage::Goodbye(_) => None,
         })
     }
 
     /// A worker speaks for its own fetchers only.
-    fn speaks_for(&self, worker: WorkerId, message: &WorkerMessage) -> bool {
+    fn speaks_for(&self, worker: WorkerId, message: &TrialMessage) -> bool {
         match message.fetcher() {
             Some(fetcher) => self.trial.worker_of(fetcher) == Some(worker),
             None => self.trial.takes_part(worker),

@@ -12,9 +12,10 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
+use fanout_program::lock;
 use fanout_proto::{
     control::{JobDescription, JobFinished, JobKind, JobProgress, JobState, JobStatus},
     id::JobId,
@@ -149,11 +150,6 @@ impl Jobs {
         })))
     }
 
-    fn state(&self) -> MutexGuard<'_, JobTable> {
-        // Nothing that can panic runs while it is held.
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn data(&self) -> &Data {
         &self.0.data
     }
@@ -164,7 +160,7 @@ impl Jobs {
 
     /// Takes a place in the queue for a job that is yet to be checked.
     pub(super) fn admit(&self) -> Result<Admission, Full> {
-        let mut state = self.state();
+        let mut state = lock(&self.0.state);
         if state.closed {
             return Err(Full::Closed);
         }
@@ -197,7 +193,7 @@ impl Jobs {
     }
 
     fn start(&self) -> Option<(Arc<ServerJob>, JobPlan)> {
-        let mut state = self.state();
+        let mut state = lock(&self.0.state);
         let (job, plan) = state.waiting.pop_front()?;
         state.running = Some(job.clone());
         job.progress(JobProgress::default());
@@ -206,7 +202,7 @@ impl Jobs {
     }
 
     pub(super) fn finish(&self, job: &ServerJob, finished: JobFinished) {
-        let mut state = self.state();
+        let mut state = lock(&self.0.state);
         state.running = None;
         state.publish_places();
         self.end(&mut state, job, finished);
@@ -232,7 +228,7 @@ impl Jobs {
     /// Cancels a job; `None` if there is none. A fetch that runs may first finish
     /// the URLs in hand, unless `at_once`.
     pub(super) fn cancel(&self, id: JobId, at_once: bool) -> Option<Cancelled> {
-        let mut state = self.state();
+        let mut state = lock(&self.0.state);
         let mut waiting = state.waiting.iter();
         let place = waiting.position(|(job, _)| job.description.id == id);
         if let Some((job, plan)) = place.and_then(|place| state.waiting.remove(place)) {
@@ -260,7 +256,7 @@ impl Jobs {
     }
 
     pub(super) fn close(&self) {
-        let mut state = self.state();
+        let mut state = lock(&self.0.state);
         state.closed = true;
         while let Some((job, plan)) = state.waiting.pop_front() {
             self.drop_waiting(&mut state, &job, &plan, "the coordinator ends");
@@ -271,16 +267,16 @@ impl Jobs {
     }
 
     pub(super) fn get(&self, id: JobId) -> Option<Arc<ServerJob>> {
-        self.state().jobs.get(&id).cloned()
+        lock(&self.0.state).jobs.get(&id).cloned()
     }
 
     pub(super) fn list(&self) -> Vec<JobStatus> {
-        self.state().jobs.values().map(|job| job.status()).collect()
+        lock(&self.0.state).jobs.values().map(|job| job.status()).collect()
     }
 
     /// Jobs that ended since this process started: well, and otherwise.
     pub(super) fn finished_counts(&self) -> [u64; 2] {
-        self.state().finished
+        lock(&self.0.state).finished
     }
 }
 
@@ -333,7 +329,7 @@ impl Admission {
             plan.discard();
             return Err(cannot_keep(&error).to_string());
         }
-        let mut state = self.jobs.state();
+        let mut state = lock(&self.jobs.0.state);
         if state.closed {
             drop(state);
             plan.discard();
@@ -361,7 +357,7 @@ impl Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         if !self.queued {
-            self.jobs.state().admitted -= 1;
+            lock(&self.jobs.0.state).admitted -= 1;
             self.jobs.data().remove_job(self.id);
         }
     }

@@ -22,7 +22,7 @@ use crate::{
     exit::Failure,
     fetch,
     results::{Destination, PartError, part_name},
-    settings::{FetchSettings, FleetArgs, HttpArgs, StudySettings},
+    settings::{FetchSettings, RunArgs, StudySettings},
     study::PreparedStudy,
     terminal::{
         command::without_secrets,
@@ -83,7 +83,7 @@ impl JobPlan {
         match cli.command {
             CoordinatorCommand::Study(mut args) => {
                 let (name, directory) = data.study_directory(received.id, jiff::Timestamp::now());
-                let source = received.replace(&mut args.fleet, &mut args.http, origin)?;
+                let source = received.replace(&mut args.run, origin)?;
                 received.has_list(args.urls.is_some())?;
                 args.urls = received.list.clone();
                 args.out = Some(directory);
@@ -94,7 +94,7 @@ impl JobPlan {
                 Ok(Self::Study(Box::new(prepared), name))
             }
             CoordinatorCommand::Fetch(mut args) => {
-                let source = received.replace(&mut args.fleet, &mut args.http, origin)?;
+                let source = received.replace(&mut args.run, origin)?;
                 received.has_list(true)?;
                 args.urls = received.list.clone().unwrap_or_default();
                 let form = match args.out.as_deref().map(Destination::from_path).transpose()? {
@@ -178,12 +178,8 @@ pub(super) fn study_results(directory: &Path) -> PathBuf {
 impl Received {
     /// Puts the client's files in the place of those that it named: no name in
     /// a submission is ever opened here.
-    fn replace(
-        &self,
-        fleet: &mut FleetArgs,
-        http: &mut HttpArgs,
-        origin: Option<&str>,
-    ) -> Result<Option<Source>, Failure> {
+    fn replace(&self, args: &mut RunArgs, origin: Option<&str>) -> Result<Option<Source>, Failure> {
+        let RunArgs { fleet, http, .. } = args;
         // Whatever the client calls this coordinator, and however it gets in.
         fleet.coordinator = Some(String::new());
         fleet.access = Default::default();

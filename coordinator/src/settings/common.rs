@@ -22,6 +22,19 @@ use crate::{
     url_list::Source,
 };
 
+/// What `study` and `fetch` are both told.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
+    #[command(flatten)]
+    pub(crate) http: HttpArgs,
+    #[command(flatten)]
+    pub(crate) politeness: PolitenessArgs,
+}
+
 /// What the list is made of.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "List")]
@@ -100,13 +113,8 @@ pub(crate) struct Common {
 }
 
 impl Common {
-    pub(super) fn new(
-        urls: Option<&Path>,
-        list: &ListArgs,
-        fleet: &FleetArgs,
-        http: &HttpArgs,
-        politeness: &PolitenessArgs,
-    ) -> Result<Self, Failure> {
+    pub(super) fn new(urls: Option<&Path>, args: &RunArgs) -> Result<Self, Failure> {
+        let RunArgs { list, fleet, http, politeness } = args;
         if list.repeat == 0 {
             return Err(value("--repeat", 0, "at least 1 is needed"));
         }

@@ -10,10 +10,8 @@ use crate::{
     exit::Failure,
     results::Destination,
     settings::{
-        common::{Common, FleetArgs, ListArgs},
-        http::HttpArgs,
+        common::{Common, RunArgs},
         parse::value,
-        politeness::PolitenessArgs,
     },
 };
 
@@ -52,13 +50,7 @@ pub(crate) struct FetchArgs {
     #[arg(long, short)]
     pub(crate) verbose: bool,
     #[command(flatten)]
-    pub(crate) list: ListArgs,
-    #[command(flatten)]
-    pub(crate) fleet: FleetArgs,
-    #[command(flatten)]
-    pub(crate) http: HttpArgs,
-    #[command(flatten)]
-    pub(crate) politeness: PolitenessArgs,
+    pub(crate) run: RunArgs,
 }
 
 #[derive(Debug)]
@@ -72,8 +64,7 @@ pub(crate) struct FetchSettings {
 
 impl FetchSettings {
     pub(crate) fn new(args: &FetchArgs) -> Result<Self, Failure> {
-        let common =
-            Common::new(Some(&args.urls), &args.list, &args.fleet, &args.http, &args.politeness)?;
+        let common = Common::new(Some(&args.urls), &args.run)?;
         let arm = Arm::parse(&args.arm, NonZeroU32::new(64).unwrap_or(NonZeroU32::MIN))?;
         if let Some(workers) = arm.workers
             && !common.on_fleet

@@ -12,10 +12,8 @@ use fanout_proto::{
 use crate::{
     exit::Failure,
     settings::{
-        common::{Common, FleetArgs, ListArgs},
-        http::HttpArgs,
+        common::{Common, RunArgs},
         parse::{duration, margin, rate, value, within},
-        politeness::PolitenessArgs,
     },
     terminal::print::PrintArgs,
 };
@@ -99,13 +97,7 @@ pub(crate) struct StudyArgs {
     #[arg(long)]
     pub(crate) yes: bool,
     #[command(flatten)]
-    pub(crate) list: ListArgs,
-    #[command(flatten)]
-    pub(crate) fleet: FleetArgs,
-    #[command(flatten)]
-    pub(crate) http: HttpArgs,
-    #[command(flatten)]
-    pub(crate) politeness: PolitenessArgs,
+    pub(crate) run: RunArgs,
     /// Open loop: take up so many URLs a second in all, however long each takes. Latencies are then
     /// also told from the intended start, and late starts are counted.
     #[arg(long, value_name = "R", help_heading = "Load")]
@@ -211,13 +203,7 @@ pub(crate) enum StudyKind {
 
 impl StudySettings {
     pub(crate) fn new(args: &StudyArgs) -> Result<Self, Failure> {
-        let mut common = Common::new(
-            args.urls.as_deref(),
-            &args.list,
-            &args.fleet,
-            &args.http,
-            &args.politeness,
-        )?;
+        let mut common = Common::new(args.urls.as_deref(), &args.run)?;
         check_in_study(args, &common.hosts)?;
         let concurrency = within(
             "--concurrency",
@@ -273,7 +259,7 @@ impl StudySettings {
 }
 
 fn check_in_study(args: &StudyArgs, hosts: &Limits) -> Result<(), Failure> {
-    if args.politeness.polite {
+    if args.run.politeness.polite {
         return Err(value(
             "--polite",
             "in a study",

@@ -9,10 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     exit::Failure,
-    fleet::{
-        Fleet,
-        assign::{AssignError, assign},
-    },
+    fleet::{Fleet, TooFewWorkers, assign::assign},
     local::environment::Environment,
     run::Stop,
     study::manifest,
@@ -82,7 +79,7 @@ impl BlockWorkers {
         }
     }
 
-    fn try_assign(&self, arm: &Arm, fleet: &Fleet) -> Result<Vec<WorkerId>, AssignError> {
+    fn try_assign(&self, arm: &Arm, fleet: &Fleet) -> Result<Vec<WorkerId>, TooFewWorkers> {
         assign(fleet, arm.processes.get(), arm.workers, |id| self.members.contains(&id))
     }
 }

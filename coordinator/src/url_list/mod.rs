@@ -21,9 +21,10 @@ use std::{
 use fanout_proto::{control::ListIdentity, id::UrlId};
 use sha2::{Digest, Sha256};
 
+pub(crate) use self::check::hex;
 pub use self::error::ListError;
 use self::{
-    check::{Checked, HostCount, PAGE, hex},
+    check::{Checked, HostCount, PAGE},
     lines::{LinesError, ListLines},
     spool::{FileAt, Spool},
 };

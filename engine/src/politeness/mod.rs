@@ -77,7 +77,7 @@ impl Limits {
 
 /// A host as people count them: name and port, the port left out where it is the scheme's own. So
 /// `http://a/` and `https://a/` are one host, and `http://a:8080/` is another.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct HostName(Arc<str>);
 
 impl HostName {
@@ -142,8 +142,9 @@ struct KnownUrl {
 }
 
 /// Where a host stands; see the picture above.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Standing {
+    #[default]
     Resting,
     /// To be forgotten then.
     Fading(Duration),
@@ -152,7 +153,7 @@ enum Standing {
     Ready(u64),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct HostState {
     name: HostName,
     queue: VecDeque<UrlId>,
@@ -174,7 +175,7 @@ impl HostState {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Politeness {
     limits: Limits,
     /// Between two leases of a host; zero without a rate.
@@ -204,17 +205,7 @@ impl Politeness {
             limits,
             spacing: limits.rate_per_host.map_or(Duration::ZERO, spacing),
             seed,
-            hosts: FxHashMap::default(),
-            by_name: HashMap::new(),
-            next_host: 0,
-            urls: FxHashMap::default(),
-            ready: BTreeMap::new(),
-            next_turn: 0,
-            asleep: BTreeSet::new(),
-            fading: BTreeSet::new(),
-            lingering: BinaryHeap::new(),
-            waiting: 0,
-            waited_for: 0,
+            ..Self::default()
         }
     }
 
@@ -242,16 +233,7 @@ impl Politeness {
             Entry::Vacant(new) => {
                 let id = HostId(self.next_host);
                 self.next_host += 1;
-                let host = HostState {
-                    name: new.key().clone(),
-                    queue: VecDeque::new(),
-                    urls: 0,
-                    out: 0,
-                    next_at: None,
-                    paused_until: Duration::ZERO,
-                    pauses: 0,
-                    standing: Standing::Resting,
-                };
+                let host = HostState { name: new.key().clone(), ..HostState::default() };
                 self.hosts.insert(id, host);
                 *new.insert(id)
             }

@@ -48,11 +48,14 @@ const SILENCE_GRACE: Duration = Duration::from_secs(5);
 /// From Finish to the last reaped fetcher.
 const FINISH_DEADLINE: Duration = Duration::from_secs(30);
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 enum RunPhase {
+    #[default]
     Preparing,
     Running,
-    Draining { deadline: Duration },
+    Draining {
+        deadline: Duration,
+    },
     Ended,
 }
 
@@ -64,7 +67,7 @@ enum WorkerLife {
     Lost,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct PoliteLeasing {
     politeness: Politeness,
     /// URLs may wait within a fetcher; else a lease is a request, at once.
@@ -109,7 +112,7 @@ struct PoliteLeasing {
 /// );
 /// assert_eq!(trial.ledger().leased(), 2);
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Trial {
     plan: TrialPlan,
     phase: RunPhase,
@@ -146,24 +149,10 @@ impl Trial {
         let shards = u32::try_from(placement.len()).unwrap_or(u32::MAX);
         let present = |worker: &WorkerId| (*worker, WorkerLife::Present);
         let mut trial = Self {
-            phase: RunPhase::Preparing,
             ledger: Ledger::new(done, plan.split, shards),
-            fetchers: BTreeMap::new(),
             workers: placement.iter().map(present).collect(),
-            next_fetcher: 0,
-            stop_at: None,
-            fruitless: 0,
-            killed_at_start: 0,
-            last_loss: String::new(),
-            losses: Losses::default(),
-            recovering_since: None,
-            degraded: false,
-            went: None,
-            last_completion: None,
-            now: Duration::ZERO,
-            commands: Vec::new(),
-            hosts: None,
             plan,
+            ..Self::default()
         };
         for (worker, shard) in placement.into_iter().zip(0..) {
             trial.start_fetcher(worker, (trial.plan.split == Split::Static).then_some(shard));
@@ -179,10 +168,7 @@ impl Trial {
         self.hosts = limits.any().then(|| PoliteLeasing {
             politeness: Politeness::new(limits, seed),
             may_queue: limits.rate_per_host.is_none() && !limits.polite,
-            looking: false,
-            turn: FetcherId(0),
-            held_since: None,
-            held: Duration::ZERO,
+            ..PoliteLeasing::default()
         });
     }
 

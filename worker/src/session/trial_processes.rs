@@ -32,6 +32,7 @@ use crate::{
 };
 
 /// See the module. Carries out what [`WorkerTrial`] decides.
+#[derive(Default)]
 pub(super) struct TrialProcesses {
     id: TrialId,
     trial: WorkerTrial,
@@ -98,20 +99,11 @@ impl TrialProcesses {
     ) -> Self {
         Self {
             id,
-            trial: WorkerTrial::new(),
-            fetchers: BTreeMap::new(),
-            work: VecDeque::new(),
             sampling: Sampling::every(memory_interval),
             pipe_bytes: supervise::pipe_bytes(size),
-            unwanted: CancellationToken::new(),
             cpu_before: usage::own_cpu(),
             peak: context.cgroups.watch_peak(),
-            reaped_cpu: Duration::ZERO,
-            at_go: None,
-            at_hold: None,
-            bytes_to_fetchers: 0,
-            bytes_from_fetchers: 0,
-            is_over: false,
+            ..Self::default()
         }
     }
 
