@@ -21,7 +21,10 @@ pub(crate) fn provide(needed: u64, slots: u32) -> Result<(), SetupError> {
     let limit = getrlimit(Resource::Nofile);
     let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
     if hard < needed {
-        return Err(SetupError::Descriptors { needed, hard });
+        return Err(SetupError(format!(
+            "{needed} file descriptors are needed, but {hard} is the hard limit here; lower the \
+             concurrency or raise the limit (`ulimit -Hn`, LimitNOFILE=, --ulimit nofile=)"
+        )));
     }
     if soft < useful {
         let raised = Rlimit { current: Some(useful.min(hard)), maximum: limit.maximum };

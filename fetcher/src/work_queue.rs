@@ -9,7 +9,7 @@ use std::{
 use fanout_proto::{
     completion::{Completion, Outcome},
     id::UrlId,
-    lease::{LeaseBatch, LeaseCursor},
+    lease::LeaseBatch,
     limits::{CREDIT_MAX_URLS, TIMEOUT_MAX},
     report::FetcherReport,
     setup::{Pace, Setup},
@@ -142,7 +142,7 @@ impl Starvation {
 pub(crate) struct WorkQueue {
     /// The origin of all times that are told.
     go: Option<Instant>,
-    leases: VecDeque<LeaseCursor>,
+    leases: VecDeque<LeaseBatch>,
     waiting: usize,
     waiting_bytes: usize,
     pub(crate) outbox: Outbox,
@@ -181,11 +181,10 @@ impl WorkQueue {
     }
 
     pub(crate) fn lease(&mut self, now: Instant, batch: LeaseBatch) {
-        let cursor = LeaseCursor::from(batch);
-        self.starvation.end(now, cursor.remaining());
-        self.waiting += cursor.remaining();
-        self.waiting_bytes += cursor.held_bytes();
-        self.leases.push_back(cursor);
+        self.starvation.end(now, batch.remaining());
+        self.waiting += batch.remaining();
+        self.waiting_bytes += batch.held_bytes();
+        self.leases.push_back(batch);
     }
 
     /// URLs that wait to be taken up and may be: so many slots can be woken.
@@ -215,17 +214,17 @@ impl WorkQueue {
             return Take::Wait;
         }
         let id = loop {
-            let Some(cursor) = self.leases.front_mut() else {
+            let Some(batch) = self.leases.front_mut() else {
                 self.outbox.flush_now();
                 self.count_starved(now);
                 return Take::Wait;
             };
-            if let Some((id, text)) = cursor.advance() {
+            if let Some((id, text)) = batch.advance() {
                 url.clear();
                 url.extend_from_slice(text);
                 break id;
             }
-            self.waiting_bytes -= cursor.held_bytes();
+            self.waiting_bytes -= batch.held_bytes();
             self.leases.pop_front();
         };
         self.waiting -= 1;

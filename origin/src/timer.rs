@@ -197,7 +197,7 @@ mod tests {
             while let Some(result) = tasks.join_next().await {
                 result.unwrap();
             }
-            assert!(timer.queue().waits.is_empty());
+            assert!(lock(&timer.queue).waits.is_empty());
         });
     }
 
@@ -216,12 +216,12 @@ mod tests {
             });
             assert!(pending.await.0);
             drop(short);
-            assert_eq!(timer.queue().waits.len(), 1);
+            assert_eq!(lock(&timer.queue).waits.len(), 1);
             // The timer was armed for the one that left; this one still ends.
             long.reset(Instant::now() + Duration::from_millis(2));
-            assert!(timer.queue().waits.is_empty());
+            assert!(lock(&timer.queue).waits.is_empty());
             long.await;
-            assert!(timer.queue().waits.is_empty());
+            assert!(lock(&timer.queue).waits.is_empty());
         });
     }
 
@@ -232,7 +232,7 @@ mod tests {
             assert_eq!(never.await, None);
             let ready = timer.within(Duration::from_secs(3600), std::future::ready(7));
             assert_eq!(ready.await, Some(7));
-            assert!(timer.queue().waits.is_empty());
+            assert!(lock(&timer.queue).waits.is_empty());
         });
     }
 

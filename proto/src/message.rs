@@ -69,12 +69,12 @@ pub(crate) trait Part<W> {
 }
 
 /// A struct whose fields each stand in one field of the message `wire::NAME`, but for a last one
-/// after `..`, which is a [`Part`]. Fields of the message after `+` are for the sender to fill in.
+/// after `..`, which is a [`Part`]. The message's own field after `+` is sent with this value.
 /// What is to be checked or cleaned of the message before that is for `check`.
 macro_rules! message {
     (
         $(#[$meta:meta])*
-        pub struct $name:ident = $wire:ident $(+ $beside:ident)* $(, $check:ident)? {
+        pub struct $name:ident = $wire:ident $(+ $beside:ident = $value:tt)? $(, $check:ident)? {
             $($(#[$field_meta:meta])* pub $field:ident: $type:ty = $wire_field:ident,)*
             $(.. $(#[$part_meta:meta])* pub $part:ident: $part_type:ty,)?
         }
@@ -90,7 +90,7 @@ macro_rules! message {
                 use $crate::message::Field;
                 Self {
                     $($wire_field: Field::to_wire(value.$field),)*
-                    $($beside: Default::default(),)*
+                    $($beside: $value,)?
                     $(..$crate::message::Part::to_wire(value.$part))?
                 }
             }

@@ -152,7 +152,7 @@ message! {
 message! {
     /// Memory of a worker's fetchers together, at one moment.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-    pub struct MemorySample = MemorySample + trial {
+    pub struct MemorySample = MemorySample + trial = 0 {
         /// Since the worker let its fetchers go.
         pub elapsed: Duration = elapsed_us,
         /// Fetchers that could be read.
@@ -236,7 +236,7 @@ impl Field<Option<wire::Exit>> for Exit {
 message! {
     /// A fetcher that has been reaped, after the hold or before its time.
     #[derive(Debug, Clone, PartialEq, Eq)]
-    pub struct FetcherExited = FetcherExited + trial, made_harmless {
+    pub struct FetcherExited = FetcherExited + trial = 0, made_harmless {
         /// Which one.
         pub fetcher: FetcherId = fetcher,
         /// How it ended.
@@ -259,7 +259,7 @@ fn made_harmless(exited: wire::FetcherExited) -> Result<wire::FetcherExited, Wir
 message! {
     /// What a trial cost the worker itself.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-    pub struct WorkerUsage = WorkerUsage + trial {
+    pub struct WorkerUsage = WorkerUsage + trial = 0 {
         /// CPU time of the worker in user mode, sampling included.
         pub cpu_user: Option<Duration> = cpu_user_us,
         /// CPU time of the worker in the kernel.

@@ -10,7 +10,6 @@ use fanout_proto::{
     in_range,
     limits::{FETCHERS_MAX, FRAME_MAX_BYTES},
     report::{FetcherExited, MemorySample, WorkerUsage},
-    time::micros,
     wire::{self, from_worker, to_worker},
 };
 
@@ -113,28 +112,8 @@ fn bounded(field: &'static str, bytes: Bytes) -> Result<Bytes, WireError> {
     Ok(bytes)
 }
 
-fn from_worker(message: from_worker::Message) -> wire::FromWorker {
+pub(crate) fn from_worker(message: from_worker::Message) -> wire::FromWorker {
     wire::FromWorker { message: Some(message) }
-}
-
-pub(crate) fn hello(hello: &fanout_proto::worker::Hello) -> wire::FromWorker {
-    from_worker(from_worker::Message::Hello(hello.into()))
-}
-
-pub(crate) fn frame(trial: TrialId, fetcher: FetcherId, frame: Bytes) -> wire::FromWorker {
-    from_worker(from_worker::Message::Frame(wire::FetcherFrame {
-        trial: trial.0,
-        fetcher: fetcher.0,
-        frame,
-    }))
-}
-
-pub(crate) fn ready(trial: TrialId, fetcher: FetcherId, spawn: Duration) -> wire::FromWorker {
-    from_worker(from_worker::Message::Ready(wire::FetcherReady {
-        trial: trial.0,
-        fetcher: fetcher.0,
-        spawn_us: micros(spawn),
-    }))
 }
 
 pub(crate) fn memory(trial: TrialId, sample: MemorySample) -> wire::FromWorker {
@@ -150,14 +129,6 @@ pub(crate) fn exited(trial: TrialId, exited: FetcherExited) -> wire::FromWorker 
 pub(crate) fn usage(trial: TrialId, usage: WorkerUsage) -> wire::FromWorker {
     let usage = wire::WorkerUsage { trial: trial.0, ..usage.into() };
     from_worker(from_worker::Message::Usage(usage))
-}
-
-pub(crate) fn heartbeat_of(sequence: u64) -> wire::FromWorker {
-    from_worker(from_worker::Message::Heartbeat(wire::Heartbeat { sequence }))
-}
-
-pub(crate) fn goodbye(reason: &str) -> wire::FromWorker {
-    from_worker(from_worker::Message::Goodbye(wire::Goodbye { reason: reason.to_owned() }))
 }
 
 #[cfg(test)]

@@ -32,12 +32,15 @@ use self::{
 use crate::{
     cli::{AttachArgs, CancelArgs, CommandLine, CoordinatorCommand},
     exit::{CommandExit, Failure},
-    fetch::{NOTHING_BEFORE, complete_already},
+    fetch::{claim, complete_already},
     local::signals::RunSignals,
     results::{ClaimedOutput, Destination, part_name},
     run::Stop,
     settings::{self, FetchArgs, FleetArgs, StudyArgs},
-    terminal::print::{self, PrintArgs},
+    terminal::{
+        Terminal,
+        print::{self, PrintArgs},
+    },
 };
 
 pub(crate) async fn study(args: &StudyArgs) -> Result<CommandExit, Failure> {
@@ -53,14 +56,9 @@ pub(crate) async fn fetch(args: &FetchArgs) -> Result<CommandExit, Failure> {
     let list = List::open(Some(&args.urls))?;
     let certificates = certificates(args.run.http.cacert.as_deref())?;
     let destination = destination(args.out.as_deref())?;
-    let claimed = ClaimedOutput::of(&destination, args.resume).map_err(Failure::usage)?;
-    let Some(claimed) = claimed else {
-        eprintln!("{}", complete_already(&destination));
+    let Some(claimed) = claim(&destination, args.resume, &Terminal::default())? else {
         return Ok(CommandExit::Done);
     };
-    if args.resume && claimed.list().is_none() {
-        eprintln!("{NOTHING_BEFORE}");
-    }
     let output = fetch_output(destination, claimed)?;
     run(&coordinator, list, certificates, output, true).await
 }

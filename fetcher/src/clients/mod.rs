@@ -88,9 +88,9 @@ fn set_up_and_run(setup: Setup, pipes: &mut Pipes) -> Result<(), ExitReason> {
     let run = built_in(setup.client)
         .and_then(|row| if setup.model.is_blocking() { row.run_blocking } else { row.run_on_loop });
     // The wire lets no such setup through.
-    let run = run.ok_or_else(|| SetupError::Client {
-        client: setup.client.name(),
-        reason: format!("it does not run under the model {}", setup.model),
+    let run = run.ok_or_else(|| {
+        let reason = format!("it does not run under the model {}", setup.model);
+        SetupError::client(setup.client.name(), &reason)
     })?;
     run(Subject::new(setup), pipes)
 }

@@ -119,7 +119,7 @@ pub(crate) fn run<C: AsyncClient + Send + 'static>(
     mut client: impl FnMut() -> C,
 ) -> Result<(), ExitReason> {
     let slots = subject.slots();
-    let runtime = runtime(subject.setup.model).map_err(SetupError::Runtime)?;
+    let runtime = runtime(subject.setup.model).map_err(|error| SetupError::event_loop(&error))?;
     let shared = Arc::new(TasksShared {
         state: Mutex::new(TasksState {
             queue: WorkQueue::new(&subject.setup),

@@ -75,7 +75,7 @@ pub(crate) fn run<C: BlockingClient + Send + 'static>(
         state: Mutex::new(ThreadsState { queue: WorkQueue::new(&subject.setup), waiting: 0 }),
         changed: Condvar::new(),
         main_wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
-            .map_err(|error| SetupError::Runtime(error.into()))?,
+            .map_err(|error| SetupError::event_loop(&error.into()))?,
         work: subject.work,
     });
     let mut threads = Vec::new();
@@ -85,7 +85,12 @@ pub(crate) fn run<C: BlockingClient + Send + 'static>(
             .name(format!("slot {index}"))
             .stack_size(STACK_BYTES)
             .spawn(move || slot(&shared, index, client))
-            .map_err(|error| SetupError::Threads { started: index, wanted: slots, error })?;
+            .map_err(|error| {
+                SetupError(format!(
+                    "only {index} of {slots} threads could be started: {error}; lower the concurrency \
+                     or raise the limit (`ulimit -u`, the cgroup's pids.max, vm.max_map_count)"
+                ))
+            })?;
         threads.push(thread);
     }
     pipes.send(ready());

@@ -13,7 +13,8 @@ use fanout_proto::{
     WireError,
     id::{FetcherId, TrialId},
     report::{Exit, MachineLoad, ResourceUsage, WorkerUsage},
-    wire::{self, to_fetcher},
+    time::micros,
+    wire::{self, from_worker, to_fetcher},
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -288,7 +289,9 @@ impl TrialProcesses {
                 self.sampling.start(Instant::now());
             }
             Action::TellReady(fetcher, spawn) => {
-                context.send(message::ready(self.id, fetcher, spawn))
+                let (trial, fetcher, spawn_us) = (self.id.0, fetcher.0, micros(spawn));
+                let ready = wire::FetcherReady { trial, fetcher, spawn_us };
+                context.send(message::from_worker(from_worker::Message::Ready(ready)));
             }
             Action::TellMemory(sample) => context.send(message::memory(self.id, sample)),
             Action::TellExited(exited) => {

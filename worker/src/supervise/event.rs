@@ -5,12 +5,12 @@ use std::io;
 use bytes::Bytes;
 use fanout_proto::{
     id::{FetcherId, TrialId},
-    wire,
+    wire::{self, from_worker},
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{measure::usage::Reaped, trial::TrialInput};
+use crate::{measure::usage::Reaped, message::from_worker, trial::TrialInput};
 
 #[derive(Debug)]
 pub(crate) struct FetcherEvent {
@@ -59,7 +59,9 @@ impl FetcherOutput {
 
     /// Passes a frame on; `false` when it is not wanted.
     pub(super) async fn forward(&self, frame: Bytes) -> bool {
-        let message = crate::message::frame(self.trial, self.fetcher, frame);
+        let (trial, fetcher) = (self.trial.0, self.fetcher.0);
+        let frame = wire::FetcherFrame { trial, fetcher, frame };
+        let message = from_worker(from_worker::Message::Frame(frame));
         tokio::select! {
             biased;
             () = self.unwanted.cancelled() => false,
