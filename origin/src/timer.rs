@@ -19,14 +19,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fanout_program::lock;
+use fanout_program::{lock, watch};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
 use tokio::io::unix::AsyncFd;
-
-use crate::watch::watch;
 
 #[derive(Debug)]
 pub(crate) struct Timer {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    hash::{DefaultHasher, Hash, Hasher},
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     sync::Mutex,
 };
 
@@ -16,9 +16,7 @@ pub(crate) struct Visits(Mutex<HashMap<u64, u32>>);
 impl Visits {
     /// Counts one visit and says which it is, from 1; `None` for a URL that found no room.
     pub(crate) fn count(&self, path_and_query: &str) -> Option<u32> {
-        let mut hasher = DefaultHasher::new();
-        path_and_query.hash(&mut hasher);
-        let url = hasher.finish();
+        let url = BuildHasherDefault::<DefaultHasher>::default().hash_one(path_and_query);
         let mut counts = lock(&self.0);
         if counts.len() >= VISITS_MAX && !counts.contains_key(&url) {
             return None;

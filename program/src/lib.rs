@@ -8,10 +8,12 @@ mod cpus;
 
 use std::{
     io::{self, IsTerminal},
-    sync::{Mutex, MutexGuard, PoisonError},
+    os::fd::{AsRawFd, OwnedFd},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::io::{Interest, unix::AsyncFd};
 use tracing_subscriber::EnvFilter;
 
 pub use cpus::{Pinned, allowed_cpus};
@@ -36,6 +38,21 @@ pub fn boot_id() -> String {
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Has the event loop watch a descriptor until it can be read.
+#[allow(
+    deprecated,
+    reason = "the successor is unsafe to call, for types whose descriptor may change or close; what \
+              is watched here owns the one it names"
+)]
+pub fn watch<T: Owning>(fd: T) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(fd, Interest::READABLE)
+}
+
+/// Owns a descriptor for as long as it lives.
+pub trait Owning: AsRawFd {}
+impl Owning for OwnedFd {}
+impl Owning for Arc<OwnedFd> {}
 
 /// How to log.
 #[derive(Debug, Clone, Copy, clap::Args)]

@@ -5,8 +5,6 @@ use std::{net::SocketAddr, time::Duration};
 
 use fanout_analysis::record::Machine;
 use fanout_proto::worker::WorkerFacts;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha12Rng;
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -17,6 +15,7 @@ use crate::{
     fleet::{Fleet, FleetServer, ServeError, Token},
     local::processes::Local,
     settings::Common,
+    url_list::hex,
 };
 
 /// Local workers are attached within this time.
@@ -145,11 +144,11 @@ pub(crate) fn machine(facts: &WorkerFacts) -> Machine {
 
 /// A secret that only the workers started here know.
 fn secret() -> String {
-    let mut seed = [0; 32];
+    let mut secret = [0; 16];
     // Without randomness from the system the token is merely guessable by
     // other users of this machine.
-    if rustix::rand::getrandom(&mut seed[..], rustix::rand::GetRandomFlags::empty()).is_err() {
+    if rustix::rand::getrandom(&mut secret[..], rustix::rand::GetRandomFlags::empty()).is_err() {
         warn!("the system has no randomness for the workers' token");
     }
-    format!("{:032x}", ChaCha12Rng::from_seed(seed).random::<u128>())
+    hex(&secret)
 }

@@ -5,7 +5,7 @@
 pub mod machines;
 pub mod metrics;
 mod sink;
-pub mod usage;
+pub(crate) mod usage;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -41,7 +41,7 @@ use tracing::{debug, warn};
 pub use self::sink::{Progress, Sink, Who};
 use crate::{
     fleet::{Fleet, FleetEvent, TrialMessage},
-    run::{machines::Machines, metrics::TrialMetrics, usage::SelfUsage},
+    run::{machines::Machines, metrics::TrialMetrics, usage::own_cpu},
     url_list::{ListCursor, ListError, UrlList},
 };
 
@@ -148,9 +148,9 @@ struct Drive<'a, S> {
     /// Which workers share one; see [`Machines`].
     machine_of: BTreeMap<WorkerId, String>,
     began: Instant,
-    usage: SelfUsage,
-    usage_at_go: Option<SelfUsage>,
-    usage_at_finish: Option<SelfUsage>,
+    cpu_at_first: Option<Duration>,
+    cpu_at_go: Option<Duration>,
+    cpu_at_finish: Option<Duration>,
     traffic: crate::fleet::Traffic,
 }
 
@@ -186,9 +186,9 @@ impl<'a, S: Sink> Drive<'a, S> {
             names,
             machine_of,
             began: Instant::now(),
-            usage: SelfUsage::now(),
-            usage_at_go: None,
-            usage_at_finish: None,
+            cpu_at_first: own_cpu(),
+            cpu_at_go: None,
+            cpu_at_finish: None,
             traffic: fleet.traffic(),
             fleet,
             request,
@@ -347,7 +347,7 @@ impl<'a, S: Sink> Drive<'a, S> {
                 }
                 Command::Go(worker) => (worker, self.go(worker)),
                 Command::Finish(worker) => {
-                    self.usage_at_finish.get_or_insert_with(SelfUsage::now);
+                    self.cpu_at_finish = self.cpu_at_finish.or_else(own_cpu);
                     let finish = to_worker::Message::Finish(wire::Finish { trial });
                     (worker, self.fleet.send(worker, finish))
                 }
@@ -408,7 +408,7 @@ impl<'a, S: Sink> Drive<'a, S> {
     }
 
     fn go(&mut self, worker: WorkerId) -> bool {
-        self.usage_at_go.get_or_insert_with(SelfUsage::now);
+        self.cpu_at_go = self.cpu_at_go.or_else(own_cpu);
         let now = self.began.elapsed();
         let went = now.saturating_sub(self.trial.went().unwrap_or(now));
         for (fetcher, of) in self.trial.fetchers() {
@@ -443,7 +443,7 @@ impl<'a, S: Sink> Drive<'a, S> {
     fn setup_frame(&self, fetcher: FetcherId) -> Bytes {
         let setup = Setup {
             pace: (self.request.pace)(fetcher),
-            https: self.request.list.has_https(),
+            https: self.request.list.has_https,
             ..self.request.setup.clone()
         };
         let message =
@@ -515,9 +515,8 @@ impl<'a, S: Sink> Drive<'a, S> {
         let names = self.names;
         let machine_of = |worker| self.machine_of.get(&worker).map_or("", String::as_str);
         let mut machines = self.metrics.machines(machine_of);
-        if let Some((go, finish)) = self.usage_at_go.zip(self.usage_at_finish)
-            && let Some(cpu) = finish.since(&go)
-        {
+        if let Some((go, finish)) = self.cpu_at_go.zip(self.cpu_at_finish) {
+            let cpu = finish.saturating_sub(go);
             machines.process(&fanout_program::boot_id(), cpu);
         }
         let mut trial = self
@@ -546,8 +545,9 @@ impl<'a, S: Sink> Drive<'a, S> {
         let coordination = &mut trial.coordination;
         coordination.overhead_s =
             trial.makespan_s.zip(trial.fetch_makespan_s).map(|(whole, fetch)| whole - fetch);
-        coordination.coordinator_cpu_s =
-            SelfUsage::now().since(&self.usage).map(|cpu| cpu.as_secs_f64());
+        coordination.coordinator_cpu_s = own_cpu()
+            .zip(self.cpu_at_first)
+            .map(|(now, first)| now.saturating_sub(first).as_secs_f64());
         let traffic = self.fleet.traffic() - self.traffic;
         coordination.grpc_bytes_sent = traffic.bytes_sent;
         coordination.grpc_bytes_received = traffic.bytes_received;
@@ -589,6 +589,6 @@ fn who<'a>(
 /// megabytes, however long they are.
 fn credit_max(list: &UrlList, concurrency: NonZeroU32) -> u32 {
     const BYTES_MAX: usize = 8 * 1024 * 1024;
-    let urls = BYTES_MAX / list.longest_bytes().max(1);
+    let urls = BYTES_MAX / list.longest_bytes.max(1);
     u32::try_from(urls).unwrap_or(u32::MAX).max(concurrency.get().saturating_mul(2))
 }

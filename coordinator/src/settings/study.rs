@@ -259,36 +259,31 @@ impl StudySettings {
 }
 
 fn check_in_study(args: &StudyArgs, hosts: &Limits) -> Result<(), Failure> {
-    if args.run.politeness.polite {
-        return Err(value(
-            "--polite",
-            "in a study",
-            "pauses that a server asks for would count as the arm's time; use it with fetch, and spare \
-             the server with --max-per-host or --rate-per-host here",
-        ));
-    }
     if let (Some(_), Some(rate)) = (args.rate, hosts.rate_per_host) {
-        return Err(value(
-            "--rate-per-host",
-            rate,
-            "with --rate the starts are set already; leave one of them out",
-        ));
+        let hint = "with --rate the starts are set already; leave one of them out";
+        return Err(value("--rate-per-host", rate, hint));
     }
-    if args.memory_slope && hosts.any() {
-        return Err(value(
-            "--memory-slope",
-            "with a limit per host",
-            "it needs as many URLs in flight as its arms say, all at its own origin; leave the limit out",
-        ));
+    let spoiling = [
+        (
+            args.run.politeness.polite,
+            "--polite in a study: pauses that a server asks for would count as the arm's time; use it \
+             with fetch, and spare the server with --max-per-host or --rate-per-host here",
+        ),
+        (
+            args.memory_slope && hosts.any(),
+            "--memory-slope with a limit per host: it needs as many URLs in flight as its arms say, \
+             all at its own origin; leave the limit out",
+        ),
+        (
+            args.map && hosts.any(),
+            "--map with a limit per host: all its servers are one host, so every arm would wait for \
+             the limit; leave it out",
+        ),
+    ];
+    match spoiling.into_iter().find(|(spoils, _)| *spoils) {
+        Some((_, why)) => Err(Failure::usage(why)),
+        None => Ok(()),
     }
-    if args.map && hosts.any() {
-        return Err(value(
-            "--map",
-            "with a limit per host",
-            "all its servers are one host, so every arm would wait for the limit; leave it out",
-        ));
-    }
-    Ok(())
 }
 
 fn kind(args: &StudyArgs) -> Result<StudyKind, Failure> {
