@@ -198,11 +198,6 @@ impl TrialMetrics {
         }
     }
 
-    /// How the URLs ended so far.
-    pub fn outcomes(&self) -> &BTreeMap<Outcome, u64> {
-        &self.outcomes
-    }
-
     /// Bytes of bodies so far.
     pub fn bytes(&self) -> u64 {
         self.bytes
