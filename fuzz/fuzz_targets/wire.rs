@@ -6,6 +6,7 @@ use fanout_coordinator::fleet::WorkerMessage;
 use fanout_proto::{
     completion::{CompletionBatch, CompletionBatchBuilder, StartedBatch},
     control::{JobEvent, JobStatus, Status, Submission, Submitted},
+    id::UrlId,
     lease::{LeaseBatch, LeaseBatchBuilder},
     limits::{
         ARGUMENTS_MAX, BATCH_MAX_BYTES, BATCH_MAX_URLS, CONCURRENCY_MAX, DETAIL_MAX_BYTES,
@@ -160,7 +161,7 @@ fn hello(bytes: &[u8]) {
         assert!(text.len() <= NAME_MAX_BYTES && !text.contains(char::is_control));
     }
     assert!(facts.cgroup_cpus.is_none_or(|cpus| cpus.is_finite() && cpus >= 0.0));
-    assert_eq!(Hello::try_from(wire::Hello::from(&hello)), Ok(hello));
+    assert_eq!(Hello::try_from(wire::Hello::from(hello.clone())), Ok(hello));
 }
 
 fn worker_message(bytes: &[u8]) {
