@@ -6,10 +6,8 @@ use clap::CommandFactory;
 use clap_complete::{Shell, generate};
 
 use crate::{
-    cli::{
-        CommandLine,
-        exit::{CommandExit, Failure},
-    },
+    cli::CommandLine,
+    exit::{CommandExit, Failure},
     terminal::print,
 };
 

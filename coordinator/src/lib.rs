@@ -5,6 +5,7 @@
 mod accept;
 mod cli;
 mod client;
+mod exit;
 mod fetch;
 pub mod fleet;
 mod generate;
@@ -26,10 +27,8 @@ use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    cli::{
-        CommandLine, CoordinatorCommand,
-        exit::{CommandExit, Failure},
-    },
+    cli::{CommandLine, CoordinatorCommand},
+    exit::{CommandExit, Failure},
     settings::{FetchSettings, StudySettings},
 };
 
@@ -44,18 +43,17 @@ pub fn main() -> ExitCode {
         CoordinatorCommand::Worker(args) => return worker(args),
         CoordinatorCommand::Origin(args) => return fanout_origin::run(&args),
         CoordinatorCommand::Urls(args) => return fanout_origin::run_urls(&args),
-        CoordinatorCommand::Study(args) if args.fleet.coordinator.is_some() => {
+        CoordinatorCommand::Study(args) if args.run.fleet.coordinator.is_some() => {
             block_on(client::study(&args))
         }
-        CoordinatorCommand::Fetch(args) if args.fleet.coordinator.is_some() => {
+        CoordinatorCommand::Fetch(args) if args.run.fleet.coordinator.is_some() => {
             block_on(client::fetch(&args))
         }
         CoordinatorCommand::Study(args) => StudySettings::new(&args)
-            .map_err(Failure::usage)
             .and_then(|settings| block_on(study::run(settings, args.print))),
-        CoordinatorCommand::Fetch(args) => FetchSettings::new(&args)
-            .map_err(Failure::usage)
-            .and_then(|settings| block_on(fetch::run(settings))),
+        CoordinatorCommand::Fetch(args) => {
+            FetchSettings::new(&args).and_then(|settings| block_on(fetch::run(settings)))
+        }
         CoordinatorCommand::Report(args) => block_on(report::run(&args)),
         CoordinatorCommand::Serve(args) => block_on(serve::run(*args)),
         CoordinatorCommand::Status(args) => block_on(client::status::run(&args)),

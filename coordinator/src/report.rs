@@ -5,11 +5,9 @@ use std::path::Path;
 use fanout_analysis::{Options, conclude, record::Study, text};
 
 use crate::{
-    cli::{
-        ReportArgs,
-        exit::{CommandExit, Failure},
-    },
+    cli::ReportArgs,
     client::Coordinator,
+    exit::{CommandExit, Failure},
     settings::margin,
     study::store::{self, Store},
     terminal::print,
@@ -19,7 +17,7 @@ pub(crate) async fn run(args: &ReportArgs) -> Result<CommandExit, Failure> {
     let (mut study, store) = find(args, &args.study).await?;
     let Some(other) = &args.other else {
         let mut options = Options::default();
-        options.margin = args.margin.as_deref().map(margin).transpose().map_err(Failure::usage)?;
+        options.margin = args.margin.as_deref().map(margin).transpose()?;
         conclude(&mut study, &options);
         // A study that the coordinator keeps has its report there.
         if let Some(store) = store {
@@ -44,6 +42,6 @@ async fn find(args: &ReportArgs, path: &Path) -> Result<(Study, Option<Store>), 
             let study = Coordinator::new(url, &args.access)?.read_study(name).await?;
             Ok((study, None))
         }
-        _ => store::load(path).map(|(study, store)| (study, Some(store))).map_err(Failure::usage),
+        _ => store::load(path).map(|(study, store)| (study, Some(store))),
     }
 }

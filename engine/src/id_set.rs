@@ -12,32 +12,27 @@ pub struct IdSet {
 
 impl IdSet {
     /// An empty set of ids below `total`.
-    #[must_use]
     pub fn new(total: u64) -> Self {
         let words = usize::try_from(total.div_ceil(64)).unwrap_or(usize::MAX);
         Self { total, words: vec![0; words], len: 0 }
     }
 
     /// Ids that can be in it.
-    #[must_use]
     pub fn total(&self) -> u64 {
         self.total
     }
 
     /// Ids that are in it.
-    #[must_use]
     pub fn len(&self) -> u64 {
         self.len
     }
 
     /// Whether none is.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Whether all are.
-    #[must_use]
     pub fn is_full(&self) -> bool {
         self.len == self.total
     }
@@ -48,7 +43,6 @@ impl IdSet {
     }
 
     /// Whether it holds `id`.
-    #[must_use]
     pub fn contains(&self, id: UrlId) -> bool {
         self.place(id).is_some_and(|(word, bit)| self.words[word] & bit != 0)
     }
@@ -65,7 +59,6 @@ impl IdSet {
     }
 
     /// The first id from `from` on that is not in it, if there is one below `end`.
-    #[must_use]
     pub(crate) fn first_absent(&self, from: u64, end: u64) -> Option<u64> {
         let end = end.min(self.total);
         let mut id = from;
@@ -82,7 +75,6 @@ impl IdSet {
     }
 
     /// How many ids of a range are not in it.
-    #[must_use]
     pub(crate) fn absent_in(&self, range: &std::ops::Range<u64>) -> u64 {
         if self.is_empty() {
             return range.end.saturating_sub(range.start);

@@ -27,9 +27,10 @@ pub const LOSSES_MAX: u8 = 3;
 pub const RETRY_BATCH_MAX: usize = 64;
 
 /// How the never-leased URLs are handed out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Split {
     /// The next ones go to any fetcher with credit.
+    #[default]
     Dynamic,
     /// Every fetcher has a shard of its own.
     Static,
@@ -56,7 +57,6 @@ pub struct Counts {
 
 impl Counts {
     /// URLs that are done.
-    #[must_use]
     pub fn done(&self) -> u64 {
         self.before + self.completed + self.failed + self.abandoned
     }
@@ -118,7 +118,7 @@ fn pending_shard(shards: &mut [IdRange], shard: Option<u32>) -> Option<&mut IdRa
 }
 
 /// The account of one trial.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Ledger {
     total: u64,
     /// Never leased, each for one fetcher.
@@ -159,48 +159,38 @@ impl Ledger {
             total,
             shards,
             common,
-            retries: VecDeque::new(),
-            suspects: VecDeque::new(),
-            reserved: FxHashMap::default(),
-            leased: FxHashMap::default(),
-            recovering: 0,
             counts: Counts { before: done.len(), ..Counts::default() },
             done,
+            ..Self::default()
         }
     }
 
     /// URLs in all.
-    #[must_use]
     pub fn total(&self) -> u64 {
         self.total
     }
 
     /// The account so far.
-    #[must_use]
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
     /// URLs that no fetcher holds and that are not done.
-    #[must_use]
     pub fn pending(&self) -> u64 {
         let fresh: u64 = self.shards.iter().chain(&self.common).map(|range| range.pending).sum();
         fresh + (self.retries.len() + self.suspects.len() + self.reserved.len()) as u64
     }
 
     /// URLs that fetchers hold.
-    #[must_use]
     pub fn leased(&self) -> u64 {
         self.leased.len() as u64
     }
 
-    /// URLs whose lease was lost and that are not done.
     pub(crate) fn recovering(&self) -> u64 {
         self.recovering
     }
 
     /// URLs that are not done.
-    #[must_use]
     pub fn remaining(&self) -> u64 {
         self.total - self.counts.done()
     }
@@ -250,7 +240,6 @@ impl Ledger {
         ids
     }
 
-    /// Leases a URL that was reserved.
     pub(crate) fn lease_reserved(&mut self, fetcher: FetcherId, id: UrlId) {
         if let Some(losses) = self.reserved.remove(&id) {
             self.leased.insert(id, Lease { fetcher, losses });
@@ -285,7 +274,6 @@ impl Ledger {
         }
     }
 
-    /// The next never-leased URLs.
     fn never_leased(&mut self, shard: Option<u32>, max: usize) -> Vec<UrlId> {
         let own = pending_shard(&mut self.shards, shard);
         let Some(range) = own.or_else(|| self.common.front_mut()) else {
@@ -367,12 +355,10 @@ impl Ledger {
         }
     }
 
-    /// Whether `fetcher` holds the URL.
     pub(crate) fn is_held_by(&self, fetcher: FetcherId, id: UrlId) -> bool {
         self.leased.get(&id).is_some_and(|lease| lease.fetcher == fetcher)
     }
 
-    /// Whether the URL is done.
     pub(crate) fn is_done(&self, id: UrlId) -> bool {
         self.done.contains(id)
     }

@@ -177,7 +177,7 @@ fn drive(options: &Options, child: &mut Child) -> Result<()> {
     let from_fetcher::Message::Report(report) = output.next()? else {
         return Err("expected the report".into());
     };
-    let report = FetcherReport::from(report);
+    let report = FetcherReport::try_from(report)?;
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let threads = field(&status, "Threads:").unwrap_or_default();
     send(&mut input, to_fetcher::Message::Exit(wire::FetcherExit {}))?;
@@ -192,7 +192,7 @@ fn drive(options: &Options, child: &mut Child) -> Result<()> {
         options.client,
         count / took.as_secs_f64(),
         cpu.as_secs_f64() * 1e6 / count,
-        report.connections_opened,
+        report.counts.connections_opened,
         report.in_flight_peak,
         uss_before / 1024,
         uss_peak / 1024,

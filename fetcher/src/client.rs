@@ -7,12 +7,10 @@ use crate::work_queue::Fetched;
 
 /// A client that waits by blocking its thread.
 pub(crate) trait BlockingClient {
-    /// Fetches one URL that was taken up at `start`.
     fn fetch(&mut self, url: &[u8], start: Instant) -> Fetched;
 }
 
 /// A client that waits by suspending its task.
 pub(crate) trait AsyncClient {
-    /// Fetches one URL that was taken up at `start`.
     fn fetch(&mut self, url: &[u8], start: Instant) -> impl Future<Output = Fetched> + Send;
 }

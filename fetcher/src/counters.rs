@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use fanout_proto::report::FetcherCounts;
+
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -15,12 +17,4 @@ impl Counter {
     }
 }
 
-/// The counters of a fetcher; see [`fanout_proto::report::FetcherReport`].
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) connections_opened: Counter,
-    pub(crate) requests_sent: Counter,
-    pub(crate) redirects_followed: Counter,
-    pub(crate) stale_retries: Counter,
-    pub(crate) names_resolved: Counter,
-}
+pub(crate) type Counters = FetcherCounts<Counter>;

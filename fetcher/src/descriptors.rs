@@ -11,7 +11,6 @@ const BASE: u64 = 32;
 /// the one in use included.
 const KEPT_PER_SLOT_MAX: u64 = 4;
 
-/// What so many slots need at most.
 pub(crate) fn needed(slots: u32, connections_per_slot: u64) -> u64 {
     BASE + u64::from(slots) * connections_per_slot
 }
@@ -22,7 +21,10 @@ pub(crate) fn provide(needed: u64, slots: u32) -> Result<(), SetupError> {
     let limit = getrlimit(Resource::Nofile);
     let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
     if hard < needed {
-        return Err(SetupError::Descriptors { needed, hard });
+        return Err(SetupError(format!(
+            "{needed} file descriptors are needed, but {hard} is the hard limit here; lower the \
+             concurrency or raise the limit (`ulimit -Hn`, LimitNOFILE=, --ulimit nofile=)"
+        )));
     }
     if soft < useful {
         let raised = Rlimit { current: Some(useful.min(hard)), maximum: limit.maximum };

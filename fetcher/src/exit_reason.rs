@@ -4,7 +4,6 @@ use std::io;
 
 use crate::instructions::InstructionError;
 
-/// Why a fetcher ends before it was told to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExitReason {
     #[error("the worker closed the fetcher's input")]
@@ -56,26 +55,19 @@ impl ExitReason {
 
 /// Why a model cannot run here, and what to do about it.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SetupError {
-    #[error(transparent)]
-    Header(#[from] crate::exchange::request::HeaderError),
-    #[error("the CA certificates cannot be used: {0}; give PEM certificates")]
-    CaCertificates(String),
-    #[error("TLS cannot be set up: {0}")]
-    Tls(#[from] rustls::Error),
-    #[error(
-        "{needed} file descriptors are needed, but {hard} is the hard limit here; \
-         lower the concurrency or raise the limit (`ulimit -Hn`, LimitNOFILE=, --ulimit nofile=)"
-    )]
-    Descriptors { needed: u64, hard: u64 },
-    #[error(
-        "only {started} of {wanted} threads could be started: {error}; \
-         lower the concurrency or raise the limit (`ulimit -u`, the cgroup's pids.max, \
-         vm.max_map_count)"
-    )]
-    Threads { started: u32, wanted: u32, error: io::Error },
-    #[error("the event loop cannot be set up: {0}")]
-    Runtime(io::Error),
-    #[error("the {client} client cannot be set up: {reason}")]
-    Client { client: &'static str, reason: String },
+#[error("{0}")]
+pub(crate) struct SetupError(pub(crate) String);
+
+impl SetupError {
+    pub(crate) fn tls(error: &rustls::Error) -> Self {
+        Self(format!("TLS cannot be set up: {error}"))
+    }
+
+    pub(crate) fn event_loop(error: &io::Error) -> Self {
+        Self(format!("the event loop cannot be set up: {error}"))
+    }
+
+    pub(crate) fn client(name: &str, reason: &str) -> Self {
+        Self(format!("the {name} client cannot be set up: {reason}"))
+    }
 }

@@ -3,11 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-/// A counter, its integral over time and its peak.
 #[derive(Debug, Default)]
 pub(crate) struct Gauge {
     count: u32,
-    /// Most URLs in flight at a time.
     pub(crate) peak: u32,
     changed_at: Option<Instant>,
     /// URL-seconds in flight, up to the last change.
@@ -15,7 +13,6 @@ pub(crate) struct Gauge {
 }
 
 impl Gauge {
-    /// A URL was taken up.
     pub(crate) fn enter(&mut self, now: Instant) {
         self.advance(now);
         self.count += 1;

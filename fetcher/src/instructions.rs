@@ -10,7 +10,6 @@ use fanout_proto::{
 };
 use prost::Message as _;
 
-/// A message to the fetcher, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Instruction {
     Setup(Box<Setup>),
@@ -77,7 +76,6 @@ pub(crate) struct InstructionReader {
 }
 
 impl InstructionReader {
-    /// Where bytes that arrived belong.
     pub(crate) fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }

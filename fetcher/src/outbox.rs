@@ -17,7 +17,6 @@ use fanout_proto::{
 /// tokio's count whole milliseconds and round up.
 const TIMER_SLACK: Duration = Duration::from_millis(2);
 
-/// When the batch has to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {
     Never,
@@ -61,7 +60,6 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// A URL was taken up.
     pub(crate) fn start(&mut self, now: Instant, id: UrlId, start_us: u64) {
         self.first_at.get_or_insert(now);
         self.starts.starts.push((id, start_us));
@@ -85,12 +83,10 @@ impl Outbox {
         self.urgent = self.first_at.is_some();
     }
 
-    /// Whether a full batch waits to be written.
     pub(crate) fn is_stalled(&self) -> bool {
         !self.full.is_empty() || self.starts.starts.len() >= BATCH_MAX_URLS
     }
 
-    /// When to come for the batch.
     pub(crate) fn due(&self) -> Due {
         match self.first_at {
             None => Due::Never,

@@ -58,7 +58,6 @@ impl Pipes {
         outgoing.encode(&mut self.pending);
     }
 
-    /// Where what is to be written is added.
     pub(crate) fn pending(&mut self) -> &mut Vec<u8> {
         &mut self.pending
     }

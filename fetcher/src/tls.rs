@@ -22,7 +22,6 @@ use rustls::{
 
 use crate::exit_reason::SetupError;
 
-/// The certificates to trust.
 #[derive(Debug, Clone)]
 pub(crate) enum Roots {
     Given(Vec<CertificateDer<'static>>),
@@ -36,8 +35,11 @@ impl Roots {
         if http.ca_certificates.is_empty() {
             return Ok(Self::System);
         }
-        let refused =
-            |reason: &dyn std::fmt::Display| SetupError::CaCertificates(reason.to_string());
+        let refused = |reason: &dyn std::fmt::Display| {
+            SetupError(format!(
+                "the CA certificates cannot be used: {reason}; give PEM certificates"
+            ))
+        };
         let given = CertificateDer::pem_slice_iter(&http.ca_certificates)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| refused(&error))?;
@@ -64,7 +66,6 @@ impl Roots {
     }
 }
 
-/// The client side of TLS as a study wants it.
 pub(crate) fn client_config(setup: &Setup) -> Result<ClientConfig, SetupError> {
     let provider = Arc::new(ring::default_provider());
     let roots = Roots::new(&setup.http)?;
@@ -77,10 +78,11 @@ pub(crate) fn client_config(setup: &Setup) -> Result<ClientConfig, SetupError> {
         }),
     };
     if let Some(trust) = verifier.trust.as_ref().filter(|_| setup.https) {
-        trust.verifier().map_err(SetupError::Tls)?;
+        trust.verifier().map_err(|error| SetupError::tls(&error))?;
     }
     Ok(ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
+        .with_safe_default_protocol_versions()
+        .map_err(|error| SetupError::tls(&error))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth())

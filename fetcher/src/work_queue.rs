@@ -9,14 +9,19 @@ use std::{
 use fanout_proto::{
     completion::{Completion, Outcome},
     id::UrlId,
-    lease::{LeaseBatch, LeaseCursor},
+    lease::LeaseBatch,
     limits::{CREDIT_MAX_URLS, TIMEOUT_MAX},
     report::FetcherReport,
     setup::{Pace, Setup},
     time,
 };
 
-use crate::{counters::Counters, fetch_failure::FetchFailure, gauge::Gauge, outbox::Outbox};
+use crate::{
+    counters::{Counter, Counters},
+    fetch_failure::FetchFailure,
+    gauge::Gauge,
+    outbox::Outbox,
+};
 
 /// Bytes of waiting leases past which no more are read.
 const LEASES_MAX_BYTES: usize = 8 * 1024 * 1024;
@@ -50,7 +55,6 @@ impl PacedStarts {
     }
 }
 
-/// An answer to a slot that asks for a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Take {
     Url(Assignment),
@@ -134,19 +138,17 @@ impl Starvation {
     }
 }
 
-/// The shared state of a fetcher's slots.
 #[derive(Debug, Default)]
 pub(crate) struct WorkQueue {
     /// The origin of all times that are told.
     go: Option<Instant>,
-    leases: VecDeque<LeaseCursor>,
+    leases: VecDeque<LeaseBatch>,
     waiting: usize,
     waiting_bytes: usize,
     pub(crate) outbox: Outbox,
     gauge: Gauge,
     slots: u32,
     starvation: Starvation,
-    /// URLs in slots' hands.
     held: u32,
     report_starts: bool,
     open_loop: Option<PacedStarts>,
@@ -179,11 +181,10 @@ impl WorkQueue {
     }
 
     pub(crate) fn lease(&mut self, now: Instant, batch: LeaseBatch) {
-        let cursor = LeaseCursor::from(batch);
-        self.starvation.end(now, cursor.remaining());
-        self.waiting += cursor.remaining();
-        self.waiting_bytes += cursor.held_bytes();
-        self.leases.push_back(cursor);
+        self.starvation.end(now, batch.remaining());
+        self.waiting += batch.remaining();
+        self.waiting_bytes += batch.held_bytes();
+        self.leases.push_back(batch);
     }
 
     /// URLs that wait to be taken up and may be: so many slots can be woken.
@@ -213,17 +214,17 @@ impl WorkQueue {
             return Take::Wait;
         }
         let id = loop {
-            let Some(cursor) = self.leases.front_mut() else {
+            let Some(batch) = self.leases.front_mut() else {
                 self.outbox.flush_now();
                 self.count_starved(now);
                 return Take::Wait;
             };
-            if let Some((id, text)) = cursor.advance() {
+            if let Some((id, text)) = batch.advance() {
                 url.clear();
                 url.extend_from_slice(text);
                 break id;
             }
-            self.waiting_bytes -= cursor.held_bytes();
+            self.waiting_bytes -= batch.held_bytes();
             self.leases.pop_front();
         };
         self.waiting -= 1;
@@ -253,7 +254,6 @@ impl WorkQueue {
         self.last_end = self.last_end.max(Some(end));
     }
 
-    /// A slot is done with a URL.
     pub(crate) fn hand_in(&mut self, slot: u32, assignment: Assignment, fetched: &Fetched) {
         self.held -= 1;
         let go = self.go.unwrap_or(assignment.start);
@@ -276,20 +276,14 @@ impl WorkQueue {
         self.outbox.complete(fetched.end, &completion, detail);
     }
 
-    /// No URL will be handed out any more.
     pub(crate) fn close(&mut self) {
         self.closed = true;
     }
 
-    /// What the fetcher tells of itself at the hold.
     pub(crate) fn report(&self, counters: &Counters) -> FetcherReport {
         let since_go = |at: Option<Instant>| Some(at?.saturating_duration_since(self.go?));
         FetcherReport {
-            connections_opened: counters.connections_opened.get(),
-            requests_sent: counters.requests_sent.get(),
-            redirects_followed: counters.redirects_followed.get(),
-            stale_retries: counters.stale_retries.get(),
-            names_resolved: counters.names_resolved.get(),
+            counts: counters.map(Counter::get),
             in_flight: self.gauge.integral,
             in_flight_peak: self.gauge.peak,
             starved: Some(self.starvation.starved),

@@ -6,7 +6,8 @@ use fanout_coordinator::fleet::WorkerMessage;
 use fanout_proto::{
     completion::{CompletionBatch, CompletionBatchBuilder, StartedBatch},
     control::{JobEvent, JobStatus, Status, Submission, Submitted},
-    lease::{LeaseBatch, LeaseBatchBuilder, LeaseCursor},
+    id::UrlId,
+    lease::{LeaseBatch, LeaseBatchBuilder},
     limits::{
         ARGUMENTS_MAX, BATCH_MAX_BYTES, BATCH_MAX_URLS, CONCURRENCY_MAX, DETAIL_MAX_BYTES,
         DETAILS_MAX, FETCHERS_MAX, NAME_MAX_BYTES, SUBMISSION_MAX_BYTES, TIMEOUT_MAX,
@@ -40,7 +41,7 @@ fuzz_target!(|input: &[u8]| {
         12 => status(bytes),
         _ => {
             if let Ok(message) = wire::WorkerUsage::decode(bytes) {
-                let _ = WorkerUsage::from(message);
+                let _ = WorkerUsage::try_from(message);
             }
         }
     }
@@ -69,22 +70,27 @@ fn leases(bytes: &[u8]) {
     let Ok(batch) = LeaseBatch::try_from(message) else {
         return;
     };
-    assert!((1..=BATCH_MAX_URLS).contains(&batch.len()));
+    let urls = all(batch.clone());
+    assert!((1..=BATCH_MAX_URLS).contains(&urls.len()));
+    assert_eq!(batch.remaining(), urls.len());
     let mut builder = LeaseBatchBuilder::default();
     let mut total = 0;
-    for (id, url) in batch.iter() {
+    for (id, url) in &urls {
         assert!(url.len() <= URL_MAX_BYTES);
         total += url.len();
-        builder.push(id, &url);
+        builder.push(*id, url);
     }
     assert!(total <= BATCH_MAX_BYTES);
     let again = LeaseBatch::try_from(builder.finish()).expect("what was let in stays valid");
-    assert!(again.iter().eq(batch.iter()));
-    let mut cursor = LeaseCursor::from(batch.clone());
-    for (id, url) in batch.iter() {
-        assert_eq!(cursor.advance(), Some((id, &url[..])));
+    assert_eq!(all(again), urls);
+}
+
+fn all(mut batch: LeaseBatch) -> Vec<(UrlId, Vec<u8>)> {
+    let mut urls = Vec::new();
+    while let Some((id, url)) = batch.advance() {
+        urls.push((id, url.to_vec()));
     }
-    assert_eq!(cursor.advance(), None);
+    urls
 }
 
 fn completions(bytes: &[u8]) {
@@ -155,7 +161,7 @@ fn hello(bytes: &[u8]) {
         assert!(text.len() <= NAME_MAX_BYTES && !text.contains(char::is_control));
     }
     assert!(facts.cgroup_cpus.is_none_or(|cpus| cpus.is_finite() && cpus >= 0.0));
-    assert_eq!(Hello::try_from(wire::Hello::from(&hello)), Ok(hello));
+    assert_eq!(Hello::try_from(wire::Hello::from(hello.clone())), Ok(hello));
 }
 
 fn worker_message(bytes: &[u8]) {

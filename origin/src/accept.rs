@@ -6,6 +6,7 @@ use std::{
     task::Poll, time::Instant,
 };
 
+use fanout_program::watch;
 use rustix::{
     io::Errno,
     net::{SocketFlags, accept_with, listen, sockopt::set_tcp_nodelay},
@@ -23,10 +24,8 @@ use crate::{
     limits::{ACCEPT_PAUSE, BACKLOG, CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, STALL_MAX},
     thread::ServerThread,
     tls::{HandshakeReply, Identities},
-    watch::watch,
 };
 
-/// A socket that listens, and the certificates for TLS on it.
 pub(crate) type Listening<S = TcpListener> = (S, Option<Arc<Identities>>);
 
 /// Makes a bound socket ready for [`accept`].

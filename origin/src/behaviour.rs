@@ -122,7 +122,6 @@ pub(crate) enum Stage {
     After,
 }
 
-/// What happens where a response is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CutKind {
     /// Nothing more: the connection stays open, and silent.

@@ -126,15 +126,15 @@ pub fn run(args: &OriginArgs) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if let Err(error) = serve(&origin, args.exit_with_stdin) {
-        eprintln!("error: the origin cannot go on: {error}");
-        return ExitCode::FAILURE;
+    let served = serve(&origin, args.exit_with_stdin)
+        .map_err(|error| format!("the origin cannot go on: {error}"));
+    match served.and_then(|()| origin.stop().map_err(|error| error.to_string())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
     }
-    if let Err(error) = origin.stop() {
-        eprintln!("error: {error}");
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
 }
 
 fn start(args: &OriginArgs) -> Result<OriginServer, Box<dyn Error>> {

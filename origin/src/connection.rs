@@ -63,7 +63,6 @@ struct ServedConnection<'t, T> {
     transport: T,
     thread: &'t ServerThread,
     tally: Tally<'t>,
-    /// Received, and not yet used.
     input: BytesMut,
     response: RenderedResponse,
     idle: IdleTimeout<'t>,

@@ -32,7 +32,6 @@ pub(crate) fn pattern() -> &'static [u8] {
     &PATTERN
 }
 
-/// A part of a response, by reference or small.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Piece {
     /// `length` bytes of `source`, which is never empty, repeated as needed.

@@ -9,10 +9,8 @@ use crate::{
     response::{RenderedResponse, Segment},
 };
 
-/// Most slices of one gathering write.
 pub(crate) const SLICES_MAX: usize = 16;
 
-/// How far a response has been sent.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct SendCursor {
     segment: usize,
@@ -66,7 +64,6 @@ impl SendCursor {
         used
     }
 
-    /// Takes note of `count` bytes that have been sent.
     pub(crate) fn advance(&mut self, response: &RenderedResponse, count: usize) {
         let mut left = to_u64(count);
         self.sent += left;

@@ -12,7 +12,6 @@ use crate::{
     visits::Visits,
 };
 
-/// What to do with the bytes that a connection has received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// The head is not complete: read on.

@@ -39,7 +39,6 @@ mod timer;
 mod tls;
 mod url_list;
 mod visits;
-mod watch;
 
 pub use cli::{OriginArgs, run};
 pub use server::{OriginServer, ServerError};

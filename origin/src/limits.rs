@@ -42,7 +42,6 @@ pub(crate) const ECHO_MAX_CHARS: usize = 60;
 /// How long a connection may make no progress: an idle one, a request head
 /// that does not end, a client that does not read.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a TLS handshake may take.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a stalled response keeps its connection open.
 pub(crate) const STALL_MAX: Duration = Duration::from_secs(3600);

@@ -60,7 +60,6 @@ fn parameters(query: &str) -> impl Iterator<Item = &str> {
     query.split('&').filter(|part| !part.is_empty())
 }
 
-/// The name of the parameter that sets this.
 fn setter<'q>(query: &'q str, what: &str) -> Option<&'q str> {
     let mut given = parameters(query).map(Parameter::new);
     given.find(|parameter| parameter.sets() == what).map(|parameter| parameter.name)
@@ -100,7 +99,6 @@ fn conflict(first: &str, second: &str) -> QueryError {
     QueryError::Conflict { first: first.to_owned(), second: second.to_owned() }
 }
 
-/// One parameter, as the query has it.
 #[derive(Clone, Copy)]
 struct Parameter<'q> {
     name: &'q str,

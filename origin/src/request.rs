@@ -7,7 +7,6 @@ use crate::{
     number::whole,
 };
 
-/// One request whose head is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RequestHead<'b> {
     /// Path, and query if there is one: the target without scheme and authority.
@@ -35,7 +34,6 @@ pub(crate) struct RequestMode {
     pub(crate) http10: bool,
     /// The connection may serve another request afterwards.
     pub(crate) keep_alive: bool,
-    /// The connection has served a request before.
     pub(crate) reused: bool,
 }
 

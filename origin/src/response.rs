@@ -60,7 +60,6 @@ pub(crate) struct RenderedResponse {
     pub(crate) after: After,
 }
 
-/// A run of a response's bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Segment {
     /// A range of the response's own text.

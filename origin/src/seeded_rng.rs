@@ -7,7 +7,6 @@
 
 use std::f64::consts::TAU;
 
-/// One URL's stream of random numbers.
 #[derive(Debug, Clone)]
 pub(crate) struct SeededRng(u64);
 

@@ -101,7 +101,6 @@ impl FromStr for Size {
     }
 }
 
-/// A delay or size that is not written as one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{text}' does not fit: give {forms}")]
 pub(crate) struct SpecError {

@@ -6,12 +6,13 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
+use fanout_program::lock;
 use serde::{Deserialize, Serialize};
 
 use crate::visits::Visits;
@@ -122,7 +123,6 @@ impl Shard {
     }
 }
 
-/// How many there are, and were at most.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct PeakGauge {
@@ -150,7 +150,6 @@ impl PeakGauge {
 }
 
 impl ServerCounters {
-    /// For so many threads, all at zero.
     pub(crate) fn new(threads: usize) -> Self {
         let now = Instant::now();
         let shard = |_| Shard {
@@ -216,7 +215,7 @@ impl ServerCounters {
             cpu_system_s,
             threads: self.shards.len(),
             uptime_s: (now - self.started).as_secs_f64(),
-            counting_s: (now - *self.counting_since()).as_secs_f64(),
+            counting_s: (now - *lock(&self.counting_since)).as_secs_f64(),
             boot_id: fanout_program::boot_id(),
         }
     }
@@ -230,12 +229,7 @@ impl ServerCounters {
         self.connections.reset();
         self.requests.reset();
         self.visits.reset();
-        *self.counting_since() = Instant::now();
-    }
-
-    fn counting_since(&self) -> MutexGuard<'_, Instant> {
-        let since = self.counting_since.lock();
-        since.unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.counting_since) = Instant::now();
     }
 }
 

@@ -28,14 +28,12 @@ impl Default for ServerSettings {
     }
 }
 
-/// What the connections of one thread share.
 #[derive(Debug)]
 pub(crate) struct ServerThread {
     pub(crate) seed: u64,
     pub(crate) idle_timeout: Duration,
     pub(crate) timer: Timer,
     pub(crate) counters: Arc<ServerCounters>,
-    /// Where its connections are spawned.
     pub(crate) handle: Handle,
     index: usize,
 }

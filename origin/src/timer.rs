@@ -14,18 +14,17 @@ use std::{
     io,
     os::fd::OwnedFd,
     pin::Pin,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::Mutex,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
+use fanout_program::{lock, watch};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
 use tokio::io::unix::AsyncFd;
-
-use crate::watch::watch;
 
 #[derive(Debug)]
 pub(crate) struct Timer {
@@ -41,7 +40,6 @@ struct TimerQueue {
 }
 
 impl Timer {
-    /// A timer on the current runtime.
     pub(crate) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let fd = timerfd_create(TimerfdClockId::Monotonic, flags)?;
@@ -56,7 +54,7 @@ impl Timer {
             // edges, and each expiration after a new arming is one.
             self.fd.readable().await?.clear_ready();
             {
-                let mut queue = self.queue();
+                let mut queue = lock(&self.queue);
                 let now = Instant::now();
                 while let Some(first) = queue.waits.first_entry() {
                     if first.key().0 > now {
@@ -98,12 +96,6 @@ impl Timer {
         timerfd_settime(self.fd.get_ref(), TimerfdTimerFlags::empty(), &once)?;
         Ok(())
     }
-
-    fn queue(&self) -> MutexGuard<'_, TimerQueue> {
-        // The queue is whole between any two statements, so a panic elsewhere
-        // while it was held does no harm.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[derive(Debug)]
@@ -114,7 +106,6 @@ pub(crate) struct Sleep<'t> {
 }
 
 impl Sleep<'_> {
-    /// Waits until another time instead.
     pub(crate) fn reset(&mut self, deadline: Instant) {
         self.leave();
         self.deadline = deadline;
@@ -122,7 +113,7 @@ impl Sleep<'_> {
 
     fn leave(&mut self) {
         if let Some((number, _)) = self.registered.take() {
-            self.timer.queue().waits.remove(&(self.deadline, number));
+            lock(&self.timer.queue).waits.remove(&(self.deadline, number));
         }
     }
 }
@@ -144,7 +135,7 @@ impl Future for Sleep<'_> {
         }
         self.leave();
         let deadline = self.deadline;
-        let mut queue = self.timer.queue();
+        let mut queue = lock(&self.timer.queue);
         let number = queue.next_number;
         queue.next_number += 1;
         let is_first =
@@ -204,7 +195,7 @@ mod tests {
             while let Some(result) = tasks.join_next().await {
                 result.unwrap();
             }
-            assert!(timer.queue().waits.is_empty());
+            assert!(lock(&timer.queue).waits.is_empty());
         });
     }
 
@@ -223,12 +214,12 @@ mod tests {
             });
             assert!(pending.await.0);
             drop(short);
-            assert_eq!(timer.queue().waits.len(), 1);
+            assert_eq!(lock(&timer.queue).waits.len(), 1);
             // The timer was armed for the one that left; this one still ends.
             long.reset(Instant::now() + Duration::from_millis(2));
-            assert!(timer.queue().waits.is_empty());
+            assert!(lock(&timer.queue).waits.is_empty());
             long.await;
-            assert!(timer.queue().waits.is_empty());
+            assert!(lock(&timer.queue).waits.is_empty());
         });
     }
 
@@ -239,7 +230,7 @@ mod tests {
             assert_eq!(never.await, None);
             let ready = timer.within(Duration::from_secs(3600), std::future::ready(7));
             assert_eq!(ready.await, Some(7));
-            assert!(timer.queue().waits.is_empty());
+            assert!(lock(&timer.queue).waits.is_empty());
         });
     }
 

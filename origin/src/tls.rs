@@ -19,7 +19,6 @@ const NAMES: [&str; 4] = ["localhost", "127.0.0.1", "::1", "origin"];
 /// Names directly below this one choose what goes wrong.
 const PARENT: &str = ".localhost";
 
-/// The certificates that clients can get, and their authority.
 #[derive(Debug)]
 pub(crate) struct Identities {
     /// The authority's certificate, for clients, which must trust it.
@@ -29,7 +28,6 @@ pub(crate) struct Identities {
     bad: [(&'static str, HandshakeReply); 8],
 }
 
-/// What follows on the name that a client asks for.
 #[derive(Debug, Clone)]
 pub(crate) enum HandshakeReply {
     /// The handshake, with this certificate.
@@ -79,7 +77,6 @@ impl Identities {
     }
 }
 
-/// An authority that signs certificates.
 fn authority(name: &str) -> Result<CertifiedIssuer<'static, KeyPair>, rcgen::Error> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

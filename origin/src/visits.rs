@@ -2,9 +2,11 @@
 
 use std::{
     collections::HashMap,
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::{Mutex, PoisonError},
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    sync::Mutex,
 };
+
+use fanout_program::lock;
 
 use crate::limits::VISITS_MAX;
 
@@ -14,10 +16,8 @@ pub(crate) struct Visits(Mutex<HashMap<u64, u32>>);
 impl Visits {
     /// Counts one visit and says which it is, from 1; `None` for a URL that found no room.
     pub(crate) fn count(&self, path_and_query: &str) -> Option<u32> {
-        let mut hasher = DefaultHasher::new();
-        path_and_query.hash(&mut hasher);
-        let url = hasher.finish();
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let url = BuildHasherDefault::<DefaultHasher>::default().hash_one(path_and_query);
+        let mut counts = lock(&self.0);
         if counts.len() >= VISITS_MAX && !counts.contains_key(&url) {
             return None;
         }
@@ -27,8 +27,7 @@ impl Visits {
     }
 
     pub(crate) fn reset(&self) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.clear();
+        lock(&self.0).clear();
     }
 }
 

@@ -6,9 +6,14 @@
 
 mod cpus;
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    os::fd::{AsRawFd, OwnedFd},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::io::{Interest, unix::AsyncFd};
 use tracing_subscriber::EnvFilter;
 
 pub use cpus::{Pinned, allowed_cpus};
@@ -27,6 +32,27 @@ pub fn boot_id() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     id.trim().to_owned()
 }
+
+/// Locks what is whole between any two statements, so that a panic elsewhere while it was held does
+/// no harm.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has the event loop watch a descriptor until it can be read.
+#[allow(
+    deprecated,
+    reason = "the successor is unsafe to call, for types whose descriptor may change or close; what \
+              is watched here owns the one it names"
+)]
+pub fn watch<T: Owning>(fd: T) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(fd, Interest::READABLE)
+}
+
+/// Owns a descriptor for as long as it lives.
+pub trait Owning: AsRawFd {}
+impl Owning for OwnedFd {}
+impl Owning for Arc<OwnedFd> {}
 
 /// How to log.
 #[derive(Debug, Clone, Copy, clap::Args)]

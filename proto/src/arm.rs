@@ -5,7 +5,6 @@ use std::{collections::BTreeSet, fmt, num::NonZeroU32, str::FromStr};
 
 use crate::limits::{CONCURRENCY_MAX, FETCHERS_MAX};
 
-/// Arms that one study may compare.
 const ARMS_MAX: usize = 256;
 
 /// How one process waits.
@@ -385,7 +384,6 @@ impl Arm {
         Ok((arm, own_concurrency))
     }
 
-    /// Whether its parts fit each other.
     fn check(&self, own: Option<NonZeroU32>, default: NonZeroU32) -> Result<(), ArmError> {
         let Self { processes, model, client, .. } = *self;
         if let Some(c) = own.filter(|_| !model.takes_concurrency()) {

@@ -165,11 +165,6 @@ impl CompletionBatchBuilder {
         m.waits_us.extend(completion.wait_us);
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.outcomes.len()
-    }
-
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.outcomes.is_empty()
@@ -177,7 +172,7 @@ impl CompletionBatchBuilder {
 
     /// Whether it must leave before the next completion.
     pub fn is_full(&self) -> bool {
-        self.len() >= BATCH_MAX_URLS
+        self.outcomes.len() >= BATCH_MAX_URLS
     }
 
     /// The message; the builder is empty again afterwards.

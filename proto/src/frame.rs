@@ -22,7 +22,6 @@ pub fn encode<M: Message>(message: &M, out: &mut Vec<u8>) {
 }
 
 /// The length prefix that must stand before an already encoded message.
-#[must_use]
 pub fn prefix(length: usize) -> Bytes {
     let mut bytes = BytesMut::new();
     prost::encode_length_delimiter(length, &mut bytes).expect("a buffer grows as needed");

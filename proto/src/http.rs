@@ -28,25 +28,11 @@ pub struct HttpSettings {
     pub method: Method,
     /// One whole exchange.
     // Connecting, redirects and the body included.
-    #[cfg_attr(
-        feature = "record",
-        serde(
-            rename = "timeout_s",
-            serialize_with = "record::seconds",
-            deserialize_with = "record::from_seconds"
-        )
-    )]
+    #[cfg_attr(feature = "record", serde(rename = "timeout_s", with = "record::seconds"))]
     #[cfg_attr(feature = "record", schemars(with = "f64"))]
     pub timeout: Duration,
     /// Resolving, connecting, TLS handshake.
-    #[cfg_attr(
-        feature = "record",
-        serde(
-            rename = "connect_timeout_s",
-            serialize_with = "record::seconds",
-            deserialize_with = "record::from_seconds"
-        )
-    )]
+    #[cfg_attr(feature = "record", serde(rename = "connect_timeout_s", with = "record::seconds"))]
     #[cfg_attr(feature = "record", schemars(with = "f64"))]
     pub connect_timeout: Duration,
     /// Largest body.
@@ -57,10 +43,7 @@ pub struct HttpSettings {
     pub redirects: u32,
     /// Names of headers of one's own; values may be secret and are not kept.
     // The values are here, and travel with a setup; in a record that was read back they are empty.
-    #[cfg_attr(
-        feature = "record",
-        serde(serialize_with = "record::names", deserialize_with = "record::from_names")
-    )]
+    #[cfg_attr(feature = "record", serde(with = "record::names"))]
     #[cfg_attr(feature = "record", schemars(with = "Vec<String>"))]
     pub headers: Vec<(String, String)>,
     /// User-Agent.
@@ -70,14 +53,7 @@ pub struct HttpSettings {
     /// Own roots were used.
     // PEM certificates that replace the system's roots; empty keeps those. In a
     // record that was read back they say only whether there were any.
-    #[cfg_attr(
-        feature = "record",
-        serde(
-            rename = "cacert",
-            serialize_with = "record::given",
-            deserialize_with = "record::from_given"
-        )
-    )]
+    #[cfg_attr(feature = "record", serde(rename = "cacert", with = "record::given"))]
     #[cfg_attr(feature = "record", schemars(with = "bool"))]
     pub ca_certificates: bytes::Bytes,
     /// Compressed bodies were asked for and decoded.
@@ -133,7 +109,6 @@ impl HttpSettings {
         Self { headers: names.map(|name| (name, String::new())).collect(), ..self.clone() }
     }
 
-    /// A setup with these fields only.
     pub(crate) fn to_wire(&self) -> wire::Setup {
         let header = |(name, value): &(String, String)| wire::Header {
             name: name.clone(),
@@ -193,44 +168,56 @@ fn timeout(field: &'static str, us: u64) -> Result<Duration, WireError> {
 /// How fields stand in a record where that is not how they are used.
 #[cfg(feature = "record")]
 mod record {
-    use std::time::Duration;
-
-    use bytes::Bytes;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    /// A duration as seconds.
-    pub(super) fn seconds<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_f64(value.as_secs_f64())
-    }
+    pub(super) mod seconds {
+        use super::*;
+        use std::time::Duration;
 
-    pub(super) fn from_seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        Duration::try_from_secs_f64(f64::deserialize(from)?).map_err(D::Error::custom)
+        pub(crate) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+            to.serialize_f64(value.as_secs_f64())
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+            from: D,
+        ) -> Result<Duration, D::Error> {
+            Duration::try_from_secs_f64(f64::deserialize(from)?).map_err(D::Error::custom)
+        }
     }
 
     /// Headers as their names.
-    pub(super) fn names<S: Serializer>(
-        headers: &[(String, String)],
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        to.collect_seq(headers.iter().map(|(name, _)| name))
-    }
+    pub(super) mod names {
+        use super::*;
 
-    pub(super) fn from_names<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Vec<(String, String)>, D::Error> {
-        let names = Vec::deserialize(from)?;
-        Ok(names.into_iter().map(|name| (name, String::new())).collect())
+        type Headers = Vec<(String, String)>;
+
+        pub(crate) fn serialize<S: Serializer>(
+            headers: &Headers,
+            to: S,
+        ) -> Result<S::Ok, S::Error> {
+            to.collect_seq(headers.iter().map(|(name, _)| name))
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Headers, D::Error> {
+            let names = Vec::deserialize(from)?;
+            Ok(names.into_iter().map(|name| (name, String::new())).collect())
+        }
     }
 
     /// Bytes as whether there are any.
-    pub(super) fn given<S: Serializer>(value: &Bytes, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_bool(!value.is_empty())
-    }
+    pub(super) mod given {
+        use super::*;
+        use bytes::Bytes;
 
-    pub(super) fn from_given<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
-        Ok(match bool::deserialize(from)? {
-            true => Bytes::from_static(b"not kept"),
-            false => Bytes::new(),
-        })
+        pub(crate) fn serialize<S: Serializer>(value: &Bytes, to: S) -> Result<S::Ok, S::Error> {
+            to.serialize_bool(!value.is_empty())
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
+            Ok(match bool::deserialize(from)? {
+                true => Bytes::from_static(b"not kept"),
+                false => Bytes::new(),
+            })
+        }
     }
 }

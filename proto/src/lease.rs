@@ -10,12 +10,15 @@ use crate::{
     wire,
 };
 
-/// URLs that one fetcher may take up, checked as a whole.
+/// URLs that one fetcher may take up, checked as a whole, and handed out one at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseBatch {
     ids: Ids,
     lengths: Vec<u32>,
     text: Bytes,
+    /// Of the URL that comes next.
+    index: usize,
+    offset: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,68 +28,27 @@ enum Ids {
 }
 
 impl LeaseBatch {
-    /// How many URLs there are.
-    pub fn len(&self) -> usize {
-        self.lengths.len()
-    }
-
-    /// Never true for a batch that was checked.
-    pub fn is_empty(&self) -> bool {
-        self.lengths.is_empty()
-    }
-
-    /// The URLs, each with its id. The texts share the batch's memory.
-    pub fn iter(&self) -> impl Iterator<Item = (UrlId, Bytes)> + '_ {
-        let mut offset = 0;
-        self.lengths.iter().enumerate().map(move |(index, length)| {
-            let id = match &self.ids {
-                Ids::From(first) => first + index as u64,
-                Ids::Each(ids) => ids[index],
-            };
-            let end = offset + *length as usize;
-            let text = self.text.slice(offset..end);
-            offset = end;
-            (UrlId(id), text)
-        })
-    }
-}
-
-/// Hands a batch out one URL at a time, without a share in its memory each.
-#[derive(Debug, Clone)]
-pub struct LeaseCursor {
-    batch: LeaseBatch,
-    index: usize,
-    offset: usize,
-}
-
-impl From<LeaseBatch> for LeaseCursor {
-    fn from(batch: LeaseBatch) -> Self {
-        Self { batch, index: 0, offset: 0 }
-    }
-}
-
-impl LeaseCursor {
     /// The next URL with its id; `None` at the end.
     pub fn advance(&mut self) -> Option<(UrlId, &[u8])> {
-        let length = *self.batch.lengths.get(self.index)?;
-        let id = match &self.batch.ids {
+        let length = *self.lengths.get(self.index)?;
+        let id = match &self.ids {
             Ids::From(first) => first + self.index as u64,
             Ids::Each(ids) => ids[self.index],
         };
         let start = self.offset;
         self.offset += length as usize;
         self.index += 1;
-        Some((UrlId(id), &self.batch.text[start..self.offset]))
+        Some((UrlId(id), &self.text[start..self.offset]))
     }
 
     /// URLs that were not yet handed out.
     pub fn remaining(&self) -> usize {
-        self.batch.len() - self.index
+        self.lengths.len() - self.index
     }
 
     /// Bytes of the whole batch, which it holds until it is dropped.
     pub fn held_bytes(&self) -> usize {
-        self.batch.text.len()
+        self.text.len()
     }
 }
 
@@ -115,7 +77,7 @@ impl TryFrom<wire::LeaseBatch> for LeaseBatch {
         } else {
             return Err(WireError::Inconsistent("as many ids as URLs are needed"));
         };
-        Ok(Self { ids, lengths: batch.lengths, text: batch.text })
+        Ok(Self { ids, lengths: batch.lengths, text: batch.text, index: 0, offset: 0 })
     }
 }
 
@@ -140,16 +102,6 @@ impl LeaseBatchBuilder {
         self.ids.push(id.0);
         self.lengths.push(u32::try_from(url.len()).unwrap_or(u32::MAX));
         self.text.extend_from_slice(url);
-    }
-
-    /// How many URLs were added.
-    pub fn len(&self) -> usize {
-        self.lengths.len()
-    }
-
-    /// Whether none was added.
-    pub fn is_empty(&self) -> bool {
-        self.lengths.is_empty()
     }
 
     /// The message; ids that follow one another are not spelled out.
@@ -186,13 +138,13 @@ mod tests {
                 prop_assert!(message.ids.is_empty());
             }
             let batch = LeaseBatch::try_from(message).unwrap();
-            prop_assert_eq!(batch.iter().collect::<Vec<_>>(), sent.clone());
-            let mut cursor = LeaseCursor::from(batch);
+            let mut cursor = batch.clone();
             prop_assert_eq!(cursor.remaining(), sent.len());
             for (id, url) in &sent {
                 prop_assert_eq!(cursor.advance(), Some((*id, &url[..])));
             }
             prop_assert_eq!(cursor.advance(), None);
+            prop_assert_eq!(batch.remaining(), sent.len());
         }
     }
 

@@ -60,24 +60,39 @@ impl<W, T: Field<W>> Field<Vec<W>> for Vec<T> {
     }
 }
 
-/// A struct whose fields each stand in one field of the message `wire::NAME`. What is to be checked
-/// or cleaned of the message before that is for `check`.
+/// A value that stands in several fields of a message, beside others.
+pub(crate) trait Part<W> {
+    /// The message with nothing else in it.
+    fn to_wire(self) -> W;
+
+    fn from_wire(wire: &W) -> Self;
+}
+
+/// A struct whose fields each stand in one field of the message `wire::NAME`, but for a last one
+/// after `..`, which is a [`Part`]. The message's own field after `+` is sent with this value.
+/// What is to be checked or cleaned of the message before that is for `check`.
 macro_rules! message {
     (
         $(#[$meta:meta])*
-        pub struct $name:ident = $wire:ident $(, $check:ident)? {
+        pub struct $name:ident = $wire:ident $(+ $beside:ident = $value:tt)? $(, $check:ident)? {
             $($(#[$field_meta:meta])* pub $field:ident: $type:ty = $wire_field:ident,)*
+            $(.. $(#[$part_meta:meta])* pub $part:ident: $part_type:ty,)?
         }
     ) => {
         $(#[$meta])*
         pub struct $name {
             $($(#[$field_meta])* pub $field: $type,)*
+            $($(#[$part_meta])* pub $part: $part_type,)?
         }
 
         impl From<$name> for $crate::wire::$wire {
             fn from(value: $name) -> Self {
                 use $crate::message::Field;
-                Self { $($wire_field: Field::to_wire(value.$field),)* }
+                Self {
+                    $($wire_field: Field::to_wire(value.$field),)*
+                    $($beside: $value,)?
+                    $(..$crate::message::Part::to_wire(value.$part))?
+                }
             }
         }
 
@@ -88,6 +103,7 @@ macro_rules! message {
                 use $crate::message::Field;
                 $(let message = $check(message)?;)?
                 Ok(Self {
+                    $($part: $crate::message::Part::from_wire(&message),)?
                     $($field: Field::from_wire(message.$wire_field, stringify!($wire_field))?,)*
                 })
             }

@@ -5,68 +5,71 @@ use std::time::Duration;
 use crate::{
     WireError,
     id::FetcherId,
+    message::{Field, Part, message},
     text,
-    time::{micros, nanos},
+    time::nanos,
     wire,
 };
 
-/// The fetcher's own counters, as it reports them at the hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct FetcherReport {
+/// Declares [`FetcherCounts`], and how its fields, named alike there, stand in a report.
+macro_rules! fetcher_counts {
+    ($($(#[$meta:meta])* $name:ident,)*) => {
+        /// What a fetcher counts of its own doings: `N` is a counter where it is counted, and a
+        /// number where it is told.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub struct FetcherCounts<N> {
+            $($(#[$meta])* pub $name: N,)*
+        }
+
+        impl<N> FetcherCounts<N> {
+            /// The same with what `read` makes of each count.
+            pub fn map<M>(&self, read: impl Fn(&N) -> M) -> FetcherCounts<M> {
+                FetcherCounts { $($name: read(&self.$name),)* }
+            }
+        }
+
+        impl Part<wire::FetcherReport> for FetcherCounts<u64> {
+            fn to_wire(self) -> wire::FetcherReport {
+                wire::FetcherReport { $($name: self.$name,)* ..wire::FetcherReport::default() }
+            }
+
+            fn from_wire(wire: &wire::FetcherReport) -> Self {
+                Self { $($name: wire.$name,)* }
+            }
+        }
+    };
+}
+fetcher_counts! {
     /// Connections opened, replacements of stale ones included.
-    pub connections_opened: u64,
+    connections_opened,
     /// Requests sent, redirects and retries included.
-    pub requests_sent: u64,
+    requests_sent,
     /// Redirects followed.
-    pub redirects_followed: u64,
+    redirects_followed,
     /// Requests sent again because a kept connection had been closed.
-    pub stale_retries: u64,
+    stale_retries,
     /// Names that were looked up.
-    pub names_resolved: u64,
-    /// The gauge of URLs in flight, integrated over time.
-    pub in_flight: Duration,
-    /// The gauge's peak.
-    pub in_flight_peak: u32,
-    /// Time that slots waited for a URL that came; summed over them. Who does not measure it says
-    /// nothing.
-    pub starved: Option<Duration>,
-    /// From Go to the first take-up.
-    pub first_start: Option<Duration>,
-    /// From Go to the last completion.
-    pub last_end: Option<Duration>,
+    names_resolved,
 }
 
-impl From<&FetcherReport> for wire::FetcherReport {
-    fn from(r: &FetcherReport) -> Self {
-        Self {
-            connections_opened: r.connections_opened,
-            requests_sent: r.requests_sent,
-            redirects_followed: r.redirects_followed,
-            stale_retries: r.stale_retries,
-            names_resolved: r.names_resolved,
-            in_flight_us: micros(r.in_flight),
-            in_flight_peak: r.in_flight_peak,
-            starved_us: r.starved.map(micros),
-            first_start_us: r.first_start.map(micros),
-            last_end_us: r.last_end.map(micros),
-        }
-    }
-}
-
-impl From<wire::FetcherReport> for FetcherReport {
-    fn from(m: wire::FetcherReport) -> Self {
-        Self {
-            connections_opened: m.connections_opened,
-            requests_sent: m.requests_sent,
-            redirects_followed: m.redirects_followed,
-            stale_retries: m.stale_retries,
-            names_resolved: m.names_resolved,
-            in_flight: Duration::from_micros(m.in_flight_us),
-            in_flight_peak: m.in_flight_peak,
-            starved: m.starved_us.map(Duration::from_micros),
-            first_start: m.first_start_us.map(Duration::from_micros),
-            last_end: m.last_end_us.map(Duration::from_micros),
-        }
+message! {
+    /// What a fetcher tells of itself at the hold.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct FetcherReport = FetcherReport {
+        /// The gauge of URLs in flight, integrated over time.
+        pub in_flight: Duration = in_flight_us,
+        /// The gauge's peak.
+        pub in_flight_peak: u32 = in_flight_peak,
+        /// Time that slots waited for a URL that came; summed over them. Who does not measure it
+        /// says nothing.
+        pub starved: Option<Duration> = starved_us,
+        /// From Go to the first take-up.
+        pub first_start: Option<Duration> = first_start_us,
+        /// From Go to the last completion.
+        pub last_end: Option<Duration> = last_end_us,
+        ..
+        /// What it counted.
+        pub counts: FetcherCounts<u64>,
     }
 }
 
@@ -98,100 +101,78 @@ pub struct HoldSnapshot {
     pub run_queue_wait: Option<Duration>,
 }
 
-impl From<&HoldSnapshot> for wire::HoldSnapshot {
-    fn from(h: &HoldSnapshot) -> Self {
-        Self {
-            hwm_bytes: h.hwm_bytes,
-            pss_bytes: h.memory.pss_bytes,
-            uss_bytes: h.memory.uss_bytes,
-            anonymous_bytes: h.memory.anonymous_bytes,
-            file_bytes: h.memory.file_bytes,
-            threads: h.memory.threads,
-            page_tables_bytes: h.page_tables_bytes,
-            run_queue_wait_ns: h.run_queue_wait.map(nanos),
-        }
+impl Field<Option<wire::HoldSnapshot>> for HoldSnapshot {
+    fn to_wire(self) -> Option<wire::HoldSnapshot> {
+        Some(wire::HoldSnapshot {
+            hwm_bytes: self.hwm_bytes,
+            pss_bytes: self.memory.pss_bytes,
+            uss_bytes: self.memory.uss_bytes,
+            anonymous_bytes: self.memory.anonymous_bytes,
+            file_bytes: self.memory.file_bytes,
+            threads: self.memory.threads,
+            page_tables_bytes: self.page_tables_bytes,
+            run_queue_wait_ns: self.run_queue_wait.map(nanos),
+        })
     }
-}
 
-impl From<wire::HoldSnapshot> for HoldSnapshot {
-    fn from(m: wire::HoldSnapshot) -> Self {
-        Self {
-            hwm_bytes: m.hwm_bytes,
+    fn from_wire(wire: Option<wire::HoldSnapshot>, _: &'static str) -> Result<Self, WireError> {
+        let wire = wire.unwrap_or_default();
+        Ok(Self {
+            hwm_bytes: wire.hwm_bytes,
             memory: ProcessMemory {
-                pss_bytes: m.pss_bytes,
-                uss_bytes: m.uss_bytes,
-                anonymous_bytes: m.anonymous_bytes,
-                file_bytes: m.file_bytes,
-                threads: m.threads,
+                pss_bytes: wire.pss_bytes,
+                uss_bytes: wire.uss_bytes,
+                anonymous_bytes: wire.anonymous_bytes,
+                file_bytes: wire.file_bytes,
+                threads: wire.threads,
             },
-            page_tables_bytes: m.page_tables_bytes,
-            run_queue_wait: m.run_queue_wait_ns.map(Duration::from_nanos),
-        }
+            page_tables_bytes: wire.page_tables_bytes,
+            run_queue_wait: wire.run_queue_wait_ns.map(Duration::from_nanos),
+        })
     }
 }
 
-/// What `wait4` says of a reaped process: its whole life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ResourceUsage {
-    /// CPU time in user mode.
-    pub cpu_user: Duration,
-    /// CPU time in the kernel.
-    pub cpu_system: Duration,
-    /// Context switches because it waited.
-    pub voluntary_switches: u64,
-    /// Context switches because its time was up or another had precedence.
-    pub involuntary_switches: u64,
-    /// Of the CPU time, user and system: what was spent before Go. `None` if Go never came.
-    pub cpu_start: Option<Duration>,
-}
-
-impl From<&ResourceUsage> for wire::ResourceUsage {
-    fn from(u: &ResourceUsage) -> Self {
-        Self {
-            cpu_user_us: micros(u.cpu_user),
-            cpu_system_us: micros(u.cpu_system),
-            voluntary_switches: u.voluntary_switches,
-            involuntary_switches: u.involuntary_switches,
-            cpu_start_us: u.cpu_start.map(micros),
-        }
+message! {
+    /// What `wait4` says of a reaped process: its whole life.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct ResourceUsage = ResourceUsage {
+        /// CPU time in user mode.
+        pub cpu_user: Duration = cpu_user_us,
+        /// CPU time in the kernel.
+        pub cpu_system: Duration = cpu_system_us,
+        /// Context switches because it waited.
+        pub voluntary_switches: u64 = voluntary_switches,
+        /// Context switches because its time was up or another had precedence.
+        pub involuntary_switches: u64 = involuntary_switches,
+        /// Of the CPU time, user and system: what was spent before Go. `None` if Go never came.
+        pub cpu_start: Option<Duration> = cpu_start_us,
     }
 }
 
-impl From<wire::ResourceUsage> for ResourceUsage {
-    fn from(m: wire::ResourceUsage) -> Self {
-        Self {
-            cpu_user: Duration::from_micros(m.cpu_user_us),
-            cpu_system: Duration::from_micros(m.cpu_system_us),
-            voluntary_switches: m.voluntary_switches,
-            involuntary_switches: m.involuntary_switches,
-            cpu_start: m.cpu_start_us.map(Duration::from_micros),
-        }
+message! {
+    /// Memory of a worker's fetchers together, at one moment.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct MemorySample = MemorySample + trial = 0 {
+        /// Since the worker let its fetchers go.
+        pub elapsed: Duration = elapsed_us,
+        /// Fetchers that could be read.
+        pub fetchers: u32 = fetchers,
+        /// Their proportional set size.
+        pub pss_bytes: Option<u64> = pss_bytes,
+        /// Their unique set size.
+        pub uss_bytes: Option<u64> = uss_bytes,
+        /// Their anonymous memory.
+        pub anonymous_bytes: Option<u64> = anonymous_bytes,
+        /// File pages of the fetcher that has most. All run the same program, so these are the pages
+        /// of all of them, once.
+        pub file_bytes: Option<u64> = file_bytes,
+        /// Their threads.
+        pub threads: u32 = threads,
     }
-}
-
-/// Memory of a worker's fetchers together, at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct MemorySample {
-    /// Since the worker let its fetchers go.
-    pub elapsed: Duration,
-    /// Fetchers that could be read.
-    pub fetchers: u32,
-    /// Their proportional set size.
-    pub pss_bytes: Option<u64>,
-    /// Their unique set size.
-    pub uss_bytes: Option<u64>,
-    /// Their anonymous memory.
-    pub anonymous_bytes: Option<u64>,
-    /// File pages of the fetcher that has most. All run the same program, so these are the pages
-    /// of all of them, once.
-    pub file_bytes: Option<u64>,
-    /// Their threads.
-    pub threads: u32,
 }
 
 impl MemorySample {
     /// A sample of no fetcher yet.
-    #[must_use]
     pub fn at(elapsed: Duration) -> Self {
         Self { elapsed, ..Self::default() }
     }
@@ -215,20 +196,6 @@ impl MemorySample {
     }
 }
 
-impl From<wire::MemorySample> for MemorySample {
-    fn from(m: wire::MemorySample) -> Self {
-        Self {
-            elapsed: Duration::from_micros(m.elapsed_us),
-            fetchers: m.fetchers,
-            pss_bytes: m.pss_bytes,
-            uss_bytes: m.uss_bytes,
-            anonymous_bytes: m.anonymous_bytes,
-            file_bytes: m.file_bytes,
-            threads: m.threads,
-        }
-    }
-}
-
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -242,26 +209,23 @@ pub enum Exit {
     NotStarted,
 }
 
-impl From<Exit> for wire::Exit {
-    fn from(exit: Exit) -> Self {
+impl Field<Option<wire::Exit>> for Exit {
+    fn to_wire(self) -> Option<wire::Exit> {
         use wire::exit::How;
-        let (how, out_of_memory) = match exit {
-            Exit::Code(code) => (How::Code(code), false),
-            Exit::Signal(signal) => (How::Signal(signal), false),
-            Exit::OutOfMemory => (How::Signal(9), true),
-            Exit::NotStarted => (How::NotStarted(true), false),
+        let (how, out_of_memory) = match self {
+            Self::Code(code) => (How::Code(code), false),
+            Self::Signal(signal) => (How::Signal(signal), false),
+            Self::OutOfMemory => (How::Signal(9), true),
+            Self::NotStarted => (How::NotStarted(true), false),
         };
-        Self { how: Some(how), out_of_memory }
+        Some(wire::Exit { how: Some(how), out_of_memory })
     }
-}
 
-impl TryFrom<wire::Exit> for Exit {
-    type Error = WireError;
-
-    fn try_from(m: wire::Exit) -> Result<Self, WireError> {
+    fn from_wire(wire: Option<wire::Exit>, name: &'static str) -> Result<Self, WireError> {
         use wire::exit::How;
-        Ok(match m.how.ok_or(WireError::Missing("exit.how"))? {
-            How::Signal(_) if m.out_of_memory => Self::OutOfMemory,
+        let wire = wire.ok_or(WireError::Missing(name))?;
+        Ok(match wire.how.ok_or(WireError::Missing("exit.how"))? {
+            How::Signal(_) if wire.out_of_memory => Self::OutOfMemory,
             How::Code(code) => Self::Code(code),
             How::Signal(signal) => Self::Signal(signal),
             How::NotStarted(_) => Self::NotStarted,
@@ -269,114 +233,69 @@ impl TryFrom<wire::Exit> for Exit {
     }
 }
 
-/// A fetcher that has been reaped, after the hold or before its time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FetcherExited {
-    /// Which one.
-    pub fetcher: FetcherId,
-    /// How it ended.
-    pub exit: Exit,
-    /// Its counters; `None` when it died before the hold.
-    pub report: Option<FetcherReport>,
-    /// What was read while it held.
-    pub held: HoldSnapshot,
-    /// `None` when it was never started.
-    pub usage: Option<ResourceUsage>,
-    /// What went wrong, for people; empty when nothing did.
-    pub reason: String,
-}
-
-impl TryFrom<wire::FetcherExited> for FetcherExited {
-    type Error = WireError;
-
-    fn try_from(m: wire::FetcherExited) -> Result<Self, WireError> {
-        Ok(Self {
-            fetcher: FetcherId(m.fetcher),
-            exit: m.exit.ok_or(WireError::Missing("exit"))?.try_into()?,
-            report: m.report.map(Into::into),
-            held: m.held.map(Into::into).unwrap_or_default(),
-            usage: m.usage.map(Into::into),
-            reason: text::reason(&m.reason),
-        })
+message! {
+    /// A fetcher that has been reaped, after the hold or before its time.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct FetcherExited = FetcherExited + trial = 0, made_harmless {
+        /// Which one.
+        pub fetcher: FetcherId = fetcher,
+        /// How it ended.
+        pub exit: Exit = exit,
+        /// Its counters; `None` when it died before the hold.
+        pub report: Option<FetcherReport> = report,
+        /// What was read while it held.
+        pub held: HoldSnapshot = held,
+        /// `None` when it was never started.
+        pub usage: Option<ResourceUsage> = usage,
+        /// What went wrong, for people; empty when nothing did.
+        pub reason: String = reason,
     }
 }
 
-/// What a trial cost the worker itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct WorkerUsage {
-    /// CPU time of the worker in user mode, sampling included.
-    pub cpu_user: Option<Duration>,
-    /// CPU time of the worker in the kernel.
-    pub cpu_system: Option<Duration>,
-    /// Bytes written into fetchers' pipes.
-    pub pipe_bytes_to_fetchers: u64,
-    /// Bytes read from fetchers' pipes.
-    pub pipe_bytes_from_fetchers: u64,
-    /// From Go's arrival to its being written to the last fetcher.
-    pub barrier: Duration,
-    /// Peak memory of the worker's cgroup.
-    pub cgroup_peak_bytes: Option<u64>,
-    /// Socket buffers in the worker's cgroup.
-    pub cgroup_sock_bytes: Option<u64>,
-    /// Kernel stacks in the worker's cgroup.
-    pub cgroup_kernel_stack_bytes: Option<u64>,
-    /// From the first fork to the last Ready before Go.
-    pub start: Option<Duration>,
-    /// Kernel stacks of the fetchers' threads at the hold.
-    pub kernel_stacks_bytes: Option<u64>,
-    /// What its machine did from Go to the hold.
-    pub load: Option<MachineLoad>,
+fn made_harmless(exited: wire::FetcherExited) -> Result<wire::FetcherExited, WireError> {
+    Ok(wire::FetcherExited { reason: text::reason(&exited.reason), ..exited })
 }
 
-/// CPU time of a machine from Go to the hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct MachineLoad {
-    /// Its processors times the time that went by.
-    pub capacity: Duration,
-    /// Neither idle nor stolen.
-    pub busy: Duration,
-    /// Given to other machines by a hypervisor.
-    pub steal: Duration,
-    /// Of the busy time: the worker's and its fetchers'.
-    pub own: Duration,
-}
-
-impl From<&MachineLoad> for wire::MachineLoad {
-    fn from(load: &MachineLoad) -> Self {
-        Self {
-            capacity_us: micros(load.capacity),
-            busy_us: micros(load.busy),
-            steal_us: micros(load.steal),
-            own_us: micros(load.own),
-        }
+message! {
+    /// What a trial cost the worker itself.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct WorkerUsage = WorkerUsage + trial = 0 {
+        /// CPU time of the worker in user mode, sampling included.
+        pub cpu_user: Option<Duration> = cpu_user_us,
+        /// CPU time of the worker in the kernel.
+        pub cpu_system: Option<Duration> = cpu_system_us,
+        /// Bytes written into fetchers' pipes.
+        pub pipe_bytes_to_fetchers: u64 = pipe_bytes_to_fetchers,
+        /// Bytes read from fetchers' pipes.
+        pub pipe_bytes_from_fetchers: u64 = pipe_bytes_from_fetchers,
+        /// From Go's arrival to its being written to the last fetcher.
+        pub barrier: Duration = barrier_us,
+        /// Peak memory of the worker's cgroup.
+        pub cgroup_peak_bytes: Option<u64> = cgroup_peak_bytes,
+        /// Socket buffers in the worker's cgroup.
+        pub cgroup_sock_bytes: Option<u64> = cgroup_sock_bytes,
+        /// Kernel stacks in the worker's cgroup.
+        pub cgroup_kernel_stack_bytes: Option<u64> = cgroup_kernel_stack_bytes,
+        /// From the first fork to the last Ready before Go.
+        pub start: Option<Duration> = start_us,
+        /// Kernel stacks of the fetchers' threads at the hold.
+        pub kernel_stacks_bytes: Option<u64> = kernel_stacks_bytes,
+        /// What its machine did from Go to the hold.
+        pub load: Option<MachineLoad> = load,
     }
 }
 
-impl From<wire::MachineLoad> for MachineLoad {
-    fn from(m: wire::MachineLoad) -> Self {
-        Self {
-            capacity: Duration::from_micros(m.capacity_us),
-            busy: Duration::from_micros(m.busy_us),
-            steal: Duration::from_micros(m.steal_us),
-            own: Duration::from_micros(m.own_us),
-        }
-    }
-}
-
-impl From<wire::WorkerUsage> for WorkerUsage {
-    fn from(m: wire::WorkerUsage) -> Self {
-        Self {
-            cpu_user: m.cpu_user_us.map(Duration::from_micros),
-            cpu_system: m.cpu_system_us.map(Duration::from_micros),
-            pipe_bytes_to_fetchers: m.pipe_bytes_to_fetchers,
-            pipe_bytes_from_fetchers: m.pipe_bytes_from_fetchers,
-            barrier: Duration::from_micros(m.barrier_us),
-            cgroup_peak_bytes: m.cgroup_peak_bytes,
-            cgroup_sock_bytes: m.cgroup_sock_bytes,
-            cgroup_kernel_stack_bytes: m.cgroup_kernel_stack_bytes,
-            start: m.start_us.map(Duration::from_micros),
-            kernel_stacks_bytes: m.kernel_stacks_bytes,
-            load: m.load.map(Into::into),
-        }
+message! {
+    /// CPU time of a machine from Go to the hold.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct MachineLoad = MachineLoad {
+        /// Its processors times the time that went by.
+        pub capacity: Duration = capacity_us,
+        /// Neither idle nor stolen.
+        pub busy: Duration = busy_us,
+        /// Given to other machines by a hypervisor.
+        pub steal: Duration = steal_us,
+        /// Of the busy time: the worker's and its fetchers'.
+        pub own: Duration = own_us,
     }
 }

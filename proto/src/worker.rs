@@ -8,15 +8,31 @@ use crate::{
     wire,
 };
 
-/// A worker's introduction, after its protocol version was found to fit.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Hello {
-    /// Chosen by the operator or taken from the host name.
-    pub name: String,
-    /// Fetchers that it will run at a time.
-    pub slots: u32,
-    /// Its machine or container.
-    pub facts: WorkerFacts,
+message! {
+    /// A worker's introduction, in this version's protocol.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Hello = Hello + protocol_version = PROTOCOL_VERSION, introduced {
+        /// Chosen by the operator or taken from the host name.
+        pub name: String = name,
+        /// Fetchers that it will run at a time.
+        pub slots: u32 = slots,
+        /// Its machine or container.
+        pub facts: WorkerFacts = facts,
+    }
+}
+
+fn introduced(hello: wire::Hello) -> Result<wire::Hello, WireError> {
+    let (theirs, ours) = (hello.protocol_version.into(), u64::from(PROTOCOL_VERSION));
+    in_range("protocol_version", theirs, ours..=ours, "this version's")?;
+    let bad_name = |reason| Err(WireError::Invalid("name", reason));
+    if hello.name.is_empty() || hello.name.len() > NAME_MAX_BYTES {
+        return bad_name("1 to 128 bytes are needed");
+    }
+    if !hello.name.chars().all(is_plain) {
+        return bad_name("it holds a control character");
+    }
+    in_range("slots", hello.slots.into(), 1..=FETCHERS_MAX.into(), "1 to 4096")?;
+    Ok(hello)
 }
 
 message! {
@@ -56,36 +72,6 @@ fn made_harmless(mut facts: wire::WorkerFacts) -> Result<wire::WorkerFacts, Wire
     Ok(facts)
 }
 
-impl From<&Hello> for wire::Hello {
-    fn from(hello: &Hello) -> Self {
-        Self {
-            protocol_version: PROTOCOL_VERSION,
-            name: hello.name.clone(),
-            slots: hello.slots,
-            facts: Some(hello.facts.clone().into()),
-        }
-    }
-}
-
-impl TryFrom<wire::Hello> for Hello {
-    type Error = WireError;
-
-    fn try_from(m: wire::Hello) -> Result<Self, WireError> {
-        let facts = m.facts.ok_or(WireError::Missing("facts"))?;
-        let known = u64::from(PROTOCOL_VERSION);
-        in_range("protocol_version", m.protocol_version.into(), known..=known, "this version's")?;
-        let bad_name = |reason| Err(WireError::Invalid("name", reason));
-        if m.name.is_empty() || m.name.len() > NAME_MAX_BYTES {
-            return bad_name("1 to 128 bytes are needed");
-        }
-        if !m.name.chars().all(is_plain) {
-            return bad_name("it holds a control character");
-        }
-        in_range("slots", m.slots.into(), 1..=FETCHERS_MAX.into(), "1 to 4096")?;
-        Ok(Self { name: m.name, slots: m.slots, facts: facts.try_into()? })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,7 +79,7 @@ mod tests {
     fn hello(
         change: impl FnOnce(&mut wire::Hello, &mut wire::WorkerFacts),
     ) -> Result<Hello, String> {
-        let mut message = wire::Hello::from(&Hello {
+        let mut message = wire::Hello::from(Hello {
             name: "w".to_owned(),
             slots: 1,
             facts: WorkerFacts::default(),

@@ -22,7 +22,7 @@ pub fn from_worker(message: from_worker::Message) -> wire::FromWorker {
 pub fn hello(name: &str, slots: u32) -> wire::Hello {
     let name = name.to_owned();
     let facts = WorkerFacts::default();
-    (&Hello { name, slots, facts }).into()
+    Hello { name, slots, facts }.into()
 }
 
 /// A fetcher is ready.
@@ -87,8 +87,12 @@ pub fn leases(ids: impl IntoIterator<Item = u64>, url: &str) -> to_fetcher::Mess
 /// The URLs that a batch leases.
 #[must_use]
 pub fn ids(leases: wire::LeaseBatch) -> Vec<UrlId> {
-    let leases = LeaseBatch::try_from(leases).unwrap();
-    leases.iter().map(|(id, _)| id).collect()
+    let mut leases = LeaseBatch::try_from(leases).unwrap();
+    let mut ids = Vec::new();
+    while let Some((id, _)) = leases.advance() {
+        ids.push(id);
+    }
+    ids
 }
 
 /// The URLs that a frame leases; none if it says something else.

@@ -123,7 +123,7 @@ fn hello(protocol: u32) -> wire::FromWorker {
         slots: 1,
         facts: WorkerFacts { version: "9.8.7".to_owned(), ..WorkerFacts::default() },
     };
-    let hello = wire::Hello { protocol_version: protocol, ..wire::Hello::from(&hello) };
+    let hello = wire::Hello { protocol_version: protocol, ..hello.into() };
     wire::FromWorker { message: Some(from_worker::Message::Hello(hello)) }
 }
 

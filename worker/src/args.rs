@@ -62,7 +62,6 @@ pub struct WorkerArgs {
 #[error("{0}")]
 pub struct UsageError(pub(crate) String);
 
-/// Arguments that were found to make sense.
 #[derive(Debug)]
 pub(crate) struct WorkerConfig {
     pub(crate) coordinator: Endpoint,

@@ -155,7 +155,6 @@ async fn one_session(
     Ok(attach(channel, &config.session, &signals.stop).await?)
 }
 
-/// What ends the daemon: a signal, or stdin's end.
 struct StopSignals {
     stop: CancellationToken,
     ending: Arc<OnceLock<DaemonEnd>>,

@@ -10,7 +10,6 @@ use fanout_proto::{
     in_range,
     limits::{FETCHERS_MAX, FRAME_MAX_BYTES},
     report::{FetcherExited, MemorySample, WorkerUsage},
-    time::micros,
     wire::{self, from_worker, to_worker},
 };
 
@@ -18,7 +17,6 @@ use fanout_proto::{
 /// minutes.
 const HEARTBEATS_MS: RangeInclusive<u64> = 10..=60_000;
 
-/// Something that the coordinator says.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Order {
     Welcome { worker: WorkerId, heartbeat: Duration },
@@ -114,78 +112,23 @@ fn bounded(field: &'static str, bytes: Bytes) -> Result<Bytes, WireError> {
     Ok(bytes)
 }
 
-fn from_worker(message: from_worker::Message) -> wire::FromWorker {
+pub(crate) fn from_worker(message: from_worker::Message) -> wire::FromWorker {
     wire::FromWorker { message: Some(message) }
 }
 
-pub(crate) fn hello(hello: &fanout_proto::worker::Hello) -> wire::FromWorker {
-    from_worker(from_worker::Message::Hello(hello.into()))
-}
-
-pub(crate) fn frame(trial: TrialId, fetcher: FetcherId, frame: Bytes) -> wire::FromWorker {
-    from_worker(from_worker::Message::Frame(wire::FetcherFrame {
-        trial: trial.0,
-        fetcher: fetcher.0,
-        frame,
-    }))
-}
-
-pub(crate) fn ready(trial: TrialId, fetcher: FetcherId, spawn: Duration) -> wire::FromWorker {
-    from_worker(from_worker::Message::Ready(wire::FetcherReady {
-        trial: trial.0,
-        fetcher: fetcher.0,
-        spawn_us: micros(spawn),
-    }))
-}
-
-pub(crate) fn memory(trial: TrialId, sample: &MemorySample) -> wire::FromWorker {
-    from_worker(from_worker::Message::Memory(wire::MemorySample {
-        trial: trial.0,
-        elapsed_us: micros(sample.elapsed),
-        fetchers: sample.fetchers,
-        pss_bytes: sample.pss_bytes,
-        uss_bytes: sample.uss_bytes,
-        anonymous_bytes: sample.anonymous_bytes,
-        file_bytes: sample.file_bytes,
-        threads: sample.threads,
-    }))
+pub(crate) fn memory(trial: TrialId, sample: MemorySample) -> wire::FromWorker {
+    let sample = wire::MemorySample { trial: trial.0, ..sample.into() };
+    from_worker(from_worker::Message::Memory(sample))
 }
 
 pub(crate) fn exited(trial: TrialId, exited: FetcherExited) -> wire::FromWorker {
-    from_worker(from_worker::Message::Exited(wire::FetcherExited {
-        trial: trial.0,
-        fetcher: exited.fetcher.0,
-        exit: Some(exited.exit.into()),
-        report: exited.report.as_ref().map(Into::into),
-        held: Some((&exited.held).into()),
-        usage: exited.usage.as_ref().map(Into::into),
-        reason: exited.reason,
-    }))
+    let exited = wire::FetcherExited { trial: trial.0, ..exited.into() };
+    from_worker(from_worker::Message::Exited(exited))
 }
 
-pub(crate) fn usage(trial: TrialId, usage: &WorkerUsage) -> wire::FromWorker {
-    from_worker(from_worker::Message::Usage(wire::WorkerUsage {
-        trial: trial.0,
-        cpu_user_us: usage.cpu_user.map(micros),
-        cpu_system_us: usage.cpu_system.map(micros),
-        pipe_bytes_to_fetchers: usage.pipe_bytes_to_fetchers,
-        pipe_bytes_from_fetchers: usage.pipe_bytes_from_fetchers,
-        barrier_us: micros(usage.barrier),
-        cgroup_peak_bytes: usage.cgroup_peak_bytes,
-        cgroup_sock_bytes: usage.cgroup_sock_bytes,
-        cgroup_kernel_stack_bytes: usage.cgroup_kernel_stack_bytes,
-        start_us: usage.start.map(micros),
-        kernel_stacks_bytes: usage.kernel_stacks_bytes,
-        load: usage.load.as_ref().map(Into::into),
-    }))
-}
-
-pub(crate) fn heartbeat_of(sequence: u64) -> wire::FromWorker {
-    from_worker(from_worker::Message::Heartbeat(wire::Heartbeat { sequence }))
-}
-
-pub(crate) fn goodbye(reason: &str) -> wire::FromWorker {
-    from_worker(from_worker::Message::Goodbye(wire::Goodbye { reason: reason.to_owned() }))
+pub(crate) fn usage(trial: TrialId, usage: WorkerUsage) -> wire::FromWorker {
+    let usage = wire::WorkerUsage { trial: trial.0, ..usage.into() };
+    from_worker(from_worker::Message::Usage(usage))
 }
 
 #[cfg(test)]

@@ -307,11 +307,11 @@ impl TrialRecord {
             in_flight_s.zip(self.fetch_makespan_s).map(|(integral, makespan)| integral / makespan);
         self.in_flight_peak = exits.reported(|r| r.in_flight_peak);
         self.starved_s = exits.reported_if_known(|r| r.starved.map(|time| time.as_secs_f64()));
-        self.connections_opened = exits.reported(|r| r.connections_opened);
-        self.requests_sent = exits.reported(|r| r.requests_sent);
-        self.stale_retries = exits.reported(|r| r.stale_retries);
-        self.redirects_followed = exits.reported(|r| r.redirects_followed);
-        self.names_resolved = exits.reported(|r| r.names_resolved);
+        self.connections_opened = exits.reported(|r| r.counts.connections_opened);
+        self.requests_sent = exits.reported(|r| r.counts.requests_sent);
+        self.stale_retries = exits.reported(|r| r.counts.stale_retries);
+        self.redirects_followed = exits.reported(|r| r.counts.redirects_followed);
+        self.names_resolved = exits.reported(|r| r.counts.names_resolved);
         self.cpu_user_s = exits.used(|u| Some(u.cpu_user.as_secs_f64()));
         self.cpu_system_s = exits.used(|u| Some(u.cpu_system.as_secs_f64()));
         self.cpu_start_s = exits.used(|u| Some(u.cpu_start?.as_secs_f64()));

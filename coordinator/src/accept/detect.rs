@@ -4,11 +4,9 @@
 pub(crate) enum Speaks {
     Grpc,
     GrpcInTls,
-    /// Pages.
     Http1,
 }
 
-/// What a peer speaks, by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Http1,

@@ -45,11 +45,9 @@ pub(crate) struct Rules {
     pub(crate) speaks: Speaks,
     /// Connections at a time, as far as the limit of open files allows.
     pub(crate) connections_max: usize,
-    /// Within which a call must be admitted.
     pub(crate) admit_within: Duration,
 }
 
-/// Lets peers through into `inside` until `shutdown` is cancelled.
 pub(crate) async fn accept_connections(
     listener: TcpListener,
     rules: Rules,

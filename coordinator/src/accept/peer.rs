@@ -92,7 +92,6 @@ impl Peer {
         self.info.clone()
     }
 
-    /// Whether the connection may go on.
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.hung_up.as_mut().poll(cx).is_ready() {
             return Err(io::ErrorKind::ConnectionAborted.into());

@@ -4,10 +4,11 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
+use fanout_program::lock;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -113,21 +114,16 @@ impl Default for RefusalLog {
 }
 
 impl RefusalLog {
-    fn refusals(&self) -> MutexGuard<'_, Refusals> {
-        // Every change is one call: a panic elsewhere leaves it whole.
-        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A peer was refused. `detail` is harmless text for people.
     pub(crate) fn note(&self, from: IpAddr, reason: &'static str, detail: &str) {
-        let told = self.refusals().note(self.began.elapsed(), from, reason);
+        let told = lock(&self.refusals).note(self.began.elapsed(), from, reason);
         if let Some(told) = told {
             say(&told, detail);
         }
     }
 
     pub(crate) fn tell_due(&self) {
-        let due = self.refusals().due(self.began.elapsed());
+        let due = lock(&self.refusals).due(self.began.elapsed());
         for told in due {
             say(&told, "");
         }

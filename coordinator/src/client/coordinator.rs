@@ -22,7 +22,7 @@ use tonic_health::pb::{
 };
 use tracing::debug;
 
-use crate::cli::{ClientArgs, exit::Failure};
+use crate::{cli::ClientArgs, exit::Failure};
 
 /// A coordinator answers a short question within this time.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,7 +30,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two questions whether it serves.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Which coordinator, and how to get in.
 #[derive(Debug)]
 pub(crate) struct Coordinator {
     url: String,
@@ -98,7 +97,6 @@ impl Coordinator {
         answer.map(Response::into_inner).map_err(|status| self.failure(&status))
     }
 
-    /// What a refused or failed call means for this client.
     pub(super) fn failure(&self, status: &Status) -> Failure {
         let reason = match status.message() {
             "" => causes(status),

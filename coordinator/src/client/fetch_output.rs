@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::lines::LineBuffer;
 use crate::{
-    cli::exit::{CommandExit, Failure},
+    exit::{CommandExit, Failure},
     fetch::{cannot_write, patience},
     results::{ClaimedOutput, Destination, Resumed, WriterThread, id_of, part_name},
     run::Stop,
@@ -21,7 +21,6 @@ use crate::{
 /// The last records are written within this time where this client only watches the job.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
-/// A results file, or standard output.
 pub(super) struct FetchOutput {
     pub(super) destination: Destination,
     records: Records,

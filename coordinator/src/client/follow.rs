@@ -15,7 +15,7 @@ use tracing::debug;
 
 use super::{coordinator::Coordinator, output::ClientOutput};
 use crate::{
-    cli::exit::Failure,
+    exit::Failure,
     run::{Progress, Stop},
     terminal::{
         Terminal,

@@ -6,19 +6,16 @@ use fanout_proto::text::causes;
 
 use super::coordinator::Coordinator;
 use crate::{
-    cli::{
-        HealthArgs,
-        exit::{CommandExit, Failure},
-    },
+    cli::HealthArgs,
+    exit::{CommandExit, Failure},
     settings, study,
     terminal::print,
 };
 
-/// Asks whether a coordinator, worker or origin is well.
 pub(crate) async fn run(args: &HealthArgs) -> Result<CommandExit, Failure> {
     let well = match (&args.origin, &args.worker) {
         (Some(url), _) => {
-            let url = settings::origin_url(url).map_err(Failure::usage)?;
+            let url = settings::origin_url(url)?;
             origin(&url).await?;
             "serving"
         }

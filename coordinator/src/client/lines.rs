@@ -4,7 +4,6 @@
 pub(super) struct LineBuffer(Vec<u8>);
 
 impl LineBuffer {
-    /// The lines that are whole by now.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
         self.0.extend_from_slice(bytes);
         let Some(end) = self.0.iter().rposition(|byte| *byte == b'\n') else {

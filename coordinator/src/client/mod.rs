@@ -30,39 +30,35 @@ use self::{
     submit::{List, submit},
 };
 use crate::{
-    cli::{
-        AttachArgs, CancelArgs, CommandLine, CoordinatorCommand,
-        exit::{CommandExit, Failure},
-    },
-    fetch::{NOTHING_BEFORE, complete_already},
+    cli::{AttachArgs, CancelArgs, CommandLine, CoordinatorCommand},
+    exit::{CommandExit, Failure},
+    fetch::{claim, complete_already},
     local::signals::RunSignals,
     results::{ClaimedOutput, Destination, part_name},
     run::Stop,
     settings::{self, FetchArgs, FleetArgs, StudyArgs},
-    terminal::print::{self, PrintArgs},
+    terminal::{
+        Terminal,
+        print::{self, PrintArgs},
+    },
 };
 
 pub(crate) async fn study(args: &StudyArgs) -> Result<CommandExit, Failure> {
-    let coordinator = reach(&args.fleet).await?;
+    let coordinator = reach(&args.run.fleet).await?;
     let list = List::open(args.urls.as_deref())?;
-    let certificates = certificates(args.http.cacert.as_deref())?;
+    let certificates = certificates(args.run.http.cacert.as_deref())?;
     let output = study_output(args.out.as_deref(), args, args.print)?;
     run(&coordinator, list, certificates, output, false).await
 }
 
 pub(crate) async fn fetch(args: &FetchArgs) -> Result<CommandExit, Failure> {
-    let coordinator = reach(&args.fleet).await?;
+    let coordinator = reach(&args.run.fleet).await?;
     let list = List::open(Some(&args.urls))?;
-    let certificates = certificates(args.http.cacert.as_deref())?;
+    let certificates = certificates(args.run.http.cacert.as_deref())?;
     let destination = destination(args.out.as_deref())?;
-    let claimed = ClaimedOutput::of(&destination, args.resume).map_err(Failure::usage)?;
-    let Some(claimed) = claimed else {
-        eprintln!("{}", complete_already(&destination));
+    let Some(claimed) = claim(&destination, args.resume, &Terminal::default())? else {
         return Ok(CommandExit::Done);
     };
-    if args.resume && claimed.list().is_none() {
-        eprintln!("{NOTHING_BEFORE}");
-    }
     let output = fetch_output(destination, claimed)?;
     run(&coordinator, list, certificates, output, true).await
 }
@@ -84,20 +80,18 @@ fn fetch_output(destination: Destination, claimed: ClaimedOutput) -> Result<Clie
 async fn reach(args: &FleetArgs) -> Result<Coordinator, Failure> {
     let url = args.coordinator.as_deref().unwrap_or_default();
     let coordinator = Coordinator::new(url, &args.access)?;
-    if let Some(patience) = settings::patience(args).map_err(Failure::usage)? {
+    if let Some(patience) = settings::patience(args)? {
         coordinator.wait(patience).await?;
     }
     Ok(coordinator)
 }
 
 fn destination(out: Option<&Path>) -> Result<Destination, Failure> {
-    out.map_or(Ok(Destination::Stdout), |out| Destination::from_path(out).map_err(Failure::usage))
+    out.map_or(Ok(Destination::Stdout), Destination::from_path)
 }
 
 fn certificates(path: Option<&Path>) -> Result<bytes::Bytes, Failure> {
-    path.map_or(Ok(bytes::Bytes::new()), |path| {
-        settings::certificates(path).map_err(Failure::usage)
-    })
+    path.map_or(Ok(bytes::Bytes::new()), settings::certificates)
 }
 
 async fn run(

@@ -7,17 +7,15 @@ use fanout_proto::control::{JobDescription, ListIdentity};
 
 use super::{fetch_output::FetchOutput, lines::LineBuffer, study_output::StudyOutput};
 use crate::{
-    cli::exit::{CommandExit, Failure},
+    exit::{CommandExit, Failure},
     results::Destination,
     run::Stop,
     terminal::print,
 };
 
-/// Takes what a job produces, byte by byte.
 pub(super) struct ClientOutput {
     results: JobResults,
     journal: LineBuffer,
-    /// Bytes of the journal and of the results so far.
     pub(super) received: (u64, u64),
 }
 
@@ -54,7 +52,6 @@ impl ClientOutput {
         }
     }
 
-    /// The job never was: nothing of it stays.
     pub(super) async fn discard(self) {
         match self.results {
             JobResults::Study(study) => study.discard(),
@@ -68,7 +65,6 @@ impl ClientOutput {
         }
     }
 
-    /// Lines for standard output and standard error.
     pub(super) fn journal(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.received.0 += bytes.len() as u64;
         for line in self.journal.push(bytes) {
@@ -91,7 +87,6 @@ impl ClientOutput {
         }
     }
 
-    /// Whether results go to standard output as they come.
     pub(super) fn shows_results(&self) -> bool {
         match &self.results {
             JobResults::Study(_) => true,
@@ -99,7 +94,6 @@ impl ClientOutput {
         }
     }
 
-    /// Ends as [`FetchOutput::finish`] says.
     pub(super) async fn finish(
         self,
         whole: bool,

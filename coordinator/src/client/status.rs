@@ -7,10 +7,8 @@ use serde_json::{Value, json};
 
 use super::coordinator::Coordinator;
 use crate::{
-    cli::{
-        StatusArgs, StatusFormat,
-        exit::{CommandExit, Failure},
-    },
+    cli::{StatusArgs, StatusFormat},
+    exit::{CommandExit, Failure},
     terminal::print,
 };
 

@@ -6,7 +6,7 @@ use fanout_analysis::record::Study;
 
 use super::lines::LineBuffer;
 use crate::{
-    cli::exit::Failure,
+    exit::Failure,
     study::store::Store,
     terminal::{
         Terminal, print,
@@ -15,7 +15,6 @@ use crate::{
     },
 };
 
-/// Keeps and prints studies as the coordinator passes them on.
 pub(super) struct StudyOutput {
     kept: KeptStudies,
     terminal: Terminal,
@@ -47,7 +46,7 @@ impl StudyOutput {
                     out.display()
                 )));
             }
-            _ => KeptStudies::Here(Store::create(out).map_err(Failure::usage)?),
+            _ => KeptStudies::Here(Store::create(out)?),
         };
         Ok(Self {
             kept,
@@ -66,7 +65,6 @@ impl StudyOutput {
         }
     }
 
-    /// Takes the directory away if it is empty.
     pub(super) fn discard(self) {
         if let KeptStudies::Here(store) = self.kept {
             store.discard();
@@ -81,13 +79,11 @@ impl StudyOutput {
             })?;
             self.count += 1;
             match (&self.kept, self.series) {
-                (KeptStudies::Here(store), true) => store
-                    .within(&format!("{:04}", self.count))
-                    .map_err(Failure::usage)?
-                    .save(&study)
-                    .map_err(Failure::incomplete)?,
+                (KeptStudies::Here(store), true) => {
+                    store.within(&format!("{:04}", self.count))?.save(&study)?;
+                }
                 (KeptStudies::Here(store), false) => {
-                    store.save(&study).map_err(Failure::incomplete)?;
+                    store.save(&study)?;
                     let report = store.report();
                     let shown = self.terminal.report(Report::Study(&study, &report));
                     shown.map_err(Failure::incomplete)?;

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::coordinator::Coordinator;
-use crate::cli::exit::{CommandExit, Failure};
+use crate::exit::{CommandExit, Failure};
 
 /// Parts of the list on their way; the rest is read when there is room.
 const PARTS_MAX: usize = 4;

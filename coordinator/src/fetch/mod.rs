@@ -13,7 +13,7 @@ use fanout_engine::{
 use tokio::time::sleep;
 
 use crate::{
-    cli::exit::{CommandExit, Failure},
+    exit::{CommandExit, Failure},
     fetch::summary::{summarise, unwritten},
     fleet::assign::assign,
     local::{
@@ -34,15 +34,9 @@ use crate::{
 pub(crate) async fn run(settings: FetchSettings) -> Result<CommandExit, Failure> {
     let reporter = Terminal::default();
     // Before the list is read, which may take long and be possible only once.
-    let claimed =
-        ClaimedOutput::of(&settings.destination, settings.resume).map_err(Failure::usage)?;
-    let Some(claimed) = claimed else {
-        reporter.say(&complete_already(&settings.destination));
+    let Some(claimed) = claim(&settings.destination, settings.resume, &reporter)? else {
         return Ok(CommandExit::Done);
     };
-    if settings.resume && claimed.list().is_none() {
-        reporter.say(NOTHING_BEFORE);
-    }
     let list = match open(&settings) {
         Ok(list) => list,
         Err(failure) => {
@@ -68,11 +62,23 @@ pub(crate) async fn run(settings: FetchSettings) -> Result<CommandExit, Failure>
     result
 }
 
-/// What is said where `--resume` finds no part.
-pub(crate) const NOTHING_BEFORE: &str =
-    "there is nothing to go on from: starting from the beginning";
+/// Where the records go; `None`, once that was said: a fetch that is to go on is complete.
+pub(crate) fn claim(
+    destination: &Destination,
+    resume: bool,
+    reporter: &dyn Reporter,
+) -> Result<Option<ClaimedOutput>, Failure> {
+    let claimed = ClaimedOutput::of(destination, resume).map_err(Failure::usage)?;
+    match &claimed {
+        None => reporter.say(&complete_already(destination)),
+        Some(claimed) if resume && claimed.list().is_none() => {
+            reporter.say("there is nothing to go on from: starting from the beginning");
+        }
+        Some(_) => {}
+    }
+    Ok(claimed)
+}
 
-/// What is said where `--resume` finds the whole file.
 pub(crate) fn complete_already(destination: &Destination) -> String {
     match destination {
         Destination::Stdout => "it is complete already".to_owned(),

@@ -6,7 +6,7 @@ use fanout_analysis::record;
 use fanout_engine::ledger::Counts;
 
 use crate::{
-    cli::exit::{CommandExit, Failure},
+    exit::{CommandExit, Failure},
     results::{Destination, part_name},
     run,
     terminal::reporter::Reporter,

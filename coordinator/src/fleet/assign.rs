@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use fanout_proto::id::WorkerId;
 
-use super::Fleet;
+use super::{Fleet, TooFewWorkers};
 
 /// Spreads `processes` fetchers evenly over the workers that `may` take some, within their slots.
 pub fn assign(
@@ -12,7 +12,7 @@ pub fn assign(
     processes: u32,
     workers: Option<NonZeroU32>,
     may: impl Fn(WorkerId) -> bool,
-) -> Result<Vec<WorkerId>, AssignError> {
+) -> Result<Vec<WorkerId>, TooFewWorkers> {
     let slots: Vec<_> = fleet
         .workers()
         .iter()
@@ -22,21 +22,16 @@ pub fn assign(
     assign_to(&slots, processes, workers)
 }
 
-/// Fetchers that cannot be assigned: there are too few workers or slots.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct AssignError(String);
-
 fn assign_to(
     slots: &[(WorkerId, u32)],
     processes: u32,
     workers: Option<NonZeroU32>,
-) -> Result<Vec<WorkerId>, AssignError> {
+) -> Result<Vec<WorkerId>, TooFewWorkers> {
     let mut free = slots.to_vec();
     if let Some(wanted) = workers {
         let count = usize::try_from(wanted.get()).unwrap_or(usize::MAX);
         if free.len() < count {
-            return Err(AssignError(format!(
+            return Err(TooFewWorkers(format!(
                 "the arm asks for {wanted} workers and {} are attached; start more, or lower /{wanted}w",
                 free.len()
             )));
@@ -48,7 +43,7 @@ fn assign_to(
     }
     let total: u64 = free.iter().map(|(_, slots)| u64::from(*slots)).sum();
     if total < u64::from(processes) {
-        return Err(AssignError(format!(
+        return Err(TooFewWorkers(format!(
             "the arm has {processes} processes and the workers have {total} slots; start more workers, \
              or raise their --slots"
         )));
@@ -69,7 +64,7 @@ fn assign_to(
 mod tests {
     use super::*;
 
-    fn assigned(slots: &[u32], processes: u32, workers: u32) -> Result<Vec<u32>, AssignError> {
+    fn assigned(slots: &[u32], processes: u32, workers: u32) -> Result<Vec<u32>, TooFewWorkers> {
         let slots: Vec<_> = slots.iter().zip(1..).map(|(s, id)| (WorkerId(id), *s)).collect();
         assign_to(&slots, processes, NonZeroU32::new(workers))
             .map(|ids| ids.into_iter().map(|id| id.0).collect())

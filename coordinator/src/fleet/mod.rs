@@ -25,7 +25,7 @@ use tokio_util::sync::DropGuard;
 use tonic::Status;
 use tracing::debug;
 
-pub use message::WorkerMessage;
+pub use message::{TrialMessage, WorkerMessage};
 pub use roster::Roster;
 pub use server::{FleetServer, ServeError};
 pub use token::Token;
@@ -42,14 +42,15 @@ pub enum FleetEvent {
     Joined(WorkerId),
     /// A worker is gone, for the reason given.
     Left(WorkerId, String),
-    /// A worker speaks.
-    Message(WorkerId, WorkerMessage),
+    /// A worker speaks of a trial.
+    Message(WorkerId, TrialId, TrialMessage),
 }
 
 enum RawEvent {
     Joined(WorkerId, Hello, WorkerSender, DropGuard),
     Left(WorkerId, String),
-    Message(WorkerId, WorkerMessage, u64),
+    /// With its bytes.
+    Message(WorkerId, TrialId, TrialMessage, u64),
 }
 
 type WorkerSender = mpsc::Sender<Result<wire::ToWorker, Status>>;
@@ -90,18 +91,10 @@ impl std::ops::Sub for Traffic {
     }
 }
 
-/// Too few workers came.
+/// There are too few workers, or they have too few slots.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{present} of {wanted} workers were there after {} s; start more with `worker --coordinator URL`, \
-     or ask for fewer with --workers",
-    waited.as_secs()
-)]
-pub struct TooFewWorkers {
-    wanted: usize,
-    present: usize,
-    waited: Duration,
-}
+#[error("{0}")]
+pub struct TooFewWorkers(String);
 
 /// The workers that are attached.
 #[derive(Debug)]
@@ -161,18 +154,18 @@ impl Fleet {
                 self.workers.remove(&id)?;
                 Some(FleetEvent::Left(id, reason))
             }
-            RawEvent::Message(id, message, bytes) => {
+            RawEvent::Message(id, trial, message, bytes) => {
                 self.traffic.bytes_received += bytes;
                 self.traffic.messages_received += 1;
                 if !self.workers.contains_key(&id) {
                     return None;
                 }
-                if message.trial().is_some_and(|trial| trial.0 > self.trials) {
+                if trial.0 > self.trials {
                     let reason = "it speaks of a trial that there is not";
                     self.cut_off(id, reason);
                     return Some(FleetEvent::Left(id, reason.to_owned()));
                 }
-                Some(FleetEvent::Message(id, message))
+                Some(FleetEvent::Message(id, trial, message))
             }
         }
     }
@@ -184,11 +177,12 @@ impl Fleet {
             tokio::select! {
                 _ = self.next() => {}
                 () = tokio::time::sleep_until(deadline) => {
-                    return Err(TooFewWorkers {
-                        wanted,
-                        present: self.workers.len(),
-                        waited: patience,
-                    });
+                    return Err(TooFewWorkers(format!(
+                        "{} of {wanted} workers were there after {} s; start more with `worker \
+                         --coordinator URL`, or ask for fewer with --workers",
+                        self.workers.len(),
+                        patience.as_secs()
+                    )));
                 }
             }
         }

@@ -2,13 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, Mutex},
 };
 
+use fanout_program::lock;
 use fanout_proto::{control::WorkerStatus, id::WorkerId, worker::Hello};
 use tokio::time::Instant;
 
@@ -20,7 +17,7 @@ pub struct Roster(Arc<Mutex<BTreeMap<WorkerId, RosterEntry>>>);
 struct RosterEntry {
     hello: Hello,
     since: Instant,
-    heard_ms: Arc<AtomicU64>,
+    heard: Instant,
 }
 
 /// A session's place on the roster; it ends with this value.
@@ -28,42 +25,29 @@ struct RosterEntry {
 pub(super) struct RosterGuard {
     roster: Roster,
     id: WorkerId,
-    since: Instant,
-    heard_ms: Arc<AtomicU64>,
 }
 
 impl Roster {
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<WorkerId, RosterEntry>> {
-        // Every change is one call: a panic elsewhere leaves it whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn enter(&self, id: WorkerId, hello: Hello) -> RosterGuard {
-        let since = Instant::now();
-        let heard_ms = Arc::new(AtomicU64::new(0));
-        let entry = RosterEntry { hello, since, heard_ms: heard_ms.clone() };
-        self.entries().insert(id, entry);
-        RosterGuard { roster: self.clone(), id, since, heard_ms }
+        let now = Instant::now();
+        lock(&self.0).insert(id, RosterEntry { hello, since: now, heard: now });
+        RosterGuard { roster: self.clone(), id }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries().len()
+        lock(&self.0).len()
     }
 
     /// Those that are there, in the order in which they came.
     pub fn workers(&self) -> Vec<WorkerStatus> {
-        let entries = self.entries();
-        let each = entries.iter().map(|(id, entry)| {
-            let attached = entry.since.elapsed();
-            let heard = Duration::from_millis(entry.heard_ms.load(Ordering::Relaxed));
-            WorkerStatus {
-                id: *id,
-                name: entry.hello.name.clone(),
-                slots: entry.hello.slots,
-                facts: entry.hello.facts.clone(),
-                attached,
-                silent: attached.saturating_sub(heard),
-            }
+        let entries = lock(&self.0);
+        let each = entries.iter().map(|(id, entry)| WorkerStatus {
+            id: *id,
+            name: entry.hello.name.clone(),
+            slots: entry.hello.slots,
+            facts: entry.hello.facts.clone(),
+            attached: entry.since.elapsed(),
+            silent: entry.heard.elapsed(),
         });
         each.collect()
     }
@@ -71,19 +55,22 @@ impl Roster {
 
 impl RosterGuard {
     pub(super) fn heard(&self) {
-        let heard_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.heard_ms.store(heard_ms, Ordering::Relaxed);
+        if let Some(entry) = lock(&self.roster.0).get_mut(&self.id) {
+            entry.heard = Instant::now();
+        }
     }
 }
 
 impl Drop for RosterGuard {
     fn drop(&mut self) {
-        self.roster.entries().remove(&self.id);
+        lock(&self.roster.0).remove(&self.id);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use fanout_proto::worker::WorkerFacts;
 

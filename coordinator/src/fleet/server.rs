@@ -72,7 +72,6 @@ pub struct FleetServer {
     access: Access,
 }
 
-/// What is served, until it is shut down.
 type Serving = Pin<Box<dyn Future<Output = Result<(), ServeError>> + Send>>;
 
 impl FleetServer {
@@ -229,16 +228,9 @@ impl FleetRpc for FleetService {
         let state = &self.state;
         let peer = request.extensions().get::<PeerInfo>().cloned();
         let peer = peer.unwrap_or_else(PeerInfo::elsewhere);
-        if let Some(token) = &self.token {
-            let header = request.metadata().get("authorization");
-            if !token.fits(header.and_then(|value| value.to_str().ok())) {
-                let reason = "a worker with a wrong or missing token";
-                state.refusals.note(peer.ip(), reason, "");
-                return Err(Status::unauthenticated(
-                    "wrong or missing token; pass the coordinator's with --token-file or FANOUT_TOKEN",
-                ));
-            }
-        }
+        Token::check(self.token.as_ref(), request.metadata()).inspect_err(|_| {
+            state.refusals.note(peer.ip(), "a worker with a wrong or missing token", "");
+        })?;
         if state.roster.len() >= WORKERS_MAX {
             return Err(Status::resource_exhausted(format!(
                 "this coordinator takes {WORKERS_MAX} workers at most"

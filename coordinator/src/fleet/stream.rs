@@ -124,9 +124,7 @@ pub(super) async fn serve_worker(
     }
 }
 
-/// How a session comes to its end.
 enum StreamEnd {
-    /// As sessions do.
     Ends(String),
     /// The worker said what it must not say.
     Broke(String),
@@ -222,8 +220,8 @@ async fn receive(
                 debug!(worker = %id, reason, "goodbye");
                 return StreamEnd::Ends(format!("it said goodbye: {reason}"));
             }
-            Ok(message) => {
-                let event = RawEvent::Message(id, message, bytes);
+            Ok(WorkerMessage::Trial(trial, message)) => {
+                let event = RawEvent::Message(id, trial, message, bytes);
                 if !pass_on(state, event, outbox).await {
                     return StreamEnd::Ends("the fleet is gone".to_owned());
                 }

@@ -1,6 +1,7 @@
 //! The secret that a fleet may ask for.
 
 use sha2::{Digest, Sha256};
+use tonic::{Status, metadata::MetadataMap};
 
 /// A secret that workers and clients must show.
 #[derive(Clone)]
@@ -14,9 +15,19 @@ impl std::fmt::Debug for Token {
 
 impl Token {
     /// Keeps a hash of the secret; comparing hashes tells nothing by its timing.
-    #[must_use]
     pub fn new(secret: &str) -> Self {
         Self(Sha256::digest(secret.as_bytes()).into())
+    }
+
+    /// Lets a call in that shows the secret, if one is asked for.
+    pub(crate) fn check(token: Option<&Self>, metadata: &MetadataMap) -> Result<(), Status> {
+        let shown = metadata.get("authorization").and_then(|value| value.to_str().ok());
+        match token.is_none_or(|token| token.fits(shown)) {
+            true => Ok(()),
+            false => Err(Status::unauthenticated(
+                "wrong or missing token; pass the coordinator's with --token-file or FANOUT_TOKEN",
+            )),
+        }
     }
 
     /// Whether the value of an `authorization` header shows the secret.

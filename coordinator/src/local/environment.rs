@@ -5,18 +5,17 @@ use std::{net::SocketAddr, time::Duration};
 
 use fanout_analysis::record::Machine;
 use fanout_proto::worker::WorkerFacts;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha12Rng;
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::warn;
 
 use crate::{
-    cli::exit::Failure,
+    exit::Failure,
     fleet::{Fleet, FleetServer, ServeError, Token},
     local::processes::Local,
     settings::Common,
+    url_list::hex,
 };
 
 /// Local workers are attached within this time.
@@ -30,7 +29,6 @@ pub(crate) struct Environment<'a> {
     pub(crate) fleet: &'a mut Fleet,
     /// Where the built-in list's URLs lead, if they are wanted.
     pub(crate) origin: Option<EnvironmentOrigin>,
-    /// The machine that the coordinator runs on.
     pub(crate) machine: Machine,
     /// Longest wait for a worker to come back when none is left.
     pub(crate) patience: Option<Duration>,
@@ -44,7 +42,6 @@ pub(crate) struct EnvironmentOrigin {
     pub(crate) embedded: bool,
 }
 
-/// A fleet on this machine, made for one run.
 #[derive(Debug)]
 pub(crate) struct LocalEnvironment {
     fleet: Fleet,
@@ -117,7 +114,6 @@ impl LocalEnvironment {
         Environment { origin: self.origin.clone(), machine, fleet: &mut self.fleet, patience: None }
     }
 
-    /// Ends every process that was started, and the server.
     pub(crate) async fn end(mut self) {
         self.fleet.dismiss("the run is over");
         // The workers' streams end with the fleet that holds them.
@@ -148,11 +144,11 @@ pub(crate) fn machine(facts: &WorkerFacts) -> Machine {
 
 /// A secret that only the workers started here know.
 fn secret() -> String {
-    let mut seed = [0; 32];
+    let mut secret = [0; 16];
     // Without randomness from the system the token is merely guessable by
     // other users of this machine.
-    if rustix::rand::getrandom(&mut seed[..], rustix::rand::GetRandomFlags::empty()).is_err() {
+    if rustix::rand::getrandom(&mut secret[..], rustix::rand::GetRandomFlags::empty()).is_err() {
         warn!("the system has no randomness for the workers' token");
     }
-    format!("{:032x}", ChaCha12Rng::from_seed(seed).random::<u128>())
+    hex(&secret)
 }

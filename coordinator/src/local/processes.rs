@@ -12,7 +12,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use crate::cli::exit::Failure;
+use crate::exit::Failure;
 
 /// What a shell may hold for a fleet's workers; a local worker must not take it.
 const FLEET_VARIABLES: [&str; 4] =
@@ -22,7 +22,6 @@ const ORIGIN_DEADLINE: Duration = Duration::from_secs(10);
 /// A child that was told to end has this long before it is killed.
 const END_DEADLINE: Duration = Duration::from_secs(3);
 
-/// A child that ends with us.
 #[derive(Debug)]
 struct Owned {
     what: &'static str,
@@ -57,7 +56,6 @@ impl Owned {
     }
 }
 
-/// The processes that a local run needs.
 #[derive(Debug)]
 pub(super) struct Local {
     executable: PathBuf,

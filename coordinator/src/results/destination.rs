@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::exit::Failure;
+
 pub(super) const CSV_HEADER: &[u8] =
     b"id,url,outcome,status,bytes,start_s,first_byte_s,end_s,worker,fetcher,attempt\n";
 
@@ -43,24 +45,22 @@ pub(crate) enum Destination {
     File(PathBuf, Form),
 }
 
-/// A name that says no form.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("--out {0}: the name must end in .jsonl or .csv, which says the form")]
-pub(crate) struct UnknownForm(String);
-
 impl Destination {
-    /// Takes the form from the name's end.
-    pub(crate) fn from_path(path: &Path) -> Result<Self, UnknownForm> {
+    pub(crate) fn from_path(path: &Path) -> Result<Self, Failure> {
         let form = match path.extension().and_then(|e| e.to_str()) {
             Some("jsonl" | "ndjson") => Form::Jsonl,
             Some("csv") => Form::Csv,
-            _ => return Err(UnknownForm(path.display().to_string())),
+            _ => {
+                return Err(Failure::usage(format!(
+                    "--out {}: the name must end in .jsonl or .csv, which says the form",
+                    path.display()
+                )));
+            }
         };
         Ok(Self::File(path.to_owned(), form))
     }
 }
 
-/// The name of a file that still grows.
 pub(crate) fn part_name(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".part");

@@ -17,15 +17,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::destination::Form;
+use crate::url_list::hex;
 
 /// The version of this format, of parts and journals.
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 2048;
 const NOTE_BYTES: usize = 128;
 pub(crate) const JOURNAL_BYTES: usize = HEADER_BYTES + 2 * NOTE_BYTES;
-/// Bytes of the list's name that are kept.
 const NAME_MAX_BYTES: usize = 512;
-/// Hexadecimal digits of a checksum.
 const SUM_DIGITS: usize = 16;
 
 /// What a part holds the records of.
@@ -70,12 +69,7 @@ struct HeaderLine {
 }
 
 fn sum(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    let mut text = String::with_capacity(SUM_DIGITS);
-    for byte in digest.iter().take(SUM_DIGITS / 2) {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    hex(&Sha256::digest(bytes)[..SUM_DIGITS / 2])
 }
 
 /// Splits a text from the checksum behind its last blank, if that fits.
@@ -84,7 +78,6 @@ fn checked(text: &str) -> Option<&str> {
     (sum(text.as_bytes()) == of).then_some(text)
 }
 
-/// The header's bytes, which stand first.
 pub(crate) fn header(header: &Header) -> Vec<u8> {
     let name: String = header.list.name.chars().filter(|c| !c.is_control()).collect();
     let line = HeaderLine {

@@ -26,7 +26,7 @@ pub use self::{
     records::{RecoverError, Recovered, recover},
 };
 pub(crate) use self::{
-    destination::{Destination, UnknownForm, part_name},
+    destination::{Destination, part_name},
     narrator::Narrator,
     output::{ClaimedOutput, Resumed},
     part::PartError,
@@ -38,7 +38,6 @@ use crate::{
     url_list::{ListError, UrlList},
 };
 
-/// Bytes gathered before they are written.
 const BUFFER_BYTES: usize = 256 * 1024;
 
 /// So many of the URLs that were given up are named at the end.
@@ -88,7 +87,6 @@ impl Gathered {
     }
 }
 
-/// Puts records together and hands them to the writer.
 struct RecordOutput {
     form: Form,
     gathered: Gathered,
@@ -153,7 +151,6 @@ impl<'a> Results<'a> {
         }
     }
 
-    /// The URLs of these ids, in the same order.
     fn look_up(&self, ids: impl Iterator<Item = UrlId>) -> io::Result<Vec<String>> {
         let ids: Vec<_> = ids.collect();
         let mut order: Vec<usize> = (0..ids.len()).collect();

@@ -12,7 +12,6 @@ use super::{
     writer_thread::{RecordSink, WriterThread},
 };
 
-/// Where results go; no other process writes there.
 #[derive(Debug)]
 pub(crate) enum ClaimedOutput {
     Stdout,
@@ -42,7 +41,6 @@ impl ClaimedOutput {
         }
     }
 
-    /// Gives it back: nothing will be written.
     pub(crate) fn discard(self) {
         if let Self::File(claimed) = self
             && let Claimed::Fresh(claim) = *claimed
@@ -95,7 +93,6 @@ fn cannot_open(path: &str, error: io::Error) -> PartError {
     PartError::Open { path: path.to_owned(), error }
 }
 
-/// What was recorded by earlier runs.
 #[derive(Debug)]
 pub(crate) struct Resumed {
     pub(crate) done: IdSet,

@@ -9,11 +9,12 @@ use std::{
     collections::VecDeque,
     fs::File,
     io::{self, Write},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
+use fanout_program::lock;
 use tokio::sync::Notify;
 use tracing::warn;
 
@@ -26,7 +27,6 @@ const SYNC_AFTER_BYTES: u64 = 64 * 1024 * 1024;
 /// Empty buffers that are kept to be used again.
 const SPARE_MAX: usize = 4;
 
-/// Where the bytes go.
 pub(crate) trait RecordSink: Send + 'static {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
@@ -77,13 +77,6 @@ struct WriterShared {
     done: Arc<Notify>,
 }
 
-impl WriterShared {
-    fn lock(&self) -> MutexGuard<'_, WriterState> {
-        // Nothing that can panic runs while it is held.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 #[derive(Debug)]
 pub(crate) struct WriterThread {
     shared: Arc<WriterShared>,
@@ -105,7 +98,7 @@ impl WriterThread {
     /// Hands a piece over, and gets an empty buffer for the next; or the error that
     /// an earlier piece met, once.
     pub(crate) fn push(&self, piece: Vec<u8>) -> io::Result<Vec<u8>> {
-        let mut state = self.shared.lock();
+        let mut state = lock(&self.shared.state);
         if let Some(error) = state.failed.take() {
             return Err(error);
         }
@@ -120,12 +113,12 @@ impl WriterThread {
 
     /// What an earlier piece met, unless it was told already.
     pub(crate) fn check(&self) -> io::Result<()> {
-        self.shared.lock().failed.take().map_or(Ok(()), Err)
+        lock(&self.shared.state).failed.take().map_or(Ok(()), Err)
     }
 
     /// When it is full: what tells that it may not be any more.
     pub(crate) fn full(&self) -> Option<Arc<Notify>> {
-        let state = self.shared.lock();
+        let state = lock(&self.shared.state);
         let full = state.bytes > QUEUE_MAX_BYTES && state.failed.is_none() && !state.ended;
         full.then(|| self.shared.done.clone())
     }
@@ -137,10 +130,10 @@ impl WriterThread {
         complete: bool,
         patience: impl Future<Output = ()>,
     ) -> io::Result<()> {
-        self.shared.lock().ending = Some(complete);
+        lock(&self.shared.state).ending = Some(complete);
         self.shared.work.notify_one();
         let ended = async {
-            while !self.shared.lock().ended {
+            while !lock(&self.shared.state).ended {
                 self.shared.done.notified().await;
             }
         };
@@ -161,12 +154,11 @@ impl WriterThread {
 impl Drop for WriterThread {
     /// What was handed over is written still, unless it was finished already.
     fn drop(&mut self) {
-        self.shared.lock().ending.get_or_insert(false);
+        lock(&self.shared.state).ending.get_or_insert(false);
         self.shared.work.notify_one();
     }
 }
 
-/// Writes what comes until nothing more will.
 fn write(shared: &WriterShared, mut sink: impl RecordSink) {
     let mut unsynced_since = None;
     let result = loop {
@@ -194,7 +186,7 @@ fn write(shared: &WriterShared, mut sink: impl RecordSink) {
             }
             break Err(error);
         }
-        let mut state = shared.lock();
+        let mut state = lock(&shared.state);
         state.bytes -= length;
         if let Some(mut piece) = piece
             && state.spare.len() < SPARE_MAX
@@ -205,7 +197,7 @@ fn write(shared: &WriterShared, mut sink: impl RecordSink) {
         drop(state);
         shared.done.notify_one();
     };
-    let mut state = shared.lock();
+    let mut state = lock(&shared.state);
     state.queue.clear();
     state.failed = result.err();
     state.ended = true;
@@ -220,7 +212,7 @@ enum Next {
 }
 
 fn next(shared: &WriterShared, unsynced_since: Option<Instant>) -> Next {
-    let mut state = shared.lock();
+    let mut state = lock(&shared.state);
     loop {
         if let Some(piece) = state.queue.pop_front() {
             return Next::Piece(piece);

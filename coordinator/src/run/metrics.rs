@@ -29,7 +29,6 @@ const LATE_US: u64 = 2_000;
 /// Statuses that are counted one by one.
 const STATUSES: usize = 1000;
 
-/// What one fetcher did.
 #[derive(Debug, Default)]
 struct FetcherMetrics {
     worker: WorkerId,
@@ -92,7 +91,6 @@ fn alone<'a>(
 
 impl TrialMetrics {
     /// Nothing yet.
-    #[must_use]
     pub fn new(concurrency: u32) -> Self {
         Self { concurrency, statuses: vec![0; STATUSES], ..Self::default() }
     }
@@ -200,14 +198,7 @@ impl TrialMetrics {
         }
     }
 
-    /// How the URLs ended so far.
-    #[must_use]
-    pub fn outcomes(&self) -> &BTreeMap<Outcome, u64> {
-        &self.outcomes
-    }
-
     /// Bytes of bodies so far.
-    #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -296,7 +287,6 @@ impl TrialMetrics {
         trial.memory = memory;
     }
 
-    /// From the workers' own cost.
     fn add_workers(&self, trial: &mut TrialRecord) {
         let usage = || self.usage.values();
         trial.cgroup_peak_bytes = sum(usage().map(|u| u.cgroup_peak_bytes));
@@ -390,7 +380,6 @@ impl TrialMetrics {
         machines
     }
 
-    /// Those that ran fetchers.
     fn workers(&self) -> BTreeSet<WorkerId> {
         self.fetchers.values().map(|f| f.worker).collect()
     }

@@ -5,7 +5,7 @@
 pub mod machines;
 pub mod metrics;
 mod sink;
-pub mod usage;
+pub(crate) mod usage;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -40,8 +40,8 @@ use tracing::{debug, warn};
 
 pub use self::sink::{Progress, Sink, Who};
 use crate::{
-    fleet::{Fleet, FleetEvent, WorkerMessage},
-    run::{machines::Machines, metrics::TrialMetrics, usage::SelfUsage},
+    fleet::{Fleet, FleetEvent, TrialMessage},
+    run::{machines::Machines, metrics::TrialMetrics, usage::own_cpu},
     url_list::{ListCursor, ListError, UrlList},
 };
 
@@ -148,9 +148,9 @@ struct Drive<'a, S> {
     /// Which workers share one; see [`Machines`].
     machine_of: BTreeMap<WorkerId, String>,
     began: Instant,
-    usage: SelfUsage,
-    usage_at_go: Option<SelfUsage>,
-    usage_at_finish: Option<SelfUsage>,
+    cpu_at_first: Option<Duration>,
+    cpu_at_go: Option<Duration>,
+    cpu_at_finish: Option<Duration>,
     traffic: crate::fleet::Traffic,
 }
 
@@ -186,9 +186,9 @@ impl<'a, S: Sink> Drive<'a, S> {
             names,
             machine_of,
             began: Instant::now(),
-            usage: SelfUsage::now(),
-            usage_at_go: None,
-            usage_at_finish: None,
+            cpu_at_first: own_cpu(),
+            cpu_at_go: None,
+            cpu_at_finish: None,
             traffic: fleet.traffic(),
             fleet,
             request,
@@ -261,7 +261,7 @@ impl<'a, S: Sink> Drive<'a, S> {
 
     /// What a fleet's event means to this trial, if anything.
     fn translate(&mut self, event: FleetEvent) -> Result<Option<Event>, DriveError> {
-        let (worker, message) = match event {
+        let (worker, trial, message) = match event {
             // It may take part in the next trial.
             FleetEvent::Joined(_) => return Ok(None),
             FleetEvent::Left(id, reason) => {
@@ -272,12 +272,15 @@ impl<'a, S: Sink> Drive<'a, S> {
                 self.metrics.worker_lost(id);
                 return Ok(Some(Event::WorkerLost(id)));
             }
-            FleetEvent::Message(id, message) => (id, message),
+            FleetEvent::Message(id, trial, message) => (id, trial, message),
         };
-        let ours = self.request.id;
-        // Messages of earlier trials come late; one about this trial is about
-        // a fetcher that the worker was told to start.
-        if message.trial() == Some(ours) && !self.speaks_for(worker, &message) {
+        // Messages of earlier trials come late.
+        if trial != self.request.id {
+            debug!(worker = %worker, ?message, "ignored: of an earlier trial");
+            return Ok(None);
+        }
+        // One about this trial is about a fetcher that the worker was told to start.
+        if !self.speaks_for(worker, &message) {
             let reason = "it speaks for a fetcher that is not its own";
             self.fleet.cut_off(worker, reason);
             return Ok(self.trial.takes_part(worker).then(|| {
@@ -285,19 +288,13 @@ impl<'a, S: Sink> Drive<'a, S> {
                 Event::WorkerLost(worker)
             }));
         }
-        if message.trial() != Some(ours) {
-            debug!(worker = %worker, ?message, "ignored: of an earlier trial");
-            return Ok(None);
-        }
         Ok(match message {
-            WorkerMessage::Ready { fetcher, spawn, .. } => {
+            TrialMessage::Ready(fetcher, spawn) => {
                 self.metrics.ready(fetcher, spawn);
                 Some(Event::Ready(fetcher))
             }
-            WorkerMessage::Completions(_, fetcher, batch) => {
-                Some(Event::Completions(fetcher, batch))
-            }
-            WorkerMessage::Started(_, fetcher, batch) => {
+            TrialMessage::Completions(fetcher, batch) => Some(Event::Completions(fetcher, batch)),
+            TrialMessage::Started(fetcher, batch) => {
                 if !self.trial.may_start(fetcher, &batch) {
                     let reason = "it took up URLs that it was not given".to_owned();
                     return Ok(Some(Event::Misbehaved(fetcher, reason)));
@@ -305,35 +302,30 @@ impl<'a, S: Sink> Drive<'a, S> {
                 self.sink.started(&who(&self.names, &self.went, worker, fetcher), &batch)?;
                 None
             }
-            WorkerMessage::Misbehaved(_, fetcher, reason) => {
-                Some(Event::Misbehaved(fetcher, reason))
-            }
-            WorkerMessage::Memory(_, sample) => {
+            TrialMessage::Misbehaved(fetcher, reason) => Some(Event::Misbehaved(fetcher, reason)),
+            TrialMessage::Memory(sample) => {
                 self.metrics.memory(worker, sample);
                 None
             }
-            WorkerMessage::Exited(_, exited) => {
+            TrialMessage::Exited(exited) => {
                 self.metrics.exited((*exited).clone());
                 Some(Event::Exited(exited))
             }
-            WorkerMessage::Usage(_, usage) => {
+            TrialMessage::Usage(usage) => {
                 self.metrics.usage(worker, usage);
                 Some(Event::WorkerDone(worker))
             }
-            // Sessions keep these to themselves.
-            WorkerMessage::Heartbeat(_) | WorkerMessage::Goodbye(_) => None,
         })
     }
 
     /// A worker speaks for its own fetchers only.
-    fn speaks_for(&self, worker: WorkerId, message: &WorkerMessage) -> bool {
+    fn speaks_for(&self, worker: WorkerId, message: &TrialMessage) -> bool {
         match message.fetcher() {
             Some(fetcher) => self.trial.worker_of(fetcher) == Some(worker),
             None => self.trial.takes_part(worker),
         }
     }
 
-    /// Carries commands out; new ones may come of it.
     fn obey(&mut self, commands: Vec<Command>) -> Result<Option<TrialEnd>, DriveError> {
         let trial = self.request.id.0;
         let mut gone = Vec::new();
@@ -355,7 +347,7 @@ impl<'a, S: Sink> Drive<'a, S> {
                 }
                 Command::Go(worker) => (worker, self.go(worker)),
                 Command::Finish(worker) => {
-                    self.usage_at_finish.get_or_insert_with(SelfUsage::now);
+                    self.cpu_at_finish = self.cpu_at_finish.or_else(own_cpu);
                     let finish = to_worker::Message::Finish(wire::Finish { trial });
                     (worker, self.fleet.send(worker, finish))
                 }
@@ -416,7 +408,7 @@ impl<'a, S: Sink> Drive<'a, S> {
     }
 
     fn go(&mut self, worker: WorkerId) -> bool {
-        self.usage_at_go.get_or_insert_with(SelfUsage::now);
+        self.cpu_at_go = self.cpu_at_go.or_else(own_cpu);
         let now = self.began.elapsed();
         let went = now.saturating_sub(self.trial.went().unwrap_or(now));
         for (fetcher, of) in self.trial.fetchers() {
@@ -451,7 +443,7 @@ impl<'a, S: Sink> Drive<'a, S> {
     fn setup_frame(&self, fetcher: FetcherId) -> Bytes {
         let setup = Setup {
             pace: (self.request.pace)(fetcher),
-            https: self.request.list.has_https(),
+            https: self.request.list.has_https,
             ..self.request.setup.clone()
         };
         let message =
@@ -523,9 +515,8 @@ impl<'a, S: Sink> Drive<'a, S> {
         let names = self.names;
         let machine_of = |worker| self.machine_of.get(&worker).map_or("", String::as_str);
         let mut machines = self.metrics.machines(machine_of);
-        if let Some((go, finish)) = self.usage_at_go.zip(self.usage_at_finish)
-            && let Some(cpu) = finish.since(&go)
-        {
+        if let Some((go, finish)) = self.cpu_at_go.zip(self.cpu_at_finish) {
+            let cpu = finish.saturating_sub(go);
             machines.process(&fanout_program::boot_id(), cpu);
         }
         let mut trial = self
@@ -554,8 +545,9 @@ impl<'a, S: Sink> Drive<'a, S> {
         let coordination = &mut trial.coordination;
         coordination.overhead_s =
             trial.makespan_s.zip(trial.fetch_makespan_s).map(|(whole, fetch)| whole - fetch);
-        coordination.coordinator_cpu_s =
-            SelfUsage::now().since(&self.usage).map(|cpu| cpu.as_secs_f64());
+        coordination.coordinator_cpu_s = own_cpu()
+            .zip(self.cpu_at_first)
+            .map(|(now, first)| now.saturating_sub(first).as_secs_f64());
         let traffic = self.fleet.traffic() - self.traffic;
         coordination.grpc_bytes_sent = traffic.bytes_sent;
         coordination.grpc_bytes_received = traffic.bytes_received;
@@ -573,7 +565,6 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
-/// Waits until a sink that was full may have room.
 async fn room(full: Option<&Notify>) {
     match full {
         Some(full) => full.notified().await,
@@ -598,6 +589,6 @@ fn who<'a>(
 /// megabytes, however long they are.
 fn credit_max(list: &UrlList, concurrency: NonZeroU32) -> u32 {
     const BYTES_MAX: usize = 8 * 1024 * 1024;
-    let urls = BYTES_MAX / list.longest_bytes().max(1);
+    let urls = BYTES_MAX / list.longest_bytes.max(1);
     u32::try_from(urls).unwrap_or(u32::MAX).max(concurrency.get().saturating_mul(2))
 }

@@ -2,21 +2,9 @@
 
 use std::time::Duration;
 
-/// This process's CPU time so far.
-#[derive(Debug, Clone, Copy)]
-pub struct SelfUsage(Option<Duration>);
+use rustix::time::{ClockId, clock_gettime};
 
-impl SelfUsage {
-    /// Reads it; what cannot be read stays unknown.
-    #[must_use]
-    pub fn now() -> Self {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-        Self(Duration::try_from(time).ok())
-    }
-
-    /// CPU time spent since `earlier`.
-    #[must_use]
-    pub fn since(&self, earlier: &Self) -> Option<Duration> {
-        Some(self.0?.saturating_sub(earlier.0?))
-    }
+/// This process's CPU time so far, if the system tells.
+pub(crate) fn own_cpu() -> Option<Duration> {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).ok()
 }

@@ -4,11 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use tonic::transport::ServerTlsConfig;
 
-use crate::{
-    cli::{ServeArgs, exit::Failure},
-    fleet::Token,
-    settings::origin_url,
-};
+use crate::{cli::ServeArgs, exit::Failure, fleet::Token, settings::origin_url};
 
 const QUEUE_MAX: u32 = 10_000;
 
@@ -63,7 +59,6 @@ impl ServeConfig {
                 args.queue
             )));
         }
-        let origin = args.origin.as_deref().map(origin_url).transpose();
         Ok(Self {
             listen: args.listen,
             http_listen: args.http_listen,
@@ -71,7 +66,7 @@ impl ServeConfig {
             token: secret.as_deref().map(Token::new),
             tls,
             queue: usize::try_from(args.queue).unwrap_or(usize::MAX),
-            origin: origin.map_err(Failure::usage)?,
+            origin: args.origin.as_deref().map(origin_url).transpose()?,
         })
     }
 }

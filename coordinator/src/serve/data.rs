@@ -20,11 +20,10 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::cli::exit::Failure;
+use crate::exit::Failure;
 
 /// A file of a job that says what it is.
 const JOB: &str = "job.json";
-/// Files of a study that the pages show.
 pub(super) const STUDY_FILES: [(&str, &str); 3] = [
     ("report.html", "text/html; charset=utf-8"),
     ("study.json", "application/json"),
@@ -48,7 +47,6 @@ pub(super) struct KeptJob {
 }
 
 impl Data {
-    /// Makes the directory and takes it for this process.
     pub(super) fn open(root: &Path) -> Result<Self, Failure> {
         let opened = fs::create_dir_all(root.join("studies"))
             .and_then(|()| fs::create_dir_all(root.join("jobs")))

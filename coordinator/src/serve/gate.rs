@@ -17,22 +17,19 @@ pub(super) struct Gate {
 
 impl Interceptor for Gate {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        let text = |key: &str| request.metadata().get(key).and_then(|v| v.to_str().ok());
         let peer = request.extensions().get::<PeerInfo>();
         let refused = |reason: &'static str, detail: &str| {
             if let Some(peer) = peer {
                 self.refusals.note(peer.ip(), reason, detail);
             }
         };
-        if let Some(token) = &self.token
-            && !token.fits(text("authorization"))
-        {
-            refused("a client with a wrong or missing token", "");
-            return Err(Status::unauthenticated(
-                "wrong or missing token; pass the coordinator's with --token-file or FANOUT_TOKEN",
-            ));
-        }
-        let theirs: u32 = text(PROTOCOL_KEY).and_then(|v| v.parse().ok()).unwrap_or(0);
+        Token::check(self.token.as_ref(), request.metadata())
+            .inspect_err(|_| refused("a client with a wrong or missing token", ""))?;
+        let theirs: u32 = request
+            .metadata()
+            .get(PROTOCOL_KEY)
+            .and_then(|v| v.to_str().ok()?.parse().ok())
+            .unwrap_or(0);
         if theirs != PROTOCOL_VERSION {
             let older = if theirs < PROTOCOL_VERSION { "client" } else { "coordinator" };
             let detail = format!("it speaks protocol {theirs}");

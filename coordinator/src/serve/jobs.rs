@@ -12,9 +12,10 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
+use fanout_program::lock;
 use fanout_proto::{
     control::{JobDescription, JobFinished, JobKind, JobProgress, JobState, JobStatus},
     id::JobId,
@@ -28,13 +29,12 @@ use super::{
     plan::{JobPlan, cannot_keep},
     transcript,
 };
-use crate::{cli::exit::CommandExit, run::Stop};
+use crate::{exit::CommandExit, run::Stop};
 
 const JOURNAL: &str = "journal";
 /// Jobs that are over and still remembered, with their output.
 const FINISHED_KEPT: usize = 64;
 
-/// A study or fetch that was submitted.
 #[derive(Debug)]
 pub(super) struct ServerJob {
     pub(super) description: JobDescription,
@@ -91,7 +91,6 @@ pub(super) enum Full {
     Closed,
 }
 
-/// What became of a cancelled job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cancelled {
     /// It waited, and is over.
@@ -115,7 +114,6 @@ struct JobTable {
     closed: bool,
 }
 
-/// All jobs; clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct Jobs(Arc<SharedJobs>);
 
@@ -152,11 +150,6 @@ impl Jobs {
         })))
     }
 
-    fn state(&self) -> MutexGuard<'_, JobTable> {
-        // Nothing that can panic runs while it is held.
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn data(&self) -> &Data {
         &self.0.data
     }
@@ -167,7 +160,7 @@ impl Jobs {
 
     /// Takes a place in the queue for a job that is yet to be checked.
     pub(super) fn admit(&self) -> Result<Admission, Full> {
-        let mut state = self.state();
+        let mut state = lock(&self.0.state);
         if state.closed {
             return Err(Full::Closed);
         }
@@ -200,7 +193,7 @@ impl Jobs {
     }
 
     fn start(&self) -> Option<(Arc<ServerJob>, JobPlan)> {
-        let mut state = self.state();
+        let mut state = lock(&self.0.state);
         let (job, plan) = state.waiting.pop_front()?;
         state.running = Some(job.clone());
         job.progress(JobProgress::default());
@@ -209,7 +202,7 @@ impl Jobs {
     }
 
     pub(super) fn finish(&self, job: &ServerJob, finished: JobFinished) {
-        let mut state = self.state();
+        let mut state = lock(&self.0.state);
         state.running = None;
         state.publish_places();
         self.end(&mut state, job, finished);
@@ -235,7 +228,7 @@ impl Jobs {
     /// Cancels a job; `None` if there is none. A fetch that runs may first finish
     /// the URLs in hand, unless `at_once`.
     pub(super) fn cancel(&self, id: JobId, at_once: bool) -> Option<Cancelled> {
-        let mut state = self.state();
+        let mut state = lock(&self.0.state);
         let mut waiting = state.waiting.iter();
         let place = waiting.position(|(job, _)| job.description.id == id);
         if let Some((job, plan)) = place.and_then(|place| state.waiting.remove(place)) {
@@ -263,7 +256,7 @@ impl Jobs {
     }
 
     pub(super) fn close(&self) {
-        let mut state = self.state();
+        let mut state = lock(&self.0.state);
         state.closed = true;
         while let Some((job, plan)) = state.waiting.pop_front() {
             self.drop_waiting(&mut state, &job, &plan, "the coordinator ends");
@@ -274,17 +267,16 @@ impl Jobs {
     }
 
     pub(super) fn get(&self, id: JobId) -> Option<Arc<ServerJob>> {
-        self.state().jobs.get(&id).cloned()
+        lock(&self.0.state).jobs.get(&id).cloned()
     }
 
-    /// Every job, in the order of their ids.
     pub(super) fn list(&self) -> Vec<JobStatus> {
-        self.state().jobs.values().map(|job| job.status()).collect()
+        lock(&self.0.state).jobs.values().map(|job| job.status()).collect()
     }
 
     /// Jobs that ended since this process started: well, and otherwise.
     pub(super) fn finished_counts(&self) -> [u64; 2] {
-        self.state().finished
+        lock(&self.0.state).finished
     }
 }
 
@@ -337,7 +329,7 @@ impl Admission {
             plan.discard();
             return Err(cannot_keep(&error).to_string());
         }
-        let mut state = self.jobs.state();
+        let mut state = lock(&self.jobs.0.state);
         if state.closed {
             drop(state);
             plan.discard();
@@ -365,7 +357,7 @@ impl Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         if !self.queued {
-            self.jobs.state().admitted -= 1;
+            lock(&self.jobs.0.state).admitted -= 1;
             self.jobs.data().remove_job(self.id);
         }
     }

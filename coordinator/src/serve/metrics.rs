@@ -4,6 +4,8 @@ use std::fmt::{Display, Write};
 
 use fanout_proto::control::{JobState, Status};
 
+use crate::run::usage::own_cpu;
+
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -15,12 +17,11 @@ pub(super) struct ProcessUsage {
 impl ProcessUsage {
     /// Reads it; what cannot be read stays unknown.
     pub(super) fn now() -> Self {
-        let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
         let pages = std::fs::read_to_string("/proc/self/statm").ok();
         let pages = pages.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
         let page_bytes = u64::try_from(rustix::param::page_size()).ok();
         Self {
-            cpu_s: std::time::Duration::try_from(cpu).ok().map(|cpu| cpu.as_secs_f64()),
+            cpu_s: own_cpu().map(|cpu| cpu.as_secs_f64()),
             resident_bytes: pages.zip(page_bytes).map(|(pages, bytes)| pages * bytes),
         }
     }

@@ -28,7 +28,7 @@ use fanout_proto::{
 };
 use tokio::{
     net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{SignalKind, signal},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -46,10 +46,8 @@ use self::{
     state::ServerState,
 };
 use crate::{
-    cli::{
-        ServeArgs,
-        exit::{CommandExit, Failure},
-    },
+    cli::ServeArgs,
+    exit::{CommandExit, Failure},
     fetch::PreparedFetch,
     fleet::{Fleet, FleetServer},
     local::environment::{Environment, EnvironmentOrigin, machine},
@@ -97,7 +95,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<CommandExit, Failure> {
         refusals,
         shutdown.clone(),
     ));
-    let signals = EndSignals::listen().map_err(Failure::incomplete)?;
+    let signals = end_signals().map_err(Failure::incomplete)?;
     announce(scheme, grpc_at, pages_at, &config.data);
     let ended = tokio::select! {
         exit = work(fleet, &jobs, signals) => Ok(exit),
@@ -126,7 +124,6 @@ fn announce(scheme: &str, grpc: SocketAddr, pages: SocketAddr, data: &Path) {
     info!(%grpc, %pages, data = %data.display(), "serving");
 }
 
-/// The services beside the fleet's own.
 async fn routes(state: &Arc<ServerState>, gate: Gate) -> Result<Routes, Failure> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ControlServer<ControlService>>().await;
@@ -144,30 +141,25 @@ async fn routes(state: &Arc<ServerState>, gate: Gate) -> Result<Routes, Failure>
         .add_service(reflection))
 }
 
-struct EndSignals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl EndSignals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) -> CommandExit {
+/// Waits for a signal, as often as it is asked to: what it means for the exit.
+fn end_signals() -> std::io::Result<impl AsyncFnMut() -> CommandExit> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move || {
         tokio::select! {
-            _ = self.interrupt.recv() => CommandExit::Interrupted,
-            _ = self.terminate.recv() => CommandExit::Done,
+            _ = interrupt.recv() => CommandExit::Interrupted,
+            _ = terminate.recv() => CommandExit::Done,
         }
-    }
+    })
 }
 
 /// Runs job after job until a signal comes; then the running one is cancelled
 /// and saved, and the workers are sent away. A second signal ends all at once.
-async fn work(mut fleet: Fleet, jobs: &Jobs, mut signals: EndSignals) -> CommandExit {
+async fn work(
+    mut fleet: Fleet,
+    jobs: &Jobs,
+    mut signalled: impl AsyncFnMut() -> CommandExit,
+) -> CommandExit {
     let over = CancellationToken::new();
     let run = async {
         loop {
@@ -185,14 +177,14 @@ async fn work(mut fleet: Fleet, jobs: &Jobs, mut signals: EndSignals) -> Command
         tokio::pin!(run);
         let exit = tokio::select! {
             () = &mut run => CommandExit::Done,
-            exit = signals.next() => exit,
+            exit = signalled() => exit,
         };
         info!("ending");
         jobs.close();
         over.cancel();
         tokio::select! {
             () = run => {}
-            _ = signals.next() => std::process::exit(CommandExit::Interrupted.code().into()),
+            _ = signalled() => std::process::exit(CommandExit::Interrupted.code().into()),
         }
         exit
     };

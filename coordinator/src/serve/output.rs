@@ -21,7 +21,6 @@ use crate::{
     terminal::reporter::{Report, Reporter},
 };
 
-/// Writes a job's journal and passes its studies on.
 #[derive(Debug)]
 pub(super) struct JobOutput {
     job: Arc<ServerJob>,

@@ -60,7 +60,6 @@ struct Pages {
     refusals: RefusalLog,
 }
 
-/// Serves the pages until `shutdown` is cancelled.
 pub(super) async fn serve(
     listener: TcpListener,
     address: SocketAddr,

@@ -18,10 +18,11 @@ use fanout_proto::{
 
 use super::data::Data;
 use crate::{
-    cli::{CommandLine, CoordinatorCommand, exit::Failure},
+    cli::{CommandLine, CoordinatorCommand},
+    exit::Failure,
     fetch,
     results::{Destination, PartError, part_name},
-    settings::{FetchSettings, FleetArgs, HttpArgs, StudySettings},
+    settings::{FetchSettings, RunArgs, StudySettings},
     study::PreparedStudy,
     terminal::{
         command::without_secrets,
@@ -32,7 +33,6 @@ use crate::{
 
 /// A study's results: a line of JSON for each study.
 const STUDY_RESULTS: &str = "results.studies";
-/// The forms of a fetch's results.
 const FETCH_RESULTS: [&str; 2] = ["results.jsonl", "results.csv"];
 
 /// What a job will do; everything that can be checked was.
@@ -44,7 +44,6 @@ pub(super) enum JobPlan {
     Fetch(Box<FetchSettings>, UrlList, Option<IdSet>),
 }
 
-/// What a client sent, in the job's directory.
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) submission: Submission,
@@ -84,29 +83,28 @@ impl JobPlan {
         match cli.command {
             CoordinatorCommand::Study(mut args) => {
                 let (name, directory) = data.study_directory(received.id, jiff::Timestamp::now());
-                let source = received.replace(&mut args.fleet, &mut args.http, origin)?;
+                let source = received.replace(&mut args.run, origin)?;
                 received.has_list(args.urls.is_some())?;
                 args.urls = received.list.clone();
                 args.out = Some(directory);
-                let mut settings = StudySettings::new(&args).map_err(Failure::usage)?;
+                let mut settings = StudySettings::new(&args)?;
                 settings.common.source = source.unwrap_or(settings.common.source);
                 let command = [vec!["coordinator".to_owned()], without_secrets(typed)].concat();
                 let prepared = PreparedStudy::new(settings, command, reporter)?;
                 Ok(Self::Study(Box::new(prepared), name))
             }
             CoordinatorCommand::Fetch(mut args) => {
-                let source = received.replace(&mut args.fleet, &mut args.http, origin)?;
+                let source = received.replace(&mut args.run, origin)?;
                 received.has_list(true)?;
                 args.urls = received.list.clone().unwrap_or_default();
-                let form = match args.out.as_deref().map(Destination::from_path).transpose() {
-                    Ok(Some(Destination::File(_, crate::results::Form::Csv))) => FETCH_RESULTS[1],
-                    Ok(_) => FETCH_RESULTS[0],
-                    Err(error) => return Err(Failure::usage(error)),
+                let form = match args.out.as_deref().map(Destination::from_path).transpose()? {
+                    Some(Destination::File(_, crate::results::Form::Csv)) => FETCH_RESULTS[1],
+                    _ => FETCH_RESULTS[0],
                 };
                 let theirs = args.out.replace(received.directory.join(form));
                 // What there is already is the client's, and stays there.
                 args.resume = false;
-                let mut settings = FetchSettings::new(&args).map_err(Failure::usage)?;
+                let mut settings = FetchSettings::new(&args)?;
                 settings.common.source = source.unwrap_or(settings.common.source);
                 let list = fetch::open(&settings)?;
                 let done = received.done(&list, theirs.as_deref())?;
@@ -180,12 +178,8 @@ pub(super) fn study_results(directory: &Path) -> PathBuf {
 impl Received {
     /// Puts the client's files in the place of those that it named: no name in
     /// a submission is ever opened here.
-    fn replace(
-        &self,
-        fleet: &mut FleetArgs,
-        http: &mut HttpArgs,
-        origin: Option<&str>,
-    ) -> Result<Option<Source>, Failure> {
+    fn replace(&self, args: &mut RunArgs, origin: Option<&str>) -> Result<Option<Source>, Failure> {
+        let RunArgs { fleet, http, .. } = args;
         // Whatever the client calls this coordinator, and however it gets in.
         fleet.coordinator = Some(String::new());
         fleet.access = Default::default();

@@ -15,7 +15,6 @@ pub(super) const OUT: char = '1';
 /// Standard error.
 pub(super) const ERR: char = '2';
 
-/// A text's lines as they stand in a journal.
 pub(super) fn lines(stream: char, text: &str) -> String {
     text.trim_end().lines().map(|line| format!("{stream}{line}\n")).collect()
 }
@@ -38,7 +37,6 @@ impl Tail {
         Self { names, file: None, offset }
     }
 
-    /// The next bytes, if there are any by now.
     pub(super) fn read(&mut self) -> io::Result<Option<Bytes>> {
         if self.file.is_none() {
             self.file = self.names.iter().find_map(|name| File::open(name).ok());

@@ -74,7 +74,6 @@ pub(super) async fn receive(
     Ok(())
 }
 
-/// A file that a client fills, up to a limit.
 struct Upload {
     file: File,
     began: Instant,

@@ -12,14 +12,28 @@ use fanout_proto::{
 use fanout_worker::AccessArgs;
 
 use crate::{
+    exit::Failure,
     settings::{
         cpus::{CpuPlacement, Placement},
         http::{HttpArgs, http_settings, user_agent},
-        parse::{SettingsError, duration, value, within},
+        parse::{duration, value, within},
         politeness::{PolitenessArgs, limits},
     },
     url_list::Source,
 };
+
+/// What `study` and `fetch` are both told.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
+    #[command(flatten)]
+    pub(crate) http: HttpArgs,
+    #[command(flatten)]
+    pub(crate) politeness: PolitenessArgs,
+}
 
 /// What the list is made of.
 #[derive(Debug, Args)]
@@ -82,11 +96,8 @@ pub(crate) struct Common {
     pub(crate) repeat: u64,
     pub(crate) skip_invalid: bool,
     pub(crate) split: Split,
-    /// Workers to start, on a local run.
     pub(crate) local_workers: u32,
-    /// Whether it runs on a fleet's workers.
     pub(crate) on_fleet: bool,
-    /// Workers to wait for, on a fleet.
     pub(crate) workers: u32,
     /// An origin that runs already; the built-in list leads there.
     pub(crate) origin: Option<String>,
@@ -94,9 +105,7 @@ pub(crate) struct Common {
     /// What the placement means here.
     pub(crate) cpus: CpuPlacement,
     pub(crate) http: HttpSettings,
-    /// Work per response.
     pub(crate) cpu_work: Duration,
-    /// Under one lock.
     pub(crate) cpu_lock: bool,
     /// Open loop: URLs taken up per second, in all fetchers together.
     pub(crate) rate_per_s: Option<f64>,
@@ -104,13 +113,8 @@ pub(crate) struct Common {
 }
 
 impl Common {
-    pub(super) fn new(
-        urls: Option<&Path>,
-        list: &ListArgs,
-        fleet: &FleetArgs,
-        http: &HttpArgs,
-        politeness: &PolitenessArgs,
-    ) -> Result<Self, SettingsError> {
+    pub(super) fn new(urls: Option<&Path>, args: &RunArgs) -> Result<Self, Failure> {
+        let RunArgs { list, fleet, http, politeness } = args;
         if list.repeat == 0 {
             return Err(value("--repeat", 0, "at least 1 is needed"));
         }
@@ -202,7 +206,7 @@ impl Common {
         slots.fold(64, u32::max)
     }
 
-    pub(super) fn check_descriptors(&self, arms: &[Arm]) -> Result<(), SettingsError> {
+    pub(super) fn check_descriptors(&self, arms: &[Arm]) -> Result<(), Failure> {
         if self.on_fleet {
             // Its machines have limits of their own.
             return Ok(());
@@ -214,7 +218,11 @@ impl Common {
             let setup = self.setup(&arm, false);
             let needed = fanout_fetcher::descriptors_needed(&setup) + DESCRIPTORS_SPARE;
             if needed > limit {
-                return Err(SettingsError::Descriptors { arm, needed, limit });
+                return Err(Failure::usage(format!(
+                    "arm '{arm}' may need {needed} open files in one process, and the hard limit is \
+                     {limit}: lower its concurrency, or raise the limit (ulimit -Hn {needed}, \
+                     LimitNOFILE= or --ulimit nofile=)"
+                )));
             }
         }
         Ok(())
@@ -222,7 +230,7 @@ impl Common {
 }
 
 /// What makes no sense where the workers are there already.
-fn check_on_fleet(fleet: &FleetArgs, needs_origin: bool) -> Result<(), SettingsError> {
+fn check_on_fleet(fleet: &FleetArgs, needs_origin: bool) -> Result<(), Failure> {
     if let Some(count) = fleet.local_workers {
         return Err(value(
             "--local-workers",
@@ -252,7 +260,7 @@ fn check_on_fleet(fleet: &FleetArgs, needs_origin: bool) -> Result<(), SettingsE
 }
 
 /// The base URL of `--origin`, without a slash at its end.
-pub(crate) fn origin_url(text: &str) -> Result<String, SettingsError> {
+pub(crate) fn origin_url(text: &str) -> Result<String, Failure> {
     let is_base = |url: &url::Url| matches!(url.scheme(), "http" | "https") && url.host().is_some();
     match url::Url::parse(text) {
         Ok(url) if is_base(&url) => Ok(text.trim_end_matches('/').to_owned()),
@@ -260,8 +268,7 @@ pub(crate) fn origin_url(text: &str) -> Result<String, SettingsError> {
     }
 }
 
-/// How long to wait for a coordinator, if at all.
-pub(crate) fn patience(args: &FleetArgs) -> Result<Option<Duration>, SettingsError> {
+pub(crate) fn patience(args: &FleetArgs) -> Result<Option<Duration>, Failure> {
     let text = args.wait.as_deref().filter(|text| !text.is_empty());
     text.map(|text| duration("--wait", text)).transpose()
 }

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
+use crate::exit::Failure;
+
 /// With this many processors the embedded origin gets some of its own.
 const DISJOINT_FROM: usize = 4;
 
@@ -86,15 +88,6 @@ impl FromStr for Placement {
     }
 }
 
-/// A placement that this machine cannot give.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum CpuPlacementError {
-    #[error("--placement names processor {cpu}, and this process may use {}", list_text(.mask))]
-    Outside { cpu: u32, mask: Vec<u32> },
-    #[error("--placement disjoint needs two processors, and this process may use one")]
-    TooFew,
-}
-
 /// Where things run; empty lists mean anywhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct CpuPlacement {
@@ -103,12 +96,11 @@ pub(crate) struct CpuPlacement {
 }
 
 impl Placement {
-    /// Settles the placement on the processors in `mask`.
     pub(crate) fn settle(
         &self,
         mask: &[u32],
         embedded_origin: bool,
-    ) -> Result<CpuPlacement, CpuPlacementError> {
+    ) -> Result<CpuPlacement, Failure> {
         let disjoint = || {
             // The rest is for the coordinator and the worker.
             let origin = (mask.len() / 4).max(1);
@@ -122,12 +114,17 @@ impl Placement {
         match self {
             Self::Auto if embedded_origin && mask.len() >= DISJOINT_FROM => Ok(disjoint()),
             Self::Auto | Self::Shared => Ok(CpuPlacement::default()),
-            Self::Disjoint if mask.len() < 2 => Err(CpuPlacementError::TooFew),
+            Self::Disjoint if mask.len() < 2 => Err(Failure::usage(
+                "--placement disjoint needs two processors, and this process may use one",
+            )),
             Self::Disjoint => Ok(disjoint()),
             Self::Lists { origin, fetchers } => {
                 let mut named = origin.iter().chain(fetchers);
                 match named.find(|cpu| !mask.contains(cpu)) {
-                    Some(cpu) => Err(CpuPlacementError::Outside { cpu: *cpu, mask: mask.to_vec() }),
+                    Some(cpu) => Err(Failure::usage(format!(
+                        "--placement names processor {cpu}, and this process may use {}",
+                        list_text(mask)
+                    ))),
                     None => Ok(CpuPlacement { origin: origin.clone(), fetchers: fetchers.clone() }),
                 }
             }
@@ -164,7 +161,10 @@ mod tests {
             lists.settle(&[0, 1], true).unwrap_err().to_string(),
             "--placement names processor 7, and this process may use 0-1"
         );
-        assert_eq!(Placement::Disjoint.settle(&[3], true), Err(CpuPlacementError::TooFew));
+        assert_eq!(
+            Placement::Disjoint.settle(&[3], true).unwrap_err().to_string(),
+            "--placement disjoint needs two processors, and this process may use one"
+        );
         let placed = Placement::Disjoint.settle(&[0, 1], true).unwrap();
         assert_eq!((placed.origin, placed.fetchers), (vec![0], vec![1]));
     }

@@ -7,12 +7,11 @@ use clap::Args;
 use fanout_proto::arm::Arm;
 
 use crate::{
+    exit::Failure,
     results::Destination,
     settings::{
-        common::{Common, FleetArgs, ListArgs},
-        http::HttpArgs,
-        parse::{SettingsError, value},
-        politeness::PolitenessArgs,
+        common::{Common, RunArgs},
+        parse::value,
     },
 };
 
@@ -51,16 +50,9 @@ pub(crate) struct FetchArgs {
     #[arg(long, short)]
     pub(crate) verbose: bool,
     #[command(flatten)]
-    pub(crate) list: ListArgs,
-    #[command(flatten)]
-    pub(crate) fleet: FleetArgs,
-    #[command(flatten)]
-    pub(crate) http: HttpArgs,
-    #[command(flatten)]
-    pub(crate) politeness: PolitenessArgs,
+    pub(crate) run: RunArgs,
 }
 
-/// A fetch, settled.
 #[derive(Debug)]
 pub(crate) struct FetchSettings {
     pub(crate) common: Common,
@@ -71,9 +63,8 @@ pub(crate) struct FetchSettings {
 }
 
 impl FetchSettings {
-    pub(crate) fn new(args: &FetchArgs) -> Result<Self, SettingsError> {
-        let common =
-            Common::new(Some(&args.urls), &args.list, &args.fleet, &args.http, &args.politeness)?;
+    pub(crate) fn new(args: &FetchArgs) -> Result<Self, Failure> {
+        let common = Common::new(Some(&args.urls), &args.run)?;
         let arm = Arm::parse(&args.arm, NonZeroU32::new(64).unwrap_or(NonZeroU32::MIN))?;
         if let Some(workers) = arm.workers
             && !common.on_fleet

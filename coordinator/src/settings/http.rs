@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use fanout_proto::setup::{HttpSettings, Method};
 
-use crate::settings::parse::{
-    SettingsError, duration_text, size, size_text, timeout, value, within,
+use crate::{
+    exit::Failure,
+    settings::parse::{duration_text, size, size_text, timeout, value, within},
 };
 
 /// What HTTP looks like.
@@ -60,7 +61,7 @@ pub(crate) enum MethodArg {
     Head,
 }
 
-pub(super) fn http_settings(args: &HttpArgs) -> Result<HttpSettings, SettingsError> {
+pub(super) fn http_settings(args: &HttpArgs) -> Result<HttpSettings, Failure> {
     let headers =
         args.headers.iter().map(|header| parse_header(header)).collect::<Result<_, _>>()?;
     let ca_certificates = match &args.cacert {
@@ -87,10 +88,7 @@ pub(super) fn http_settings(args: &HttpArgs) -> Result<HttpSettings, SettingsErr
 
 /// What the User-Agent header says: fanout, and whom to turn to (RFC 9110,
 /// section 10.1.5 has the comment's form).
-pub(super) fn user_agent(
-    typed: Option<&str>,
-    contact: Option<&str>,
-) -> Result<String, SettingsError> {
+pub(super) fn user_agent(typed: Option<&str>, contact: Option<&str>) -> Result<String, Failure> {
     if let Some(text) = typed {
         if text.is_empty() || !is_header_value(text) {
             return Err(value("--user-agent", text, "visible ASCII and spaces are needed"));
@@ -123,20 +121,15 @@ fn is_address(text: &str) -> bool {
         .is_some_and(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'))
 }
 
-/// The PEM certificates in the file that `--cacert` names.
-pub(crate) fn certificates(path: &Path) -> Result<bytes::Bytes, SettingsError> {
-    let pem = std::fs::read(path).map_err(|error| SettingsError::File {
-        flag: "--cacert",
-        path: path.display().to_string(),
-        error,
-    })?;
+pub(crate) fn certificates(path: &Path) -> Result<bytes::Bytes, Failure> {
+    let pem = std::fs::read(path)
+        .map_err(|error| Failure::usage(format!("--cacert {}: {error}", path.display())))?;
     if !pem.windows(27).any(|w| w == b"-----BEGIN CERTIFICATE-----") {
         return Err(value("--cacert", path.display(), "it holds no PEM certificate"));
     }
     Ok(pem.into())
 }
 
-/// Headers that the exchange itself sets.
 const OWN_HEADERS: [&str; 8] = [
     "host",
     "connection",
@@ -152,7 +145,7 @@ fn is_header_value(text: &str) -> bool {
     text.bytes().all(|byte| byte == b'\t' || (0x20..0x7f).contains(&byte))
 }
 
-fn parse_header(text: &str) -> Result<(String, String), SettingsError> {
+fn parse_header(text: &str) -> Result<(String, String), Failure> {
     let fail = |hint: &str| value("--header", text, hint);
     let (name, content) = text.split_once(':').ok_or_else(|| fail("write it as 'Name: value'"))?;
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);

@@ -9,9 +9,9 @@ mod parse;
 mod politeness;
 mod study;
 
-pub(crate) use common::{Common, FleetArgs, origin_url, patience};
+pub(crate) use common::{Common, FleetArgs, RunArgs, origin_url, patience};
 pub(crate) use fetch::{FetchArgs, FetchSettings};
-pub(crate) use http::{HttpArgs, certificates};
+pub(crate) use http::certificates;
 pub(crate) use parse::margin;
 pub(crate) use study::{
     Cell, SLOPE_CONCURRENCIES, Server, StudyArgs, StudyKind, StudySettings, map_cells,

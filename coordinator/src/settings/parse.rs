@@ -2,38 +2,13 @@
 
 use std::{fmt::Display, ops::RangeInclusive, time::Duration};
 
-use fanout_proto::{
-    arm::{Arm, ArmError},
-    limits::TIMEOUT_MAX,
-};
+use fanout_proto::limits::TIMEOUT_MAX;
 
-use crate::{results::UnknownForm, settings::cpus};
+use crate::exit::Failure;
 
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SettingsError {
-    #[error("{flag} {value}: {hint}")]
-    Value { flag: &'static str, value: String, hint: String },
-    #[error(transparent)]
-    Arm(#[from] ArmError),
-    #[error(transparent)]
-    Placement(#[from] cpus::CpuPlacementError),
-    #[error(transparent)]
-    Form(#[from] UnknownForm),
-    #[error("{flag} {path}: {error}")]
-    File { flag: &'static str, path: String, error: std::io::Error },
-    #[error(
-        "arm '{arm}' may need {needed} open files in one process, and the hard limit is {limit}: lower \
-         its concurrency, or raise the limit (ulimit -Hn {needed}, LimitNOFILE= or --ulimit nofile=)"
-    )]
-    Descriptors { arm: Arm, needed: u64, limit: u64 },
-}
-
-pub(super) fn value(
-    flag: &'static str,
-    value: impl ToString,
-    hint: impl ToString,
-) -> SettingsError {
-    SettingsError::Value { flag, value: value.to_string(), hint: hint.to_string() }
+/// A flag's value that cannot be used, and what to give instead.
+pub(super) fn value(flag: &str, value: impl Display, hint: impl Display) -> Failure {
+    Failure::usage(format!("{flag} {value}: {hint}"))
 }
 
 /// A number that must be in `range`; `what` says of what.
@@ -42,7 +17,7 @@ pub(super) fn within<T: PartialOrd + Display>(
     number: T,
     range: RangeInclusive<T>,
     what: &str,
-) -> Result<T, SettingsError> {
+) -> Result<T, Failure> {
     if range.contains(&number) {
         return Ok(number);
     }
@@ -51,12 +26,12 @@ pub(super) fn within<T: PartialOrd + Display>(
 }
 
 /// A number of URLs a second: from one in twenty minutes to one in a microsecond.
-pub(super) fn rate(flag: &'static str, rate: f64, what: &str) -> Result<f64, SettingsError> {
+pub(super) fn rate(flag: &'static str, rate: f64, what: &str) -> Result<f64, Failure> {
     within(flag, rate, 0.001..=1e6, what)
 }
 
 /// `--margin`, as a share.
-pub(crate) fn margin(text: &str) -> Result<f64, SettingsError> {
+pub(crate) fn margin(text: &str) -> Result<f64, Failure> {
     let number = text.strip_suffix('%').and_then(|number| number.trim_end().parse::<f64>().ok());
     number
         .filter(|percent| (0.001..=100.0).contains(percent))
@@ -64,7 +39,7 @@ pub(crate) fn margin(text: &str) -> Result<f64, SettingsError> {
         .ok_or_else(|| value("--margin", text, "write a share from 0.001% to 100%, such as 5%"))
 }
 
-pub(super) fn duration(flag: &'static str, text: &str) -> Result<Duration, SettingsError> {
+pub(super) fn duration(flag: &'static str, text: &str) -> Result<Duration, Failure> {
     text.parse::<jiff::SignedDuration>()
         .ok()
         .and_then(|parsed| Duration::try_from(parsed).ok())
@@ -78,7 +53,7 @@ pub(super) fn duration_text(duration: Duration) -> String {
         .map_or_else(|_| format!("{}s", duration.as_secs()), |known| format!("{known:#}"))
 }
 
-pub(super) fn timeout(flag: &'static str, text: &str) -> Result<Duration, SettingsError> {
+pub(super) fn timeout(flag: &'static str, text: &str) -> Result<Duration, Failure> {
     let parsed = duration(flag, text)?;
     if parsed > TIMEOUT_MAX {
         return Err(value(flag, text, "at most 1h can be waited"));
@@ -86,7 +61,7 @@ pub(super) fn timeout(flag: &'static str, text: &str) -> Result<Duration, Settin
     Ok(parsed)
 }
 
-pub(super) fn size(flag: &'static str, text: &str) -> Result<u64, SettingsError> {
+pub(super) fn size(flag: &'static str, text: &str) -> Result<u64, Failure> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor = match text[digits.len()..].to_ascii_lowercase().as_str() {
         "" | "b" => Some(1),

@@ -8,7 +8,10 @@ use fanout_engine::{
     politeness::{Limits, MODEST_MAX_PER_HOST},
 };
 
-use crate::settings::parse::{SettingsError, rate, value};
+use crate::{
+    exit::Failure,
+    settings::parse::{rate, value},
+};
 
 /// What each host is to be spared: name and port as in the list, the same for
 /// http and https on their own ports. It holds over all workers together.
@@ -31,8 +34,7 @@ pub(crate) struct PolitenessArgs {
     pub(crate) contact: Option<String>,
 }
 
-/// The limits per host that were asked for.
-pub(super) fn limits(args: &PolitenessArgs, split: Split) -> Result<Limits, SettingsError> {
+pub(super) fn limits(args: &PolitenessArgs, split: Split) -> Result<Limits, Failure> {
     let max_per_host = match args.max_per_host {
         None => args.polite.then_some(MODEST_MAX_PER_HOST),
         Some(count) => Some(NonZeroU32::new(count).ok_or_else(|| {

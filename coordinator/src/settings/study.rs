@@ -10,11 +10,10 @@ use fanout_proto::{
 };
 
 use crate::{
+    exit::Failure,
     settings::{
-        common::{Common, FleetArgs, ListArgs},
-        http::HttpArgs,
-        parse::{SettingsError, duration, margin, rate, value, within},
-        politeness::PolitenessArgs,
+        common::{Common, RunArgs},
+        parse::{duration, margin, rate, value, within},
     },
     terminal::print::PrintArgs,
 };
@@ -98,13 +97,7 @@ pub(crate) struct StudyArgs {
     #[arg(long)]
     pub(crate) yes: bool,
     #[command(flatten)]
-    pub(crate) list: ListArgs,
-    #[command(flatten)]
-    pub(crate) fleet: FleetArgs,
-    #[command(flatten)]
-    pub(crate) http: HttpArgs,
-    #[command(flatten)]
-    pub(crate) politeness: PolitenessArgs,
+    pub(crate) run: RunArgs,
     /// Open loop: take up so many URLs a second in all, however long each takes. Latencies are then
     /// also told from the intended start, and late starts are counted.
     #[arg(long, value_name = "R", help_heading = "Load")]
@@ -137,7 +130,6 @@ pub(crate) struct Cell {
     pub(crate) lock: bool,
 }
 
-/// Delays in a map.
 const CELL_DELAYS_MS: [u64; 4] = [0, 1, 10, 50];
 /// Work per response in a map, in microseconds, and whether under one lock.
 const CELL_WORK_US: [(u64, bool); 5] =
@@ -166,21 +158,16 @@ impl fmt::Display for Cell {
 /// The arms of a memory study that names none, without their concurrency.
 const SLOPE_ARMS: [&str; 4] = ["async", "threads", "async@reqwest", "threads@ureq"];
 
-/// URLs in flight in a memory study.
 pub(crate) const SLOPE_CONCURRENCIES: [u32; 3] = [200, 600, 1_800];
 
-/// Blocks that one study may have.
 const BLOCKS_MAX: u32 = 10_000;
-/// Studies that one calibration may have.
 const STUDIES_MAX: u32 = 10_000;
 
-/// A study, settled.
 #[derive(Debug, Clone)]
 pub(crate) struct StudySettings {
     pub(crate) common: Common,
     /// What to compare; the baseline is one of them.
     pub(crate) arms: Vec<Arm>,
-    /// The position of the baseline.
     pub(crate) baseline: usize,
     pub(crate) concurrency: u32,
     /// Without the one that is discarded.
@@ -197,7 +184,6 @@ pub(crate) struct StudySettings {
     pub(crate) control_unsampled: bool,
 }
 
-/// What a study is after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StudyKind {
     /// Which arm is faster, and what it costs.
@@ -216,14 +202,8 @@ pub(crate) enum StudyKind {
 }
 
 impl StudySettings {
-    pub(crate) fn new(args: &StudyArgs) -> Result<Self, SettingsError> {
-        let mut common = Common::new(
-            args.urls.as_deref(),
-            &args.list,
-            &args.fleet,
-            &args.http,
-            &args.politeness,
-        )?;
+    pub(crate) fn new(args: &StudyArgs) -> Result<Self, Failure> {
+        let mut common = Common::new(args.urls.as_deref(), &args.run)?;
         check_in_study(args, &common.hosts)?;
         let concurrency = within(
             "--concurrency",
@@ -278,41 +258,35 @@ impl StudySettings {
     }
 }
 
-/// What would spoil a comparison.
-fn check_in_study(args: &StudyArgs, hosts: &Limits) -> Result<(), SettingsError> {
-    if args.politeness.polite {
-        return Err(value(
-            "--polite",
-            "in a study",
-            "pauses that a server asks for would count as the arm's time; use it with fetch, and spare \
-             the server with --max-per-host or --rate-per-host here",
-        ));
-    }
+fn check_in_study(args: &StudyArgs, hosts: &Limits) -> Result<(), Failure> {
     if let (Some(_), Some(rate)) = (args.rate, hosts.rate_per_host) {
-        return Err(value(
-            "--rate-per-host",
-            rate,
-            "with --rate the starts are set already; leave one of them out",
-        ));
+        let hint = "with --rate the starts are set already; leave one of them out";
+        return Err(value("--rate-per-host", rate, hint));
     }
-    if args.memory_slope && hosts.any() {
-        return Err(value(
-            "--memory-slope",
-            "with a limit per host",
-            "it needs as many URLs in flight as its arms say, all at its own origin; leave the limit out",
-        ));
+    let spoiling = [
+        (
+            args.run.politeness.polite,
+            "--polite in a study: pauses that a server asks for would count as the arm's time; use it \
+             with fetch, and spare the server with --max-per-host or --rate-per-host here",
+        ),
+        (
+            args.memory_slope && hosts.any(),
+            "--memory-slope with a limit per host: it needs as many URLs in flight as its arms say, \
+             all at its own origin; leave the limit out",
+        ),
+        (
+            args.map && hosts.any(),
+            "--map with a limit per host: all its servers are one host, so every arm would wait for \
+             the limit; leave it out",
+        ),
+    ];
+    match spoiling.into_iter().find(|(spoils, _)| *spoils) {
+        Some((_, why)) => Err(Failure::usage(why)),
+        None => Ok(()),
     }
-    if args.map && hosts.any() {
-        return Err(value(
-            "--map",
-            "with a limit per host",
-            "all its servers are one host, so every arm would wait for the limit; leave it out",
-        ));
-    }
-    Ok(())
 }
 
-fn kind(args: &StudyArgs) -> Result<StudyKind, SettingsError> {
+fn kind(args: &StudyArgs) -> Result<StudyKind, Failure> {
     let Some(studies) = args.aa else {
         return Ok(match (args.memory_slope, args.map) {
             (true, _) => StudyKind::MemorySlope,
@@ -328,7 +302,7 @@ fn kind(args: &StudyArgs) -> Result<StudyKind, SettingsError> {
 }
 
 /// Which of fanout's own servers the study is about.
-fn server(args: &StudyArgs, kind: StudyKind) -> Result<Server, SettingsError> {
+fn server(args: &StudyArgs, kind: StudyKind) -> Result<Server, Failure> {
     match (kind, args.server) {
         (StudyKind::Calibrate { .. }, Some(Server::Both)) => Err(value(
             "--server",
@@ -342,11 +316,7 @@ fn server(args: &StudyArgs, kind: StudyKind) -> Result<Server, SettingsError> {
 }
 
 /// The arms to compare, and which of them is the baseline.
-fn arms(
-    args: &StudyArgs,
-    kind: StudyKind,
-    concurrency: u32,
-) -> Result<(Vec<Arm>, usize), SettingsError> {
+fn arms(args: &StudyArgs, kind: StudyKind, concurrency: u32) -> Result<(Vec<Arm>, usize), Failure> {
     let each = NonZeroU32::new(concurrency).unwrap_or(NonZeroU32::MIN);
     let mut arms = match (kind, args.arms.is_empty()) {
         (StudyKind::MemorySlope, true) => slope_arms(&SLOPE_ARMS.map(str::to_owned))?,
@@ -371,7 +341,7 @@ fn arms(
 }
 
 /// Every arm at each of the memory study's concurrencies.
-fn slope_arms(specs: &[String]) -> Result<Vec<Arm>, SettingsError> {
+fn slope_arms(specs: &[String]) -> Result<Vec<Arm>, Failure> {
     let mut arms = Vec::new();
     for concurrency in SLOPE_CONCURRENCIES {
         let concurrency = NonZeroU32::new(concurrency).unwrap_or(NonZeroU32::MIN);

@@ -8,17 +8,13 @@ use fanout_proto::{arm::Arm, id::WorkerId};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    cli::exit::Failure,
-    fleet::{
-        Fleet,
-        assign::{AssignError, assign},
-    },
+    exit::Failure,
+    fleet::{Fleet, TooFewWorkers, assign::assign},
     local::environment::Environment,
     run::Stop,
     study::manifest,
 };
 
-/// The workers of the block that runs.
 #[derive(Debug, Default)]
 pub(super) struct BlockWorkers {
     members: BTreeSet<WorkerId>,
@@ -39,7 +35,6 @@ impl BlockWorkers {
         self.members = fleet.workers().keys().copied().collect();
     }
 
-    /// Enters into the record which are gone.
     pub(super) fn note_losses(&self, block: u32, fleet: &Fleet, manifest: &mut Manifest) {
         for worker in &mut manifest.workers {
             let gone = !fleet.workers().contains_key(&WorkerId(worker.id));
@@ -84,7 +79,7 @@ impl BlockWorkers {
         }
     }
 
-    fn try_assign(&self, arm: &Arm, fleet: &Fleet) -> Result<Vec<WorkerId>, AssignError> {
+    fn try_assign(&self, arm: &Arm, fleet: &Fleet) -> Result<Vec<WorkerId>, TooFewWorkers> {
         assign(fleet, arm.processes.get(), arm.workers, |id| self.members.contains(&id))
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use fanout_analysis::{record::Outcome, statistics, text};
 
 use crate::{
-    cli::exit::{CommandExit, Failure},
+    exit::{CommandExit, Failure},
     study::{
         part::Part,
         runner::{CONTROL_SUFFIX, StudyContext, StudyEnd, run_study},
@@ -14,7 +14,6 @@ use crate::{
     terminal::reporter::Report,
 };
 
-/// What is asked, in words.
 const OUTCOMES: [(Outcome, &str); 4] = [
     (Outcome::Time, "time"),
     (Outcome::Cpu, "CPU"),
@@ -22,7 +21,6 @@ const OUTCOMES: [(Outcome, &str); 4] = [
     (Outcome::Switches, "switches"),
 ];
 
-/// Runs the baseline against itself in so many studies.
 pub(super) async fn calibrate(
     on: &mut StudyContext<'_>,
     parts: &[Part],
@@ -34,7 +32,7 @@ pub(super) async fn calibrate(
     let mut by_outcome: BTreeMap<&str, Vec<Option<f64>>> = BTreeMap::new();
     let mut exit = CommandExit::Done;
     for number in 1..=studies {
-        let own = store.within(&format!("{number:04}")).map_err(Failure::usage)?;
+        let own = store.within(&format!("{number:04}"))?;
         let seed = seed.wrapping_add(number.into());
         let (study, ended) = run_study(on, parts, seed, inject, &own).await;
         if ended? == StudyEnd::Interrupted {

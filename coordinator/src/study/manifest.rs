@@ -13,7 +13,6 @@ use crate::{
     terminal::command::without_secrets,
 };
 
-/// A seed for a study that names none.
 pub(super) fn fresh_seed() -> u64 {
     let now = jiff::Timestamp::now();
     // Readable, and different in every run; it is recorded, not secret.
@@ -28,7 +27,6 @@ pub(super) fn suspended() -> Option<Duration> {
     Some(boot.saturating_sub(monotonic))
 }
 
-/// The manifest of a study about to start.
 pub(super) fn describe(
     part: &Part,
     seed: u64,
@@ -48,9 +46,9 @@ pub(super) fn describe(
         started: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         elapsed_s: 0.0,
         command: with_seed(command, settings, seed),
-        list: list.source().to_string(),
+        list: list.source.to_string(),
         urls: list.len(),
-        list_sha256: list.sha256().to_owned(),
+        list_sha256: list.sha256.clone(),
         delay_s: part.delay.map(|delay| delay.as_secs_f64()),
         skipped_lines: list.skipped_lines(),
         repeat: common.repeat,

@@ -17,7 +17,7 @@ use fanout_analysis::record::{self, Study};
 use fanout_engine::{ledger::Split, politeness::MODEST_MAX_PER_HOST};
 
 use crate::{
-    cli::exit::{CommandExit, Failure},
+    exit::{CommandExit, Failure},
     local::{
         environment::{Environment, LocalEnvironment},
         signals::RunSignals,
@@ -40,7 +40,6 @@ use crate::{
     url_list::{Source, UrlList},
 };
 
-/// Runs a study on this machine.
 pub(crate) async fn run(settings: StudySettings, print: PrintArgs) -> Result<CommandExit, Failure> {
     let reporter = Terminal::new(print);
     let prepared = PreparedStudy::new(settings, manifest::own_command(), &reporter)?;
@@ -85,7 +84,7 @@ impl PreparedStudy {
             ask_first(&settings, list, reporter)?;
             spare_others(&mut settings.common, list, reporter);
         }
-        let store = Store::create(settings.out.as_deref()).map_err(Failure::usage)?;
+        let store = Store::create(settings.out.as_deref())?;
         Ok(Self {
             seed: settings.seed.unwrap_or_else(manifest::fresh_seed),
             settings,

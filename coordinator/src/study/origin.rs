@@ -28,7 +28,6 @@ pub(crate) fn client() -> reqwest::Result<reqwest::Client> {
 pub(super) struct OriginProbe {
     asked: Option<(reqwest::Client, String)>,
     before: Option<Stats>,
-    /// The one that the origin is on.
     machine: String,
 }
 
@@ -51,7 +50,6 @@ impl OriginProbe {
         self.ask("/stats").await.map(|stats| stats.threads)
     }
 
-    /// Lets the origin count anew.
     pub(super) async fn begin(&mut self) {
         self.before = self.ask("/stats/reset").await;
         if let Some(stats) = &self.before {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    cli::exit::Failure,
+    exit::Failure,
     settings::{Cell, SLOPE_CONCURRENCIES, Server, StudyKind, StudySettings, map_cells},
     url_list::UrlList,
 };
@@ -11,7 +11,6 @@ use crate::{
 /// So many times over the server that answers at once is asked for its list: once would be over
 /// before memory can be sampled often enough.
 const AT_ONCE_REPEAT: u64 = 2;
-/// How long the server of a memory study waits.
 const SLOPE_DELAY: Duration = Duration::from_millis(300);
 /// Bytes of the bodies in a map: small, so that the delay and the work are what varies.
 const CELL_BODY_BYTES: u32 = 1_024;

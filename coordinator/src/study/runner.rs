@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::{
-    cli::exit::Failure,
+    exit::Failure,
     local::environment::Environment,
     run::{self, Outcome, Stop, TrialRequest},
     settings::{StudyKind, StudySettings},
@@ -45,7 +45,6 @@ struct StudyArm {
     control: bool,
     /// Work per response on top of the study's own.
     extra_work: Duration,
-    /// Whether its memory is sampled while it runs.
     sampled: bool,
     /// Blocks that it is to run in, beside the first.
     blocks: u32,
@@ -55,7 +54,6 @@ struct StudyArm {
     took: Option<Duration>,
 }
 
-/// What studies run on.
 pub(super) struct StudyContext<'a> {
     pub(super) command: &'a [String],
     pub(super) environment: Environment<'a>,
@@ -91,7 +89,6 @@ pub(super) async fn run_study(
     (study, ended)
 }
 
-/// The record of a study before its first trial.
 fn not_yet_run(on: &StudyContext<'_>, runners: &[Runner<'_>], seed: u64) -> Study {
     let empty = |runner: &Runner<'_>| Study {
         schema_version: SCHEMA_VERSION,
@@ -171,7 +168,6 @@ async fn blocks(
     Ok(StudyEnd::Complete)
 }
 
-/// How the blocks came to an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StudyEnd {
     Complete,
@@ -179,13 +175,10 @@ pub(super) enum StudyEnd {
     Interrupted,
 }
 
-/// One part of a study.
 struct Runner<'a> {
     part: &'a Part,
-    /// Its place among the parts.
     number: u32,
     entries: Vec<StudyArm>,
-    /// How long the other parts still take.
     elsewhere: Option<Duration>,
     seed: u64,
     workers: BlockWorkers,

@@ -9,21 +9,13 @@ use std::{
 
 use fanout_analysis::{Options, conclude, page, record::Study, text};
 
-use crate::{cli::exit::Failure, results::part_name};
+use crate::{exit::Failure, results::part_name};
 
-/// The study's record.
 const STUDY: &str = "study.json";
 /// A row a trial.
 const TRIALS: &str = "trials.csv";
-/// For a browser.
 const REPORT: &str = "report.html";
 
-/// A study that cannot be kept or found.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct StoreError(String);
-
-/// The directory of one study.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     directory: PathBuf,
@@ -33,7 +25,7 @@ pub(crate) struct Store {
 
 impl Store {
     /// Makes the directory, and finds out whether it can be written.
-    pub(crate) fn create(directory: Option<&Path>) -> Result<Self, StoreError> {
+    pub(crate) fn create(directory: Option<&Path>) -> Result<Self, Failure> {
         let wanted = directory.map_or_else(default_directory, Path::to_owned);
         let missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
         let made = wanted.ancestors().take_while(missing);
@@ -52,7 +44,7 @@ impl Store {
             .and_then(|()| fs::write(&probe, ""))
             .and_then(|()| fs::remove_file(&probe))
             .map_err(|error| {
-                StoreError(format!(
+                Failure::usage(format!(
                     "cannot create {}: {error}; name another directory with --out",
                     directory.display()
                 ))
@@ -60,8 +52,7 @@ impl Store {
         Ok(Self { directory, made })
     }
 
-    /// A study's own directory within this one.
-    pub(crate) fn within(&self, name: &str) -> Result<Self, StoreError> {
+    pub(crate) fn within(&self, name: &str) -> Result<Self, Failure> {
         Self::create(Some(&self.directory.join(name)))
     }
 
@@ -71,20 +62,20 @@ impl Store {
     }
 
     /// Keeps what there is while the study goes on.
-    pub(crate) fn keep_part(&self, study: &Study) -> Result<(), StoreError> {
+    pub(crate) fn keep_part(&self, study: &Study) -> Result<(), Failure> {
         let path = part_name(&self.directory.join(STUDY));
         let beside = self.directory.join("study.json.new");
         write_whole(&text::json(study), &beside, &path)
     }
 
     /// Writes all three files; the record last, so that one who sees it sees all.
-    pub(crate) fn save(&self, study: &Study) -> Result<(), StoreError> {
+    pub(crate) fn save(&self, study: &Study) -> Result<(), Failure> {
         self.render(study)?;
         self.write(STUDY, &text::json(study))
     }
 
     /// Writes what is made from the record: `trials.csv` and `report.html`.
-    pub(crate) fn render(&self, study: &Study) -> Result<(), StoreError> {
+    pub(crate) fn render(&self, study: &Study) -> Result<(), Failure> {
         self.write(TRIALS, &text::csv(study))?;
         self.write(REPORT, &page::page(study))
     }
@@ -98,12 +89,12 @@ impl Store {
             store.save(&study).map(|()| study)
         });
         match task.await {
-            Ok(saved) => saved.map_err(Failure::incomplete),
+            Ok(saved) => saved,
             Err(error) => Err(Failure::incomplete(error)),
         }
     }
 
-    fn write(&self, name: &str, content: &str) -> Result<(), StoreError> {
+    fn write(&self, name: &str, content: &str) -> Result<(), Failure> {
         let path = self.directory.join(name);
         write_whole(content, &part_name(&path), &path)
     }
@@ -124,19 +115,20 @@ impl Store {
 
 /// Writes a file beside, and gives it its name when it is on disk: a file that has
 /// that name stays until then.
-fn write_whole(content: &str, beside: &Path, path: &Path) -> Result<(), StoreError> {
+fn write_whole(content: &str, beside: &Path, path: &Path) -> Result<(), Failure> {
     let write = || {
         let mut file = fs::File::create(beside)?;
         file.write_all(content.as_bytes())?;
         file.sync_all()?;
         fs::rename(beside, path)
     };
-    write().map_err(|error| StoreError(format!("cannot write {}: {error}", path.display())))
+    write()
+        .map_err(|error| Failure::incomplete(format!("cannot write {}: {error}", path.display())))
 }
 
 /// Reads a study from its directory, or from its `study.json`. Of a study whose
 /// coordinator was killed, the blocks that were finished are there.
-pub(crate) fn load(path: &Path) -> Result<(Study, Store), StoreError> {
+pub(crate) fn load(path: &Path) -> Result<(Study, Store), Failure> {
     let (directory, mut file) = if path.is_dir() {
         (path, path.join(STUDY))
     } else {
@@ -150,12 +142,12 @@ pub(crate) fn load(path: &Path) -> Result<(Study, Store), StoreError> {
     let store = Store { directory: directory.to_owned(), made: Vec::new() };
     let name = file.display();
     let text = fs::read(&file).map_err(|error| {
-        StoreError(format!(
+        Failure::usage(format!(
             "cannot read {name}: {error}; name a directory that `coordinator study` made"
         ))
     })?;
     let mut study: Study = serde_json::from_slice(&text).map_err(|error| {
-        StoreError(format!("{name} is not a study that this version can read: {error}"))
+        Failure::usage(format!("{name} is not a study that this version can read: {error}"))
     })?;
     study.interrupted |= cut_short;
     Ok((study, store))
@@ -178,7 +170,6 @@ fn free_directory(wanted: &Path) -> PathBuf {
     free.unwrap_or_else(|| wanted.to_owned())
 }
 
-/// Where a study is kept by default.
 fn default_directory() -> PathBuf {
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H%M%SZ");
     Path::new("studies").join(now.to_string())

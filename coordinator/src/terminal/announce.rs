@@ -2,7 +2,6 @@
 
 use crate::{terminal::reporter::Reporter, url_list::UrlList};
 
-/// Says where the requests go, when they leave this machine.
 pub(crate) fn announce(list: &UrlList, reporter: &dyn Reporter) {
     const SHOWN: usize = 10;
     let (hosts, others) = list.beyond_loopback();

@@ -2,11 +2,12 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
+use fanout_program::lock;
 use fanout_proto::control::HostsWaited;
 use indicatif::{ProgressDrawTarget, ProgressStyle};
 
@@ -37,14 +38,9 @@ struct Changes {
 }
 
 impl Changes {
-    fn lock(&self) -> MutexGuard<'_, Change> {
-        // Nothing that can panic runs while it is held.
-        self.next.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn take(&self) -> Change {
         let idle = |next: &mut Change| next.restart.is_none() && next.show.is_none() && !next.clear;
-        let next = self.came.wait_while(self.lock(), idle);
+        let next = self.came.wait_while(lock(&self.next), idle);
         std::mem::take(&mut next.unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -66,7 +62,7 @@ impl ProgressBar {
     }
 
     fn change(&self, change: impl FnOnce(&mut Change)) {
-        change(&mut self.changes.lock());
+        change(&mut lock(&self.changes.next));
         self.changes.came.notify_one();
     }
 

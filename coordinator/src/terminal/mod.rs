@@ -19,7 +19,6 @@ use crate::terminal::{
     reporter::{Report, Reporter},
 };
 
-/// The terminal that this process was started from.
 #[derive(Default)]
 pub(crate) struct Terminal {
     pub(crate) print: PrintArgs,
@@ -27,7 +26,6 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// A terminal on which studies are printed like this.
     pub(crate) fn new(print: PrintArgs) -> Self {
         Self { print, ..Self::default() }
     }

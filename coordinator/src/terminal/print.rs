@@ -37,7 +37,6 @@ pub(crate) enum Format {
     Csv,
 }
 
-/// Prints a study on standard output.
 pub(crate) fn show(study: &Study, args: PrintArgs) -> io::Result<()> {
     let text = match args.format {
         Format::Table => text::table(study, columns(), colours(), args.details),
@@ -58,7 +57,6 @@ pub(crate) fn show_between(between: &Between, format: Format) -> io::Result<()> 
     })
 }
 
-/// Prints a text on standard output.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let written = out

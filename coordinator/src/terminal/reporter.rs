@@ -6,7 +6,6 @@ use fanout_analysis::record::Study;
 
 use crate::run::Progress;
 
-/// What a run reports.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Report<'a> {
     /// A line, or a few, for people.
@@ -27,7 +26,6 @@ pub(crate) enum Report<'a> {
     Kept(&'a Path),
 }
 
-/// Takes what a run reports.
 pub(crate) trait Reporter {
     fn report(&self, report: Report<'_>) -> io::Result<()>;
 

@@ -109,7 +109,6 @@ impl Checked {
         hosts
     }
 
-    /// SHA-256 over the URLs, each followed by a newline.
     pub(super) fn sha256(&mut self) -> String {
         hex(&self.hash.finalize_reset())
     }
@@ -187,7 +186,7 @@ fn parse(text: &[u8]) -> Result<Url, String> {
     }
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

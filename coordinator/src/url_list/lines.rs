@@ -6,7 +6,6 @@ use fanout_proto::limits::URL_MAX_BYTES;
 
 use super::error::EXCERPT_BYTES;
 
-/// Bytes read from the list at a time.
 const READ_BYTES: usize = 16 * 1024;
 
 pub(super) struct ListLine<'a> {

@@ -21,9 +21,10 @@ use std::{
 use fanout_proto::{control::ListIdentity, id::UrlId};
 use sha2::{Digest, Sha256};
 
+pub(crate) use self::check::hex;
 pub use self::error::ListError;
 use self::{
-    check::{Checked, HostCount, PAGE, hex},
+    check::{Checked, HostCount, PAGE},
     lines::{LinesError, ListLines},
     spool::{FileAt, Spool},
 };
@@ -60,16 +61,18 @@ impl fmt::Display for Source {
 /// A checked list.
 #[derive(Debug)]
 pub struct UrlList {
-    source: Source,
+    pub(crate) source: Source,
     file: File,
     /// Offset of the URL with id `PAGE * index`.
     pages: Vec<u64>,
     once: u64,
-    longest_bytes: usize,
-    has_https: bool,
+    pub(crate) longest_bytes: usize,
+    pub(crate) has_https: bool,
     repeat: u64,
     skipped_lines: u64,
-    sha256: String,
+    /// Over the URLs, each followed by a newline, once; of the built-in list without the origin's
+    /// address.
+    pub(crate) sha256: String,
     beyond_loopback: Vec<HostCount>,
     other_hosts: u64,
 }
@@ -154,18 +157,6 @@ impl UrlList {
         self.len() == 0
     }
 
-    pub(crate) fn longest_bytes(&self) -> usize {
-        self.longest_bytes
-    }
-
-    pub(crate) fn has_https(&self) -> bool {
-        self.has_https
-    }
-
-    pub(crate) fn source(&self) -> &Source {
-        &self.source
-    }
-
     /// Lines left out by `--skip-invalid`.
     pub fn skipped_lines(&self) -> u64 {
         self.skipped_lines
@@ -184,12 +175,6 @@ impl UrlList {
         });
         let list = Self::from_lines(Source::BuiltIn, lines, repeat)?;
         Ok(Self { sha256: hex(&hash.finalize()), ..list })
-    }
-
-    /// SHA-256 over the URLs, each followed by a newline, once; of the built-in list without the
-    /// origin's address.
-    pub(crate) fn sha256(&self) -> &str {
-        &self.sha256
     }
 
     /// What tells it from other lists.
@@ -312,7 +297,7 @@ mod tests {
         let copied = UrlList::check(Source::Stdin, text, None, repeat, skip);
         if let (Ok(a), Ok(b)) = (&in_place, &copied) {
             assert_eq!(all(a), all(b));
-            assert_eq!(a.sha256(), b.sha256());
+            assert_eq!(a.sha256, b.sha256);
         } else {
             assert_eq!(in_place.is_ok(), copied.is_ok());
         }
@@ -343,7 +328,7 @@ mod tests {
     fn an_origins_list_is_the_same_at_every_port() {
         let hash_of = |base: &str, path: &str| {
             let lines = (0..3).map(|i| format!("{base}/{path}{i}?size=64"));
-            UrlList::from_origin(base, lines, 1).unwrap().sha256().to_owned()
+            UrlList::from_origin(base, lines, 1).unwrap().sha256
         };
         let one = hash_of("http://127.0.0.1:4000", "a");
         assert_eq!(one, hash_of("http://127.0.0.1:50001", "a"));

@@ -6,10 +6,8 @@ use std::{
     os::unix::fs::FileExt,
 };
 
-/// Bytes of the copy written at a time.
 const WRITE_BYTES: usize = 64 * 1024;
 
-/// The copy of a list that cannot be read twice.
 pub(super) struct Spool {
     out: io::BufWriter<File>,
     offset: u64,

@@ -234,7 +234,7 @@ impl Session {
             trial: self.trial,
             fetcher: exited.fetcher.0,
             exit: Some(wire::Exit { how: Some(how), out_of_memory: false }),
-            report: exited.report.as_ref().map(Into::into),
+            report: exited.report.map(Into::into),
             held: Some(wire::HoldSnapshot::default()),
             usage: None,
             reason: exited.reason,

@@ -38,9 +38,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 /// what browsers allow themselves (Chromium's `kDefaultMaxSocketsPerGroup`,
 /// Firefox's `network.http.max-persistent-connections-per-server`).
 pub const MODEST_MAX_PER_HOST: NonZeroU32 = NonZeroU32::new(6).expect("6 is not 0");
-/// URLs that wait for their hosts at most.
 pub(crate) const WINDOW_URLS: usize = 65_536;
-/// URLs whose hosts are looked up at a time.
 pub(crate) const LOOK_AHEAD_URLS: usize = 512;
 /// Hosts remembered at most; past that no new ones are looked for until one may be forgotten.
 pub(crate) const HOSTS_MAX: usize = 65_536;
@@ -72,7 +70,6 @@ pub struct Limits {
 
 impl Limits {
     /// Whether there is any limit.
-    #[must_use]
     pub fn any(&self) -> bool {
         self.max_per_host.is_some() || self.rate_per_host.is_some() || self.polite
     }
@@ -80,12 +77,11 @@ impl Limits {
 
 /// A host as people count them: name and port, the port left out where it is the scheme's own. So
 /// `http://a/` and `https://a/` are one host, and `http://a:8080/` is another.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct HostName(Arc<str>);
 
 impl HostName {
     /// The host of a URL of a checked list.
-    #[must_use]
     pub fn of(url: &[u8]) -> Self {
         let url = std::str::from_utf8(url).ok().and_then(|text| url::Url::parse(text).ok());
         let Some(url) = url else {
@@ -146,8 +142,9 @@ struct KnownUrl {
 }
 
 /// Where a host stands; see the picture above.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Standing {
+    #[default]
     Resting,
     /// To be forgotten then.
     Fading(Duration),
@@ -156,7 +153,7 @@ enum Standing {
     Ready(u64),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct HostState {
     name: HostName,
     queue: VecDeque<UrlId>,
@@ -178,8 +175,7 @@ impl HostState {
     }
 }
 
-/// The limits at work.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Politeness {
     limits: Limits,
     /// Between two leases of a host; zero without a rate.
@@ -209,21 +205,10 @@ impl Politeness {
             limits,
             spacing: limits.rate_per_host.map_or(Duration::ZERO, spacing),
             seed,
-            hosts: FxHashMap::default(),
-            by_name: HashMap::new(),
-            next_host: 0,
-            urls: FxHashMap::default(),
-            ready: BTreeMap::new(),
-            next_turn: 0,
-            asleep: BTreeSet::new(),
-            fading: BTreeSet::new(),
-            lingering: BinaryHeap::new(),
-            waiting: 0,
-            waited_for: 0,
+            ..Self::default()
         }
     }
 
-    /// Whether more URLs can be looked at.
     pub(crate) fn has_room(&self) -> bool {
         self.waiting + LOOK_AHEAD_URLS <= WINDOW_URLS
             && self.hosts.len() + LOOK_AHEAD_URLS <= HOSTS_MAX
@@ -242,23 +227,13 @@ impl Politeness {
         unknown
     }
 
-    /// A URL to be leased, and its host.
     pub(crate) fn add(&mut self, now: Duration, id: UrlId, name: HostName) {
         let host = match self.by_name.entry(name) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) => {
                 let id = HostId(self.next_host);
                 self.next_host += 1;
-                let host = HostState {
-                    name: new.key().clone(),
-                    queue: VecDeque::new(),
-                    urls: 0,
-                    out: 0,
-                    next_at: None,
-                    paused_until: Duration::ZERO,
-                    pauses: 0,
-                    standing: Standing::Resting,
-                };
+                let host = HostState { name: new.key().clone(), ..HostState::default() };
                 self.hosts.insert(id, host);
                 *new.insert(id)
             }
@@ -313,7 +288,6 @@ impl Politeness {
             && self.urls.get(&id).is_some_and(patient)
     }
 
-    /// How often a URL was asked for again.
     pub(crate) fn asked_again(&self, id: UrlId) -> u8 {
         self.urls.get(&id).map_or(0, |known| known.asked_again)
     }
@@ -331,7 +305,6 @@ impl Politeness {
         self.queue(now, host, id);
     }
 
-    /// A leased URL is done.
     pub(crate) fn done(&mut self, now: Duration, id: UrlId, answer: HostAnswer) {
         let Some(known) = self.urls.remove(&id) else {
             return;
@@ -374,12 +347,10 @@ impl Politeness {
         asleep.into_iter().chain(lingering).min()
     }
 
-    /// Hosts that have URLs waiting and may not be asked.
     pub(crate) fn waiting(&self) -> HostsWaiting {
         HostsWaiting { hosts: self.waited_for - self.ready.len(), next_at: self.wake_at() }
     }
 
-    /// Time has passed.
     pub(crate) fn advance(&mut self, now: Duration) {
         while let Some(Reverse((until, host))) = self.lingering.peek().copied()
             && until <= now
@@ -490,7 +461,6 @@ impl Politeness {
         }
     }
 
-    /// Puts a host where it belongs.
     fn settle(&mut self, now: Duration, host: HostId) {
         let Some(of) = self.hosts.get(&host) else {
             return;

@@ -14,7 +14,7 @@ use crate::{ledger::Split, politeness::HostName};
 pub(super) const PREPARE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// What a trial needs to know.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct TrialPlan {
     /// URLs in the list.
     pub urls: u64,

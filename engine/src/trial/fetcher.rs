@@ -7,8 +7,9 @@ use fanout_proto::id::WorkerId;
 /// The rate is averaged over about this long.
 const RATE_WINDOW: Duration = Duration::from_millis(200);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum FetcherLife {
+    #[default]
     Starting,
     Ready,
     Running,
@@ -16,12 +17,11 @@ pub(super) enum FetcherLife {
     Exited,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Fetcher {
     pub(super) worker: WorkerId,
     pub(super) shard: Option<u32>,
     pub(super) life: FetcherLife,
-    /// URLs that it holds.
     pub(super) outstanding: u64,
     pub(super) rate_per_s: f64,
     pub(super) rate_since: Duration,
@@ -43,16 +43,10 @@ impl Fetcher {
         Self {
             worker,
             shard,
-            life: FetcherLife::Starting,
-            outstanding: 0,
-            rate_per_s: 0.0,
             rate_since: now,
             last_progress: now,
             held_since: now,
-            quarantined: false,
-            dying_until: None,
-            leased: 0,
-            started: 0,
+            ..Self::default()
         }
     }
 

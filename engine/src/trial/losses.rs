@@ -86,7 +86,6 @@ impl Trial {
         self.top_up_all();
     }
 
-    /// Takes a lost fetcher's leases back.
     fn take_back(&mut self, id: FetcherId, reason: String) {
         let Some(fetcher) = self.fetchers.get_mut(&id) else {
             return;

@@ -48,11 +48,14 @@ const SILENCE_GRACE: Duration = Duration::from_secs(5);
 /// From Finish to the last reaped fetcher.
 const FINISH_DEADLINE: Duration = Duration::from_secs(30);
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 enum RunPhase {
+    #[default]
     Preparing,
     Running,
-    Draining { deadline: Duration },
+    Draining {
+        deadline: Duration,
+    },
     Ended,
 }
 
@@ -64,15 +67,13 @@ enum WorkerLife {
     Lost,
 }
 
-/// The limits per host at work.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct PoliteLeasing {
     politeness: Politeness,
     /// URLs may wait within a fetcher; else a lease is a request, at once.
     may_queue: bool,
     /// Some URLs' hosts were asked for, and are not known yet.
     looking: bool,
-    /// Whose turn it is.
     turn: FetcherId,
     /// Since when slots are free for which the limits allow no URL.
     held_since: Option<Duration>,
@@ -111,7 +112,7 @@ struct PoliteLeasing {
 /// );
 /// assert_eq!(trial.ledger().leased(), 2);
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Trial {
     plan: TrialPlan,
     phase: RunPhase,
@@ -137,37 +138,21 @@ pub struct Trial {
 
 impl Trial {
     /// Begins a trial; the commands start its fetchers.
-    #[must_use]
     pub fn new(plan: TrialPlan) -> (Self, Vec<Command>) {
         let none = IdSet::new(plan.urls);
         Self::resumed(plan, none)
     }
 
     /// As [`Trial::new`], but the URLs in `done` were done before.
-    #[must_use]
     pub fn resumed(plan: TrialPlan, done: IdSet) -> (Self, Vec<Command>) {
         let placement = plan.placement.clone();
         let shards = u32::try_from(placement.len()).unwrap_or(u32::MAX);
         let present = |worker: &WorkerId| (*worker, WorkerLife::Present);
         let mut trial = Self {
-            phase: RunPhase::Preparing,
             ledger: Ledger::new(done, plan.split, shards),
-            fetchers: BTreeMap::new(),
             workers: placement.iter().map(present).collect(),
-            next_fetcher: 0,
-            stop_at: None,
-            fruitless: 0,
-            killed_at_start: 0,
-            last_loss: String::new(),
-            losses: Losses::default(),
-            recovering_since: None,
-            degraded: false,
-            went: None,
-            last_completion: None,
-            now: Duration::ZERO,
-            commands: Vec::new(),
-            hosts: None,
             plan,
+            ..Self::default()
         };
         for (worker, shard) in placement.into_iter().zip(0..) {
             trial.start_fetcher(worker, (trial.plan.split == Split::Static).then_some(shard));
@@ -183,16 +168,12 @@ impl Trial {
         self.hosts = limits.any().then(|| PoliteLeasing {
             politeness: Politeness::new(limits, seed),
             may_queue: limits.rate_per_host.is_none() && !limits.polite,
-            looking: false,
-            turn: FetcherId(0),
-            held_since: None,
-            held: Duration::ZERO,
+            ..PoliteLeasing::default()
         });
     }
 
     /// When a [`Event::Tick`] is needed at the latest, so that no host is kept
     /// waiting; `None` if nothing depends on that.
-    #[must_use]
     pub fn wake_at(&self) -> Option<Duration> {
         let wanted = self.phase == RunPhase::Running && self.stop_at.is_none();
         let hosts = self.hosts.as_ref().filter(|_| wanted)?;
@@ -201,7 +182,6 @@ impl Trial {
 
     /// How long slots were free for which the limits per host allowed no URL;
     /// `None` without limits.
-    #[must_use]
     pub fn held_by_hosts(&self) -> Option<Duration> {
         let hosts = self.hosts.as_ref()?;
         let now = hosts.held_since.map_or(Duration::ZERO, |since| self.now.saturating_sub(since));
@@ -209,44 +189,37 @@ impl Trial {
     }
 
     /// What slots wait for at present, if the limits per host let them wait.
-    #[must_use]
     pub fn waiting_for_hosts(&self) -> Option<HostsWaiting> {
         let hosts = self.hosts.as_ref()?;
         hosts.held_since.map(|_| hosts.politeness.waiting())
     }
 
     /// The account so far.
-    #[must_use]
     pub fn counts(&self) -> Counts {
         self.ledger.counts()
     }
 
     /// The account itself.
-    #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
     /// Whether a fetcher or worker was lost.
-    #[must_use]
     pub fn is_degraded(&self) -> bool {
         self.degraded
     }
 
     /// What was lost so far.
-    #[must_use]
     pub fn losses(&self) -> Losses {
         self.losses
     }
 
     /// When the barrier opened.
-    #[must_use]
     pub fn went(&self) -> Option<Duration> {
         self.went
     }
 
     /// From Go to the last completion.
-    #[must_use]
     pub fn makespan(&self) -> Option<Duration> {
         Some(self.last_completion?.saturating_sub(self.went?))
     }
@@ -257,13 +230,11 @@ impl Trial {
     }
 
     /// Whether fetchers of this trial run there, or did.
-    #[must_use]
     pub fn takes_part(&self, worker: WorkerId) -> bool {
         self.workers.contains_key(&worker)
     }
 
     /// Where a fetcher runs.
-    #[must_use]
     pub fn worker_of(&self, fetcher: FetcherId) -> Option<WorkerId> {
         Some(self.fetchers.get(&fetcher)?.worker)
     }
@@ -527,7 +498,6 @@ impl Trial {
         self.commands.push(Command::Ended(end));
     }
 
-    /// Commands the workers that still take part.
     fn tell_workers(&mut self, command: impl Fn(WorkerId) -> Command) {
         let present = |life: &WorkerLife| *life == WorkerLife::Present;
         let workers = self.workers.iter().filter(|(_, life)| present(life));

@@ -27,7 +27,6 @@ use crate::{
     work_queue::Fetched,
 };
 
-/// What every fetch of a study has in common.
 #[derive(Debug)]
 pub(crate) struct LibraryPlan {
     pub(crate) counters: Arc<Counters>,
@@ -83,6 +82,7 @@ pub(crate) struct CountedConnector<C> {
     pub(crate) counters: Arc<Counters>,
 }
 
+#[derive(Default)]
 pub(crate) struct LibraryFetch {
     pub(crate) chain: RedirectChain,
     sink: BodySink,
@@ -96,15 +96,7 @@ pub(crate) struct LibraryFetch {
 
 impl LibraryFetch {
     pub(crate) fn new(plan: &LibraryPlan) -> Self {
-        Self {
-            chain: RedirectChain::default(),
-            sink: BodySink::new(plan.max_body_bytes),
-            status: None,
-            retry_after_s: None,
-            location: None,
-            first_byte: None,
-            connect: Duration::ZERO,
-        }
+        Self { sink: BodySink::new(plan.max_body_bytes), ..Self::default() }
     }
 
     pub(crate) fn start(&mut self, url: &[u8]) -> Result<(), FetchFailure> {

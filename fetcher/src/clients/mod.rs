@@ -74,7 +74,6 @@ pub fn descriptors_needed(setup: &Setup) -> u64 {
     descriptors::needed(setup.concurrency.get(), per_slot)
 }
 
-/// Runs what the setup names until the worker ends it.
 pub(crate) fn run(setup: Setup, mut pipes: Pipes) -> Result<(), ExitReason> {
     let outcome = set_up_and_run(setup, &mut pipes);
     if let Err(ExitReason::Setup(error)) = &outcome {
@@ -89,9 +88,9 @@ fn set_up_and_run(setup: Setup, pipes: &mut Pipes) -> Result<(), ExitReason> {
     let run = built_in(setup.client)
         .and_then(|row| if setup.model.is_blocking() { row.run_blocking } else { row.run_on_loop });
     // The wire lets no such setup through.
-    let run = run.ok_or_else(|| SetupError::Client {
-        client: setup.client.name(),
-        reason: format!("it does not run under the model {}", setup.model),
+    let run = run.ok_or_else(|| {
+        let reason = format!("it does not run under the model {}", setup.model);
+        SetupError::client(setup.client.name(), &reason)
     })?;
     run(Subject::new(setup), pipes)
 }

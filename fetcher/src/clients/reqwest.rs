@@ -72,7 +72,7 @@ fn client(setup: &Setup, counters: &Arc<Counters>) -> Result<Client, SetupError>
         .dns_resolver(LibraryResolver(Resolver::new(http, counters)))
         .connector_layer(CountConnections(counters.clone()))
         .build()
-        .map_err(|error| SetupError::Client { client: "reqwest", reason: causes(&error) })
+        .map_err(|error| SetupError::client("reqwest", &causes(&error)))
 }
 
 /// What an error of the library is called here.

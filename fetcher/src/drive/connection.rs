@@ -39,7 +39,6 @@ pub(crate) trait TrySocket {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
 }
 
-/// A socket while it is asked so.
 struct NonBlocking<'a, S>(&'a S);
 
 impl<S: TrySocket> Read for NonBlocking<'_, S> {
@@ -79,7 +78,6 @@ pub(crate) struct Exchange<'a> {
     pub(crate) deadline: Instant,
 }
 
-/// Why an exchange did not come to its end.
 #[derive(Debug)]
 pub(crate) enum Trouble {
     /// The connection broke or ended before any byte of a response.

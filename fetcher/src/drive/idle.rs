@@ -18,7 +18,6 @@ impl<S> IdleConnections<S> {
         Self { kept: Vec::with_capacity(max.min(1)), max: max.max(1) }
     }
 
-    /// A kept connection that leads to the target's origin.
     fn take(&mut self, target: &Target) -> Option<Connection<S>> {
         let index = self.kept.iter().rposition(|connection| target.is_at(&connection.origin))?;
         Some(self.kept.remove(index))

@@ -99,7 +99,6 @@ impl<S: TrySocket> CoreSlot<S> {
         self.fetch.start(url)
     }
 
-    /// A kept connection for the next exchange.
     fn kept(&mut self, now: Instant) -> Option<Connection<S>> {
         if !self.may_reuse {
             return None;

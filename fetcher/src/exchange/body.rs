@@ -50,6 +50,7 @@ pub(crate) enum BodyProgress {
 }
 
 /// Counts one body and holds it to its limit, before and after decoding.
+#[derive(Default)]
 pub(crate) struct BodySink {
     /// Bytes after transfer decoding and before content decoding.
     received: u64,
@@ -59,7 +60,7 @@ pub(crate) struct BodySink {
 
 impl BodySink {
     pub(crate) fn new(limit: u64) -> Self {
-        Self { received: 0, limit, decoder: None }
+        Self { limit, ..Self::default() }
     }
 
     /// Forgets everything: another body begins.
@@ -74,7 +75,6 @@ impl BodySink {
         Ok(())
     }
 
-    /// Bytes so far, before content decoding.
     pub(crate) fn received(&self) -> u64 {
         self.received
     }
@@ -131,7 +131,6 @@ fn broken(what: impl std::fmt::Display) -> FetchFailure {
     FetchFailure::new(Outcome::Decode, format!("the body cannot be decoded: {what}"))
 }
 
-/// Counts decoded bytes and refuses those above the limit.
 struct DecodedCounter {
     decoded: u64,
     limit: u64,

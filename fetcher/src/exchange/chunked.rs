@@ -54,7 +54,6 @@ enum ChunkStep {
 }
 
 impl Chunked {
-    /// Takes bytes of the body and hands its data on.
     pub(super) fn receive(
         &mut self,
         mut bytes: &[u8],
@@ -93,7 +92,6 @@ impl Chunked {
         })
     }
 
-    /// What follows this byte of framing.
     fn next(&mut self, byte: u8) -> Result<ChunkStep, FetchFailure> {
         Ok(match (self.step, byte) {
             (ChunkStep::SizeStart | ChunkStep::Size, b'0'..=b'9') => self.digit(byte - b'0')?,

@@ -6,17 +6,16 @@ use fanout_proto::setup::{HttpSettings, Method};
 use super::{
     body::{BodyProgress, BodySink},
     redirect_chain::RedirectChain,
-    request::{HeaderError, Headers, RequestTemplate},
+    request::{Headers, RequestTemplate},
     response::Response,
     target::Target,
 };
-use crate::fetch_failure::FetchFailure;
+use crate::{exit_reason::SetupError, fetch_failure::FetchFailure};
 
 /// A redirect's body up to this length is read to its end, for the sake of
 /// the connection; before a longer one the connection is given up.
 pub(crate) const DRAIN_MAX_BYTES: u64 = 64 * 1024;
 
-/// What every fetch of a study has in common.
 #[derive(Debug)]
 pub(crate) struct FetchPlan {
     template: RequestTemplate,
@@ -28,7 +27,7 @@ pub(crate) struct FetchPlan {
 }
 
 impl FetchPlan {
-    pub(crate) fn new(http: &HttpSettings) -> Result<Self, HeaderError> {
+    pub(crate) fn new(http: &HttpSettings) -> Result<Self, SetupError> {
         Ok(Self {
             template: RequestTemplate::new(http.method, &Headers::new(http)?),
             method: http.method,

@@ -29,7 +29,6 @@ pub(crate) struct Head {
     pub(super) end: BodyEnd,
 }
 
-/// What tells where a body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BodyEnd {
     Length(u64),

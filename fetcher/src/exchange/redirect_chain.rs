@@ -36,7 +36,6 @@ impl RedirectChain {
         self.first_origin.as_ref().is_none_or(|origin| self.target.is_at(origin))
     }
 
-    /// Goes on to where a redirect leads.
     pub(crate) fn follow(&mut self, location: &[u8], limit: u32) -> Result<(), FetchFailure> {
         if self.followed >= limit {
             return Err(FetchFailure::new(

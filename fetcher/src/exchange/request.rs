@@ -4,6 +4,7 @@ use fanout_proto::setup::{HttpSettings, Method};
 use http::{HeaderName, HeaderValue, header};
 
 use super::{body::ACCEPT_ENCODING, target::Target};
+use crate::exit_reason::SetupError;
 
 /// Most bytes of own headers together; a request must fit into one buffer.
 const HEADERS_MAX_BYTES: usize = 16 * 1024;
@@ -12,13 +13,8 @@ const HEADERS_MAX_BYTES: usize = 16 * 1024;
 const CONFIDENTIAL: [HeaderName; 4] =
     [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::HOST];
 
-/// Own headers that cannot be sent.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct HeaderError(String);
-
-fn bad_value(name: &HeaderName) -> HeaderError {
-    HeaderError(format!("the value of the header '{name}' holds bytes that a header cannot carry"))
+fn bad_value(name: &HeaderName) -> SetupError {
+    SetupError(format!("the value of the header '{name}' holds bytes that a header cannot carry"))
 }
 
 /// The headers of a study, checked, in the order in which they are sent.
@@ -29,12 +25,12 @@ pub(crate) struct Headers {
 }
 
 impl Headers {
-    pub(crate) fn new(http: &HttpSettings) -> Result<Self, HeaderError> {
+    pub(crate) fn new(http: &HttpSettings) -> Result<Self, SetupError> {
         let mut fields = Vec::new();
         for (name, value) in &http.headers {
             let name = HeaderName::try_from(name).map_err(|_| {
                 let are = "letters, digits and hyphens are";
-                HeaderError(format!("'{name}' is not a header name; {are}"))
+                SetupError(format!("'{name}' is not a header name; {are}"))
             })?;
             let value = HeaderValue::try_from(value).map_err(|_| bad_value(&name))?;
             if [
@@ -48,7 +44,7 @@ impl Headers {
             ]
             .contains(&name)
             {
-                return Err(HeaderError(format!(
+                return Err(SetupError(format!(
                     "the header '{name}' describes a body or a hop, which is the fetcher's own \
                      business; leave it out"
                 )));
@@ -76,7 +72,7 @@ impl Headers {
         let lengths = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
         let length: usize = lengths.sum();
         if length > HEADERS_MAX_BYTES {
-            return Err(HeaderError(format!(
+            return Err(SetupError(format!(
                 "own headers take {length} bytes; {HEADERS_MAX_BYTES} is the most"
             )));
         }

@@ -50,12 +50,10 @@ impl Response {
         matches!(&self.state, ResponseState::Head(gathered) if gathered.is_empty())
     }
 
-    /// Whether the head is not whole yet.
     pub(crate) fn awaits_head(&self) -> bool {
         matches!(self.state, ResponseState::Head(_))
     }
 
-    /// Bytes that are kept from one piece to the next.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn held_bytes(&self) -> usize {
         match &self.state {

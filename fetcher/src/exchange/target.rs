@@ -186,7 +186,6 @@ impl Target {
         host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
     }
 
-    /// The host as an address, if it is one.
     pub(crate) fn ip(&self) -> Option<std::net::IpAddr> {
         self.host().parse().ok()
     }
@@ -195,7 +194,6 @@ impl Target {
         &self.text[self.authority.clone()]
     }
 
-    /// Appends the request target: path and query.
     pub(crate) fn write_path(&self, out: &mut Vec<u8>) {
         let path = &self.text.as_bytes()[self.path.clone()];
         if path.first() != Some(&b'/') {
@@ -215,7 +213,6 @@ impl Target {
         Some(BASE64_STANDARD.encode([&decoded, separator].concat()))
     }
 
-    /// Whether a connection to `origin` serves this target.
     pub(crate) fn is_at(&self, origin: &UrlOrigin) -> bool {
         self.port == origin.port && self.https == origin.https && *self.host() == *origin.host
     }

@@ -35,12 +35,10 @@ use crate::{
     work_queue::{Assignment, Take, WorkQueue},
 };
 
-/// Bytes read at a time from the worker.
 const READ_BYTES: usize = 64 * 1024;
 /// While nothing is read, a hang-up is looked for this often.
 const HANG_UP_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What the slots and the task that moves messages share.
 struct TasksShared {
     state: Mutex<TasksState>,
     /// The task that moves messages has something to do.
@@ -85,7 +83,6 @@ impl TasksShared {
         poll
     }
 
-    /// A slot that waited for its start begins.
     fn begin(&self, assignment: Assignment) {
         let mut state = self.lock();
         state.queue.begin(assignment.start, assignment.id);
@@ -116,14 +113,13 @@ impl TasksState {
     }
 }
 
-/// Runs until the worker ends it.
 pub(crate) fn run<C: AsyncClient + Send + 'static>(
     subject: Subject,
     pipes: &mut Pipes,
     mut client: impl FnMut() -> C,
 ) -> Result<(), ExitReason> {
     let slots = subject.slots();
-    let runtime = runtime(subject.setup.model).map_err(SetupError::Runtime)?;
+    let runtime = runtime(subject.setup.model).map_err(|error| SetupError::event_loop(&error))?;
     let shared = Arc::new(TasksShared {
         state: Mutex::new(TasksState {
             queue: WorkQueue::new(&subject.setup),
@@ -174,7 +170,6 @@ fn duplicate(fd: impl AsFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
 }
 
-/// Processors that this process may run on.
 fn processors() -> NonZeroUsize {
     rustix::thread::sched_getaffinity(None)
         .ok()
@@ -210,7 +205,6 @@ async fn slot(shared: Arc<TasksShared>, index: u32, mut client: impl AsyncClient
     }
 }
 
-/// The task that reads leases and writes completions.
 struct Messenger {
     shared: Arc<TasksShared>,
     counters: Arc<Counters>,

@@ -15,7 +15,6 @@ use crate::{
 /// The longest time between two looks at the input while URLs are at hand.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Runs until the worker ends it.
 pub(crate) fn run(
     subject: Subject,
     pipes: &mut Pipes,

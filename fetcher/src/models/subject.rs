@@ -47,7 +47,7 @@ pub(super) fn follow(
         Instruction::Hold if !queue.is_clear() => return Err(ExitReason::EarlyHold),
         Instruction::Hold => {
             queue.outbox.collect().encode(out);
-            outbox::encode(Message::Report((&queue.report(counters)).into()), out);
+            outbox::encode(Message::Report(queue.report(counters).into()), out);
         }
         Instruction::Exit => return Ok(true),
     }

@@ -24,7 +24,6 @@ use crate::{
 /// without optimisation, which need several times as much, fit too.
 pub(crate) const STACK_BYTES: usize = 256 * 1024;
 
-/// What the main thread and the slots share.
 struct ThreadsShared {
     state: Mutex<ThreadsState>,
     /// Leases arrived, or nothing more will.
@@ -66,7 +65,6 @@ impl ThreadsShared {
     }
 }
 
-/// Runs until the worker ends it.
 pub(crate) fn run<C: BlockingClient + Send + 'static>(
     subject: Subject,
     pipes: &mut Pipes,
@@ -77,7 +75,7 @@ pub(crate) fn run<C: BlockingClient + Send + 'static>(
         state: Mutex::new(ThreadsState { queue: WorkQueue::new(&subject.setup), waiting: 0 }),
         changed: Condvar::new(),
         main_wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
-            .map_err(|error| SetupError::Runtime(error.into()))?,
+            .map_err(|error| SetupError::event_loop(&error.into()))?,
         work: subject.work,
     });
     let mut threads = Vec::new();
@@ -87,7 +85,12 @@ pub(crate) fn run<C: BlockingClient + Send + 'static>(
             .name(format!("slot {index}"))
             .stack_size(STACK_BYTES)
             .spawn(move || slot(&shared, index, client))
-            .map_err(|error| SetupError::Threads { started: index, wanted: slots, error })?;
+            .map_err(|error| {
+                SetupError(format!(
+                    "only {index} of {slots} threads could be started: {error}; lower the concurrency \
+                     or raise the limit (`ulimit -u`, the cgroup's pids.max, vm.max_map_count)"
+                ))
+            })?;
         threads.push(thread);
     }
     pipes.send(ready());
@@ -135,7 +138,6 @@ fn end(
     }
 }
 
-/// When to look again, if nothing happens.
 fn timeout(due: Due, flushed: bool) -> Option<Duration> {
     match due {
         // Only the worker's reading lets more be written.

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-/// Largest configuration file that is read.
 const FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// Limits of the resolver library, resolv.conf(5).
 const SERVERS_MAX: usize = 3;
@@ -20,7 +19,6 @@ const PORT: u16 = 53;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ResolverConfig {
-    /// Whom to ask, in order.
     pub(crate) servers: Vec<SocketAddr>,
     /// Domains to look a short name up in.
     pub(crate) search: Vec<String>,
@@ -113,7 +111,6 @@ impl ResolverConfig {
     }
 }
 
-/// `/etc/hosts`: addresses by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct HostsFile(HashMap<String, Vec<IpAddr>>);
 

@@ -14,14 +14,12 @@ use hickory_proto::{
 
 use super::config::ResolverConfig;
 
-/// Aliases followed within one answer.
 const ALIASES_MAX: usize = 16;
 const ADDRESSES_MAX: usize = 16;
 /// Once one family's addresses are there, the other's are waited for so much
 /// longer: the Resolution Delay of RFC 8305 section 3.
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
-/// Why a name has no addresses here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LookupError {
     #[error("the host '{0}' is not a valid name")]
@@ -41,7 +39,6 @@ pub(crate) enum LookupError {
 }
 
 impl LookupError {
-    /// What a URL with this host comes to.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Denied { .. } => Outcome::Forbidden,
@@ -65,7 +62,6 @@ pub(crate) enum LookupStep {
     Done(Result<Vec<IpAddr>, LookupError>),
 }
 
-/// Whether more answers are to be waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
     /// The time limit of a step, [`ResolverConfig::timeout`], holds.
@@ -181,7 +177,6 @@ impl<'a> Lookup<'a> {
             .count()
     }
 
-    /// The queries for the present candidate, attempt and server.
     fn ask(&mut self) -> Result<LookupStep, LookupError> {
         let bad_name = || LookupError::BadName(self.host.to_owned());
         let mut name =
@@ -244,7 +239,6 @@ impl<'a> Lookup<'a> {
         };
     }
 
-    /// What the round's answers mean together.
     fn conclude(&mut self) {
         let mut found = Vec::new();
         let mut told = true;

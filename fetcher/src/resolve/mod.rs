@@ -35,7 +35,6 @@ pub(crate) type Addresses = Arc<[IpAddr]>;
 
 type LookupResult = Result<Addresses, LookupError>;
 
-/// Knows hosts' addresses, or finds them out.
 #[derive(Debug)]
 pub(crate) struct Resolver {
     counters: Arc<Counters>,
@@ -44,7 +43,6 @@ pub(crate) struct Resolver {
     policy: Policy,
 }
 
-/// What is known, and what is being found out.
 #[derive(Debug, Default)]
 struct KnownHosts {
     hosts: HashMap<Arc<str>, HostEntry>,
@@ -59,7 +57,6 @@ enum HostEntry {
     Failed(Instant, LookupError),
 }
 
-/// A lookup under way that others wait for, too.
 #[derive(Debug, Default)]
 struct Flight {
     result: Mutex<Option<LookupResult>>,
@@ -96,16 +93,9 @@ impl Resolver {
         }
     }
 
-    pub(crate) fn lookup_blocking(&self, host: &str, deadline: Instant) -> LookupResult {
-        match literal(host) {
-            Some(addresses) => self.admit_literal(host, addresses),
-            None => self.find_blocking(host, deadline),
-        }
-    }
-
     // Out of line for the sake of its caller's frame.
     #[inline(never)]
-    fn find_blocking(&self, host: &str, deadline: Instant) -> LookupResult {
+    pub(crate) fn lookup_blocking(&self, host: &str, deadline: Instant) -> LookupResult {
         match self.part(host) {
             LookupRole::Known(result) => result,
             LookupRole::Wait(flight) => flight.wait_blocking(deadline),
@@ -118,9 +108,6 @@ impl Resolver {
     }
 
     pub(crate) async fn lookup(&self, host: &str, deadline: Instant) -> LookupResult {
-        if let Some(addresses) = literal(host) {
-            return self.admit_literal(host, addresses);
-        }
         match self.part(host) {
             LookupRole::Known(result) => result,
             LookupRole::Wait(flight) => flight.wait(deadline).await,
@@ -146,6 +133,9 @@ impl Resolver {
     }
 
     fn part(&self, host: &str) -> LookupRole {
+        if let Some(addresses) = literal(host) {
+            return LookupRole::Known(self.admit_literal(host, addresses));
+        }
         let mut known = self.lock();
         match known.hosts.get(host) {
             Some(HostEntry::Found(addresses)) => return LookupRole::Known(Ok(addresses.clone())),

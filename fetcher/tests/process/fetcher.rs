@@ -199,7 +199,7 @@ impl Fetcher {
         };
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")).unwrap();
-        (report.into(), threads.trim().parse().unwrap())
+        (report.try_into().unwrap(), threads.trim().parse().unwrap())
     }
 
     pub(crate) fn exit(mut self) {

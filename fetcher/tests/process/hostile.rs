@@ -249,7 +249,7 @@ fn suffer(setup: &Setup, urls: &[String]) -> Suffered {
         assert!(completion.body_bytes <= BODY_MAX_BYTES);
     }
     fetcher.exit();
-    Suffered { gathered, retries: report.stale_retries }
+    Suffered { gathered, retries: report.counts.stale_retries }
 }
 
 struct Suffered {

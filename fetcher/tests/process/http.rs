@@ -115,7 +115,7 @@ fn responses(setup: &Setup) {
         assert_eq!(detail.is_empty(), outcome == Outcome::Ok, "{path}: {detail}");
     }
     assert!(life.report.in_flight_peak <= setup.concurrency.get());
-    assert!(life.report.requests_sent >= urls.len() as u64);
+    assert!(life.report.counts.requests_sent >= urls.len() as u64);
     assert!(life.report.last_end >= life.report.first_start);
     for completion in &life.gathered.completions {
         assert!(completion.slot < setup.concurrency.get());
@@ -209,8 +209,8 @@ fn redirects(mut setup: Setup) {
     assert_eq!(found[&1].3, "more than 5 redirects");
     assert_eq!(short(2), (Outcome::BadRedirect, Some(302), 5));
     assert_eq!(short(3), (Outcome::Ok, Some(302), 4));
-    assert_eq!(life.report.redirects_followed, 10);
-    assert_eq!(life.report.requests_sent, 14);
+    assert_eq!(life.report.counts.redirects_followed, 10);
+    assert_eq!(life.report.counts.requests_sent, 14);
 
     setup.http.redirects = 0;
     let found = verdict(&setup, &server.url("/loop"));
@@ -282,7 +282,7 @@ fn keep_alive(mut setup: Setup) {
     let life = fetch(&setup, &urls);
     assert!(life.gathered.by_id().values().all(|found| found.0 == Outcome::Ok));
     assert!(server.connections() <= most_connections(&setup));
-    assert_eq!(life.report.connections_opened, server.connections() as u64);
+    assert_eq!(life.report.counts.connections_opened, server.connections() as u64);
 
     setup.http.no_keepalive = true;
     let server = Server::start(answer);
@@ -290,7 +290,7 @@ fn keep_alive(mut setup: Setup) {
     let life = fetch(&setup, &urls);
     assert!(life.gathered.by_id().values().all(|found| found.0 == Outcome::Ok));
     assert_eq!(server.connections(), 20);
-    assert_eq!(life.report.connections_opened, 20);
+    assert_eq!(life.report.counts.connections_opened, 20);
     assert!(server.heads()[0].contains("connection: close\r\n"));
 }
 
@@ -315,10 +315,10 @@ fn stale(setup: &Setup) {
         assert_eq!(found.0, Outcome::Ok, "{}", found.3);
     }
     assert_eq!(server.heads().len(), 50, "each was answered once");
-    assert_eq!(life.report.connections_opened, 50);
+    assert_eq!(life.report.counts.connections_opened, 50);
     assert_eq!(
-        life.report.requests_sent,
-        50 + life.report.stale_retries,
+        life.report.counts.requests_sent,
+        50 + life.report.counts.stale_retries,
         "what was sent into a closed connection was sent again"
     );
 }

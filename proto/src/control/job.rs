@@ -9,7 +9,7 @@ use crate::{
     WireError,
     id::JobId,
     limits::{ARGUMENTS_MAX, SUBMISSION_MAX_BYTES},
-    message::{Field, message},
+    message::{Field, Part, message},
     time::micros,
     wire::{self, job_event, job_status, submitted},
 };
@@ -161,25 +161,28 @@ impl Field<u32> for u8 {
     }
 }
 
-/// Where a job stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct JobProgress {
-    /// The arm and block, for people.
-    pub what: String,
-    /// URLs of the trial.
-    pub total: u64,
-    /// URLs with outcome `ok`.
-    pub completed: u64,
-    /// URLs with another outcome.
-    pub failed: u64,
-    /// URLs given up.
-    pub abandoned: u64,
-    /// Bytes of bodies.
-    pub bytes: u64,
-    /// Since Go; `None` before.
-    pub elapsed: Option<Duration>,
-    /// Where slots are free, and the limits per host let them wait.
-    pub waiting: Option<HostsWaited>,
+message! {
+    /// Where a job stands.
+    #[derive(Debug, Clone, Default, PartialEq, Eq)]
+    pub struct JobProgress = JobProgress {
+        /// The arm and block, for people.
+        pub what: String = what,
+        /// URLs of the trial.
+        pub total: u64 = total,
+        /// URLs with outcome `ok`.
+        pub completed: u64 = completed,
+        /// URLs with another outcome.
+        pub failed: u64 = failed,
+        /// URLs given up.
+        pub abandoned: u64 = abandoned,
+        /// Bytes of bodies.
+        pub bytes: u64 = bytes,
+        /// Since Go; `None` before.
+        pub elapsed: Option<Duration> = elapsed_us,
+        ..
+        /// Where slots are free, and the limits per host let them wait.
+        pub waiting: Option<HostsWaited>,
+    }
 }
 
 impl JobProgress {
@@ -198,37 +201,18 @@ pub struct HostsWaited {
     pub next: Option<Duration>,
 }
 
-impl From<JobProgress> for wire::JobProgress {
-    fn from(progress: JobProgress) -> Self {
-        Self {
-            what: progress.what,
-            total: progress.total,
-            completed: progress.completed,
-            failed: progress.failed,
-            abandoned: progress.abandoned,
-            bytes: progress.bytes,
-            elapsed_us: progress.elapsed.map(micros),
-            hosts_waited_for: progress.waiting.map(|waiting| waiting.hosts),
-            next_host_us: progress.waiting.and_then(|waiting| waiting.next).map(micros),
+impl Part<wire::JobProgress> for Option<HostsWaited> {
+    fn to_wire(self) -> wire::JobProgress {
+        wire::JobProgress {
+            hosts_waited_for: self.map(|waiting| waiting.hosts),
+            next_host_us: self.and_then(|waiting| waiting.next).map(micros),
+            ..wire::JobProgress::default()
         }
     }
-}
 
-impl From<wire::JobProgress> for JobProgress {
-    fn from(progress: wire::JobProgress) -> Self {
-        Self {
-            what: progress.what,
-            total: progress.total,
-            completed: progress.completed,
-            failed: progress.failed,
-            abandoned: progress.abandoned,
-            bytes: progress.bytes,
-            elapsed: progress.elapsed_us.map(Duration::from_micros),
-            waiting: progress.hosts_waited_for.map(|hosts| HostsWaited {
-                hosts,
-                next: progress.next_host_us.map(Duration::from_micros),
-            }),
-        }
+    fn from_wire(wire: &wire::JobProgress) -> Self {
+        let next = wire.next_host_us.map(Duration::from_micros);
+        wire.hosts_waited_for.map(|hosts| HostsWaited { hosts, next })
     }
 }
 
@@ -285,7 +269,7 @@ impl TryFrom<wire::JobEvent> for JobEvent {
         Ok(match event.event.ok_or(WireError::Missing("event"))? {
             E::Job(job) => Self::Job(job.try_into()?),
             E::Waiting(ahead) => Self::Waiting(ahead),
-            E::Progress(progress) => Self::Progress(progress.into()),
+            E::Progress(progress) => Self::Progress(progress.try_into()?),
             E::Journal(bytes) => Self::Journal(bytes),
             E::Results(bytes) => Self::Results(bytes),
             E::Finished(finished) => Self::Finished(finished.try_into()?),
@@ -318,7 +302,7 @@ impl Field<Option<job_status::State>> for JobState {
         use job_status::State as S;
         Ok(match wire.ok_or(WireError::Missing(name))? {
             S::Waiting(ahead) => Self::Waiting(ahead),
-            S::Progress(progress) => Self::Running(progress.into()),
+            S::Progress(progress) => Self::Running(progress.try_into()?),
             S::Finished(finished) => Self::Finished(finished.try_into()?),
         })
     }

@@ -24,7 +24,6 @@ struct CgroupPath {
     directory: PathBuf,
 }
 
-/// Where this process's cgroups are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cgroups {
     version: Option<Version>,
@@ -33,7 +32,6 @@ pub(crate) struct Cgroups {
 }
 
 impl Cgroups {
-    /// Finds the cgroups of this process.
     pub(crate) fn find() -> Self {
         let text = |path| fs::read_to_string(path).unwrap_or_default();
         Self::locate(&text("/proc/self/cgroup"), &text("/proc/self/mountinfo"))

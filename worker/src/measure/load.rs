@@ -18,7 +18,6 @@ pub(crate) struct ProcessorTime {
 }
 
 impl ProcessorTime {
-    /// Now, if the machine tells.
     pub(crate) fn now() -> Option<Self> {
         let stat = fs::read_to_string("/proc/stat").ok()?;
         Self::of(&stat, clock_ticks_per_second(), Instant::now())

@@ -7,7 +7,6 @@ use super::{cgroup::Cgroups, field_bytes};
 
 /// What a worker here is called unless it is told: the host's name, cut to what a worker's name may
 /// be; `worker` if it has none.
-#[must_use]
 pub fn host_name() -> String {
     let name = uname().nodename().to_string_lossy().into_owned();
     let mut plain: String = name.chars().filter(|c| !c.is_control()).collect();

@@ -3,29 +3,29 @@
 use std::{
     io,
     process::{Child, ExitStatus},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::Mutex,
     time::Duration,
 };
 
+use fanout_program::lock;
 use fanout_proto::report::ResourceUsage;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use wait4::Wait4;
 
-/// CPU time, user and system.
+static REAPING: Mutex<()> = Mutex::new(());
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cpu {
     pub(crate) user: Duration,
     pub(crate) system: Duration,
 }
 
-/// How a child ended, and what its whole life took.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reaped {
     pub(crate) status: ExitStatus,
     pub(crate) usage: ResourceUsage,
 }
 
-/// CPU time of this process so far.
 pub(crate) fn own_cpu() -> Option<Cpu> {
     let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
     Some(Cpu { user: duration(usage.user_time())?, system: duration(usage.system_time())? })
@@ -38,7 +38,7 @@ pub(crate) fn own_cpu() -> Option<Cpu> {
 /// kernel adds during the call to this process's account of reaped children (`getrusage(2)`,
 /// `RUSAGE_CHILDREN`): exact, since all children are reaped here, one at a time.
 pub(crate) fn reap(child: &mut Child, before_reaping: impl FnOnce()) -> io::Result<Option<Reaped>> {
-    let _one_at_a_time = reaping();
+    let _one_at_a_time = lock(&REAPING);
     if !has_ended(child) {
         return Ok(None);
     }
@@ -65,7 +65,7 @@ pub(crate) fn reap(child: &mut Child, before_reaping: impl FnOnce()) -> io::Resu
 
 /// Ends `child` and reaps it, whatever it is doing.
 pub(crate) fn end(child: &mut Child) {
-    let _one_at_a_time = reaping();
+    let _one_at_a_time = lock(&REAPING);
     if let Err(error) = child.kill().and_then(|()| child.wait()) {
         tracing::error!(%error, pid = child.id(), "a fetcher could not be ended");
     }
@@ -78,11 +78,6 @@ fn has_ended(child: &Child) -> bool {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
     // An error is for the reaping itself to report.
     pid.is_none_or(|pid| !matches!(waitid(WaitId::Pid(pid), look), Ok(None)))
-}
-
-fn reaping() -> MutexGuard<'static, ()> {
-    static REAPING: Mutex<()> = Mutex::new(());
-    REAPING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn duration(time: nix::sys::time::TimeVal) -> Option<Duration> {

@@ -18,7 +18,6 @@ const UNREAD_MAX: usize = 16 * 1024;
 pub(super) struct SessionContext<'a> {
     pub(super) settings: &'a SessionSettings,
     pub(super) cgroups: Cgroups,
-    /// Processors that this worker may use.
     pub(super) cpus: Vec<u32>,
     /// Into the stream; fetchers' tasks hold clones.
     pub(super) frames: mpsc::Sender<FromWorker>,
@@ -28,7 +27,6 @@ pub(super) struct SessionContext<'a> {
     /// to the coordinator while the stream is full.
     waiting: VecDeque<FromWorker>,
     tasks: JoinSet<()>,
-    /// Out-of-memory kills that have been accounted for.
     oom_kills_seen: u64,
 }
 
@@ -83,7 +81,6 @@ impl<'a> SessionContext<'a> {
         Ok(())
     }
 
-    /// Runs a fetcher's task until the session ends.
     pub(super) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
     }

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, future::ready, time::Duration};
 use fanout_proto::{
     WireError,
     id::TrialId,
-    wire::{self, fleet_client::FleetClient},
+    wire::{self, fleet_client::FleetClient, from_worker::Message as Said},
     worker::Hello,
 };
 use tokio::{
@@ -93,7 +93,7 @@ pub async fn attach(
     }
     let welcome = async {
         // The queue is new and has room.
-        let _ = frames.send(message::hello(&hello)).await;
+        let _ = frames.send(message::from_worker(Said::Hello(hello.into()))).await;
         let mut client = FleetClient::new(channel).max_decoding_message_size(MESSAGE_MAX_BYTES);
         let mut orders = client.attach(request).await?.into_inner();
         let first = Order::try_from(next(&mut orders).await?)?;
@@ -203,7 +203,8 @@ impl WorkerSession<'_> {
             Err(error) => Some(error.to_string()),
         };
         if let Some(reason) = goodbye {
-            let goodbye = self.context.frames.send(message::goodbye(&reason));
+            let goodbye = message::from_worker(Said::Goodbye(wire::Goodbye { reason }));
+            let goodbye = self.context.frames.send(goodbye);
             let _ = timeout(GOODBYE_WITHIN, goodbye).await;
         }
         let mut tasks = self.context.into_tasks();
@@ -237,7 +238,8 @@ impl WorkerSession<'_> {
             return Err(AttachError::Silent(silence));
         }
         if let Some(sequence) = self.heartbeats.beat(now) {
-            self.context.send_if_room(message::heartbeat_of(sequence));
+            let heartbeat = Said::Heartbeat(wire::Heartbeat { sequence });
+            self.context.send_if_room(message::from_worker(heartbeat));
         }
         self.trials.retain(|_, trial_processes| {
             trial_processes.on_time(now, &mut self.context);

@@ -15,7 +15,7 @@ use crate::trial::WorkerTrial;
 /// longer, samples become rarer: the instrument must not weigh on the subject.
 const SHARE: u32 = 10;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Sampling {
     interval: Option<Duration>,
     due: Option<Instant>,
@@ -33,15 +33,13 @@ struct Present {
 impl Sampling {
     /// Not yet started; without an interval it never will be.
     pub(super) fn every(interval: Option<Duration>) -> Self {
-        Self { interval, due: None, present: None }
+        Self { interval, ..Self::default() }
     }
 
-    /// The first sample is due at `now`.
     pub(super) fn start(&mut self, now: Instant) {
         self.due = self.interval.map(|_| now);
     }
 
-    /// When the next sample is to begin.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }

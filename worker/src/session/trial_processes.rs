@@ -13,7 +13,8 @@ use fanout_proto::{
     WireError,
     id::{FetcherId, TrialId},
     report::{Exit, MachineLoad, ResourceUsage, WorkerUsage},
-    wire::{self, to_fetcher},
+    time::micros,
+    wire::{self, from_worker, to_fetcher},
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,7 @@ use crate::{
 };
 
 /// See the module. Carries out what [`WorkerTrial`] decides.
+#[derive(Default)]
 pub(super) struct TrialProcesses {
     id: TrialId,
     trial: WorkerTrial,
@@ -44,7 +46,6 @@ pub(super) struct TrialProcesses {
     unwanted: CancellationToken,
     cpu_before: Option<Cpu>,
     peak: PeakMeter,
-    /// CPU time of fetchers that were reaped.
     reaped_cpu: Duration,
     at_go: Option<LoadPoint>,
     at_hold: Option<AtHold>,
@@ -53,7 +54,6 @@ pub(super) struct TrialProcesses {
     is_over: bool,
 }
 
-/// A fetcher that has not been reaped.
 struct Live {
     queue: Arc<PipeQueue>,
     process: Option<(Killer, ProcessDir)>,
@@ -100,20 +100,11 @@ impl TrialProcesses {
     ) -> Self {
         Self {
             id,
-            trial: WorkerTrial::new(),
-            fetchers: BTreeMap::new(),
-            work: VecDeque::new(),
             sampling: Sampling::every(memory_interval),
             pipe_bytes: supervise::pipe_bytes(size),
-            unwanted: CancellationToken::new(),
             cpu_before: usage::own_cpu(),
             peak: context.cgroups.watch_peak(),
-            reaped_cpu: Duration::ZERO,
-            at_go: None,
-            at_hold: None,
-            bytes_to_fetchers: 0,
-            bytes_from_fetchers: 0,
-            is_over: false,
+            ..Self::default()
         }
     }
 
@@ -158,7 +149,6 @@ impl TrialProcesses {
         self.trial.living().count()
     }
 
-    /// When [`TrialProcesses::on_time`] is due next.
     pub(super) fn deadline(&self) -> Option<Instant> {
         [self.trial.deadline(), self.sampling.due()].into_iter().flatten().min()
     }
@@ -172,7 +162,6 @@ impl TrialProcesses {
         }
     }
 
-    /// Passes leases on to a fetcher.
     pub(super) fn lease(
         &mut self,
         fetcher: FetcherId,
@@ -300,9 +289,11 @@ impl TrialProcesses {
                 self.sampling.start(Instant::now());
             }
             Action::TellReady(fetcher, spawn) => {
-                context.send(message::ready(self.id, fetcher, spawn))
+                let (trial, fetcher, spawn_us) = (self.id.0, fetcher.0, micros(spawn));
+                let ready = wire::FetcherReady { trial, fetcher, spawn_us };
+                context.send(message::from_worker(from_worker::Message::Ready(ready)));
             }
-            Action::TellMemory(sample) => context.send(message::memory(self.id, &sample)),
+            Action::TellMemory(sample) => context.send(message::memory(self.id, sample)),
             Action::TellExited(exited) => {
                 if !exited.reason.is_empty() {
                     let fetcher = exited.fetcher;
@@ -313,7 +304,8 @@ impl TrialProcesses {
             }
             Action::Over => {
                 self.is_over = true;
-                context.send(message::usage(self.id, &self.usage()));
+                let usage = self.usage();
+                context.send(message::usage(self.id, usage));
             }
         }
     }
@@ -381,7 +373,7 @@ impl TrialProcesses {
             }
             self.work.push_back(WorkItem::Sample);
         } else if let Some(sums) = self.sampling.finish() {
-            context.send_if_room(message::memory(self.id, &sums));
+            context.send_if_room(message::memory(self.id, sums));
         }
     }
 

@@ -5,14 +5,13 @@ use std::io;
 use bytes::Bytes;
 use fanout_proto::{
     id::{FetcherId, TrialId},
-    wire,
+    wire::{self, from_worker},
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{measure::usage::Reaped, trial::TrialInput};
+use crate::{measure::usage::Reaped, message::from_worker, trial::TrialInput};
 
-/// What a fetcher did, or what became of it.
 #[derive(Debug)]
 pub(crate) struct FetcherEvent {
     pub(crate) trial: TrialId,
@@ -28,17 +27,14 @@ pub(crate) enum FetcherEventKind {
     Ended(FetcherEnd),
 }
 
-/// What is known once a fetcher has been reaped.
 #[derive(Debug)]
 pub(crate) struct FetcherEnd {
     pub(crate) reaped: io::Result<Reaped>,
-    /// The end of what it wrote to stderr.
     pub(crate) last_words: String,
     pub(crate) bytes_to_fetcher: u64,
     pub(crate) bytes_from_fetcher: u64,
 }
 
-/// Where a fetcher's answers go.
 #[derive(Debug, Clone)]
 pub(crate) struct FetcherOutput {
     pub(crate) trial: TrialId,
@@ -63,7 +59,9 @@ impl FetcherOutput {
 
     /// Passes a frame on; `false` when it is not wanted.
     pub(super) async fn forward(&self, frame: Bytes) -> bool {
-        let message = crate::message::frame(self.trial, self.fetcher, frame);
+        let (trial, fetcher) = (self.trial.0, self.fetcher.0);
+        let frame = wire::FetcherFrame { trial, fetcher, frame };
+        let message = from_worker(from_worker::Message::Frame(frame));
         tokio::select! {
             biased;
             () = self.unwanted.cancelled() => false,

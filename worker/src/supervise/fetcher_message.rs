@@ -25,7 +25,7 @@ impl TryFrom<Bytes> for FetcherMessage {
         Ok(match message.ok_or(WireError::Missing("message"))? {
             From::Ready(wire::FetcherIsReady {}) => Self::Ready,
             From::Completions(_) | From::Started(_) => Self::Forward(frame),
-            From::Report(report) => Self::Report(report.into()),
+            From::Report(report) => Self::Report(report.try_into()?),
             From::Failed(wire::SetupFailed { reason }) => Self::SetupFailed(text::reason(&reason)),
         })
     }

@@ -27,7 +27,6 @@ pub(crate) use start::{FetcherProcess, Killer, Started, TOKEN_VARIABLE, pipe_byt
 use crate::measure::usage::Reaped;
 use pipes::{listen, read_frames, write_frames};
 
-/// Sees a started fetcher to its end.
 pub(crate) async fn supervise(
     process: FetcherProcess,
     queue: Arc<PipeQueue>,

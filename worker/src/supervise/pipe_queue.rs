@@ -1,12 +1,9 @@
 //! Frames that wait for one fetcher's pipe.
 
-use std::{
-    collections::VecDeque,
-    io::IoSlice,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::VecDeque, io::IoSlice, sync::Mutex};
 
 use bytes::{Buf, Bytes};
+use fanout_program::lock;
 use fanout_proto::frame;
 use tokio::sync::Notify;
 
@@ -20,7 +17,6 @@ const FRAME_OVERHEAD_BYTES: usize = 64;
 /// Slices handed to one `writev`; two a frame.
 const SLICES_MAX: usize = 32;
 
-/// More waits than credit allows.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("more than {} MiB wait for this fetcher; the coordinator must keep to its credit", QUEUE_MAX_BYTES >> 20)]
 pub(crate) struct Overfull;
@@ -55,7 +51,7 @@ impl PipeQueue {
         let bytes = frame::prefix(message.len()).chain(message);
         let cost = bytes.remaining() + FRAME_OVERHEAD_BYTES;
         {
-            let mut waiting = self.lock();
+            let mut waiting = lock(&self.waiting);
             if waiting.bytes + cost > QUEUE_MAX_BYTES {
                 return Err(Overfull);
             }
@@ -71,7 +67,7 @@ impl PipeQueue {
         loop {
             // The guard must not be alive across the await below.
             let taken = {
-                let mut waiting = self.lock();
+                let mut waiting = lock(&self.waiting);
                 let most = waiting.entries.len().min(SLICES_MAX / 2);
                 // What follows a marked frame must not delay its being told.
                 let marked = waiting.entries.iter().take(most).position(|e| e.marked);
@@ -87,16 +83,10 @@ impl PipeQueue {
     }
 
     fn release(&self, cost: usize) {
-        self.lock().bytes -= cost;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // No code panics while it holds the lock.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting).bytes -= cost;
     }
 }
 
-/// Frames that the writer is writing.
 #[derive(Debug, Default)]
 pub(crate) struct BeingWritten(VecDeque<QueuedFrame>);
 
@@ -143,7 +133,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (mut written, mut marks) = (Vec::new(), 0);
         let mut writing = BeingWritten::default();
-        while queue.lock().bytes > 0 {
+        while lock(&queue.waiting).bytes > 0 {
             if writing.is_empty() {
                 runtime.block_on(queue.take(&mut writing));
             }

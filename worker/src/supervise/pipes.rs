@@ -140,7 +140,6 @@ async fn read_some(
     }
 }
 
-/// Keeps the end of what the fetcher says on stderr.
 pub(super) async fn listen(
     stderr: &mut Receiver,
     output: &FetcherOutput,

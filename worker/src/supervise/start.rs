@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use fanout_program::Pinned;
+use fanout_program::{Pinned, watch};
 use rustix::{
     pipe::fcntl_setpipe_size,
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
@@ -44,7 +44,6 @@ pub struct FetcherCommand {
 
 impl FetcherCommand {
     /// Any program that speaks frames on its stdin and stdout.
-    #[must_use]
     pub fn new(program: impl Into<PathBuf>, arguments: Vec<OsString>) -> Self {
         Self { program: program.into(), arguments }
     }
@@ -90,7 +89,6 @@ pub(crate) struct Started {
     pub(crate) directory: ProcessDir,
 }
 
-/// A process and the ends of its pipes.
 #[derive(Debug)]
 pub(crate) struct FetcherProcess {
     pub(crate) child: OwnedChild,
@@ -153,7 +151,6 @@ impl Drop for OwnedChild {
     }
 }
 
-/// Size of each pipe where `fetchers` are started together.
 pub(crate) fn pipe_bytes(fetchers: usize) -> usize {
     let share = PIPES_BYTES / (2 * fetchers.max(1));
     // The kernel rounds up to a power of two; round down to stay in the budget.
@@ -178,7 +175,7 @@ pub(crate) fn start(
     };
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let pid = child.id();
-    let watch = || -> io::Result<_> {
+    let set_up = || -> io::Result<_> {
         let piped = || io::Error::other("a pipe is missing");
         let stdin = OwnedFd::from(stdin.ok_or_else(piped)?);
         let stdout = OwnedFd::from(stdout.ok_or_else(piped)?);
@@ -197,11 +194,11 @@ pub(crate) fn start(
             Sender::from_owned_fd(stdin)?,
             Receiver::from_owned_fd(stdout)?,
             Receiver::from_owned_fd(stderr)?,
-            watched(Arc::new(pidfd_open(raw, PidfdFlags::empty())?))?,
+            watch(Arc::new(pidfd_open(raw, PidfdFlags::empty())?))?,
             directory,
         ))
     };
-    match watch() {
+    match set_up() {
         Ok((stdin, stdout, stderr, exit, directory)) => Ok(Started {
             process: FetcherProcess { child: OwnedChild(Some(child)), stdin, stdout, stderr, exit },
             directory,
@@ -222,14 +219,6 @@ fn check(cpus: &[u32], allowed: &[u32]) -> Result<(), String> {
             "processor {cpu} is not among those that this worker may use ({allowed:?})"
         )),
     }
-}
-
-/// The event loop's interest in a process's end.
-// tokio holds this constructor to be unsound for types whose descriptor may
-// change or close; an owned one does neither. The other constructor is unsafe.
-#[allow(deprecated)]
-fn watched(process: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
-    AsyncFd::with_interest(process, tokio::io::Interest::READABLE)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use fanout_proto::{
     id::FetcherId,
     report::{Exit, FetcherExited, FetcherReport, HoldSnapshot, MemorySample, ResourceUsage},
 };
+use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
 /// A fetcher says Ready within this time of its start.
@@ -32,10 +33,13 @@ pub const EXIT_WITHIN: Duration = Duration::from_secs(5);
 /// ```
 ///
 /// A fetcher that is not yet Running can be told to hold as well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum FetcherStage {
+    #[default]
     Queued,
-    Starting { since: Instant },
+    Starting {
+        since: Instant,
+    },
     Ready,
     Running,
     Holding,
@@ -56,7 +60,7 @@ impl FetcherStage {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Member {
     stage: FetcherStage,
     go_written: bool,
@@ -73,8 +77,9 @@ impl Member {
 }
 
 /// Where the trial is: each phase but the first two ends by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum TrialPhase {
+    #[default]
     Preparing,
     Running,
     /// Hold was sent; reports are awaited.
@@ -87,7 +92,6 @@ enum TrialPhase {
     Exiting {
         until: Instant,
     },
-    /// What is left has been killed.
     Reaping,
     Over,
 }
@@ -167,7 +171,7 @@ pub enum Action {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct WorkerTrial {
     phase: TrialPhase,
     members: BTreeMap<FetcherId, Member>,
@@ -181,18 +185,8 @@ pub struct WorkerTrial {
 
 impl WorkerTrial {
     /// A trial without fetchers yet.
-    #[expect(clippy::new_without_default, reason = "a trial is begun, never a default")]
-    #[must_use]
     pub fn new() -> Self {
-        Self {
-            phase: TrialPhase::Preparing,
-            members: BTreeMap::new(),
-            go: None,
-            let_go: false,
-            barrier: Duration::ZERO,
-            first_start: None,
-            last_ready: None,
-        }
+        Self::default()
     }
 
     /// Adds a fetcher that is yet to be started; `false` if there is one of
@@ -205,14 +199,7 @@ impl WorkerTrial {
         {
             return false;
         }
-        let member = Member {
-            stage: FetcherStage::Queued,
-            go_written: false,
-            report: None,
-            held: None,
-            kill_reason: None,
-        };
-        self.members.insert(fetcher, member);
+        self.members.insert(fetcher, Member::default());
         true
     }
 
@@ -571,21 +558,10 @@ fn reason(stage: FetcherStage, kill_reason: Option<&str>, exit: Exit, last_words
 }
 
 fn signal_name(signal: i32) -> String {
-    let name = match signal {
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        4 => "SIGILL",
-        6 => "SIGABRT",
-        7 => "SIGBUS",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        13 => "SIGPIPE",
-        15 => "SIGTERM",
-        31 => "SIGSYS",
-        _ => return format!("signal {signal}"),
-    };
-    format!("signal {signal} ({name})")
+    match Signal::try_from(signal) {
+        Ok(known) => format!("signal {signal} ({known})"),
+        Err(_) => format!("signal {signal}"),
+    }
 }
 
 #[cfg(test)]

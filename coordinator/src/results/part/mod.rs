@@ -21,7 +21,6 @@ use super::{
     writer_thread::RecordSink,
 };
 
-/// Bytes of a part that are read at a time.
 const READ_BYTES: usize = 256 * 1024;
 
 #[derive(Debug, thiserror::Error)]
@@ -247,7 +246,6 @@ pub(crate) struct Part<F: Files = System> {
     empty: u64,
     /// Bytes up to the last line's end when it was synced last.
     synced: u64,
-    /// The number of the last note.
     sequence: u64,
 }
 

@@ -28,7 +28,6 @@ const EVENTS_MAX: usize = 4;
 /// A reader takes the next event within this time, or comes back later.
 const READER_PATIENCE: Duration = Duration::from_secs(120);
 
-/// The service; clones share the state.
 #[derive(Debug, Clone)]
 pub(super) struct ControlService(pub(super) Arc<ServerState>);
 

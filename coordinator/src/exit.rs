@@ -2,6 +2,8 @@
 
 use std::{fmt::Display, process::ExitCode};
 
+use fanout_proto::arm::ArmError;
+
 /// How the coordinator ends; part of its contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CommandExit {
@@ -13,7 +15,6 @@ pub(crate) enum CommandExit {
     Usage = 2,
     /// No coordinator, too few workers, or all lost.
     NoFleet = 3,
-    /// Interrupted; what there is was saved.
     Interrupted = 130,
 }
 
@@ -43,6 +44,12 @@ pub(crate) struct Failure {
     message: String,
 }
 
+impl From<ArmError> for Failure {
+    fn from(error: ArmError) -> Self {
+        Self::usage(error)
+    }
+}
+
 impl Failure {
     pub(crate) fn new(exit: CommandExit, error: impl Display) -> Self {
         let message = error.to_string();
@@ -61,7 +68,6 @@ impl Failure {
         Self::new(CommandExit::Interrupted, error)
     }
 
-    /// Started, but not brought to its end.
     pub(crate) fn incomplete(error: impl Display) -> Self {
         Self::new(CommandExit::Incomplete, error)
     }
