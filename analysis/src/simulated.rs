@@ -298,7 +298,7 @@ impl Simulation {
         let last = times.iter().copied().fold(0.0, f64::max);
         let all = 0..times.len();
         let swapped = |one: usize, other: usize| {
-            leaders.pair(one, other) == Pair::Faster && times[one] >= times[other]
+            leaders.pairs[one][other] == Pair::Faster && times[one] >= times[other]
         };
         !times[..leaders.tied].contains(&first)
             || leaders.slowest().is_some_and(|arm| truth(&arm.arm.name) < last)

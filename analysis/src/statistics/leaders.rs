@@ -37,15 +37,12 @@ pub(crate) struct Leaders<'a> {
     /// order, and only the first leads.
     pub(crate) tested: bool,
     slowest: Option<usize>,
-    pairs: Vec<Vec<Pair>>,
+    /// What is known of every two arms, by their places in `ranked`: for tests of the order.
+    #[cfg(any(test, feature = "fixture"))]
+    pub(crate) pairs: Vec<Vec<Pair>>,
 }
 
 impl<'a> Leaders<'a> {
-    /// What is known of two arms, by their places in `ranked`.
-    pub(crate) fn pair(&self, one: usize, other: usize) -> Pair {
-        self.pairs[one][other]
-    }
-
     /// The arm that is known to be slower than every other; where there were too few blocks for a
     /// test, the one that was slower in these trials.
     pub(crate) fn slowest(&self) -> Option<&ArmSummary<'a>> {
@@ -101,14 +98,24 @@ pub(crate) fn leaders_on(
     let first = *ranked.first()?;
     let leading = &ranked[..tied.max(1)];
     let equivalent = leading.iter().all(|&a| leading.iter().all(|&b| known.equivalent[a][b]));
+    #[cfg(any(test, feature = "fixture"))]
     let pairs = ranked.iter().map(|&a| ranked.iter().map(|&b| known.pairs[a][b]).collect());
     let slowest = (0..by_median.len())
         .find(|&arm| arm != first && (0..by_median.len()).all(|b| b == arm || beats(b, arm)));
     let slowest = slowest.and_then(|arm| ranked.iter().position(|&at| at == arm));
+    #[cfg(any(test, feature = "fixture"))]
     let pairs = pairs.collect();
     let mut arms: Vec<Option<ArmSummary<'_>>> = by_median.into_iter().map(Some).collect();
     let ranked = ranked.into_iter().filter_map(|at| arms[at].take()).collect();
-    Some(Leaders { ranked, tied: tied.max(1), equivalent, tested: known.tested, slowest, pairs })
+    Some(Leaders {
+        ranked,
+        tied: tied.max(1),
+        equivalent,
+        tested: known.tested,
+        slowest,
+        #[cfg(any(test, feature = "fixture"))]
+        pairs,
+    })
 }
 
 /// Whether every trial of one took less than every trial of the other.
@@ -225,7 +232,7 @@ mod tests {
             .build();
         assert_eq!(tied(&study).0, ["async:32"]);
         let leaders = leaders(&study).unwrap();
-        assert_eq!((leaders.tested, leaders.pair(0, 1)), (false, Pair::Untested));
+        assert_eq!((leaders.tested, leaders.pairs[0][1]), (false, Pair::Untested));
     }
 
     #[test]

@@ -15,7 +15,9 @@ mod summary;
 pub(crate) use comparison::{compare, compare_pair};
 pub use false_positives::{FalsePositives, false_positives};
 pub(crate) use family::{BLOCKS_NEEDED, BlockRatios, Family, Judgement};
-pub(crate) use leaders::{Pair, leaders, leaders_on};
+#[cfg(any(test, feature = "fixture"))]
+pub(crate) use leaders::Pair;
+pub(crate) use leaders::{Leaders, leaders, leaders_on};
 pub(crate) use paired::{Sample, log_ratios};
 pub(crate) use student::{normal, quantile, scales};
 pub(crate) use summary::{

@@ -102,7 +102,7 @@ mod tests {
         insta::assert_snapshot!(markdown(&fixture::study()), @r#"
         1,000 URLs (built-in) · 10 blocks · embedded origin · 2 CPUs · 2026-11-22 · seed 7
 
-        **2xasync:16 is the fastest, with 255 ms: it takes 8.0 % less time than async:32 (275 ms); async:32@reqwest takes as long as async:32 (within 5 %); 4 others take 1.07–30.2× as long as async:32 (sequential not tested). Against async:32 (one event loop), 32xsequential (32 processes) needs 13× the memory and 5.8× the switches; threads:32@ureq (32 threads with ureq) needs 2.6× the CPU per URL; threads:32 (32 threads) needs 1.2× the memory, 1.5× the CPU per URL and 5.4× the switches. Waiting for the server alone takes 258 ms (8.27 s of delays, 32 URLs in flight); start and fetching add 16.8 ms (async:32) to 72.2 ms (32xsequential).**
+        **2xasync:16 is the fastest, with 255 ms: it takes 8.0 % less time than async:32 (275 ms); async:32@reqwest takes as long as async:32 (within 5 %); 4 others take 1.07–30.2× as long as async:32, sequential the longest (not tested). Against async:32 (one event loop), 32xsequential (32 processes) needs 13× the memory and 5.8× the switches; threads:32@ureq (32 threads with ureq) needs 2.6× the CPU per URL; threads:32 (32 threads) needs 1.2× the memory, 1.5× the CPU per URL and 5.4× the switches. Waiting for the server alone takes 258 ms (8.27 s of delays, 32 URLs in flight); start and fetching add 16.8 ms (async:32) to 72.2 ms (32xsequential).**
 
         | arm | time<br>vs async:32 | CPU<br>per 1,000 URLs | memory<br>peak | switches<br>per 1,000 URLs | start<br>makespan | CPU to start | p50<br>p99 | failed<br>trials | URLs/s |
         | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |

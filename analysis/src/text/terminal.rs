@@ -270,9 +270,10 @@ mod tests {
         • Fewer blocks for sequential: takes more than five times as long as the baseline: 3 blocks only.
 
         2xasync:16 is the fastest, with 255 ms: it takes 8.0 % less time than async:32 (275 ms); async:32@reqwest takes as long as async:32 (within 5 %); 4 others take
-        1.07–30.2× as long as async:32 (sequential not tested). Against async:32 (one event loop), 32xsequential (32 processes) needs 13× the memory and 5.8× the
-        switches; threads:32@ureq (32 threads with ureq) needs 2.6× the CPU per URL; threads:32 (32 threads) needs 1.2× the memory, 1.5× the CPU per URL and 5.4× the
-        switches. Waiting for the server alone takes 258 ms (8.27 s of delays, 32 URLs in flight); start and fetching add 16.8 ms (async:32) to 72.2 ms (32xsequential).
+        1.07–30.2× as long as async:32, sequential the longest (not tested). Against async:32 (one event loop), 32xsequential (32 processes) needs 13× the memory and
+        5.8× the switches; threads:32@ureq (32 threads with ureq) needs 2.6× the CPU per URL; threads:32 (32 threads) needs 1.2× the memory, 1.5× the CPU per URL and
+        5.4× the switches. Waiting for the server alone takes 258 ms (8.27 s of delays, 32 URLs in flight); start and fetching add 16.8 ms (async:32) to 72.2 ms
+        (32xsequential).
         "#);
     }
 
@@ -309,12 +310,12 @@ mod tests {
 
         2xasync:16 is the fastest, with 255 ms: it takes 8.0 % less time than async:32
         (275 ms); async:32@reqwest takes as long as async:32 (within 5 %); 4 others take
-        1.07–30.2× as long as async:32 (sequential not tested). Against async:32 (one
-        event loop), 32xsequential (32 processes) needs 13× the memory and 5.8× the
-        switches; threads:32@ureq (32 threads with ureq) needs 2.6× the CPU per URL;
-        threads:32 (32 threads) needs 1.2× the memory, 1.5× the CPU per URL and 5.4× the
-        switches. Waiting for the server alone takes 258 ms (8.27 s of delays, 32 URLs
-        in flight); start and fetching add 16.8 ms (async:32) to 72.2 ms
+        1.07–30.2× as long as async:32, sequential the longest (not tested). Against
+        async:32 (one event loop), 32xsequential (32 processes) needs 13× the memory and
+        5.8× the switches; threads:32@ureq (32 threads with ureq) needs 2.6× the CPU per
+        URL; threads:32 (32 threads) needs 1.2× the memory, 1.5× the CPU per URL and
+        5.4× the switches. Waiting for the server alone takes 258 ms (8.27 s of delays,
+        32 URLs in flight); start and fetching add 16.8 ms (async:32) to 72.2 ms
         (32xsequential).
         "#);
     }
@@ -351,9 +352,9 @@ mod tests {
 
         Where the server takes 8.00 ms, 2xasync:16 is the fastest, with 255 ms: it takes
         8.0 % less time than async:32 (275 ms); async:32@reqwest takes as long as
-        async:32 (within 5 %); 4 others take 1.07–30.2× as long as async:32 (sequential
-        not tested). There, against async:32, 32xsequential needs 13× the memory and
-        5.8× the switches; threads:32@ureq needs 2.6× the CPU per URL.
+        async:32 (within 5 %); 4 others take 1.07–30.2× as long as async:32, sequential
+        the longest (not tested). There, against async:32, 32xsequential needs 13× the
+        memory and 5.8× the switches; threads:32@ureq needs 2.6× the CPU per URL.
         Fastest at both servers: 2xasync:16. Cheapest in CPU per URL at both servers:
         2xasync:16. threads:32 takes 1.16× the time of the fastest arm with delays of
         8.00 ms, and 2.30× without delays; 32xsequential 1.51× and 2.80×. async:32 keeps

@@ -5,7 +5,7 @@ use crate::{
     map::Map,
     record::{ArmRecord, Direction, Outcome, Study, TrialRecord},
     regimes::{place, second},
-    statistics::{Spread, leaders, median},
+    statistics::{Leaders, Spread, leaders, median},
     text::{
         answers::{Answers, ArmAnswers, Finding, amount, figure, margin_text, named, takes},
         counted, ends_in_brackets,
@@ -217,7 +217,7 @@ impl<'a> Headline<'a> {
                 quickest.name().to_owned()
             };
             clauses.push(format!("{lead} {} than {name} ({time})", ratio_of(quickest)));
-            clauses.extend(enumerated(&standing.faster[1..], name));
+            clauses.extend(enumerated(&standing.faster[1..], name, None));
             if !standing.level.is_empty() {
                 clauses.push(self.level(&standing, baseline));
             }
@@ -232,7 +232,8 @@ impl<'a> Headline<'a> {
         } else {
             clauses.push(format!("no arm is proven faster than {name} ({time})"));
         }
-        clauses.extend(behind(&standing, name));
+        let slowest = leaders.as_ref().and_then(Leaders::slowest).map(|arm| &*arm.arm.name);
+        clauses.extend(behind(&standing, name, slowest));
         clauses.extend(open(&standing.open, name));
         format!("{}.", clauses.join("; "))
     }
@@ -455,18 +456,20 @@ fn names_of<'a>(arms: &[&ArmAnswers<'a>]) -> Vec<&'a str> {
 }
 
 /// `b takes 7.0 % longer and c takes 2.0× as long`; of many how far they reach.
-fn enumerated(arms: &[&ArmAnswers<'_>], baseline: &str) -> Option<String> {
+fn enumerated(arms: &[&ArmAnswers<'_>], baseline: &str, slowest: Option<&str>) -> Option<String> {
     if arms.len() > LISTED_MAX {
-        return ranged(arms, baseline);
+        return ranged(arms, baseline, slowest);
     }
     let told = arms.iter().map(|arm| format!("{} {}", arm.name(), ratio_of(arm)));
     (!arms.is_empty()).then(|| listed(&told.collect::<Vec<_>>()))
 }
 
-/// `4 others take 1.20–3.40× as long as async:32`.
-fn ranged(arms: &[&ArmAnswers<'_>], baseline: &str) -> Option<String> {
+/// `4 others take 1.20–3.40× as long as async:32, sequential the longest`; the last where it is known.
+fn ranged(arms: &[&ArmAnswers<'_>], baseline: &str, slowest: Option<&str>) -> Option<String> {
     let reach = reach(arms)?;
-    Some(format!("{} others take {reach}× as long as {baseline}", arms.len()))
+    let slowest = slowest.filter(|name| arms.iter().any(|arm| arm.name() == *name));
+    let longest = slowest.map_or_else(String::new, |name| format!(", {name} the longest"));
+    Some(format!("{} others take {reach}× as long as {baseline}{longest}", arms.len()))
 }
 
 /// From the lowest of the arms' ratios to the highest; `None` where one has none.
@@ -478,17 +481,20 @@ fn reach(arms: &[&ArmAnswers<'_>]) -> Option<String> {
 }
 
 /// Who takes longer, and arms that ran in too few blocks for a test.
-fn behind(standing: &Standing<'_>, baseline: &str) -> Vec<String> {
+fn behind(standing: &Standing<'_>, baseline: &str, slowest: Option<&str>) -> Vec<String> {
     let (slower, untested) = (&standing.slower, &standing.untested);
     let all = [&slower[..], untested].concat();
     let longer =
         |arm: &&ArmAnswers<'_>| arm.on(Outcome::Time).is_some_and(|found| found.ratio > 1.0);
     if all.len() > LISTED_MAX
         && untested.iter().all(longer)
-        && let Some(range) = ranged(&all, baseline)
+        && let Some(range) = ranged(&all, baseline, slowest)
     {
-        let untested =
-            (!untested.is_empty()).then(|| format!("{} not tested", few(&names_of(untested))));
+        let untested = match names_of(untested).as_slice() {
+            [] => None,
+            [alone] if slowest == Some(alone) => Some("not tested".to_owned()),
+            names => Some(format!("{} not tested", few(names))),
+        };
         return vec![range + &in_brackets(untested)];
     }
     let told = untested.iter().map(|arm| match arm.on(Outcome::Time) {
@@ -499,7 +505,7 @@ fn behind(standing: &Standing<'_>, baseline: &str) -> Vec<String> {
         None => format!("{} took {}, not tested", arm.name(), arm.took()),
     });
     let untested = (!untested.is_empty()).then(|| listed(&told.collect::<Vec<_>>()));
-    enumerated(slower, baseline).into_iter().chain(untested).collect()
+    enumerated(slower, baseline, slowest).into_iter().chain(untested).collect()
 }
 
 /// Arms of which the trials tell neither that they differ from the baseline nor that they do not.
@@ -534,7 +540,7 @@ mod tests {
     #[test]
     fn a_winner_that_is_not_the_baseline() {
         insta::assert_snapshot!(said(&fixture::study()), @r#"
-        2xasync:16 is the fastest, with 255 ms: it takes 8.0 % less time than async:32 (275 ms); async:32@reqwest takes as long as async:32 (within 5 %); 4 others take 1.07–30.2× as long as async:32 (sequential not tested).
+        2xasync:16 is the fastest, with 255 ms: it takes 8.0 % less time than async:32 (275 ms); async:32@reqwest takes as long as async:32 (within 5 %); 4 others take 1.07–30.2× as long as async:32, sequential the longest (not tested).
         Against async:32 (one event loop), 32xsequential (32 processes) needs 13× the memory and 5.8× the switches; threads:32@ureq (32 threads with ureq) needs 2.6× the CPU per URL; threads:32 (32 threads) needs 1.2× the memory, 1.5× the CPU per URL and 5.4× the switches.
         Waiting for the server alone takes 258 ms (8.27 s of delays, 32 URLs in flight); start and fetching add 16.8 ms (async:32) to 72.2 ms (32xsequential).
         "#);
@@ -728,7 +734,7 @@ mod tests {
         }
         let study = builder.build();
         insta::assert_snapshot!(said(&study), @r#"
-        async:32 is the fastest, with 268 ms; 4 others take 1.20–2.57× as long as async:32.
+        async:32 is the fastest, with 268 ms; 4 others take 1.20–2.57× as long as async:32, threads:32@ureq the longest.
         Against async:32 (one event loop), 32xsequential (32 processes) needs 13× the memory; threads:32@ureq (32 threads with ureq) needs 5.9× the CPU per URL and 13× the switches; threads:32 (32 threads) needs 1.2× the memory, 1.7× the CPU per URL and 6.0× the switches.
         Waiting for the server alone takes 251 ms (8.05 s of delays, 32 URLs in flight); start and fetching add 16.3 ms (async:32) to 79.5 ms (32xsequential).
         "#);
@@ -744,7 +750,7 @@ mod tests {
     fn with_two_servers_each_sentence_names_its_own() {
         let mut study = fixture::two_servers();
         insta::assert_snapshot!(said(&study), @r#"
-        Where the server takes 8.00 ms, 2xasync:16 is the fastest, with 255 ms: it takes 8.0 % less time than async:32 (275 ms); async:32@reqwest takes as long as async:32 (within 5 %); 4 others take 1.07–30.2× as long as async:32 (sequential not tested).
+        Where the server takes 8.00 ms, 2xasync:16 is the fastest, with 255 ms: it takes 8.0 % less time than async:32 (275 ms); async:32@reqwest takes as long as async:32 (within 5 %); 4 others take 1.07–30.2× as long as async:32, sequential the longest (not tested).
         There, against async:32, 32xsequential needs 13× the memory and 5.8× the switches; threads:32@ureq needs 2.6× the CPU per URL.
         "#);
         for trial in &mut study.regimes[0].study.trials {
