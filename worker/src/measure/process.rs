@@ -51,7 +51,8 @@ impl ProcessDir {
     /// this can be taken off it. In nanoseconds, while /proc/PID/stat counts ticks of 10 ms.
     pub(crate) fn cpu(&self) -> Option<Duration> {
         let clock = clock_getcpuclockid(Pid::from_raw(self.pid.try_into().ok()?)).ok()?;
-        let time = clock_gettime(clock).ok()?;
+        // Below zero where a tool sets it back; as a duration that would be centuries.
+        let time = clock_gettime(clock).ok().filter(|time| time.tv_sec() >= 0)?;
         // While the directory is there the number is still this process's own.
         statat(&self.directory, "stat", AtFlags::empty()).ok()?;
         // Where something stands between the kernel and us, even a CPU time may be negative.
