@@ -381,7 +381,7 @@ mod tests {
 
         How sure: the baseline against itself: time 0.91× (0.76–1.08), CPU per URL 0.91×
         (0.75–1.09), memory 1.00× (1.00–1.01) and switches 0.91× (0.77–1.08); with 5
-        arms tested, a difference of 39 % in the time of one of them is found in 4 such
+        arms tested, a difference of 35 % in the time of one of them is found in 4 such
         studies of 5.
 
         --details: 3 caveats, what the columns mean, what coordination costs.

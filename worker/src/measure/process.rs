@@ -55,9 +55,7 @@ impl ProcessDir {
         let time = clock_gettime(clock).ok().filter(|time| time.tv_sec() >= 0)?;
         // While the directory is there the number is still this process's own.
         statat(&self.directory, "stat", AtFlags::empty()).ok()?;
-        // Where something stands between the kernel and us, even a CPU time may be negative.
-        let (seconds, nanos) = (time.tv_sec().try_into().ok()?, time.tv_nsec().try_into().ok()?);
-        Some(Duration::new(seconds, nanos))
+        Some(time.into())
     }
 
     /// Memory now. Costs the kernel 0.2 to 1 ms, by the size of the process.
