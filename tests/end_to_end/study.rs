@@ -86,10 +86,10 @@ fn a_study_compares_its_arms_and_keeps_everything() {
     let again = place.run(&["report", "kept", "--format", "csv"]).expect(0);
     let fast = &study["regimes"][0];
     assert_eq!((&fast["name"], &fast["delay_s"]), (&"fast".into(), &0.0.into()));
-    assert_eq!(fast["study"]["manifest"]["urls"], 2000);
+    assert_eq!(fast["study"]["manifest"]["urls"], 3000);
     let there = fast["study"]["trials"].as_array().unwrap();
     assert_eq!(there.len(), trials.len(), "every arm also meets the server that answers at once");
-    assert!(there.iter().all(|trial| trial["completed"] == 2000), "{there:?}");
+    assert!(there.iter().all(|trial| trial["completed"] == 3000), "{there:?}");
     assert_eq!(again.stdout.lines().count(), trials.len() + there.len() + 1);
     place.assert_nothing_left();
 }

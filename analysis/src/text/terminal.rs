@@ -414,7 +414,7 @@ mod tests {
 
         --details: 4 caveats, what the columns mean, what coordination costs.
 
-        Where the server takes 8.00 ms: This machine was too noisy to tell whether a
+        Where the server takes 8.00 ms, this machine was too noisy to tell whether a
         difference in time is within ±5.0 %: the baseline, run twice, is known to ±14 %
         only. It was too noisy where the server answers at once, too. Where the server
         takes 8.00 ms, 2xasync:16 is the fastest, with 255 ms: it takes 8.0 % less time

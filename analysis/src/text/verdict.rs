@@ -57,7 +57,7 @@ pub(crate) fn left_out(study: &Study) -> Vec<String> {
 pub(crate) fn noise(study: &Study) -> Option<String> {
     let of = |part: &Study| part.analysis.control.as_ref()?.too_noisy.clone();
     let Some(other) = second(study).map(|regime| &regime.study) else { return of(study) };
-    let said = |part, noise| format!("{}: {noise}", capital(&place(part)));
+    let said = |part, noise: String| at(study, part, &noise.replacen("This", "this", 1));
     match (of(study), of(other)) {
         (Some(noise), None) => Some(said(study, noise)),
         (None, noise) => Some(said(other, noise?)),
@@ -763,13 +763,13 @@ mod tests {
             study.analysis.control.as_mut().unwrap().too_noisy = Some(noise.clone())
         };
         control(&mut study.regimes[0].study);
-        insta::assert_snapshot!(verdict(&study)[0], @"Where the server answers at once: This machine was too noisy.");
+        insta::assert_snapshot!(verdict(&study)[0], @"Where the server answers at once, this machine was too noisy.");
         control(&mut study);
         insta::assert_snapshot!(left_out(&study).join("\n"), @r#"
         Where the server takes 8.00 ms, against async:32, 32xsequential needs 13× the memory and 5.8× the switches; threads:32@ureq needs 2.6× the CPU per URL.
         Where the server takes 8.00 ms, waiting for the server alone takes 258 ms (8.27 s of delays, 32 URLs in flight); start and fetching add 16.8 ms (async:32) to 72.2 ms (32xsequential).
         "#);
-        insta::assert_snapshot!(verdict(&study)[0], @"Where the server takes 8.00 ms: This machine was too noisy. It was too noisy where the server answers at once, too.");
+        insta::assert_snapshot!(verdict(&study)[0], @"Where the server takes 8.00 ms, this machine was too noisy. It was too noisy where the server answers at once, too.");
     }
 
     #[test]

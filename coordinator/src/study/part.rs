@@ -10,7 +10,7 @@ use crate::{
 
 /// So many times over the server that answers at once is asked for its list: once would be over
 /// before memory can be sampled often enough.
-const AT_ONCE_REPEAT: u64 = 2;
+const AT_ONCE_REPEAT: u64 = 3;
 const SLOPE_DELAY: Duration = Duration::from_millis(300);
 /// Bytes of the bodies in a map: small, so that the delay and the work are what varies.
 const CELL_BODY_BYTES: u32 = 1_024;
