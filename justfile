@@ -12,6 +12,10 @@ quick:
 test:
     cargo test --workspace
 
+# The tests of the fetcher in Python.
+python:
+    python3 -m unittest discover -s fetchers/python/tests
+
 # Formatting, clippy and rustdoc; a warning is an error.
 lint:
     cargo fmt --all --check
@@ -45,4 +49,4 @@ kubernetes:
     deploy/check "${CARGO_TARGET_DIR:-target}/debug/coordinator"
 
 # Everything that must hold before a change is taken.
-gate: test lint structure deny (fuzz '10') docker kubernetes
+gate: test python lint structure deny (fuzz '10') docker kubernetes

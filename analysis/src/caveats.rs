@@ -6,7 +6,9 @@ use crate::{
     format,
     record::{Study, TrialRecord},
     statistics::{ALPHA, ArmSummary, BLOCKS_NEEDED, median, summaries, usable},
-    text::{counted, counted_were, in_brackets, kinds_of_failure, or_unknown, trials_that_lost},
+    text::{
+        counted, counted_were, in_brackets, kinds_of_failure, listed, or_unknown, trials_that_lost,
+    },
 };
 
 /// From this share of busy threads on the origin may have been the limit.
@@ -30,6 +32,9 @@ const TRIALS_DISTURBED: f64 = 0.25;
 
 /// From this share of the slots' time on connecting is told.
 const CONNECTING: f64 = 0.2;
+
+/// With so many connections for every request none is kept.
+const FRESH: f64 = 0.9;
 
 /// A connection that a server drops is asked for again after a second; clocks and timers may take
 /// this little off.
@@ -57,12 +62,37 @@ pub(crate) fn caveats(study: &Study) -> Vec<String> {
         busy_origin(study),
         shared_machine(study),
         different_totals(study),
+        fresh_connections(study),
         shortened(study),
         changed_fleet(study),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Who opened a connection for nearly every request, as the origin saw it, while others kept theirs.
+fn fresh_connections(study: &Study) -> Option<String> {
+    let arms = summaries(study);
+    let (mut fresh, mut kept) = (Vec::new(), 0);
+    for arm in arms.iter().filter(|arm| !arm.arm.control && arm.fetches()) {
+        let share = arm.median(|trial| {
+            let origin = trial.origin.filter(|origin| origin.requests > 2 * arm.arm.slots())?;
+            Some(origin.connections as f64 / origin.requests as f64)
+        });
+        match share {
+            Some(share) if share >= FRESH => fresh.push(arm.arm.name.as_str()),
+            Some(_) => kept += 1,
+            None => {}
+        }
+    }
+    (kept > 0 && !fresh.is_empty()).then(|| {
+        let names = listed(&fresh);
+        format!(
+            "{names} opened a connection for every request or nearly so, the others kept theirs: with \
+             --no-keepalive all do the same work."
+        )
+    })
 }
 
 /// What is told of every arm but the control, the quickest first; `None` where there is nothing to tell.
@@ -365,6 +395,7 @@ mod tests {
     use crate::{
         conclude,
         fixture::{self, StudyBuilder},
+        record::{ArmRecord, OriginMetrics},
     };
 
     #[test]
@@ -427,6 +458,28 @@ mod tests {
             trial.host_wait_s = trial.makespan_s.map(|makespan| makespan * share);
         }
         assert_snapshot!(held_back(&study).unwrap(), @"--max-per-host 6 and --rate-per-host 0.5 held arms back: for this share of the makespan they had slots free and no host that they were allowed to ask: 4xthreads:8 50 %. So they are compared under that limit, not at their own pace.");
+    }
+
+    #[test]
+    fn who_keeps_no_connection_is_told_where_others_do() {
+        let arms = ["async:32", "threads:32@urllib", "threads:32"];
+        let mut study = StudyBuilder::new().arms(&arms[..1]).blocks(2).build_raw();
+        let first = study.arms[0].clone();
+        study.arms = arms.map(|name| ArmRecord { name: name.into(), ..first.clone() }).into();
+        study.trials = arms
+            .into_iter()
+            .flat_map(|arm| {
+                study.trials.iter().filter(|t| t.arm == first.name).map(move |trial| {
+                    let connections = if arm.ends_with("urllib") { 1_000 } else { 32 };
+                    let origin =
+                        OriginMetrics { requests: 1_000, connections, ..Default::default() };
+                    TrialRecord { arm: arm.into(), origin: Some(origin), ..trial.clone() }
+                })
+            })
+            .collect();
+        assert_snapshot!(fresh_connections(&study).unwrap(), @"threads:32@urllib opened a connection for every request or nearly so, the others kept theirs: with --no-keepalive all do the same work.");
+        study.trials.retain(|trial| trial.arm == "threads:32@urllib");
+        assert_eq!(fresh_connections(&study), None, "there are no others");
     }
 
     #[test]

@@ -49,11 +49,14 @@ pub fn main() -> ExitCode {
         CoordinatorCommand::Fetch(args) if args.run.fleet.coordinator.is_some() => {
             block_on(client::fetch(&args))
         }
-        CoordinatorCommand::Study(args) => StudySettings::new(&args)
-            .and_then(|settings| block_on(study::run(settings, args.print))),
-        CoordinatorCommand::Fetch(args) => {
-            FetchSettings::new(&args).and_then(|settings| block_on(fetch::run(settings)))
-        }
+        CoordinatorCommand::Study(args) => block_on(async {
+            let declared = args.run.fleet.declared().await?;
+            study::run(StudySettings::new(&args, &declared)?, args.print).await
+        }),
+        CoordinatorCommand::Fetch(args) => block_on(async {
+            let declared = args.run.fleet.declared().await?;
+            fetch::run(FetchSettings::new(&args, &declared)?).await
+        }),
         CoordinatorCommand::Report(args) => block_on(report::run(&args)),
         CoordinatorCommand::Serve(args) => block_on(serve::run(*args)),
         CoordinatorCommand::Status(args) => block_on(client::status::run(&args)),

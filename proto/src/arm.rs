@@ -72,6 +72,10 @@ pub struct ClientProperties {
     /// Whether fanout itself opens, keeps and counts its connections. Other
     /// clients leave that to a library.
     pub owns_connections: bool,
+    /// Whether it may open a connection for every request, so that many are no fault.
+    pub closes_connections: bool,
+    /// The fetcher of another maker that has it, by its name; `None`: fanout's own.
+    pub fetcher: Option<&'static str>,
     /// In everyday words, after the model's; empty where there is nothing to say.
     pub label: &'static str,
 }
@@ -88,6 +92,8 @@ impl Client {
         models: &Model::ALL,
         fetches: true,
         owns_connections: true,
+        closes_connections: false,
+        fetcher: None,
         label: "",
     });
     /// What people use for blocking requests.
@@ -96,6 +102,8 @@ impl Client {
         models: &[Model::Sequential, Model::Threads],
         fetches: true,
         owns_connections: false,
+        closes_connections: false,
+        fetcher: None,
         label: "ureq",
     });
     /// What people use for requests on an event loop.
@@ -104,6 +112,8 @@ impl Client {
         models: &[Model::Async, Model::AsyncMt],
         fetches: true,
         owns_connections: false,
+        closes_connections: false,
+        fetcher: None,
         label: "reqwest",
     });
     /// Completes without fetching: the machinery alone.
@@ -112,6 +122,8 @@ impl Client {
         models: &Model::ALL,
         fetches: false,
         owns_connections: false,
+        closes_connections: false,
+        fetcher: None,
         label: "fetches nothing",
     });
 
@@ -157,14 +169,6 @@ impl Client {
     fn nearest_model(self, model: Model) -> Model {
         let mut models = self.0.models.iter().filter(|m| m.takes_concurrency());
         *models.next().or(self.0.models.first()).unwrap_or(&model)
-    }
-
-    /// Another client of people's that runs under `model`.
-    fn alternative(self, model: Model) -> Self {
-        Self::BUILT_IN
-            .into_iter()
-            .find(|other| !other.is_default() && other.runs_under(model))
-            .unwrap_or(Self::CORE)
     }
 }
 
@@ -246,6 +250,44 @@ pub struct ArmError {
     hint: Option<String>,
 }
 
+/// What the words of a spec mean: the concurrency of an arm that names none, and clients that are not
+/// built in.
+#[derive(Debug, Clone, Copy)]
+pub struct Vocabulary<'a> {
+    /// Holds where a spec has no `:C`.
+    pub concurrency: NonZeroU32,
+    /// What fetchers of other makers declared.
+    pub declared: &'a [Client],
+}
+
+impl From<NonZeroU32> for Vocabulary<'_> {
+    fn from(concurrency: NonZeroU32) -> Self {
+        Self { concurrency, declared: &[] }
+    }
+}
+
+impl Vocabulary<'_> {
+    fn clients(&self) -> impl Iterator<Item = Client> {
+        Client::BUILT_IN.into_iter().chain(self.declared.iter().copied())
+    }
+
+    fn client(&self, name: &str) -> Result<Client, UnknownName> {
+        let known = || self.clients().map(Client::name).collect();
+        let of_that_name = |client: &Client| client.name() == name;
+        self.clients().find(of_that_name).ok_or_else(|| UnknownName {
+            what: "client",
+            name: name.to_owned(),
+            known: known(),
+        })
+    }
+
+    /// Another client of people's that runs under `model`.
+    fn alternative(&self, model: Model) -> Client {
+        let mut others = self.clients().filter(|other| !other.is_default());
+        others.find(|other| other.runs_under(model)).unwrap_or(Client::CORE)
+    }
+}
+
 const GRAMMAR: &str = "an arm is [Px]MODEL[:C][@CLIENT][/Ww], for example async:32, 4xthreads:8@ureq or {1,2,4}xasync:16";
 
 impl Arm {
@@ -286,8 +328,8 @@ impl Arm {
         }
     }
 
-    /// Parses one spec, which may sweep, into its arms; `concurrency` holds
-    /// where the spec names none.
+    /// Parses one spec, which may sweep, into its arms. A concurrency is enough of a vocabulary where
+    /// only built-in clients may be named.
     ///
     /// ```
     /// use std::num::NonZeroU32;
@@ -298,19 +340,24 @@ impl Arm {
     /// assert_eq!(names, ["async:32@reqwest", "4xasync:32@reqwest"]);
     /// # Ok::<(), fanout_proto::arm::ArmError>(())
     /// ```
-    pub fn parse_sweep(spec: &str, concurrency: NonZeroU32) -> Result<Vec<Self>, ArmError> {
-        expand(spec)?.iter().map(|one| Self::parse(one, concurrency)).collect()
+    pub fn parse_sweep<'a>(
+        spec: &str,
+        words: impl Into<Vocabulary<'a>>,
+    ) -> Result<Vec<Self>, ArmError> {
+        let words = words.into();
+        expand(spec)?.iter().map(|one| Self::parse(one, words)).collect()
     }
 
     /// Parses several specs; an arm that comes up twice counts once.
-    pub fn parse_all<S: AsRef<str>>(
+    pub fn parse_all<'a, S: AsRef<str>>(
         specs: &[S],
-        concurrency: NonZeroU32,
+        words: impl Into<Vocabulary<'a>>,
     ) -> Result<Vec<Self>, ArmError> {
+        let words = words.into();
         let mut arms = Vec::new();
         let mut names = BTreeSet::new();
         for spec in specs {
-            for arm in Self::parse_sweep(spec.as_ref(), concurrency)? {
+            for arm in Self::parse_sweep(spec.as_ref(), words)? {
                 if names.insert(arm.to_string()) {
                     arms.push(arm);
                 }
@@ -327,16 +374,17 @@ impl Arm {
     }
 
     /// Parses one arm without braces.
-    pub fn parse(spec: &str, concurrency: NonZeroU32) -> Result<Self, ArmError> {
-        let read = Self::read(spec, concurrency).and_then(|(arm, own_concurrency)| {
-            arm.check(own_concurrency, concurrency)?;
+    pub fn parse<'a>(spec: &str, words: impl Into<Vocabulary<'a>>) -> Result<Self, ArmError> {
+        let words = words.into();
+        let read = Self::read(spec, words).and_then(|(arm, own_concurrency)| {
+            arm.check(own_concurrency, words)?;
             Ok(arm)
         });
         read.map_err(|flaw| ArmError { spec: spec.to_owned(), ..flaw })
     }
 
     /// Takes a spec apart; answers with the concurrency that it names itself, too.
-    fn read(spec: &str, concurrency: NonZeroU32) -> Result<(Self, Option<NonZeroU32>), ArmError> {
+    fn read(spec: &str, words: Vocabulary<'_>) -> Result<(Self, Option<NonZeroU32>), ArmError> {
         let mut rest = spec.trim();
         if rest.is_empty() {
             return Err(ArmError::of_grammar("it is empty".to_owned()));
@@ -351,9 +399,7 @@ impl Arm {
         }
         let mut client = Client::CORE;
         if let Some((before, after)) = rest.split_once('@') {
-            client = after
-                .parse()
-                .map_err(|error: UnknownName| ArmError::new(error.to_string(), None))?;
+            client = words.client(after).map_err(|error| ArmError::new(error.to_string(), None))?;
             rest = before;
         }
         let mut own_concurrency = None;
@@ -375,7 +421,7 @@ impl Arm {
             processes,
             model,
             concurrency: match model.takes_concurrency() {
-                true => own_concurrency.unwrap_or(concurrency),
+                true => own_concurrency.unwrap_or(words.concurrency),
                 false => NonZeroU32::MIN,
             },
             client,
@@ -384,7 +430,7 @@ impl Arm {
         Ok((arm, own_concurrency))
     }
 
-    fn check(&self, own: Option<NonZeroU32>, default: NonZeroU32) -> Result<(), ArmError> {
+    fn check(&self, own: Option<NonZeroU32>, words: Vocabulary<'_>) -> Result<(), ArmError> {
         let Self { processes, model, client, .. } = *self;
         if let Some(c) = own.filter(|_| !model.takes_concurrency()) {
             let many = processes.saturating_mul(c).get().min(FETCHERS_MAX);
@@ -396,10 +442,10 @@ impl Arm {
             ));
         }
         if !client.runs_under(model) {
-            let with_client = Self { client: client.alternative(model), ..*self };
+            let with_client = Self { client: words.alternative(model), ..*self };
             let with_model = Self {
                 model: client.nearest_model(model),
-                concurrency: own.unwrap_or(default),
+                concurrency: own.unwrap_or(words.concurrency),
                 ..*self
             };
             return Err(ArmError::new(
@@ -569,14 +615,17 @@ mod tests {
             models: &[Model::Async],
             fetches: true,
             owns_connections: false,
+            closes_connections: false,
+            fetcher: None,
             label: "libcurl",
         });
         let arm = Arm { client: curl, ..Arm::parse("async:8", C).unwrap() };
         assert_eq!(arm.to_string(), "async:8@curl");
-        assert!(arm.check(None, C).is_ok());
+        assert!(arm.check(None, C.into()).is_ok());
         let wrong = Arm { model: Model::Threads, ..arm };
         assert_eq!(
-            ArmError { spec: "x".to_owned(), ..wrong.check(None, C).unwrap_err() }.to_string(),
+            ArmError { spec: "x".to_owned(), ..wrong.check(None, C.into()).unwrap_err() }
+                .to_string(),
             "arm 'x': curl needs an event loop, and threads is not that; use threads:8@ureq or async:32@curl"
         );
     }

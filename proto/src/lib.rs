@@ -8,6 +8,7 @@ use std::ops::RangeBounds;
 pub mod arm;
 pub mod completion;
 pub mod control;
+pub mod declaration;
 pub mod frame;
 pub mod http;
 pub mod id;
@@ -31,7 +32,11 @@ pub mod wire {
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/fanout.bin"));
 
 /// Raised whenever a peer of the previous version could misunderstand.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
+
+/// Raised whenever a fetcher of another maker that was written for the previous version could
+/// misunderstand; docs/fetcher-protocol.md tells what it stands for.
+pub const FETCHER_PROTOCOL: u32 = 1;
 
 /// A message from a peer that does not make sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

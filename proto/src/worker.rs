@@ -1,7 +1,9 @@
 //! Who a worker is.
 
 use crate::{
-    PROTOCOL_VERSION, WireError, in_range,
+    PROTOCOL_VERSION, WireError,
+    declaration::NamedFetcher,
+    in_range,
     limits::{CPUS_MAX, FETCHERS_MAX, NAME_MAX_BYTES},
     message::message,
     text::{is_plain, plain},
@@ -18,6 +20,8 @@ message! {
         pub slots: u32 = slots,
         /// Its machine or container.
         pub facts: WorkerFacts = facts,
+        /// Fetchers of other makers that it was started with.
+        pub fetchers: Vec<NamedFetcher> = fetchers,
     }
 }
 
@@ -32,6 +36,7 @@ fn introduced(hello: wire::Hello) -> Result<wire::Hello, WireError> {
         return bad_name("it holds a control character");
     }
     in_range("slots", hello.slots.into(), 1..=FETCHERS_MAX.into(), "1 to 4096")?;
+    in_range("fetchers", hello.fetchers.len() as u64, 0..=64, "0 to 64")?;
     Ok(hello)
 }
 
@@ -83,6 +88,7 @@ mod tests {
             name: "w".to_owned(),
             slots: 1,
             facts: WorkerFacts::default(),
+            fetchers: Vec::new(),
         });
         let mut facts = message.facts.take().unwrap_or_default();
         change(&mut message, &mut facts);

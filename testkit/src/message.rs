@@ -22,7 +22,7 @@ pub fn from_worker(message: from_worker::Message) -> wire::FromWorker {
 pub fn hello(name: &str, slots: u32) -> wire::Hello {
     let name = name.to_owned();
     let facts = WorkerFacts::default();
-    Hello { name, slots, facts }.into()
+    Hello { name, slots, facts, fetchers: Vec::new() }.into()
 }
 
 /// A fetcher is ready.

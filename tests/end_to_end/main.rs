@@ -8,6 +8,7 @@ mod bounds;
 mod clocks;
 mod faults;
 mod fetch;
+mod fetchers;
 mod fleet;
 mod harness;
 mod peers;

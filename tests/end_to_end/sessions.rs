@@ -122,6 +122,7 @@ fn hello(protocol: u32) -> wire::FromWorker {
         name: "made-up".to_owned(),
         slots: 1,
         facts: WorkerFacts { version: "9.8.7".to_owned(), ..WorkerFacts::default() },
+        fetchers: Vec::new(),
     };
     let hello = wire::Hello { protocol_version: protocol, ..hello.into() };
     wire::FromWorker { message: Some(from_worker::Message::Hello(hello)) }

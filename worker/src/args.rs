@@ -4,7 +4,8 @@ use fanout_proto::limits::{FETCHERS_MAX, NAME_MAX_BYTES};
 use tonic::transport::Endpoint;
 
 use crate::{
-    access::AccessArgs, measure::machine, session::SessionSettings, supervise::FetcherCommand,
+    access::AccessArgs, fetchers::NamedCommand, measure::machine, session::SessionSettings,
+    supervise::FetcherCommand,
 };
 
 /// Arguments of the worker daemon.
@@ -48,6 +49,11 @@ pub struct WorkerArgs {
     #[arg(long, env = "FANOUT_DENY_PRIVATE")]
     pub deny_private: bool,
 
+    /// A fetcher of another maker that arms may name the clients of; may be given again. Clients
+    /// never name a command: a worker runs these and its own, and nothing else
+    #[arg(long = "fetcher", value_name = "NAME=COMMAND")]
+    pub fetchers: Vec<NamedCommand>,
+
     /// End when stdin does: for a worker that must not outlive who started it
     #[arg(long, hide = true)]
     pub exit_with_stdin: bool,
@@ -81,6 +87,13 @@ impl TryFrom<WorkerArgs> for WorkerConfig {
                 "--name must have 1 to {NAME_MAX_BYTES} bytes and no control characters"
             )));
         }
+        if args.deny_private && !args.fetchers.is_empty() {
+            return Err(UsageError(
+                "--deny-private with --fetcher: only fanout's own fetchers keep to public addresses; \
+                 leave one of them out"
+                    .to_owned(),
+            ));
+        }
         Ok(Self {
             coordinator: args.access.endpoint(&args.coordinator)?,
             session: SessionSettings {
@@ -88,6 +101,9 @@ impl TryFrom<WorkerArgs> for WorkerConfig {
                 slots: args.slots,
                 authorization: args.access.authorization()?,
                 fetcher: FetcherCommand::this_executable().deny_private(args.deny_private),
+                others: args.fetchers,
+                // They are asked before the first session.
+                declared: Vec::new(),
             },
             exit_with_stdin: args.exit_with_stdin,
             once: args.once,
@@ -139,6 +155,8 @@ mod tests {
         assert!(refused(&["--name", ""]).contains("--name"));
         assert!(refused(&["--tls-ca", "x.pem"]).contains("https"));
         assert!(refused(&["--token-file", "/nonexistent/token"]).contains("--token-file"));
+        let both = ["--deny-private", "--fetcher", "py=python3"];
+        assert!(refused(&both).contains("leave one of them out"));
         let https = ["--coordinator", "https://a", "--tls-ca", "/nonexistent/ca"];
         assert!(refused(&https).contains("--tls-ca"));
     }

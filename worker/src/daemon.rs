@@ -21,6 +21,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use crate::{
     args::{UsageError, WorkerArgs, WorkerConfig},
     backoff::Backoff,
+    fetchers::declared,
     session::{AttachError, SessionEnd, attach},
 };
 
@@ -95,12 +96,16 @@ impl WorkerError {
 /// The caller has set up logging and, for https, rustls' default provider. The
 /// process's executable must answer to the argument `fetcher` by being one.
 pub fn run(args: WorkerArgs) -> Result<DaemonEnd, WorkerError> {
-    let config = WorkerConfig::try_from(args)?;
+    let mut config = WorkerConfig::try_from(args)?;
     fanout_program::raise_file_limit();
     // One thread: what the worker itself costs stays small and easy to tell.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let signals = StopSignals::watch(config.exit_with_stdin)?;
+        config.session.declared = tokio::select! {
+            () = signals.stop.cancelled() => return Ok(signals.ending()),
+            declared = declared(&config.session.others) => declared?,
+        };
         serve(&config, &signals).await
     })
 }

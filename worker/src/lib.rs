@@ -17,6 +17,7 @@ mod access;
 mod args;
 mod backoff;
 mod daemon;
+mod fetchers;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod measure;
@@ -28,6 +29,7 @@ pub mod trial;
 pub use access::{AccessArgs, authority, identity, token};
 pub use args::{UsageError, WorkerArgs};
 pub use daemon::{DaemonEnd, WorkerError, run};
+pub use fetchers::{NamedCommand, declared};
 pub use measure::machine::host_name;
 pub use session::{AttachError, SessionEnd, SessionSettings, attach};
 pub use supervise::FetcherCommand;

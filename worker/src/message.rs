@@ -46,6 +46,8 @@ pub(crate) struct FetcherSpec {
     pub(crate) setup: Bytes,
     /// Empty for all that the worker may use.
     pub(crate) cpus: Vec<u32>,
+    /// The worker's fetcher of that name; empty: fanout's own.
+    pub(crate) program: String,
 }
 
 impl TryFrom<wire::ToWorker> for Order {
@@ -90,6 +92,7 @@ impl TryFrom<wire::Prepare> for Prepare {
                 fetcher: FetcherId(spec.fetcher),
                 setup: bounded("setup", spec.setup)?,
                 cpus: spec.cpus,
+                program: spec.program,
             })
         });
         Ok(Self {
@@ -150,6 +153,7 @@ mod tests {
                     fetcher: *fetcher,
                     setup: vec![0; setup].into(),
                     cpus: vec![],
+                    program: String::new(),
                 })
                 .collect(),
         }

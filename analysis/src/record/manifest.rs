@@ -113,6 +113,10 @@ pub struct Worker {
     pub slots: u32,
     /// Its machine or container.
     pub machine: Machine,
+    /// What each fetcher of another maker that it was started with says of itself: program,
+    /// language, versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fetchers: BTreeMap<String, String>,
     /// The first block that used it, if it came after the study had begun.
     #[serde(default)]
     pub joined_block: Option<u32>,
@@ -144,8 +148,14 @@ pub struct ArmRecord {
     pub model: String,
     /// URLs in flight in each fetcher.
     pub concurrency: u32,
-    /// `core`, `ureq`, `reqwest` or `null`.
+    /// `core`, `ureq`, `reqwest`, `null`, or what a fetcher of another maker declared.
     pub client: String,
+    /// Whether that client may open a connection for every request.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closes_connections: bool,
+    /// Whether that client completes without fetching.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fetches_nothing: bool,
     /// Workers it was asked to run on; `None`: all there were.
     pub workers: Option<u32>,
     /// Whether this is the baseline run a second time, as a control.
@@ -164,6 +174,8 @@ impl ArmRecord {
             model: arm.model.name().to_owned(),
             concurrency: arm.concurrency.get(),
             client: arm.client.name().to_owned(),
+            closes_connections: arm.client.properties().closes_connections,
+            fetches_nothing: !arm.client.properties().fetches,
             workers: arm.workers.map(NonZeroU32::get),
             control: false,
             shortened: None,
@@ -189,9 +201,10 @@ impl ArmRecord {
         self.client.parse().ok()
     }
 
-    /// Whether it fetches, as a client that this version does not know must.
+    /// Whether it fetches, as a client that this version does not know does unless it says otherwise.
     pub(crate) fn fetches(&self) -> bool {
-        self.known_client().is_none_or(|client| client.properties().fetches)
+        !self.fetches_nothing
+            && self.known_client().is_none_or(|client| client.properties().fetches)
     }
 
     /// Whether fanout itself keeps and counts its connections.

@@ -232,7 +232,8 @@ impl<'a> Headline<'a> {
         } else {
             clauses.push(format!("no arm is proven faster than {name} ({time})"));
         }
-        let slowest = leaders.as_ref().and_then(Leaders::slowest).map(|arm| &*arm.arm.name);
+        let slowest = leaders.as_ref().filter(|_| !self.noisy).and_then(Leaders::slowest);
+        let slowest = slowest.map(|arm| &*arm.arm.name);
         clauses.extend(behind(&standing, name, slowest));
         clauses.extend(open(&standing.open, name));
         format!("{}.", clauses.join("; "))

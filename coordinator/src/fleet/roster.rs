@@ -6,7 +6,7 @@ use std::{
 };
 
 use fanout_program::lock;
-use fanout_proto::{control::WorkerStatus, id::WorkerId, worker::Hello};
+use fanout_proto::{control::WorkerStatus, declaration::NamedFetcher, id::WorkerId, worker::Hello};
 use tokio::time::Instant;
 
 /// The attached workers. Sessions write it; clones read the same one.
@@ -36,6 +36,19 @@ impl Roster {
 
     pub(super) fn len(&self) -> usize {
         lock(&self.0).len()
+    }
+
+    /// Fetchers of other makers that some of them have; one that several have counts once.
+    pub fn fetchers(&self) -> Vec<NamedFetcher> {
+        let mut fetchers: Vec<NamedFetcher> = Vec::new();
+        for entry in lock(&self.0).values() {
+            for fetcher in &entry.hello.fetchers {
+                if !fetchers.iter().any(|known| known.name == fetcher.name) {
+                    fetchers.push(fetcher.clone());
+                }
+            }
+        }
+        fetchers
     }
 
     /// Those that are there, in the order in which they came.
@@ -77,7 +90,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_counts_from_the_last_message() {
         let roster = Roster::default();
-        let hello = Hello { name: "w".to_owned(), slots: 3, facts: WorkerFacts::default() };
+        let hello = Hello {
+            name: "w".to_owned(),
+            slots: 3,
+            facts: WorkerFacts::default(),
+            fetchers: Vec::new(),
+        };
         let guard = roster.enter(WorkerId(4), hello);
         tokio::time::advance(Duration::from_secs(5)).await;
         guard.heard();

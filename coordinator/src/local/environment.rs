@@ -100,7 +100,7 @@ impl LocalEnvironment {
     ) -> Result<(), Failure> {
         for number in 1..=common.local_workers {
             let name = format!("local-{number}");
-            self.local.start_worker(url, &name, slots, secret)?;
+            self.local.start_worker(url, &name, slots, secret, &common.fetchers)?;
         }
         let wanted = usize::try_from(common.local_workers).unwrap_or(usize::MAX);
         let gathered = self.fleet.gather(wanted, GATHER_PATIENCE).await;

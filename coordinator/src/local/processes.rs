@@ -5,6 +5,7 @@
 use std::{fmt::Display, path::PathBuf, process::Stdio, time::Duration};
 
 use fanout_program::Pinned;
+use fanout_worker::NamedCommand;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -109,12 +110,14 @@ impl Local {
         name: &str,
         slots: u32,
         token: &str,
+        fetchers: &[NamedCommand],
     ) -> Result<(), Failure> {
         let mut command = Command::new(&self.executable);
         command
             .args(["worker", "--once", "--exit-with-stdin"])
             .args(["--coordinator", coordinator, "--name", name])
             .args(["--slots", &slots.to_string()])
+            .args(fetchers.iter().map(|f| format!("--fetcher={}={}", f.name, f.command)))
             .env("FANOUT_TOKEN", token)
             .stdout(Stdio::null());
         for of_a_fleet in FLEET_VARIABLES {

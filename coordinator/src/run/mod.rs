@@ -150,6 +150,8 @@ struct Drive<'a, S> {
     began: Instant,
     cpu_at_first: Option<Duration>,
     cpu_at_go: Option<Duration>,
+    /// Whether a failure of another maker's fetcher was told: its author wants to see one.
+    told_failure: bool,
     cpu_at_finish: Option<Duration>,
     traffic: crate::fleet::Traffic,
 }
@@ -188,6 +190,7 @@ impl<'a, S: Sink> Drive<'a, S> {
             began: Instant::now(),
             cpu_at_first: own_cpu(),
             cpu_at_go: None,
+            told_failure: false,
             cpu_at_finish: None,
             traffic: fleet.traffic(),
             fleet,
@@ -394,6 +397,7 @@ impl<'a, S: Sink> Drive<'a, S> {
 
     fn prepare(&mut self, worker: WorkerId, fetcher: FetcherId) -> bool {
         self.metrics.started(fetcher, worker);
+        let client = self.request.setup.client;
         let interval_ms = |i: Duration| u32::try_from(i.as_millis()).unwrap_or(u32::MAX);
         let prepare = wire::Prepare {
             trial: self.request.id.0,
@@ -401,6 +405,7 @@ impl<'a, S: Sink> Drive<'a, S> {
                 fetcher: fetcher.0,
                 setup: self.setup_frame(fetcher),
                 cpus: self.request.cpus.to_vec(),
+                program: client.properties().fetcher.unwrap_or_default().to_owned(),
             }],
             memory_interval_ms: self.request.memory_interval.map_or(0, interval_ms),
         };
@@ -437,6 +442,14 @@ impl<'a, S: Sink> Drive<'a, S> {
         self.metrics.record(fetcher, accepted, since_go);
         let worker = self.trial.worker_of(fetcher).unwrap_or_default();
         let who = who(&self.names, &self.went, worker, fetcher);
+        let client = self.request.setup.client;
+        if let Some((_, detail)) = details.first()
+            && client.properties().fetcher.is_some()
+            && !self.told_failure
+        {
+            self.told_failure = true;
+            warn!(worker = who.worker, %fetcher, %client, "a URL failed, the first of this trial: {detail}");
+        }
         self.sink.record(&who, accepted, details)
     }
 

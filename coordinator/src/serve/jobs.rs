@@ -377,7 +377,7 @@ mod tests {
         else {
             unreachable!("fetch was typed")
         };
-        let settings = crate::settings::FetchSettings::new(&args).unwrap();
+        let settings = crate::settings::FetchSettings::new(&args, &[]).unwrap();
         let list = crate::fetch::open(&settings).unwrap();
         JobPlan::Fetch(Box::new(settings), list, None)
     }

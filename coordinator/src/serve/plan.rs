@@ -12,6 +12,7 @@ use std::{
 use clap::Parser;
 use fanout_engine::id_set::IdSet;
 use fanout_proto::{
+    arm::Client,
     control::{JobKind, ListIdentity, Submission},
     id::JobId,
 };
@@ -62,9 +63,10 @@ impl JobPlan {
         received: &Received,
         data: &Data,
         origin: Option<&str>,
+        declared: &[Client],
     ) -> (Result<Self, Failure>, String) {
         let said = CheckReport::default();
-        let plan = Self::new(received, data, origin, &said);
+        let plan = Self::new(received, data, origin, declared, &said);
         (plan, said.0.take())
     }
 
@@ -72,6 +74,7 @@ impl JobPlan {
         received: &Received,
         data: &Data,
         origin: Option<&str>,
+        declared: &[Client],
         reporter: &CheckReport,
     ) -> Result<Self, Failure> {
         let typed = &received.submission.arguments;
@@ -87,7 +90,7 @@ impl JobPlan {
                 received.has_list(args.urls.is_some())?;
                 args.urls = received.list.clone();
                 args.out = Some(directory);
-                let mut settings = StudySettings::new(&args)?;
+                let mut settings = StudySettings::new(&args, declared)?;
                 settings.common.source = source.unwrap_or(settings.common.source);
                 let command = [vec!["coordinator".to_owned()], without_secrets(typed)].concat();
                 let prepared = PreparedStudy::new(settings, command, reporter)?;
@@ -104,7 +107,7 @@ impl JobPlan {
                 let theirs = args.out.replace(received.directory.join(form));
                 // What there is already is the client's, and stays there.
                 args.resume = false;
-                let mut settings = FetchSettings::new(&args)?;
+                let mut settings = FetchSettings::new(&args, declared)?;
                 settings.common.source = source.unwrap_or(settings.common.source);
                 let list = fetch::open(&settings)?;
                 let done = received.done(&list, theirs.as_deref())?;

@@ -5,11 +5,12 @@ use std::{num::NonZeroU32, path::Path, time::Duration};
 use clap::{Args, ValueEnum};
 use fanout_engine::{ledger::Split, politeness::Limits};
 use fanout_proto::{
-    arm::Arm,
+    arm::{Arm, Client},
+    declaration::NamedFetcher,
     limits::FETCHERS_MAX,
     setup::{HttpSettings, Pace, Setup},
 };
-use fanout_worker::AccessArgs;
+use fanout_worker::{AccessArgs, NamedCommand};
 
 use crate::{
     exit::Failure,
@@ -81,9 +82,29 @@ pub(crate) struct FleetArgs {
     pub(crate) origin: Option<String>,
     #[command(flatten)]
     pub(crate) access: AccessArgs,
+    /// A fetcher of another maker, in any language: arms may then name its clients, as in
+    /// threads:32@urllib. Speaks the protocol of docs/fetcher-protocol.md; may be given again.
+    #[arg(long = "fetcher", value_name = "NAME=COMMAND")]
+    pub(crate) fetchers: Vec<NamedCommand>,
     /// Processors: auto, shared, disjoint, or the origin's and the fetchers' as in 0:1-3.
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub(crate) placement: String,
+}
+
+impl FleetArgs {
+    /// The clients of the fetchers that are named here. Starts each once, to ask it.
+    pub(crate) async fn declared(&self) -> Result<Vec<Client>, Failure> {
+        let fetchers = fanout_worker::declared(&self.fetchers).await.map_err(Failure::usage)?;
+        Ok(clients(&fetchers))
+    }
+}
+
+/// The clients that fetchers of other makers have.
+pub(crate) fn clients(fetchers: &[NamedFetcher]) -> Vec<Client> {
+    let each = fetchers.iter().flat_map(|fetcher| {
+        fetcher.declaration.clients.iter().map(|client| client.client(&fetcher.name))
+    });
+    each.collect()
 }
 
 /// Descriptors that the coordinator, worker or fetcher needs besides connections.
@@ -99,6 +120,8 @@ pub(crate) struct Common {
     pub(crate) local_workers: u32,
     pub(crate) on_fleet: bool,
     pub(crate) workers: u32,
+    /// Fetchers of other makers that local workers may run.
+    pub(crate) fetchers: Vec<NamedCommand>,
     /// An origin that runs already; the built-in list leads there.
     pub(crate) origin: Option<String>,
     pub(crate) placement: Placement,
@@ -157,6 +180,7 @@ impl Common {
             local_workers,
             on_fleet,
             workers: fleet.workers.unwrap_or(1),
+            fetchers: fleet.fetchers.clone(),
             origin,
             placement,
             cpus,
@@ -236,6 +260,13 @@ fn check_on_fleet(fleet: &FleetArgs, needs_origin: bool) -> Result<(), Failure> 
             "--local-workers",
             count,
             "with --coordinator the fleet's workers are used; start more of them, or leave one flag out",
+        ));
+    }
+    if let Some(fetcher) = fleet.fetchers.first() {
+        return Err(value(
+            "--fetcher",
+            &fetcher.name,
+            "a fleet's workers run only what they were started with: give the flag to `worker`",
         ));
     }
     if fleet.placement != "auto" {

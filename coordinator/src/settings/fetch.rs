@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, path::PathBuf};
 
 use clap::Args;
 
-use fanout_proto::arm::Arm;
+use fanout_proto::arm::{Arm, Client, Vocabulary};
 
 use crate::{
     exit::Failure,
@@ -53,6 +53,9 @@ pub(crate) struct FetchArgs {
     pub(crate) run: RunArgs,
 }
 
+/// URLs in flight where the arm does not say.
+const DEFAULT_CONCURRENCY: NonZeroU32 = NonZeroU32::new(64).expect("not zero");
+
 #[derive(Debug)]
 pub(crate) struct FetchSettings {
     pub(crate) common: Common,
@@ -63,9 +66,9 @@ pub(crate) struct FetchSettings {
 }
 
 impl FetchSettings {
-    pub(crate) fn new(args: &FetchArgs) -> Result<Self, Failure> {
+    pub(crate) fn new(args: &FetchArgs, declared: &[Client]) -> Result<Self, Failure> {
         let common = Common::new(Some(&args.urls), &args.run)?;
-        let arm = Arm::parse(&args.arm, NonZeroU32::new(64).unwrap_or(NonZeroU32::MIN))?;
+        let arm = Arm::parse(&args.arm, Vocabulary { concurrency: DEFAULT_CONCURRENCY, declared })?;
         if let Some(workers) = arm.workers
             && !common.on_fleet
             && workers.get() > common.local_workers

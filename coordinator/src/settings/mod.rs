@@ -9,7 +9,7 @@ mod parse;
 mod politeness;
 mod study;
 
-pub(crate) use common::{Common, FleetArgs, RunArgs, origin_url, patience};
+pub(crate) use common::{Common, FleetArgs, RunArgs, clients, origin_url, patience};
 pub(crate) use fetch::{FetchArgs, FetchSettings};
 pub(crate) use http::certificates;
 pub(crate) use parse::margin;

@@ -5,7 +5,7 @@ use std::{fmt, num::NonZeroU32, path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 use fanout_engine::politeness::Limits;
 use fanout_proto::{
-    arm::Arm,
+    arm::{Arm, Client, Vocabulary},
     limits::{CONCURRENCY_MAX, FETCHERS_MAX},
 };
 
@@ -22,7 +22,8 @@ const STUDY_HELP: &str = "\
 An arm is [Px]MODEL[:C][@CLIENT][/Ww]: P processes, each with C URLs in flight.
   models   sequential  blocking, one at a time      threads   a thread per URL in flight
            async       one thread, one event loop   async-mt  tokio's work-stealing runtime
-  clients  core (default, the same HTTP under every model), ureq, reqwest, null (no fetching)
+  clients  core (default, the same HTTP under every model), ureq, reqwest, null (no fetching),
+           and those of your own fetchers, which --fetcher names
 Braces sweep: '{1,2,4}xasync:16' is three arms.
 
 Examples:
@@ -202,7 +203,7 @@ pub(crate) enum StudyKind {
 }
 
 impl StudySettings {
-    pub(crate) fn new(args: &StudyArgs) -> Result<Self, Failure> {
+    pub(crate) fn new(args: &StudyArgs, declared: &[Client]) -> Result<Self, Failure> {
         let mut common = Common::new(args.urls.as_deref(), &args.run)?;
         check_in_study(args, &common.hosts)?;
         let concurrency = within(
@@ -227,7 +228,7 @@ impl StudySettings {
         if let Some(typed) = args.rate {
             common.rate_per_s = Some(rate("--rate", typed, "URLs a second can be asked for")?);
         }
-        let (arms, baseline) = arms(args, kind, concurrency)?;
+        let (arms, baseline) = arms(args, kind, concurrency, declared)?;
         common.check_descriptors(&arms)?;
         if let Some(out) = &args.out
             && out.join("study.json").exists()
@@ -316,11 +317,19 @@ fn server(args: &StudyArgs, kind: StudyKind) -> Result<Server, Failure> {
 }
 
 /// The arms to compare, and which of them is the baseline.
-fn arms(args: &StudyArgs, kind: StudyKind, concurrency: u32) -> Result<(Vec<Arm>, usize), Failure> {
-    let each = NonZeroU32::new(concurrency).unwrap_or(NonZeroU32::MIN);
+fn arms(
+    args: &StudyArgs,
+    kind: StudyKind,
+    concurrency: u32,
+    declared: &[Client],
+) -> Result<(Vec<Arm>, usize), Failure> {
+    let each = Vocabulary {
+        concurrency: NonZeroU32::new(concurrency).unwrap_or(NonZeroU32::MIN),
+        declared,
+    };
     let mut arms = match (kind, args.arms.is_empty()) {
-        (StudyKind::MemorySlope, true) => slope_arms(&SLOPE_ARMS.map(str::to_owned))?,
-        (StudyKind::MemorySlope, false) => slope_arms(&args.arms)?,
+        (StudyKind::MemorySlope, true) => slope_arms(&SLOPE_ARMS.map(str::to_owned), declared)?,
+        (StudyKind::MemorySlope, false) => slope_arms(&args.arms, declared)?,
         (StudyKind::Map, true) => Arm::parse_all(&map_arms(concurrency), each)?,
         (_, true) => Arm::parse_all(&default_arms(concurrency), each)?,
         (_, false) => Arm::parse_all(&args.arms, each)?,
@@ -341,11 +350,11 @@ fn arms(args: &StudyArgs, kind: StudyKind, concurrency: u32) -> Result<(Vec<Arm>
 }
 
 /// Every arm at each of the memory study's concurrencies.
-fn slope_arms(specs: &[String]) -> Result<Vec<Arm>, Failure> {
+fn slope_arms(specs: &[String], declared: &[Client]) -> Result<Vec<Arm>, Failure> {
     let mut arms = Vec::new();
     for concurrency in SLOPE_CONCURRENCIES {
         let concurrency = NonZeroU32::new(concurrency).unwrap_or(NonZeroU32::MIN);
-        for arm in Arm::parse_all(specs, concurrency)? {
+        for arm in Arm::parse_all(specs, Vocabulary { concurrency, declared })? {
             if !arm.model.takes_concurrency() {
                 return Err(value(
                     "--memory-slope",

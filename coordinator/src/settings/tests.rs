@@ -10,7 +10,9 @@ use crate::cli::{CommandLine, CoordinatorCommand};
 fn study(args: &[&str]) -> Result<StudySettings, String> {
     let line = [&["coordinator", "study"], args].concat();
     match CommandLine::try_parse_from(line).map_err(|e| e.to_string())?.command {
-        CoordinatorCommand::Study(args) => StudySettings::new(&args).map_err(|e| e.to_string()),
+        CoordinatorCommand::Study(args) => {
+            StudySettings::new(&args, &[]).map_err(|e| e.to_string())
+        }
         _ => unreachable!("study was typed"),
     }
 }
@@ -104,7 +106,9 @@ fn bad_values_name_the_flag_and_the_mend() {
 fn fetch(args: &[&str]) -> Result<FetchSettings, String> {
     let line = [&["coordinator", "fetch", "urls.txt"], args].concat();
     match CommandLine::try_parse_from(line).map_err(|e| e.to_string())?.command {
-        CoordinatorCommand::Fetch(args) => FetchSettings::new(&args).map_err(|e| e.to_string()),
+        CoordinatorCommand::Fetch(args) => {
+            FetchSettings::new(&args, &[]).map_err(|e| e.to_string())
+        }
         _ => unreachable!("fetch was typed"),
     }
 }

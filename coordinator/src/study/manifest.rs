@@ -134,6 +134,11 @@ pub(super) fn worker(id: u32, hello: &Hello) -> Worker {
         version: hello.facts.version.clone(),
         slots: hello.slots,
         machine: machine(&hello.facts),
+        fetchers: hello
+            .fetchers
+            .iter()
+            .map(|f| (f.name.clone(), f.declaration.about.clone()))
+            .collect(),
         joined_block: None,
         left_block: None,
     }

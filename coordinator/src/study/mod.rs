@@ -250,7 +250,7 @@ mod tests {
             let CoordinatorCommand::Study(args) = CommandLine::parse_from(line).command else {
                 unreachable!("study was typed");
             };
-            let mut common = StudySettings::new(&args).unwrap().common;
+            let mut common = StudySettings::new(&args, &[]).unwrap().common;
             let lines = std::iter::once(url.to_owned());
             let list = UrlList::from_lines(Source::Stdin, lines, 1).unwrap();
             let listener = Listener::default();

@@ -30,7 +30,7 @@ impl Subject {
 
 /// The first message after the setup, if it succeeded.
 pub(super) fn ready() -> Message {
-    Message::Ready(FetcherIsReady {})
+    Message::Ready(FetcherIsReady::default())
 }
 
 /// Follows an instruction; what is to be written goes to `out`. Whether it was the last one.

@@ -13,6 +13,7 @@ use std::{collections::BTreeMap, future::ready, time::Duration};
 
 use fanout_proto::{
     WireError,
+    declaration::NamedFetcher,
     id::TrialId,
     wire::{self, fleet_client::FleetClient, from_worker::Message as Said},
     worker::Hello,
@@ -29,6 +30,7 @@ use tonic::{Request, Streaming, metadata::AsciiMetadataValue, transport::Channel
 pub use error::{AttachError, SessionEnd};
 
 use crate::{
+    fetchers::NamedCommand,
     measure::{cgroup::Cgroups, machine},
     message::{self, Order, Prepare},
     supervise::{FetcherCommand, FetcherEvent},
@@ -64,8 +66,25 @@ pub struct SessionSettings {
     pub slots: u32,
     /// The `authorization` of the stream, if the coordinator asks for one.
     pub authorization: Option<AsciiMetadataValue>,
-    /// How to start a fetcher.
+    /// How to start a fetcher of fanout's own.
     pub fetcher: FetcherCommand,
+    /// Fetchers of other makers.
+    pub others: Vec<NamedCommand>,
+    /// What those say of themselves.
+    pub declared: Vec<NamedFetcher>,
+}
+
+impl SessionSettings {
+    /// How to start the fetcher of that name; empty: fanout's own.
+    fn command(&self, name: &str) -> Result<&FetcherCommand, String> {
+        if name.is_empty() {
+            return Ok(&self.fetcher);
+        }
+        let named = self.others.iter().find(|other| other.name == name);
+        named.map(|other| &other.start).ok_or_else(|| {
+            format!("this worker was not started with a fetcher '{name}': give it --fetcher {name}=COMMAND")
+        })
+    }
 }
 
 /// Attaches to the coordinator behind `channel` and serves it until it says
@@ -84,6 +103,7 @@ pub async fn attach(
         name: settings.name.clone(),
         slots: settings.slots,
         facts: machine::facts(&cgroups, cpus.clone()),
+        fetchers: settings.declared.clone(),
     };
     let (frames, outgoing) = mpsc::channel(OUTGOING_MAX);
     let mut request = Request::new(ReceiverStream::new(outgoing));

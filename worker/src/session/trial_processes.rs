@@ -84,6 +84,7 @@ enum WorkItem {
     Start {
         fetcher: FetcherId,
         cpus: Vec<u32>,
+        program: String,
     },
     /// Read the memory of the sample's next fetcher.
     Sample,
@@ -117,7 +118,7 @@ impl TrialProcesses {
         context: &mut SessionContext<'_>,
     ) -> Result<(), WireError> {
         for (index, spec) in fetchers.into_iter().enumerate() {
-            let FetcherSpec { fetcher, setup, cpus } = spec;
+            let FetcherSpec { fetcher, setup, cpus, program } = spec;
             if !self.trial.add(fetcher) {
                 return Err(WireError::Inconsistent(
                     "a fetcher is prepared twice, or when its trial is ending",
@@ -136,7 +137,7 @@ impl TrialProcesses {
             self.fetchers.insert(fetcher, live);
             // The setup comes before any lease.
             self.write(fetcher, setup, false, context);
-            self.work.push_back(WorkItem::Start { fetcher, cpus });
+            self.work.push_back(WorkItem::Start { fetcher, cpus, program });
         }
         Ok(())
     }
@@ -316,7 +317,9 @@ impl TrialProcesses {
 
     pub(super) fn work(&mut self, context: &mut SessionContext<'_>) {
         match self.work.pop_front() {
-            Some(WorkItem::Start { fetcher, cpus }) => self.start(fetcher, &cpus, context),
+            Some(WorkItem::Start { fetcher, cpus, program }) => {
+                self.start(fetcher, &cpus, &program, context);
+            }
             Some(WorkItem::Measure(fetcher)) => {
                 let held = self.directory(fetcher).map(ProcessDir::held).unwrap_or_default();
                 if let Some(at_hold) = &mut self.at_hold {
@@ -335,14 +338,23 @@ impl TrialProcesses {
         Some(directory)
     }
 
-    fn start(&mut self, fetcher: FetcherId, cpus: &[u32], context: &mut SessionContext<'_>) {
+    fn start(
+        &mut self,
+        fetcher: FetcherId,
+        cpus: &[u32],
+        program: &str,
+        context: &mut SessionContext<'_>,
+    ) {
         // It may have been called off.
         let Some(live) = self.fetchers.get_mut(&fetcher) else {
             return;
         };
         let since = Instant::now();
-        let how = &context.settings.fetcher;
-        let input = match supervise::start(how, cpus, &context.cpus, self.pipe_bytes) {
+        let started = context
+            .settings
+            .command(program)
+            .and_then(|how| supervise::start(how, cpus, &context.cpus, self.pipe_bytes));
+        let input = match started {
             Ok(Started { process, directory }) => {
                 live.process = Some((process.killer(), directory));
                 let output = FetcherOutput {

@@ -23,7 +23,7 @@ impl TryFrom<Bytes> for FetcherMessage {
         }
         let message = wire::FromFetcher::decode(frame.clone())?.message;
         Ok(match message.ok_or(WireError::Missing("message"))? {
-            From::Ready(wire::FetcherIsReady {}) => Self::Ready,
+            From::Ready(_) => Self::Ready,
             From::Completions(_) | From::Started(_) => Self::Forward(frame),
             From::Report(report) => Self::Report(report.try_into()?),
             From::Failed(wire::SetupFailed { reason }) => Self::SetupFailed(text::reason(&reason)),
@@ -88,7 +88,7 @@ mod tests {
         let started = encoded(Some(From::Started(wire::StartedBatch::default())));
         assert!(is_batch(&started));
         for other in [
-            From::Ready(wire::FetcherIsReady {}),
+            From::Ready(wire::FetcherIsReady::default()),
             From::Report(wire::FetcherReport::default()),
             From::Failed(wire::SetupFailed::default()),
         ] {
@@ -100,7 +100,7 @@ mod tests {
     fn nothing_hides_behind_a_batch() {
         use wire::from_fetcher::Message as From;
         let mut both = encoded(Some(From::Completions(completions(3)))).to_vec();
-        both.extend(encoded(Some(From::Ready(wire::FetcherIsReady {}))));
+        both.extend(encoded(Some(From::Ready(wire::FetcherIsReady::default()))));
         // The last field of a oneof holds.
         assert_eq!(FetcherMessage::try_from(Bytes::from(both)), Ok(FetcherMessage::Ready));
     }

@@ -83,7 +83,7 @@ async fn ended_and_reaped(
 }
 
 /// The last lines, as one text for a reason.
-fn last_words_text(bytes: &[u8]) -> String {
+pub(crate) fn last_words_text(bytes: &[u8]) -> String {
     const LINES: usize = 5;
     let text = String::from_utf8_lossy(bytes);
     let lines: Vec<_> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();

@@ -36,7 +36,7 @@ const PIPE_MIN_BYTES: usize = 64 * 1024;
 pub(crate) const TOKEN_VARIABLE: &str = "FANOUT_TOKEN";
 
 /// How to start a fetcher.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetcherCommand {
     program: PathBuf,
     arguments: Vec<OsString>,
@@ -63,7 +63,7 @@ impl FetcherCommand {
         self
     }
 
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         if let Some(own_name) =
             std::env::args_os().next().filter(|_| self.program.starts_with("/proc/self"))

@@ -178,6 +178,7 @@ impl Attached {
             fetcher,
             setup: fake::setup(*manner),
             cpus: vec![],
+            program: String::new(),
         });
         self.say(to_worker::Message::Prepare(wire::Prepare {
             trial: 1,

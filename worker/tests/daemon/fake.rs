@@ -141,7 +141,7 @@ pub(crate) fn run() -> ExitCode {
     if manner == Manner::Works {
         spend(WORK[0]);
     }
-    say(from_fetcher::Message::Ready(wire::FetcherIsReady {}));
+    say(from_fetcher::Message::Ready(wire::FetcherIsReady::default()));
     let own_id = UrlId(std::process::id().into());
     say(from_fetcher::Message::Started(message::starts(&[own_id])));
     // Many small frames are the harder case for what must not be lost.
@@ -206,7 +206,7 @@ fn misbehave(manner: Manner) {
                 std::thread::sleep(Duration::from_secs(60));
             }
         }
-        Manner::Repeats => say(from_fetcher::Message::Ready(wire::FetcherIsReady {})),
+        Manner::Repeats => say(from_fetcher::Message::Ready(wire::FetcherIsReady::default())),
         Manner::Reports => say(from_fetcher::Message::Report(wire::FetcherReport::default())),
         Manner::Floods => loop {
             let batch = message::completions((0..4096).map(UrlId), 1);

@@ -342,6 +342,7 @@ fn binary() {
                     fetcher: 0,
                     setup: setup.clone(),
                     cpus: vec![],
+                    program: String::new(),
                 }],
                 memory_interval_ms: 0,
             })

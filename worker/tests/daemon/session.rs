@@ -66,6 +66,8 @@ fn settings(slots: u32) -> SessionSettings {
         slots,
         authorization: None,
         fetcher: FetcherCommand::new("/proc/self/exe", vec!["fetcher".into()]),
+        others: Vec::new(),
+        declared: Vec::new(),
     }
 }
 
@@ -223,6 +225,7 @@ fn memory_beside_others() {
             fetcher,
             setup: fake::setup(Manner::Obliging),
             cpus: vec![],
+            program: String::new(),
         });
         worker
             .say(to_worker::Message::Prepare(wire::Prepare {
@@ -278,6 +281,7 @@ fn two_trials() {
             fetcher,
             setup: fake::setup(Manner::Obliging),
             cpus: vec![],
+            program: String::new(),
         });
         worker
             .say(to_worker::Message::Prepare(wire::Prepare {
@@ -334,6 +338,7 @@ fn processors() {
             fetcher,
             setup: fake::setup(Manner::Obliging),
             cpus: vec![cpu],
+            program: String::new(),
         });
         worker
             .say(to_worker::Message::Prepare(wire::Prepare {
@@ -497,6 +502,7 @@ fn unread() {
                 fetcher,
                 setup: Bytes::new(),
                 cpus: vec![],
+                program: String::new(),
             });
             worker
                 .say(to_worker::Message::Prepare(wire::Prepare {
@@ -658,8 +664,12 @@ fn unknown() {
 }
 
 fn protocol_errors() {
-    let spec =
-        |fetcher| wire::FetcherSpec { fetcher, setup: fake::setup(Manner::Obliging), cpus: vec![] };
+    let spec = |fetcher| wire::FetcherSpec {
+        fetcher,
+        setup: fake::setup(Manner::Obliging),
+        cpus: vec![],
+        program: String::new(),
+    };
     let prepare = |fetchers: &[u32]| {
         to_worker::Message::Prepare(wire::Prepare {
             trial: 1,
@@ -696,6 +706,7 @@ fn too_large() {
             fetcher,
             setup: vec![0; 1 << 20].into(),
             cpus: vec![],
+            program: String::new(),
         });
         worker
             .say(to_worker::Message::Prepare(wire::Prepare {

@@ -21,7 +21,7 @@ use super::{
     transcript::Tail,
     upload::{invalid, next_part, receive},
 };
-use crate::{accept::PeerInfo, terminal::command::without_secrets};
+use crate::{accept::PeerInfo, settings::clients, terminal::command::without_secrets};
 
 /// Events on their way to one follower; the rest is read when there is room.
 const EVENTS_MAX: usize = 4;
@@ -136,7 +136,9 @@ async fn submit(
         let state = state.clone();
         // A long list takes a while to read, and workers must not wait for it.
         tokio::task::spawn_blocking(move || {
-            let checked = JobPlan::check(&received, state.jobs.data(), state.origin.as_deref());
+            let declared = clients(&state.roster.fetchers());
+            let (data, origin) = (state.jobs.data(), state.origin.as_deref());
+            let checked = JobPlan::check(&received, data, origin, &declared);
             (received, checked)
         })
     };
