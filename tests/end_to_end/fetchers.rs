@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::harness::{Place, absent, assert_each_once};
 
-const URLS: u64 = 60;
+const URLS: usize = 60;
 
 /// `py=COMMAND`, with files of one's own.
 fn python(name: &str, files: &[&Path]) -> Option<String> {
@@ -51,7 +51,7 @@ fn python_is_compared_with_rust_in_one_study() {
     let own_async = place.write("my_loop.py", OWN_ASYNC);
     let Some(fetcher) = python("py", &[&own, &own_async]) else { return };
     let origin = place.origin();
-    place.write("urls.txt", origin.list(URLS as usize, "delay=2ms&size=64"));
+    place.write("urls.txt", origin.list(URLS, "delay=2ms&size=64"));
     let arms = ["async:8", "sequential@urllib", "2xthreads:4@urllib-keepalive", "threads:8@mine"];
     let mut study =
         vec!["study", "urls.txt", "--format", "json", "--blocks", "1", "--fetcher", &fetcher];
@@ -67,7 +67,7 @@ fn python_is_compared_with_rust_in_one_study() {
         assert_eq!(trial["invalid_reasons"], serde_json::json!([]), "{trial}");
         assert_eq!(trial["completed"], URLS, "{trial}");
         if arm.contains("urllib") {
-            assert_eq!(trial["body_bytes"], URLS * 64, "{trial}");
+            assert_eq!(trial["bytes"], URLS * 64, "{trial}");
             assert!(trial["latency_s"]["p50"].as_f64() >= Some(0.002), "{trial}");
         }
     }
@@ -82,7 +82,7 @@ fn every_url_is_fetched_once_by_a_function_of_ones_own() {
     let failing = place.write("failing.py", "def fetch(url):\n    return 1 / 0\n");
     let Some(fetcher) = python("py", &[&own, &own_async, &failing]) else { return };
     let origin = place.origin();
-    place.write("urls.txt", origin.list(URLS as usize, "size=64"));
+    place.write("urls.txt", origin.list(URLS, "size=64"));
     for arm in ["3xsequential@mine", "threads:5@mine", "2xasync:7@my-loop"] {
         let records = place.run(&["fetch", "urls.txt", "--fetcher", &fetcher, "--arm", arm]);
         let records = records.expect(0).records();
@@ -90,12 +90,12 @@ fn every_url_is_fetched_once_by_a_function_of_ones_own() {
             records.iter().all(|r| r["outcome"] == "ok" && r["bytes"] == 64),
             "{arm}: {records:?}"
         );
-        assert_each_once(records.iter().map(|r| r["id"].as_u64().unwrap()).collect(), URLS);
+        assert_each_once(records.iter().map(|r| r["id"].as_u64().unwrap()).collect(), URLS as u64);
     }
     let args = ["fetch", "urls.txt", "--fetcher", &fetcher, "--arm", "threads:5@failing"];
     let ran = place.run(&args).expect(0);
     let records = ran.records();
-    assert_each_once(records.iter().map(|r| r["id"].as_u64().unwrap()).collect(), URLS);
+    assert_each_once(records.iter().map(|r| r["id"].as_u64().unwrap()).collect(), URLS as u64);
     assert!(records.iter().all(|record| record["outcome"] == "protocol"), "{records:?}");
     let told = "ZeroDivisionError: division by zero (failing.py:2)";
     assert!(ran.stderr.contains(told), "{}", ran.stderr);
@@ -153,7 +153,7 @@ fn a_fleet_runs_only_the_fetchers_that_its_workers_were_started_with() {
     let place = Place::new();
     let Some(fetcher) = python("py", &[]) else { return };
     let origin = place.origin();
-    place.write("urls.txt", origin.list(URLS as usize, "size=64"));
+    place.write("urls.txt", origin.list(URLS, "size=64"));
     let serving = place.serve(&[]);
     let fetch = ["fetch", "urls.txt", "--coordinator", &serving.url, "--arm", "threads:4@urllib"];
     let worker = ["worker", "--coordinator", &serving.url, "--name"];
@@ -168,7 +168,7 @@ fn a_fleet_runs_only_the_fetchers_that_its_workers_were_started_with() {
     let with = place.start(&[&worker[..], &["with-python", "--fetcher", &fetcher]].concat());
     serving.attached(&place, "with-python");
     let records = place.run(&fetch).expect(0).records();
-    assert_each_once(records.iter().map(|r| r["id"].as_u64().unwrap()).collect(), URLS);
+    assert_each_once(records.iter().map(|r| r["id"].as_u64().unwrap()).collect(), URLS as u64);
     with.signal(Signal::TERM);
     with.finish().expect(0);
 }

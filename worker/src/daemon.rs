@@ -104,7 +104,7 @@ pub fn run(args: WorkerArgs) -> Result<DaemonEnd, WorkerError> {
         let signals = StopSignals::watch(config.exit_with_stdin)?;
         config.session.declared = tokio::select! {
             () = signals.stop.cancelled() => return Ok(signals.ending()),
-            declared = declared(&config.session.others) => declared?,
+            declared = declared(&config.session.others) => declared.map_err(UsageError)?,
         };
         serve(&config, &signals).await
     })

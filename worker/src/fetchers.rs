@@ -19,10 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{
-    args::UsageError,
-    supervise::{FetcherCommand, last_words_text},
-};
+use crate::supervise::{FetcherCommand, last_words_text};
 
 /// An interpreter that imports much from a slow disk answers within this time.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -67,11 +64,11 @@ impl FromStr for NamedCommand {
 /// # Errors
 ///
 /// A name or a client comes twice, or a fetcher gives no answer that can be used.
-pub async fn declared(commands: &[NamedCommand]) -> Result<Vec<NamedFetcher>, UsageError> {
+pub async fn declared(commands: &[NamedCommand]) -> Result<Vec<NamedFetcher>, String> {
     let mut names: Vec<&str> = commands.iter().map(|command| command.name.as_str()).collect();
     names.sort_unstable();
     if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(UsageError(format!("--fetcher {}=… is given twice", twice[0])));
+        return Err(format!("--fetcher {}=… is given twice", twice[0]));
     }
     let asking: Vec<_> = commands
         .iter()
@@ -85,17 +82,17 @@ pub async fn declared(commands: &[NamedCommand]) -> Result<Vec<NamedFetcher>, Us
         let NamedCommand { name, command, .. } = command;
         let answer = asking.await.unwrap_or_else(|error| Err(error.to_string()));
         let declaration =
-            answer.map_err(|reason| UsageError(format!("--fetcher {name}={command}: {reason}")))?;
+            answer.map_err(|reason| format!("--fetcher {name}={command}: {reason}"))?;
         for client in &declaration.clients {
             let taken = |other: &NamedFetcher| {
                 other.declaration.clients.iter().any(|known| known.name == client.name)
             };
             if let Some(other) = fetchers.iter().find(|other| taken(other)) {
-                return Err(UsageError(format!(
+                return Err(format!(
                     "--fetcher {name}={command}: it has a client '{}', as --fetcher {} has; leave \
                      one of them out",
                     client.name, other.name
-                )));
+                ));
             }
         }
         fetchers.push(NamedFetcher { name: name.clone(), declaration });
@@ -239,7 +236,7 @@ mod tests {
         assert!(printed.contains("not this protocol ('Hello, world…')"), "{printed}");
         assert!(asked("kill -9 $$").await.ends_with("it was ended by signal 9"));
         let missing: NamedCommand = "x=/no/such/program".parse().unwrap();
-        let error = declared(&[missing.clone()]).await.unwrap_err().to_string();
+        let error = declared(std::slice::from_ref(&missing)).await.unwrap_err().to_string();
         assert!(error.contains("could not be started: No such file"), "{error}");
         let twice = declared(&[missing.clone(), missing]).await.unwrap_err().to_string();
         assert_eq!(twice, "--fetcher x=… is given twice");
