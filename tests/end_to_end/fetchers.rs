@@ -62,15 +62,16 @@ fn python_is_compared_with_rust_in_one_study() {
     let study: Value = serde_json::from_str(&study.expect(0).stdout).unwrap();
     let about = study["manifest"]["workers"][0]["fetchers"]["py"].as_str().unwrap();
     assert!(about.starts_with("fanout-fetcher") && about.contains("Python 3"), "{about}");
-    for trial in study["trials"].as_array().unwrap() {
-        let arm = trial["arm"].as_str().unwrap();
-        assert_eq!(trial["invalid_reasons"], serde_json::json!([]), "{trial}");
+    // On a busy machine a trial may be turned away and repeated; exit code 0 says that each arm has one.
+    for arm in arms {
+        let of_arm = |t: &&Value| t["arm"] == arm && t["valid"] == true && t["discarded"] == false;
+        let trial = study["trials"].as_array().unwrap().iter().find(of_arm).unwrap();
         assert_eq!(trial["completed"], URLS, "{trial}");
-        if arm.contains("urllib") {
-            assert_eq!(trial["bytes"], URLS * 64, "{trial}");
-            assert!(trial["latency_s"]["p50"].as_f64() >= Some(0.002), "{trial}");
-        }
+        assert_eq!(trial["bytes"], URLS * 64, "{trial}");
+        assert!(trial["latency_s"]["p50"].as_f64() >= Some(0.002), "{trial}");
+        assert!(trial["memory_peak_bytes"].as_u64() > Some(0), "{trial}");
     }
+    drop(origin);
     place.assert_nothing_left();
 }
 
