@@ -79,6 +79,11 @@ fn unfinished(trial: &TrialRecord, manifest: &Manifest) -> Option<String> {
     })
 }
 
+/// Whether a connection for every request is what was asked for, or declared.
+fn opens_for_each(arm: &ArmRecord, manifest: &Manifest) -> bool {
+    manifest.http.settings.no_keepalive || arm.closes_connections
+}
+
 /// The origin saw more connections than slots and replacements explain.
 fn connections(trial: &TrialRecord, arm: &ArmRecord, manifest: &Manifest) -> Option<String> {
     let origin = trial.origin?;
@@ -87,7 +92,7 @@ fn connections(trial: &TrialRecord, arm: &ArmRecord, manifest: &Manifest) -> Opt
     // more requests under way, which `concurrency` sees to.
     let dials_ahead = if arm.owns_connections() { 1 } else { 2 };
     let slots = arm.slots() * base_urls(manifest) * dials_ahead;
-    if manifest.http.settings.no_keepalive || arm.closes_connections {
+    if opens_for_each(arm, manifest) {
         let requests = trial.requests_sent.unwrap_or(origin.requests);
         return (origin.connections > requests).then(|| {
             format!(
@@ -145,8 +150,7 @@ fn concurrency(trial: &TrialRecord, arm: &ArmRecord, manifest: &Manifest) -> Opt
     }
     // The origin goes on with a request that its client has given up. And where each request has a
     // connection of its own, the next may arrive before the origin has put the last one away.
-    let fresh = manifest.http.settings.no_keepalive || arm.closes_connections;
-    let overlap = if fresh { slots } else { 0 };
+    let overlap = if opens_for_each(arm, manifest) { slots } else { 0 };
     let allowed = slots + trial.failed + overlap;
     (seen > allowed).then(|| {
         format!(

@@ -8,23 +8,14 @@ use bytes::BytesMut;
 use fanout_proto::{
     declaration::{Declaration, NamedFetcher, is_short_name},
     frame,
-    limits::FRAME_MAX_BYTES,
     wire::{self, from_fetcher::Message as Said, to_fetcher::Message as Told},
 };
 use prost::Message as _;
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
-    process::Command,
-    time::timeout,
-};
 
-use crate::supervise::{FetcherCommand, last_words_text};
+use crate::supervise::{Answer, FetcherCommand, converse, last_words_text, own, pipe_bytes};
 
 /// An interpreter that imports much from a slow disk answers within this time.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// How much of standard error is read.
-const WORDS_MAX_BYTES: u64 = 64 * 1024;
 /// How much is shown of an output that is no frame.
 const SHOWN_BYTES: usize = 60;
 
@@ -102,53 +93,27 @@ pub async fn declared(commands: &[NamedCommand]) -> Result<Vec<NamedFetcher>, St
 
 /// Starts it, asks for its declaration, and tells it to exit.
 async fn ask(command: &FetcherCommand) -> Result<Declaration, String> {
-    let mut child = Command::from(command.command())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| format!("it could not be started: {error}"))?;
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (Some(mut stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
-        return Err("its pipes are missing".to_owned());
-    };
+    let child = command.command().spawn();
+    let child = child.map_err(|error| format!("it could not be started: {error}"))?;
+    let process = own(child, pipe_bytes(1))?.process;
     let mut questions = Vec::new();
     let setup = wire::Setup { model: "sequential".into(), concurrency: 1, ..Default::default() };
     for told in [Told::Setup(setup), Told::Exit(wire::FetcherExit {})] {
         frame::encode(&wire::ToFetcher { message: Some(told) }, &mut questions);
     }
-    let conversation = async {
-        // One that does not read says so by its exit.
-        let _ = stdin.write_all(&questions).await;
-        let (answer, words) = tokio::join!(
-            first_frames(stdout, FRAME_MAX_BYTES as u64),
-            first_frames(stderr, WORDS_MAX_BYTES)
-        );
-        (answer, words, child.wait().await)
-    };
-    let conversed = timeout(ANSWER_WITHIN, conversation).await;
-    // Whatever it started goes with it.
-    if let Some(group) = group {
-        let _ = kill_process_group(group, Signal::KILL);
-    }
-    let Ok((answer, words, exit)) = conversed else {
+    let answer = converse(process, &questions, ANSWER_WITHIN).await;
+    let answer = answer.map_err(|error| format!("its process could not be watched: {error}"))?;
+    let Some(Answer { said, words, status }) = answer else {
         let seconds = ANSWER_WITHIN.as_secs();
         return Err(format!(
             "it did not answer and exit within {seconds} s of being asked what it has"
         ));
     };
-    let words = match last_words_text(&words) {
+    let words = match words {
         nothing if nothing.is_empty() => nothing,
         words => format!("; it said: {words}"),
     };
-    declaration(&answer).map_err(|reason| format!("{reason}{}{words}", how(exit.ok())))
-}
-
-/// What comes first, and nothing after that.
-async fn first_frames(pipe: impl AsyncRead + Unpin, max_bytes: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    // What was read before an error counts.
-    let _ = pipe.take(max_bytes).read_to_end(&mut bytes).await;
-    bytes
+    declaration(&said).map_err(|reason| format!("{reason}{}{words}", how(status)))
 }
 
 fn declaration(answer: &[u8]) -> Result<Declaration, String> {
@@ -178,15 +143,11 @@ fn declaration(answer: &[u8]) -> Result<Declaration, String> {
     }
 }
 
-fn how(exit: Option<ExitStatus>) -> String {
-    match exit {
-        Some(exit) if exit.success() => String::new(),
-        Some(exit) => match (exit.code(), exit.signal()) {
-            (Some(code), _) => format!("; it ended with exit code {code}"),
-            (None, Some(signal)) => format!("; it was ended by signal {signal}"),
-            (None, None) => String::new(),
-        },
-        None => String::new(),
+fn how(exit: ExitStatus) -> String {
+    match (exit.code(), exit.signal()) {
+        (Some(0), _) | (None, None) => String::new(),
+        (Some(code), _) => format!("; it ended with exit code {code}"),
+        (None, Some(signal)) => format!("; it was ended by signal {signal}"),
     }
 }
 

@@ -9,12 +9,16 @@ mod pipe_queue;
 mod pipes;
 mod start;
 
-use std::{io, os::fd::OwnedFd, sync::Arc};
+use std::{io, os::fd::OwnedFd, process::ExitStatus, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use fanout_proto::wire;
+use fanout_proto::{limits::FRAME_MAX_BYTES, wire};
 use prost::Message;
-use tokio::io::unix::AsyncFd;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, unix::AsyncFd},
+    net::unix::pipe::Receiver,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use event::{FetcherEnd, FetcherEvent, FetcherEventKind, FetcherOutput};
@@ -22,10 +26,13 @@ pub(crate) use event::{FetcherEnd, FetcherEvent, FetcherEventKind, FetcherOutput
 pub(crate) use fetcher_message::FetcherMessage;
 pub(crate) use pipe_queue::PipeQueue;
 pub use start::FetcherCommand;
-pub(crate) use start::{FetcherProcess, Killer, Started, TOKEN_VARIABLE, pipe_bytes, start};
+pub(crate) use start::{FetcherProcess, Killer, Started, TOKEN_VARIABLE, own, pipe_bytes, start};
 
 use crate::measure::usage::Reaped;
 use pipes::{listen, read_frames, write_frames};
+
+/// How much of the standard error of a fetcher that is only asked is read.
+const WORDS_MAX_BYTES: u64 = 64 * 1024;
 
 pub(crate) async fn supervise(
     process: FetcherProcess,
@@ -67,6 +74,52 @@ pub(crate) async fn supervise(
             bytes_from_fetcher,
         }))
         .await;
+}
+
+/// What a fetcher said that was told everything at once.
+pub(crate) struct Answer {
+    /// The first of its standard output, as many bytes as a frame may have.
+    pub(crate) said: Vec<u8>,
+    /// The last lines of the first of its standard error, as one text.
+    pub(crate) words: String,
+    pub(crate) status: ExitStatus,
+}
+
+/// Writes `told`, and hears what is said until it ends; `None` where that takes longer. The process
+/// and whatever it started are gone afterwards.
+pub(crate) async fn converse(
+    process: FetcherProcess,
+    told: &[u8],
+    within: Duration,
+) -> io::Result<Option<Answer>> {
+    let killer = process.killer();
+    let FetcherProcess { mut child, mut stdin, stdout, stderr, exit } = process;
+    let conversation = async {
+        // One that does not read says so by its exit.
+        let _ = stdin.write_all(told).await;
+        let (said, words) = tokio::join!(
+            the_first(stdout, FRAME_MAX_BYTES as u64),
+            the_first(stderr, WORDS_MAX_BYTES)
+        );
+        (said, last_words_text(&words))
+    };
+    // The pipes end with the fetcher, or when what it left behind is killed as it is reaped.
+    let both = async { tokio::join!(conversation, ended_and_reaped(&exit, &mut child)) };
+    match timeout(within, both).await {
+        Ok(((said, words), reaped)) => Ok(Some(Answer { said, words, status: reaped?.status })),
+        Err(_) => {
+            killer.kill();
+            ended_and_reaped(&exit, &mut child).await?;
+            Ok(None)
+        }
+    }
+}
+
+async fn the_first(pipe: Receiver, max_bytes: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // What was read before an error counts.
+    let _ = pipe.take(max_bytes).read_to_end(&mut bytes).await;
+    bytes
 }
 
 async fn ended_and_reaped(

@@ -165,7 +165,7 @@ pub(crate) fn start(
     allowed: &[u32],
     pipe_bytes: usize,
 ) -> Result<Started, String> {
-    let mut child = {
+    let child = {
         check(cpus, allowed)?;
         let _pinned = Pinned::to(cpus)
             .map_err(|error| format!("its processors could not be set: {error}"))?;
@@ -173,6 +173,11 @@ pub(crate) fn start(
             .spawn()
             .map_err(|error| format!("{} could not be started: {error}", how.program.display()))?
     };
+    own(child, pipe_bytes)
+}
+
+/// Takes a child over, with its pipes, within a tokio runtime; or ends it and says why not.
+pub(crate) fn own(mut child: Child, pipe_bytes: usize) -> Result<Started, String> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let pid = child.id();
     let set_up = || -> io::Result<_> {

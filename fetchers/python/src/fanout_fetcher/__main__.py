@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
-from pathlib import Path
 from typing import Sequence
 
 from . import __version__, wire
@@ -27,6 +25,8 @@ FILE.py holds `def fetch(url)` or `async def fetch(url)`; its client is called F
 
 def about() -> str:
     """Program, interpreter and versions, for people."""
+    import platform
+
     gil = getattr(sys, "_is_gil_enabled", lambda: True)()
     lock = "with" if gil else "without"
     return f"fanout-fetcher {__version__} ({platform.python_implementation()} {platform.python_version()}, {lock} GIL)"
@@ -74,7 +74,6 @@ def _run(session: Session, setup: wire.Setup, clients: Sequence[Client]) -> None
     if setup.model == "threads":
         threads(session, make, setup.cpu_work_s, setup.concurrency)
     else:
-        session.send(wire.ready())
         sequential(session, make, setup.cpu_work_s)
 
 
@@ -89,7 +88,7 @@ def main(arguments: Sequence[str]) -> int:
     session = Session(*_pipes())
     try:
         setup = session.setup()
-        clients = tuple(own(Path(path)) for path in arguments) + CLIENTS
+        clients = tuple(own(path) for path in arguments) + CLIENTS
         _run(session, setup, clients)
     except wire.ProtocolError as error:
         print(f"fetcher: {error}", file=sys.stderr)

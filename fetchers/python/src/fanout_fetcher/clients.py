@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-import inspect
-import ssl
+import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Awaitable, Callable, Optional, Sequence
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Awaitable, Callable, Optional, Sequence
 
 from . import wire
 from .completion import Failure, Response
 from .models import AsyncFetch, Fetch
+
+if TYPE_CHECKING:
+    import ssl
 
 BLOCKING = ("sequential", "threads")
 ASYNC = ("async",)
@@ -43,12 +44,23 @@ class Client:
 
 
 def tls(setup: wire.Setup) -> ssl.SSLContext:
-    """The context that the settings ask for."""
+    """The context that the settings ask for. Reads the system's certificates."""
+    import ssl
+
     if setup.insecure:
         return ssl._create_unverified_context()
     if setup.ca_certificates:
         return ssl.create_default_context(cadata=setup.ca_certificates.decode())
     return ssl.create_default_context()
+
+
+def tls_when_needed(setup: wire.Setup) -> Callable[[], ssl.SSLContext]:
+    """The same, made beforehand where the list has an https URL, else when a redirect leads to one:
+    reading certificates would be most of the start of a list without."""
+    context = functools.lru_cache(maxsize=None)(lambda: tls(setup))
+    if setup.https:
+        context()
+    return context
 
 
 def request_headers(setup: wire.Setup) -> dict[str, str]:
@@ -77,8 +89,19 @@ def _null_async(setup: wire.Setup) -> Callable[[], Awaitable[AsyncFetch]]:
 
 def _urllib(setup: wire.Setup) -> Callable[[], Fetch]:
     """As people write it first: urlopen, which asks for a connection of its own every time."""
+    import http.client
     import urllib.error
     import urllib.request
+
+    context = tls_when_needed(setup)
+
+    class Https(urllib.request.HTTPSHandler):
+        def __init__(self) -> None:
+            # Its own makes a context at once.
+            urllib.request.AbstractHTTPHandler.__init__(self)
+
+        def https_open(self, request: urllib.request.Request) -> Any:
+            return self.do_open(http.client.HTTPSConnection, request, context=context())
 
     class Redirects(urllib.request.HTTPRedirectHandler):
         max_redirections = setup.redirects
@@ -88,8 +111,7 @@ def _urllib(setup: wire.Setup) -> Callable[[], Fetch]:
                 return None  # the redirect itself is the answer
             return super().redirect_request(*args, **kwargs)
 
-    context = tls(setup)
-    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), Redirects())
+    opener = urllib.request.build_opener(Https(), Redirects())
     headers = request_headers(setup)
 
     def fetch(url: str) -> Response:
@@ -107,8 +129,9 @@ def _urllib(setup: wire.Setup) -> Callable[[], Fetch]:
 def _urllib_keepalive(setup: wire.Setup) -> Callable[[], Fetch]:
     """http.client with a connection to each host, kept for as long as the slot lives."""
     import http.client
+    from urllib.parse import urljoin, urlsplit
 
-    context = tls(setup)
+    context = tls_when_needed(setup)
     headers = request_headers(setup)
     if setup.no_keepalive:
         headers["Connection"] = "close"
@@ -126,7 +149,7 @@ def _urllib_keepalive(setup: wire.Setup) -> Callable[[], Fetch]:
                 if not is_kept:
                     if parts.scheme == "https":
                         connection = http.client.HTTPSConnection(
-                            parts.netloc, timeout=setup.timeout_s, context=context
+                            parts.netloc, timeout=setup.timeout_s, context=context()
                         )
                     else:
                         connection = http.client.HTTPConnection(parts.netloc, timeout=setup.timeout_s)
@@ -148,8 +171,6 @@ def _urllib_keepalive(setup: wire.Setup) -> Callable[[], Fetch]:
             raise AssertionError("a fresh connection answers or raises")
 
         def fetch(url: str) -> Response:
-            from urllib.parse import urljoin
-
             for _ in range(setup.redirects + 1):
                 status, body, location = once(url)
                 if status not in (301, 302, 303, 307, 308) or not location or setup.redirects == 0:
@@ -201,9 +222,16 @@ def _aiohttp(one_session: bool) -> Callable[[wire.Setup], Callable[[], Awaitable
         if setup.redirects:
             redirects["max_redirects"] = setup.redirects
 
+        # Without a word it makes one context for all sessions, when the first https URL comes.
+        verified: dict[str, Any] = {}
+        if setup.insecure:
+            verified["ssl"] = False
+        elif setup.ca_certificates:
+            verified["ssl"] = tls(setup)
+
         def session() -> aiohttp.ClientSession:
             connector = aiohttp.TCPConnector(
-                ssl=tls(setup), limit=setup.concurrency, force_close=setup.no_keepalive
+                limit=setup.concurrency, force_close=setup.no_keepalive, **verified
             )
             return aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers)
 
@@ -276,10 +304,14 @@ CLIENTS = (
 )
 
 
-def own(path: Path) -> Client:
+def own(path: str) -> Client:
     """The function ``fetch`` of a file of one's own, as a client that is called like the file."""
-    name = path.stem.lower().replace("_", "-")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    import inspect
+
+    file = os.path.basename(path)
+    stem = os.path.splitext(file)[0]
+    name = stem.lower().replace("_", "-")
+    spec = importlib.util.spec_from_file_location(stem, path)
     if spec is None or spec.loader is None:
         raise SystemExit(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
@@ -302,6 +334,6 @@ def own(path: Path) -> Client:
 
             return make
 
-        return Client(name, path.name, make_async=make_async, closes_connections=True)
+        return Client(name, file, make_async=make_async, closes_connections=True)
     # Whether it keeps its connections only the origin can see.
-    return Client(name, path.name, lambda setup: lambda: bound(setup), closes_connections=True)
+    return Client(name, file, lambda setup: lambda: bound(setup), closes_connections=True)

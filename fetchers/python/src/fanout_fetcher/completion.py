@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
-import ssl
-import traceback
 from dataclasses import dataclass
 from typing import Any, Optional, Sequence
 
@@ -81,7 +77,7 @@ def outcome_of(error: BaseException) -> tuple[str, str]:
     for one in chain:
         if isinstance(one, Failure):
             return one.outcome, str(one)
-        for kinds, outcome in _KINDS:
+        for kinds, outcome in _kinds():
             if isinstance(one, kinds):
                 return outcome, _detail(one)
     if isinstance(error, OSError) and error.errno in (23, 24):  # ENFILE, EMFILE
@@ -89,20 +85,28 @@ def outcome_of(error: BaseException) -> tuple[str, str]:
     return "protocol", _detail(error)
 
 
-_KINDS: list[tuple[tuple[type, ...], str]] = [
-    ((socket.gaierror,), "dns"),
-    ((ssl.SSLError,), "tls"),
-    ((TimeoutError, socket.timeout), "timeout"),
-    ((ConnectionRefusedError,), "connect"),
-    ((ConnectionResetError, BrokenPipeError, ConnectionAbortedError), "closed"),
-    ((http.client.RemoteDisconnected, http.client.IncompleteRead), "closed"),
-    ((http.client.HTTPException,), "protocol"),
-    ((MemoryError,), "resource"),
-]
+def _kinds() -> list[tuple[tuple[type, ...], str]]:
+    # Imported where something failed: who fetches without them must not pay for them.
+    import http.client
+    import socket
+    import ssl
+
+    return [
+        ((socket.gaierror,), "dns"),
+        ((ssl.SSLError,), "tls"),
+        ((TimeoutError, socket.timeout), "timeout"),
+        ((ConnectionRefusedError,), "connect"),
+        ((ConnectionResetError, BrokenPipeError, ConnectionAbortedError), "closed"),
+        ((http.client.RemoteDisconnected, http.client.IncompleteRead), "closed"),
+        ((http.client.HTTPException,), "protocol"),
+        ((MemoryError,), "resource"),
+    ]
 
 
 def _detail(error: BaseException) -> str:
     """The error with the line where it was raised last."""
+    import traceback
+
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{where}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import queue
 import threading
 import time
 from typing import Any, Awaitable, Callable
 
+from . import wire
 from .session import FLUSH_AFTER_S, Session
 
 #: Fetches one URL; what it answers is told in README.md.
@@ -37,6 +37,7 @@ def _fetch_one(session: Session, fetch: Fetch, slot: int, id_: int, url: str, cp
 def sequential(session: Session, make: Callable[[], Fetch], cpu_work_s: float) -> None:
     """One thread, one URL at a time. Between two it looks for new leases."""
     fetch = make()
+    session.send(wire.ready())
     flushed = time.monotonic()
     while not session.exited:
         if session.go_ns and session.leases:
@@ -70,7 +71,7 @@ def threads(session: Session, make: Callable[[], Fetch], cpu_work_s: float, conc
 
     for number in range(concurrency):
         threading.Thread(target=slot, args=(number,), daemon=True).start()
-    session.send(_ready())
+    session.send(wire.ready())
     while not session.exited:
         while session.leases:
             leases.put(session.leases.popleft())
@@ -84,6 +85,9 @@ async def event_loop(
     session: Session, make: Callable[[], Awaitable[AsyncFetch]], cpu_work_s: float, concurrency: int
 ) -> None:
     """One thread, one event loop, a task for every URL in flight."""
+    # Its memory and start are no other model's.
+    import asyncio
+
     loop = asyncio.get_running_loop()
     leases: asyncio.Queue[tuple[int, str]] = asyncio.Queue()
     went, exited = asyncio.Event(), asyncio.Event()
@@ -129,7 +133,7 @@ async def event_loop(
 
     slots = [loop.create_task(slot(number)) for number in range(concurrency)]
     loop.add_reader(session.stdin, readable)
-    session.send(_ready())
+    session.send(wire.ready())
     heed()
     flush()
     await exited.wait()
@@ -137,9 +141,3 @@ async def event_loop(
         task.cancel()
     if failed:
         raise failed[0]
-
-
-def _ready() -> bytes:
-    from . import wire
-
-    return wire.ready()

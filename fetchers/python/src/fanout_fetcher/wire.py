@@ -141,6 +141,7 @@ class Setup:
     cpu_work_s: float = 0.0
     cpu_lock: bool = False
     start_interval_ns: int = 0
+    https: bool = False
 
 
 def read_setup(message: bytes) -> Setup:
@@ -148,7 +149,7 @@ def read_setup(message: bytes) -> Setup:
     setup = Setup()
     text = {1: "model", 3: "client", 10: "user_agent"}
     count = {2: "concurrency", 7: "max_body_bytes", 8: "redirects", 18: "start_interval_ns"}
-    flag = {11: "insecure", 13: "decompress", 14: "no_keepalive", 15: "report_starts", 17: "cpu_lock"}
+    flag = {11: "insecure", 13: "decompress", 14: "no_keepalive", 15: "report_starts", 17: "cpu_lock", 20: "https"}
     span = {5: "timeout_s", 6: "connect_timeout_s", 16: "cpu_work_s"}
     for number, value in fields(message):
         if isinstance(value, int):
