@@ -16,7 +16,8 @@ const TOLD: usize = 2;
 /// The part of a study at a second server, if there is one.
 pub(crate) fn second(study: &Study) -> Option<&Regime> {
     let regime = study.regimes.first().filter(|_| !study.is_map())?;
-    (!regime.study.trials.is_empty()).then_some(regime)
+    // One that was stopped while it warmed up has nothing to tell.
+    regime.study.trials.iter().any(|trial| !trial.discarded).then_some(regime)
 }
 
 /// Where a part of a study ran, in words: `where the server answers at once`.
@@ -194,6 +195,18 @@ mod tests {
 
     use super::*;
     use crate::fixture::{self, with_truth};
+
+    #[test]
+    fn a_server_that_was_only_warmed_up_is_not_told_of() {
+        let mut study = fixture::two_servers();
+        assert!(second(&study).is_some());
+        study.regimes[0].study.trials.retain(|trial| trial.block == 1);
+        for trial in &mut study.regimes[0].study.trials {
+            trial.discarded = true;
+        }
+        assert!(second(&study).is_none());
+        assert!(changes(&study).is_empty());
+    }
 
     const ARMS: [&str; 4] = ["async:32", "threads:32", "2xasync:16", "32xsequential"];
 

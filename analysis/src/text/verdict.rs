@@ -288,8 +288,10 @@ impl<'a> Headline<'a> {
     fn order(&self) -> String {
         let arms = &self.answers.arms;
         let blocks = arms.iter().map(|arm| arm.summary.trials.len()).max().unwrap_or(0);
-        let blocks = counted(blocks as u64, "block");
-        let these = if blocks.starts_with("1 ") { "this" } else { "these" };
+        let these = match blocks {
+            1 => "this block".to_owned(),
+            _ => format!("these {}", counted(blocks as u64, "block")),
+        };
         let mut each: Vec<String> =
             arms.iter().map(|arm| format!("{} ({})", arm.name(), arm.took())).collect();
         if let (Some(last), [first, .., slowest]) = (each.last_mut(), arms.as_slice())
@@ -305,7 +307,7 @@ impl<'a> Headline<'a> {
             [.., last] if rest.len() > LISTED_MAX => format!(" and {last} the most"),
             rest => format!(", then {}", listed(rest)),
         };
-        format!("in {these} {blocks} {first} took the least time{order}; nothing is proven.")
+        format!("in {these} {first} took the least time{order}; nothing is proven.")
     }
 
     /// Arms that somebody might choose for their time.

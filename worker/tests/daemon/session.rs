@@ -245,7 +245,7 @@ fn memory_beside_others() {
 
 /// The median of what trials of one fetcher need.
 async fn memory_bytes(worker: &mut Attached) -> u64 {
-    const TRIALS: usize = 15;
+    const TRIALS: usize = 61;
     let mut bytes = Vec::new();
     for _ in 0..TRIALS {
         worker.prepare(&[Manner::Obliging]).await;
